@@ -1,0 +1,172 @@
+"""Outputs that appear whole or not at all: written to a temporary sibling, then renamed."""
+
+import errno
+import hashlib
+import os
+import platform
+import re
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from timo.errors import TimoError
+
+# Process numbers mean something on one machine only: partials of another node of a cluster are left
+# alone.
+_HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:6]
+# What this very process is writing now. A partial that bears our number and is not here is of an
+# earlier process that had the same number (in a container that is the rule: each run is process 1).
+_ACTIVE: set[str] = set()
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Write a file or a folder so that it appears under its name only when it is complete.
+
+    The block gets a path beside `path`, where nothing exists yet, and writes a file or makes a
+    folder there. When the block ends, it is renamed to `path`; when the block raises (an interrupt
+    included), it is removed and what was at `path` stays as it was. A killed process leaves at most
+    ``.{name}.partial-...``, which the next write to the same `path` removes.
+
+    An older folder at `path` is replaced. Entries of it that the new folder lacks are kept, because
+    they may be somebody else's; only a Zarr store is replaced whole, because its old arrays would
+    show up in the new one.
+
+    Parameters
+    ----------
+    path : path
+        The file or folder to write. Its parent folder is created.
+
+    Yields
+    ------
+    Path
+        The temporary sibling, with the suffix of `path`, by which drivers recognise a format.
+
+    Raises
+    ------
+    TimoError
+        If the parent folder cannot be created or written, if the block wrote nothing, or if a file
+        would replace a folder or a folder a file.
+    """
+    target = Path(path).expanduser().resolve()
+    check_writable(target.parent)
+    _remove_stale(target)
+    token = f"{os.getpid()}-{_HOST}{secrets.token_hex(4)}"
+    partial = target.with_name(f".{target.name}.partial-{token}{target.suffix}")
+    _ACTIVE.add(token)
+    try:
+        yield partial
+        _move(partial, target)
+    finally:
+        # Also what a driver wrote beside the partial (side-car files), whether or not the block
+        # succeeded.
+        for leftover in target.parent.glob(f"{_escape(partial.name)}*"):
+            _remove(leftover)
+        _ACTIVE.discard(token)
+
+
+def check_writable(folder: str | os.PathLike[str]) -> Path:
+    """Create a folder and prove that it can be written, before hours of work are spent.
+
+    Parameters
+    ----------
+    folder : path
+        The folder; parents are created too.
+
+    Returns
+    -------
+    Path
+        The folder, with ``~`` expanded.
+
+    Raises
+    ------
+    TimoError
+        If the folder cannot be created, or no file can be created in it.
+    """
+    folder = Path(folder).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Permission bits do not tell (root, read-only mounts, quotas): a file does.
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = error.strerror or str(error)
+        if error.errno == errno.EEXIST:
+            reason = "it is a file"
+        raise TimoError(
+            f"cannot write to the folder '{folder}': {reason}; choose another output folder"
+        ) from error
+    return folder
+
+
+def _move(partial: Path, target: Path) -> None:
+    if not partial.exists():
+        raise TimoError(f"nothing was written to '{partial.name}', so there is no '{target.name}'")
+    if target.exists() and target.is_dir() != partial.is_dir():
+        kinds = ("folder", "file") if target.is_dir() else ("file", "folder")
+        raise TimoError(
+            f"'{target}' is a {kinds[0]} and would be replaced by a {kinds[1]}: "
+            "choose another name, or remove it"
+        )
+    if target.is_dir():
+        _swap(partial, target)
+    else:
+        partial.replace(target)
+
+
+def _swap(partial: Path, target: Path) -> None:
+    # No portable call exchanges two folders, so for an instant the old one has another name. That
+    # name is not one of a partial: whatever happens in that instant, no later run removes it.
+    previous = target.with_name(f".{target.name}.previous-{secrets.token_hex(4)}")
+    target.rename(previous)
+    try:
+        partial.rename(target)
+    except BaseException:
+        previous.rename(target)
+        raise
+    if not all((folder / "zarr.json").exists() for folder in (previous, target)):
+        _keep_foreign(previous, target)
+    shutil.rmtree(previous)
+
+
+def _keep_foreign(previous: Path, target: Path) -> None:
+    for entry in previous.iterdir():
+        if not (target / entry.name).exists():
+            entry.rename(target / entry.name)
+
+
+def _remove_stale(target: Path) -> None:
+    name = re.escape(f".{target.name}.partial-")
+    for entry in target.parent.glob(f".{_escape(target.name)}.partial-*"):
+        match = re.match(rf"{name}((\d+)-([0-9a-f]{{6}})[0-9a-f]{{8}})", entry.name)
+        if match and match[3] == _HOST and not _in_use(match[1], int(match[2])):
+            _remove(entry)
+
+
+def _in_use(token: str, pid: int) -> bool:
+    if pid == os.getpid():
+        return token in _ACTIVE
+    if os.name == "nt":  # there, os.kill(pid, 0) would end the process
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # alive, and another user's
+        return True
+    return True
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _escape(name: str) -> str:
+    """Make a file name literal in a glob pattern."""
+    return re.sub(r"([*?\[])", r"[\1]", name)

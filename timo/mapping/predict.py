@@ -1,0 +1,189 @@
+"""A cube in, a map out: tile by tile, window of dates by window of dates, computed when it is asked for."""
+
+import json
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import dask
+import dask.array
+import numpy as np
+import torch
+import xarray as xr
+from jaxtyping import Float
+from torch import Tensor
+
+from timo import cube as cubes
+from timo.errors import TimoError
+from timo.mapping.provenance import provenance
+from timo.models.tasks import TiMo
+
+NO_LABEL = -1
+# One tile at a time goes through the model, whatever the scheduler: memory is that of one tile.
+_IN_USE = threading.Lock()
+
+
+def predict(
+    model: TiMo,
+    cube: xr.DataArray,
+    *,
+    tile: int = 128,
+    halo: int = 32,
+    window: int = 12,
+    fill_gaps: bool = False,
+) -> xr.Dataset:
+    """Class probabilities of every pixel, lazily.
+
+    Parameters
+    ----------
+    model : TiMo
+        A segmentation model.
+    cube : xarray.DataArray
+        The cube; bands that the model does not read are left out.
+    tile, halo : int
+        Pixels of a tile, and of the border around it that the model sees and the map does not take. Memory grows with
+        the square of tile + 2 x halo.
+    window : int
+        Dates that the model sees at once. Windows overlap by half; where two give a probability, their mean counts.
+    fill_gaps : bool
+        For a model that answers per date: keep what it says where the date has no valid observation, inferred from the
+        other dates and the surroundings. By default such pixels are NaN, as in the cube.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``probability`` (class, [time,] y, x) float32, ``label`` ([time,] y, x) int8 with -1 = no data, ``entropy`` in
+        bits ([time,] y, x). Lazy: ``.compute()`` it, or hand it to `timo.export`.
+
+    Raises
+    ------
+    TimoError
+        If cube and model do not fit each other, or an option makes no sense.
+    """
+    if min(tile, window) < 1 or halo < 0:
+        raise TimoError(
+            f"tile and window must be at least 1 and halo at least 0, got {tile}, {window} and {halo}"
+        )
+    if model.config.task != "segmentation":
+        raise TimoError(f"predict maps pixels; this model is for {model.config.task}")
+    cube = _bands_of(model, cubes.check(cube))
+    parameters = {"tile": tile, "halo": halo, "window": window, "fill_gaps": fill_gaps}
+    data = _lazy_probability(model.eval(), cube, parameters)
+    temporal = ("time",) if model.config.per_date else ()
+    coords: dict[str, Any] = {"class": list(model.config.classes)}
+    for name in (*temporal, "y", "x", "spatial_ref"):
+        if name in cube.coords:
+            coords[name] = cube[name]
+    probability = xr.DataArray(data, dims=("class", *temporal, "y", "x"), coords=coords)
+    return _as_map(probability, model, cube, parameters)
+
+
+def _as_map(
+    probability: xr.DataArray, model: TiMo, cube: xr.DataArray, parameters: dict[str, Any]
+) -> xr.Dataset:
+    known = probability.notnull().all("class")
+    label = probability.fillna(0).argmax("class").where(known, NO_LABEL).astype("int8")
+    p = probability.clip(min=np.finfo("float32").tiny)
+    entropy = -(p * np.log2(p)).sum("class", skipna=False)
+    label.attrs = {"long_name": "most probable class", "classes": list(model.config.classes)}
+    label.encoding = {"_FillValue": NO_LABEL}
+    entropy.attrs = {"long_name": "entropy of the class probabilities", "units": "bit"}
+    probability.attrs = {"long_name": "class probability", "units": "1"}
+    result = xr.Dataset(
+        {"label": label, "probability": probability, "entropy": entropy.astype("float32")}
+    )
+    record = provenance(model=model, cube=cube, parameters=parameters)
+    result.attrs = {
+        "provenance": json.dumps(record),
+        "attribution": cube.attrs.get("attribution", ""),
+    }
+    return result.rio.write_crs(cube.rio.crs)
+
+
+def _bands_of(model: TiMo, cube: xr.DataArray) -> xr.DataArray:
+    has = [str(band) for band in cube.band.values]
+    missing = [band for band in model.config.bands if band not in has]
+    if missing:
+        raise TimoError(
+            f"the model reads the bands {list(model.config.bands)}, the cube has {has}: {missing} missing"
+        )
+    return cube.sel(band=list(model.config.bands))
+
+
+def _lazy_probability(
+    model: TiMo, cube: xr.DataArray, parameters: dict[str, Any]
+) -> dask.array.Array:
+    """Dask array of probabilities, one chunk a tile; a chunk reads its own part of the cube and nothing else."""
+    dates = cubes.days_since_epoch(cube.time)
+    tile, halo = parameters["tile"], parameters["halo"]
+    classes = len(model.config.classes)
+    height, width = cube.sizes["y"], cube.sizes["x"]
+    rows = []
+    for top in range(0, height, tile):
+        row = []
+        for left in range(0, width, tile):
+            inner = (min(tile, height - top), min(tile, width - left))
+            north, west = max(top - halo, 0), max(left - halo, 0)
+            part = cube.data[:, :, north : top + inner[0] + halo, west : left + inner[1] + halo]
+            crop = (top - north, left - west, *inner)
+            block = dask.delayed(_predict_tile, pure=False)(model, part, dates, crop, parameters)
+            shape = (classes, *((len(dates),) if model.config.per_date else ()), *inner)
+            row.append(dask.array.from_delayed(block, shape=shape, dtype="float32"))
+        rows.append(row)
+    return dask.array.block(rows)
+
+
+def _predict_tile(
+    model: TiMo,
+    x: Float[np.ndarray, "t c h w"],
+    dates: Float[np.ndarray, " t"],
+    crop: tuple[int, int, int, int],
+    parameters: dict[str, Any],
+) -> Float[np.ndarray, "..."]:
+    top, left, height, width = crop
+    inner = (..., slice(top, top + height), slice(left, left + width))
+    valid = np.isfinite(x).all(axis=1)
+    with _IN_USE:
+        probability = _mean_over_windows(model, x, dates, valid, parameters)[inner]
+    if model.config.per_date and not parameters["fill_gaps"]:
+        probability = np.where(valid[inner], probability, np.float32("nan"))
+    return np.ascontiguousarray(probability)
+
+
+def _mean_over_windows(
+    model: TiMo, x: np.ndarray, dates: np.ndarray, valid: np.ndarray, parameters: dict[str, Any]
+) -> Float[np.ndarray, "..."]:
+    """Mean of the probabilities of all windows that hold a date (or, without dates, of all windows)."""
+    clear = np.arange(len(x)) if parameters["fill_gaps"] else np.flatnonzero(valid.any(axis=(1, 2)))
+    classes, per_date = len(model.config.classes), model.config.per_date
+    shape = (classes, *((len(x),) if per_date else ()), *x.shape[-2:])
+    total, count = np.zeros(shape, "float32"), np.zeros(len(x), "float32")
+    windows = 0
+    for some in _windows(clear, parameters["window"]):
+        scores = _scores(model, x[some], dates[some])
+        if per_date:
+            total[:, some] += scores.softmax(dim=1).movedim(1, 0).numpy()
+            count[some] += 1
+        else:
+            total += scores.softmax(dim=0).numpy()
+            windows += 1
+    with np.errstate(invalid="ignore"):
+        # 0 / 0: a date that no window holds, or no date at all, is NaN.
+        divisor = count[:, None, None] if per_date else np.float32(windows)
+        return total / divisor
+
+
+def _windows(indices: np.ndarray, length: int) -> Iterator[np.ndarray]:
+    """Runs of at most `length` that overlap by half; the last one ends at the end."""
+    step = max(length // 2, 1)
+    for start in range(0, max(len(indices) - length, 0) + step, step):
+        some = indices[max(min(start, len(indices) - length), 0) :][:length]
+        if some.size:
+            yield some
+
+
+def _scores(model: TiMo, x: np.ndarray, dates: np.ndarray) -> Tensor:
+    parameter = next(model.parameters())
+    with torch.inference_mode():
+        batch = torch.from_numpy(np.ascontiguousarray(x))[None].to(parameter)
+        return model(batch, torch.from_numpy(dates)[None].to(parameter.device))[0].float().cpu()

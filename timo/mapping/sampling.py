@@ -1,0 +1,294 @@
+"""Where to look: how many places, how many in each stratum, and which.
+
+The design is the stratified random sample of Olofsson et al. 2014, Remote Sensing of Environment
+148, 42-57, section 5.1: the classes of the map are the strata, so that rare changes are sampled.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from timo.cube import hectares
+from timo.errors import TimoError
+from timo.mapping.geotiff import own_nodata
+
+
+def pixel_areas(labels: xr.DataArray) -> pd.Series:
+    """Area of each class by counting its pixels, hectares.
+
+    These are the areas of the strata for `timo.mapping.area.estimate_area`. As an answer to "how
+    much is there" they are biased by the errors of the map.
+
+    Parameters
+    ----------
+    labels : xarray.DataArray
+        (y, x) classes on a grid with a CRS; negative, NaN, or ``.rio.nodata`` = no data.
+
+    Returns
+    -------
+    pandas.Series
+        Hectares by class number, ascending; classes that do not occur are left out.
+
+    Raises
+    ------
+    TimoError
+        If `labels` is no such map, or no data all over.
+    """
+    areas = hectares(_strata(labels))
+    assert isinstance(areas, pd.Series)
+    return areas
+
+
+def sample_size(
+    target_se: float,
+    map_areas: Mapping[Any, float] | pd.Series,
+    expected_users_accuracy: Mapping[Any, float] | float,
+    *,
+    pixels: int | None = None,
+) -> int:
+    """Find how many sample units give the overall accuracy with a standard error (eq. 13).
+
+    Parameters
+    ----------
+    target_se : float
+        The standard error wanted of the overall accuracy, such as 0.01.
+    map_areas : mapping of class to float, or pandas.Series
+        The mapped area of each stratum, in any unit.
+    expected_users_accuracy : mapping of class to float, or float
+        A guess at the user's accuracy of each stratum, or one for all.
+    pixels : int, optional
+        The pixels of the whole map, for the finite population correction of maps so small that it
+        matters.
+
+    Returns
+    -------
+    int
+        Sample units in all; `allocate` shares them out.
+
+    Raises
+    ------
+    TimoError
+        If `target_se` is not positive, an area is no area, or an accuracy is missing or not between
+        0 and 1.
+    """
+    if not target_se > 0:
+        raise TimoError(f"target_se must be positive, such as 0.01; it is {target_se}")
+    areas = check_areas(map_areas)
+    weights = areas / areas.sum()
+    deviation = _deviation(areas, expected_users_accuracy)
+    correction = 0.0 if pixels is None else float((weights * deviation**2).sum()) / pixels
+    size = float((weights * deviation).sum()) ** 2 / (target_se**2 + correction)
+    return math.ceil(size)
+
+
+def allocate(
+    map_areas: Mapping[Any, float] | pd.Series,
+    n: int,
+    *,
+    minimum: int = 50,
+    expected_users_accuracy: Mapping[Any, float] | float | None = None,
+    available: Mapping[Any, int] | pd.Series | None = None,
+) -> pd.Series:
+    """Share sample units out among the strata (section 5.1.2).
+
+    In proportion to area, but no stratum gets less than `minimum`: rare classes are what a map of
+    change is about, and their proportional share would be a handful.
+
+    Parameters
+    ----------
+    map_areas : mapping of class to float, or pandas.Series
+        The mapped area of each stratum, in any unit.
+    n : int
+        Sample units in all.
+    minimum : int
+        Of units for each stratum; the paper advises 50 to 100 for rare classes.
+    expected_users_accuracy : mapping of class to float, or float, optional
+        With it, in proportion to area times the standard deviation that follows from it (Neyman's
+        allocation): more units where the map errs more.
+    available : mapping of class to int, or pandas.Series, optional
+        The pixels of each stratum. One that has fewer than its share, or than `minimum`, is taken
+        whole.
+
+    Returns
+    -------
+    pandas.Series
+        Units by class; their sum is `n`.
+
+    Raises
+    ------
+    TimoError
+        If `n` is too small for the minimum, or more than there are pixels, or an accuracy is
+        missing or not between 0 and 1.
+    """
+    areas = check_areas(map_areas)
+    shares = areas.to_numpy(copy=True)
+    if expected_users_accuracy is not None:
+        shares *= _deviation(areas, expected_users_accuracy).to_numpy()
+    most = np.where(areas > 0, n, 0)
+    if available is not None:
+        most = np.minimum(pd.Series(available).reindex(areas.index).to_numpy(), most)
+    least = np.minimum(minimum, most)
+    if least.sum() > n:
+        raise TimoError(
+            f"{n} sample units are too few for {len(areas)} strata with at least {minimum} each: "
+            f"take {least.sum()} or more, or pass a smaller minimum"
+        )
+    if most.sum() < n:
+        raise TimoError(f"{n} sample units are more than the {most.sum()} pixels of the strata")
+    return pd.Series(_share_out(shares, n, least, most), index=areas.index, name="n")
+
+
+def stratified_sample(
+    labels: xr.DataArray, n: int | Mapping[Any, int] | pd.Series, seed: int
+) -> pd.DataFrame:
+    """Draw a random sample without replacement in each stratum of a map.
+
+    Parameters
+    ----------
+    labels : xarray.DataArray
+        (y, x) strata; negative, NaN, or ``.rio.nodata`` = no data, where nothing is drawn.
+    n : int, or mapping of class to int
+        Sample units in all, which `allocate` shares out (at least 50 each as far as `n` suffices),
+        or the units of each stratum.
+    seed : int
+        The same seed draws the same places.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each unit: ``y``, ``x`` (coordinates of the cell centre), ``row``, ``col``,
+        ``stratum``. The strata are mixed, so that whoever looks at them in turn learns nothing
+        from the order.
+
+    Raises
+    ------
+    TimoError
+        If `labels` is no such map, or a stratum has fewer pixels than units.
+    """
+    strata = _strata(labels)
+    values = strata.values
+    counts = _pixel_counts(values)
+    if isinstance(n, int | np.integer):
+        n = allocate(counts, int(n), minimum=min(50, n // len(counts)), available=counts)
+    random = np.random.default_rng(seed)
+    drawn = [
+        _draw(values == stratum, stratum, int(units), int(counts.get(stratum, 0)), random)
+        for stratum, units in pd.Series(n).items()
+        if units
+    ]
+    sample = pd.concat(drawn, ignore_index=True) if drawn else None
+    if sample is None:
+        raise TimoError("no sample unit to draw: ask for at least one")
+    sample = sample.iloc[random.permutation(len(sample))].reset_index(drop=True)
+    sample.insert(0, "y", strata["y"].values[sample["row"]])
+    sample.insert(1, "x", strata["x"].values[sample["col"]])
+    return sample
+
+
+def check_areas(map_areas: Mapping[Any, float] | pd.Series) -> pd.Series:
+    """Return the areas of the strata as a Series, or raise a TimoError if they are none."""
+    areas = pd.Series(map_areas, dtype="float64")
+    if areas.empty or not (np.isfinite(areas) & (areas >= 0)).all() or not areas.sum():
+        raise TimoError(
+            "map_areas must give the mapped area of each stratum, finite, not negative, not all 0; "
+            f"it is {areas.to_dict()}"
+        )
+    if not areas.index.is_unique:
+        raise TimoError(f"map_areas names a stratum twice: {list(areas.index)}")
+    return areas
+
+
+def _strata(labels: xr.DataArray) -> xr.DataArray:
+    """Return (y, x) integers by number, -1 = no data, in memory."""
+    if not isinstance(labels, xr.DataArray) or set(labels.dims) != {"y", "x"}:
+        got = getattr(labels, "dims", type(labels).__name__)
+        raise TimoError(f"strata are a DataArray with the dimensions y and x; these have {got}")
+    labels = labels.transpose("y", "x")
+    values = labels.values
+    if values.dtype == bool:
+        values = values.astype("uint8")
+    missing = values < 0
+    if values.dtype.kind == "f":
+        missing |= np.isnan(values)
+    nodata = own_nodata(labels)
+    if nodata is not None:
+        missing |= values == nodata
+    # A signed type is kept, for the sake of large maps: -1 fits any.
+    numbers = np.where(missing, values.dtype.type(0), values)
+    numbers = numbers if numbers.dtype.kind == "i" else numbers.astype("int64")
+    numbers[missing] = -1
+    if (numbers[~missing] != values[~missing]).any():
+        raise TimoError(
+            "strata are whole numbers, and these have fractions: classify the map first"
+        )
+    if missing.all():
+        raise TimoError("the map is no data all over: there is nothing to sample or to measure")
+    strata = labels.copy(data=numbers)
+    # Without the names of the classes: from here on a class is its number.
+    strata.attrs = {k: v for k, v in labels.attrs.items() if k == "grid_mapping"}
+    return strata
+
+
+def _pixel_counts(values: np.ndarray) -> pd.Series:
+    classes, counts = np.unique(values[values >= 0], return_counts=True)
+    return pd.Series(counts, index=classes)
+
+
+def _draw(
+    where: np.ndarray, stratum: Hashable, units: int, pixels: int, random: np.random.Generator
+) -> pd.DataFrame:
+    """Draw units among the True cells (y, x) of a mask."""
+    if units > pixels:
+        raise TimoError(
+            f"stratum {stratum} has {pixels} pixels, fewer than the {units} sample units asked "
+            "for: ask for fewer, or merge it with another stratum"
+        )
+    ordinal = np.sort(random.choice(pixels, units, replace=False))
+    # Row by row, so that the places of all pixels of a large map are never listed.
+    until = np.cumsum(where.sum(axis=1))
+    rows = np.searchsorted(until, ordinal, side="right")
+    before = np.concatenate([[0], until])[rows]
+    columns = [np.flatnonzero(where[row])[k] for row, k in zip(rows, ordinal - before, strict=True)]
+    return pd.DataFrame({"row": rows, "col": columns, "stratum": [stratum] * units})
+
+
+def _deviation(areas: pd.Series, expected_users_accuracy: Mapping[Any, float] | float) -> pd.Series:
+    """Return the standard deviation sqrt(U (1 - U)) of each stratum."""
+    if isinstance(expected_users_accuracy, Mapping | pd.Series):
+        accuracy = pd.Series(expected_users_accuracy, dtype="float64").reindex(areas.index)
+    else:
+        accuracy = pd.Series(float(expected_users_accuracy), index=areas.index)
+    if not accuracy.between(0, 1).all():
+        raise TimoError(
+            "expected_users_accuracy must give a number from 0 to 1 for each stratum; it gives "
+            f"{accuracy.to_dict()}"
+        )
+    return (accuracy * (1 - accuracy)) ** 0.5
+
+
+def _share_out(shares: np.ndarray, n: int, least: np.ndarray, most: np.ndarray) -> np.ndarray:
+    """Return whole numbers in proportion to `shares`, within bounds, that sum to `n`."""
+    # One factor serves all strata that meet no bound; the sum grows with it.
+    shares = np.maximum(shares / shares.max(), 1e-12) if shares.any() else np.ones_like(shares)
+    low, high = 0.0, n / shares.min()
+    for _ in range(200):
+        middle = (low + high) / 2
+        if np.clip(middle * shares, least, most).sum() < n:
+            low = middle
+        else:
+            high = middle
+    exact = np.clip(high * shares, least, most)
+    units = np.floor(exact + 1e-9).astype(int)
+    # What rounding down left goes to the largest fractions.
+    for index in np.argsort(units - exact, kind="stable"):
+        if units.sum() == n:
+            break
+        if units[index] < most[index]:
+            units[index] += 1
+    return units

@@ -1,0 +1,112 @@
+"""What an encoder is made of: one frozen dataclass, and the named sizes."""
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from timo.errors import TimoError
+
+Attention = Literal["d-stga", "stga", "global"]
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """Shape and behaviour of a `TiMoEncoder`.
+
+    Parameters
+    ----------
+    in_channels : int
+        Number of bands of the input.
+    dims, depths, heads : tuple of int
+        Channels, blocks and attention heads of the four stages.
+    attention : tuple of {"d-stga", "stga", "global"}
+        Kind of attention of each stage (TiMo, section 3.2).
+    mlp_ratio : int
+        Hidden width of the MLPs over the width of the stage.
+    drop_path : float
+        Stochastic depth of the last block; it rises linearly from 0 at the first.
+    norm : {"layer", "batch"}
+        Normalisation inside the stem and the D-STGA gates. "layer" keeps the samples of a batch apart from each other;
+        "batch" is the published form.
+    position : {"date", "index"}
+        What stands for a frame in the position code: its acquisition date, or its place in the series as published.
+
+    Raises
+    ------
+    TimoError
+        If the stages do not fit together.
+    """
+
+    in_channels: int
+    dims: tuple[int, ...] = (32, 64, 128, 256)
+    depths: tuple[int, ...] = (1, 1, 2, 1)
+    heads: tuple[int, ...] = (1, 2, 4, 8)
+    attention: tuple[Attention, ...] = ("d-stga", "d-stga", "global", "global")
+    mlp_ratio: int = 4
+    drop_path: float = 0.0
+    norm: Literal["layer", "batch"] = "layer"
+    position: Literal["date", "index"] = "date"
+
+    def __post_init__(self) -> None:
+        for field in ("dims", "depths", "heads", "attention"):
+            # JSON gives lists back; tuples keep the config hashable.
+            object.__setattr__(self, field, tuple(getattr(self, field)))
+            if len(getattr(self, field)) != 4:
+                raise TimoError(f"{field} must name four stages, got {getattr(self, field)}")
+        if self.in_channels < 1:
+            raise TimoError(f"in_channels must be at least 1, got {self.in_channels}")
+        if bad := set(self.attention) - {"d-stga", "stga", "global"}:
+            raise TimoError(f"unknown attention {sorted(bad)}: use 'd-stga', 'stga' or 'global'")
+        if self.norm not in ("layer", "batch") or self.position not in ("date", "index"):
+            raise TimoError(
+                f"norm is 'layer' or 'batch' and position 'date' or 'index', got norm={self.norm!r}, "
+                f"position={self.position!r}"
+            )
+        for dim, heads in zip(self.dims, self.heads, strict=True):
+            if dim % heads:
+                raise TimoError(f"{dim} channels cannot be shared by {heads} heads: use a multiple")
+        if self.dims[0] % 8:
+            # Half the channels code the frame, a quarter each the row and the column, in sine-cosine pairs.
+            raise TimoError(f"the first stage needs a multiple of 8 channels, got {self.dims[0]}")
+
+
+# tiny and small are ours, for laptops; base, large and huge are the published sizes (TiMo, supplement).
+SIZES: dict[str, dict[str, Any]] = {
+    "tiny": {"dims": (32, 64, 128, 256), "depths": (1, 1, 2, 1), "heads": (1, 2, 4, 8)},
+    "small": {"dims": (64, 128, 256, 512), "depths": (2, 2, 6, 2), "heads": (2, 4, 8, 16)},
+    "base": {"dims": (128, 256, 512, 1024), "depths": (2, 2, 18, 2), "heads": (4, 8, 16, 32)},
+    "large": {"dims": (384, 768, 960, 1536), "depths": (2, 2, 18, 2), "heads": (6, 12, 24, 48)},
+    "huge": {"dims": (512, 1024, 1280, 2048), "depths": (3, 3, 22, 3), "heads": (8, 16, 32, 64)},
+}
+
+
+def encoder_config(size: str, in_channels: int, **overrides: Any) -> EncoderConfig:
+    """Config of a named size.
+
+    Parameters
+    ----------
+    size : {"tiny", "small", "base", "large", "huge"}
+        Named size; a prefix "timo-" is allowed.
+    in_channels : int
+        Number of bands.
+    **overrides
+        Fields of `EncoderConfig` to set otherwise.
+
+    Raises
+    ------
+    TimoError
+        If the size or a field is unknown.
+    """
+    name = size.removeprefix("timo-")
+    if name not in SIZES:
+        raise TimoError(
+            f"unknown model {size!r}: known sizes are {', '.join(SIZES)}; a folder written by "
+            "timo.save is loaded by its path"
+        )
+    config = EncoderConfig(in_channels=in_channels, **SIZES[name])
+    try:
+        return replace(config, **overrides)
+    except TypeError as error:
+        known = ", ".join(EncoderConfig.__dataclass_fields__)
+        raise TimoError(
+            f"unknown encoder option in {sorted(overrides)}: known are {known}"
+        ) from error

@@ -1,0 +1,125 @@
+"""From pixels to tokens: the stem, the later downsamplings, and the code of place and date."""
+
+import math
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from timo.models.config import EncoderConfig
+
+YEAR = 365.2425
+# Days: from a revisit of two weeks to the whole Landsat archive.
+ELAPSED_PERIODS = (16.0, 16384.0)
+MAX_HARMONICS = 8
+
+
+class ChannelNorm(nn.LayerNorm):
+    """LayerNorm over the channels of each place of a map (f c h w): no statistics over the batch or the image."""
+
+    def forward(self, x: Float[Tensor, "f c h w"]) -> Float[Tensor, "f c h w"]:
+        mean = x.mean(dim=1, keepdim=True)
+        # Written out: layer_norm wants the channels last, and two copies of a full-resolution map cost more than this.
+        centred = x - mean
+        scale = (centred.square().mean(dim=1, keepdim=True) + self.eps).rsqrt()
+        return centred * scale * self.weight[:, None, None] + self.bias[:, None, None]
+
+
+class Stem(nn.Module):
+    """Pixels to the tokens of stage 1, stride 4: two convolutions, and a LayerNorm."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        dim = config.dims[0]
+        self.conv1 = nn.Conv2d(config.in_channels, dim, 7, stride=2, padding=3, bias=False)
+        self.norm1 = nn.BatchNorm2d(dim) if config.norm == "batch" else ChannelNorm(dim)
+        self.conv2 = nn.Conv2d(dim, dim, 2, stride=2)
+        self.norm2 = nn.LayerNorm(dim)
+
+    def forward(self, x: Float[Tensor, "f c h w"]) -> Float[Tensor, "f i j d"]:
+        x = self.conv2(F.relu(self.norm1(self.conv1(x))))
+        return self.norm2(x.movedim(1, -1))
+
+
+class Downsample(nn.Module):
+    """Tokens of one stage to those of the next, stride 2."""
+
+    def __init__(self, dim: int, next_dim: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(dim, next_dim, 3, stride=2, padding=1)
+        self.norm = nn.LayerNorm(next_dim)
+
+    def forward(self, x: Float[Tensor, "f i j d"]) -> Float[Tensor, "f i2 j2 d2"]:
+        return self.norm(self.conv(x.movedim(-1, 1)).movedim(1, -1))
+
+
+def sincos(position: Float[Tensor, "*shape"], channels: int) -> Float[Tensor, "*shape {channels}"]:
+    """Sine-cosine code of a position (Vaswani et al. 2017): all sines, then all cosines."""
+    half = channels // 2
+    steps = torch.arange(half, dtype=torch.float64, device=position.device)
+    angle = position.double()[..., None] * 10000.0 ** (-steps / half)
+    return torch.cat([angle.sin(), angle.cos()], dim=-1).to(position.dtype)
+
+
+def place_code(height: int, width: int, channels: int, like: Tensor) -> Float[Tensor, "i j c"]:
+    """Code of the places of a grid: the first half of the channels for the column, the second for the row (MAE)."""
+    row = sincos(torch.arange(height, device=like.device, dtype=like.dtype), channels // 2)
+    column = sincos(torch.arange(width, device=like.device, dtype=like.dtype), channels // 2)
+    return torch.cat(
+        [column[None].expand(height, -1, -1), row[:, None].expand(-1, width, -1)], dim=-1
+    )
+
+
+def date_code(
+    dates: Float[Tensor, "b t"], present: Bool[Tensor, "b t"], channels: int
+) -> Float[Tensor, "b t {channels}"]:
+    """Code of acquisition dates: harmonics of the year (season), and the time since the first date (order, distance).
+
+    Parameters
+    ----------
+    dates
+        Days since 1970-01-01.
+    present
+        Whether a date has any valid observation: the first date is the first of these, so that a date without data
+        changes nothing.
+    channels
+        Width of the code; half codes the season (at most 8 harmonics), the rest the elapsed time.
+    """
+    harmonics = min(channels // 4, MAX_HARMONICS)
+    order = torch.arange(1, harmonics + 1, dtype=torch.float64, device=dates.device)
+    season = (2 * math.pi / YEAR) * dates.double()[..., None] * order
+    first = dates.masked_fill(~present, math.inf).amin(dim=1, keepdim=True)
+    # A series without any valid observation: the earliest date, as good as any.
+    first = torch.where(first.isinf(), dates.amin(dim=1, keepdim=True), first)
+    count = channels // 2 - harmonics
+    low, high = (math.log(p) for p in ELAPSED_PERIODS)
+    periods = torch.linspace(low, high, count, dtype=torch.float64, device=dates.device).exp()
+    elapsed = (2 * math.pi) * (dates - first).double()[..., None] / periods
+    parts = [season.sin(), season.cos(), elapsed.sin(), elapsed.cos()]
+    return torch.cat(parts, dim=-1).to(dates.dtype)
+
+
+class Position(nn.Module):
+    """Code of frame and place, added once to the tokens of stage 1 (TiMo, section 3.1)."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.mode = config.position
+
+    def forward(
+        self,
+        tokens: Float[Tensor, "b t i j c"],
+        dates: Float[Tensor, "b t"] | None,
+        present: Bool[Tensor, "b t"],
+    ) -> Float[Tensor, "b t i j c"]:
+        _, t, height, width, channels = tokens.shape
+        if self.mode == "index" or dates is None:
+            frame = sincos(torch.arange(t, device=tokens.device, dtype=tokens.dtype), channels // 2)
+            frame = frame[None]
+        else:
+            frame = date_code(dates, present, channels // 2).to(tokens.dtype)
+        place = place_code(height, width, channels - channels // 2, tokens)
+        frame = rearrange(frame, "b t c -> b t 1 1 c").expand(*tokens.shape[:4], -1)
+        return tokens + torch.cat([frame, place.expand(*tokens.shape[:4], -1)], dim=-1)

@@ -1,0 +1,205 @@
+"""The TiMo encoder: four stages, attention across dates and places in each (arXiv 2505.08723, section 3)."""
+
+from typing import Any
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from timo.errors import TimoError
+from timo.models.attention import SpatiotemporalAttention
+from timo.models.config import Attention, EncoderConfig, encoder_config
+from timo.models.embedding import Downsample, Position, Stem
+
+STRIDES = (4, 8, 16, 32)
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: a residual branch is left out for whole samples (Huang et al. 2016)."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Float[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:
+        if not self.training or self.rate == 0:
+            return x
+        keep = x.new_empty([x.shape[0], *[1] * (x.ndim - 1)]).bernoulli_(1 - self.rate)
+        return x * keep / (1 - self.rate)
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block over the tokens of a series."""
+
+    def __init__(
+        self, dim: int, heads: int, kind: Attention, config: EncoderConfig, drop_path: float
+    ) -> None:
+        super().__init__()
+        hidden = dim * config.mlp_ratio
+        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
+        self.attention = SpatiotemporalAttention(dim, heads, kind, config.norm)
+        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
+        self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
+        self.drop_path = DropPath(drop_path)
+
+    def forward(
+        self, x: Float[Tensor, "b t n c"], valid: Bool[Tensor, "b t n"]
+    ) -> Float[Tensor, "b t n c"]:
+        x = x + self.drop_path(self.attention(self.norm1(x), valid))
+        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+
+class Stage(nn.Module):
+    """Blocks of one resolution, closed by a LayerNorm."""
+
+    def __init__(self, index: int, config: EncoderConfig) -> None:
+        super().__init__()
+        rates = torch.linspace(0, config.drop_path, sum(config.depths)).tolist()
+        first = sum(config.depths[:index])
+        dim, heads, kind = (getattr(config, f)[index] for f in ("dims", "heads", "attention"))
+        self.blocks = nn.ModuleList(
+            Block(dim, heads, kind, config, rates[first + i]) for i in range(config.depths[index])
+        )
+        self.norm = nn.LayerNorm(dim, eps=1e-6)
+
+    def forward(
+        self, x: Float[Tensor, "b t i j c"], valid: Bool[Tensor, "b t i j"]
+    ) -> Float[Tensor, "b t i j c"]:
+        rows = x.shape[2]
+        tokens, keep = rearrange(x, "b t i j c -> b t (i j) c"), valid.flatten(2)
+        for block in self.blocks:
+            tokens = block(tokens, keep)
+        return rearrange(self.norm(tokens), "b t (i j) c -> b t i j c", i=rows)
+
+
+class TiMoEncoder(nn.Module):
+    """Hierarchical spatiotemporal vision transformer.
+
+    Every frame goes through the same convolutions; attention mixes the frames. Takes any height, width and number of
+    dates: the input is padded with invalid pixels inside, and no valid token attends to those.
+
+    Parameters
+    ----------
+    config : EncoderConfig
+        Shape and behaviour.
+    """
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.stem = Stem(config)
+        self.position = Position(config)
+        self.downsamples = nn.ModuleList(
+            Downsample(a, b) for a, b in zip(config.dims[:-1], config.dims[1:], strict=True)
+        )
+        self.stages = nn.ModuleList(Stage(i, config) for i in range(4))
+        self.apply(_initialise)
+
+    def forward(
+        self,
+        x: Float[Tensor, "b t c h w"],
+        dates: Float[Tensor, "b t"] | None = None,
+        valid: Bool[Tensor, "b t h w"] | None = None,
+    ) -> list[Float[Tensor, "b t dim i j"]]:
+        """Four feature maps per date, at strides 4, 8, 16 and 32 (sizes rounded up).
+
+        Parameters
+        ----------
+        x : Tensor, shape (b, t, c, h, w)
+            Normalised bands. What stands where `valid` is false is never read.
+        dates : Tensor, shape (b, t), optional
+            Days since 1970-01-01, in any order. None: frames count as 0..t-1.
+        valid : Tensor of bool, shape (b, t, h, w), optional
+            True where there is an observation. None: everywhere.
+
+        Raises
+        ------
+        TimoError
+            If the shapes do not fit each other or the config.
+        """
+        self._check(x, dates, valid)
+        height, width = x.shape[-2:]
+        valid = torch.ones_like(x[:, :, 0], dtype=torch.bool) if valid is None else valid
+        x, valid = _pad(torch.where(valid[:, :, None], x, 0.0), valid)
+        batch = x.shape[0]
+        frames = self.stem(rearrange(x, "b t c h w -> (b t) c h w"))
+        tokens = rearrange(frames, "(b t) i j c -> b t i j c", b=batch)
+        keep = _coarsen(valid, STRIDES[0])
+        tokens = self.position(tokens, dates, keep.flatten(2).any(dim=-1))
+        maps = []
+        for index, (stage, stride) in enumerate(zip(self.stages, STRIDES, strict=True)):
+            if index:
+                # A token without observation is to the next convolution what lies outside the image: zero.
+                frames = rearrange(tokens * keep[..., None], "b t i j c -> (b t) i j c")
+                frames = self.downsamples[index - 1](frames)
+                tokens = rearrange(frames, "(b t) i j c -> b t i j c", b=batch)
+                keep = _coarsen(keep, 2)
+            tokens = stage(tokens, keep)
+            inside = tokens[:, :, : -(-height // stride), : -(-width // stride)]
+            maps.append(rearrange(inside, "b t i j c -> b t c i j"))
+        return maps
+
+    def _check(self, x: Tensor, dates: Tensor | None, valid: Tensor | None) -> None:
+        if x.ndim != 5 or x.shape[2] != self.config.in_channels or 0 in x.shape:
+            raise TimoError(
+                f"expected x of shape (b, t, {self.config.in_channels}, h, w), none of them 0, "
+                f"got {tuple(x.shape)}"
+            )
+        if dates is not None and dates.shape != x.shape[:2]:
+            raise TimoError(
+                f"dates of shape {tuple(dates.shape)} do not fit x of shape {tuple(x.shape)}: "
+                f"expected {tuple(x.shape[:2])}"
+            )
+        if valid is not None and valid.shape != (*x.shape[:2], *x.shape[3:]):
+            raise TimoError(
+                f"valid of shape {tuple(valid.shape)} does not fit x of shape {tuple(x.shape)}: "
+                "expected (b, t, h, w)"
+            )
+
+
+def _pad(x: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    """Zeros, marked invalid, to the right and below, up to the coarsest stride."""
+    down, right = (-x.shape[-2] % STRIDES[-1]), (-x.shape[-1] % STRIDES[-1])
+    if not (down or right):
+        return x, valid
+    return F.pad(x, (0, right, 0, down)), F.pad(valid, (0, right, 0, down))
+
+
+def _coarsen(valid: Bool[Tensor, "b t h w"], factor: int) -> Bool[Tensor, "b t i j"]:
+    """A token is valid when any pixel (or finer token) under it is."""
+    cells = rearrange(valid, "b t (i p) (j q) -> b t i j (p q)", p=factor, q=factor)
+    return cells.any(dim=-1)
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.Conv2d):
+        fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels
+        nn.init.normal_(module.weight, std=(2.0 / fan_out) ** 0.5)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def create_encoder(size: str = "tiny", bands: int = 10, **overrides: Any) -> TiMoEncoder:
+    """Encoder of a named size with random weights.
+
+    Parameters
+    ----------
+    size : {"tiny", "small", "base", "large", "huge"}
+        Named size.
+    bands : int
+        Number of bands of the input.
+    **overrides
+        Fields of `EncoderConfig`, e.g. ``attention=("stga",) * 4``.
+
+    Raises
+    ------
+    TimoError
+        If the size or an option is unknown.
+    """
+    return TiMoEncoder(encoder_config(size, bands, **overrides))

@@ -1,0 +1,168 @@
+"""From the encoder's maps to answers: a segmentation head per date, a classification head."""
+
+from collections.abc import Sequence
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from timo.models.embedding import ChannelNorm
+
+POOL_SIZES = (1, 2, 3, 6)
+
+
+def _conv(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
+    # Normalised over the channels of each place, not over the batch: a prediction stays that of its own sample.
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False),
+        ChannelNorm(outputs),
+        nn.ReLU(inplace=True),
+    )
+
+
+def _resize(x: Float[Tensor, "f c h w"], size: Sequence[int]) -> Float[Tensor, "f c h2 w2"]:
+    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+class PyramidPooling(nn.Module):
+    """Context of the whole frame at several grains, beside the map itself (Zhao et al. 2017)."""
+
+    def __init__(self, dim: int, width: int) -> None:
+        super().__init__()
+        self.pools = nn.ModuleList(_conv(dim, width, 1) for _ in POOL_SIZES)
+        self.merge = _conv(dim + len(POOL_SIZES) * width, width, 3)
+
+    def forward(self, x: Float[Tensor, "f c h w"]) -> Float[Tensor, "f d h w"]:
+        pooled = [
+            _resize(conv(F.adaptive_avg_pool2d(x, size)), x.shape[-2:])
+            for conv, size in zip(self.pools, POOL_SIZES, strict=True)
+        ]
+        return self.merge(torch.cat([x, *pooled], dim=1))
+
+
+class UPerNet(nn.Module):
+    """Unified perceptual parsing head (Xiao et al. 2018): pyramid pooling on the coarsest map, a feature pyramid below.
+
+    Works on single frames; gives features at the finest map's resolution.
+    """
+
+    def __init__(self, dims: Sequence[int], width: int) -> None:
+        super().__init__()
+        self.context = PyramidPooling(dims[-1], width)
+        self.laterals = nn.ModuleList(_conv(dim, width, 1) for dim in dims[:-1])
+        self.smooth = nn.ModuleList(_conv(width, width, 3) for _ in dims[:-1])
+        self.fuse = _conv(len(dims) * width, width, 3)
+
+    def forward(self, maps: list[Tensor]) -> Float[Tensor, "f d i j"]:
+        finer = [lateral(x) for lateral, x in zip(self.laterals, maps, strict=False)]
+        levels = [*finer, self.context(maps[-1])]
+        for i in range(len(levels) - 1, 0, -1):
+            levels[i - 1] = levels[i - 1] + _resize(levels[i], levels[i - 1].shape[-2:])
+        smoothed = [conv(x) for conv, x in zip(self.smooth, levels, strict=False)] + levels[-1:]
+        return self.fuse(torch.cat([_resize(x, maps[0].shape[-2:]) for x in smoothed], dim=1))
+
+
+class Detail(nn.Module):
+    """Full-resolution features of the pixel and its neighbours.
+
+    The encoder's finest map has a stride of 4 pixels: 40 m on Sentinel-2, as wide as a small clearing. This path gives
+    the head the outline back; the encoder says what it is.
+    """
+
+    def __init__(self, in_channels: int, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(_conv(in_channels + 1, width, 3), _conv(width, width, 3))
+
+    def forward(self, x: Float[Tensor, "f c h w"]) -> Float[Tensor, "f d h w"]:
+        return self.layers(x)
+
+
+class SegmentationHead(nn.Module):
+    """Class scores of every pixel, for each date or for the series.
+
+    Parameters
+    ----------
+    dims : sequence of int
+        Channels of the encoder's four maps.
+    in_channels : int
+        Bands of the image.
+    classes : int
+        Number of classes.
+    width : int
+        Channels inside the head.
+    detail : int
+        Channels of the full-resolution path; 0 leaves it out, as published.
+    dropout : float
+        Before the classifier.
+    """
+
+    def __init__(
+        self,
+        dims: Sequence[int],
+        in_channels: int,
+        classes: int,
+        width: int,
+        detail: int,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.pyramid = UPerNet(dims, width)
+        last = 2 * detail or width
+        # Narrowed before it is enlarged: what happens at full resolution is what costs.
+        self.narrow = _conv(width, last, 1) if detail else nn.Identity()
+        self.detail = Detail(in_channels, detail) if detail else None
+        self.merge = _conv(last + detail, last, 1) if detail else None
+        self.classifier = nn.Sequential(nn.Dropout2d(dropout), nn.Conv2d(last, classes, 1))
+
+    def forward(
+        self,
+        maps: list[Float[Tensor, "b t dim i j"]],
+        image: Float[Tensor, "b t c h w"],
+        valid: Float[Tensor, "b t h w"],
+        per_date: bool = True,
+    ) -> Float[Tensor, "b ..."]:
+        """Scores (b, t, k, h, w) per date, or (b, k, h, w): the maximum over the dates of each feature.
+
+        The image must be zero where it is not valid.
+        """
+        b, t, _, height, width = image.shape
+        frames = self.pyramid([rearrange(m, "b t c i j -> (b t) c i j") for m in maps])
+        frames = self.narrow(frames)
+        # Exactly four pixels to a token, then cropped: a size that is no multiple of 4 does not shift the map.
+        full = _resize(frames, [4 * s for s in frames.shape[-2:]])[..., :height, :width]
+        if self.detail is not None and self.merge is not None:
+            pixels = torch.cat([image, valid[:, :, None]], dim=2)
+            fine = self.detail(rearrange(pixels, "b t c h w -> (b t) c h w"))
+            full = self.merge(torch.cat([full, fine], dim=1))
+        if per_date:
+            return rearrange(self.classifier(full), "(b t) k h w -> b t k h w", b=b)
+        seen = valid.flatten(2).any(dim=-1)[:, :, None, None, None]
+        series = rearrange(full, "(b t) d h w -> b t d h w", b=b)
+        # Features end in a ReLU: zero is what a date without data adds to the maximum.
+        return self.classifier((series * seen).amax(dim=1))
+
+
+class ClassificationHead(nn.Module):
+    """Class scores of a chip from the coarsest map: mean over its places, per date or over the dates too."""
+
+    def __init__(self, dim: int, classes: int) -> None:
+        super().__init__()
+        self.classifier = nn.Linear(dim, classes)
+
+    def forward(
+        self,
+        maps: list[Float[Tensor, "b t dim i j"]],
+        valid: Float[Tensor, "b t h w"],
+        per_date: bool = False,
+    ) -> Float[Tensor, "b ..."]:
+        """Scores (b, t, k) per date, or (b, k) of the series; places and dates without data do not count."""
+        coarse = maps[-1]
+        rows, columns = coarse.shape[-2:]
+        height, width = valid.shape[-2:]
+        padded = F.pad(valid.float(), (0, columns * 32 - width, 0, rows * 32 - height))
+        weight = F.max_pool2d(padded, 32)[:, :, None]
+        over = (-2, -1) if per_date else (1, -2, -1)
+        mean = (coarse * weight).sum(dim=over) / weight.sum(dim=over).clamp(min=1)
+        return self.classifier(mean)

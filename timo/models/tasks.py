@@ -1,0 +1,148 @@
+"""A model that answers a question: an encoder, a head, and all that is needed to feed them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from timo.errors import TimoError
+from timo.models.config import EncoderConfig
+from timo.models.encoder import TiMoEncoder
+from timo.models.heads import ClassificationHead, SegmentationHead
+
+TASKS = ("segmentation", "classification")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """All that a saved model needs to be used again.
+
+    Parameters
+    ----------
+    encoder : EncoderConfig
+        The encoder.
+    bands : tuple of str
+        Names of the bands, in the order of the channels.
+    classes : tuple of str
+        Names of the classes, in the order of the scores.
+    mean, std : tuple of float
+        Normalisation of each band, in the units of the cube (reflectance).
+    task : {"segmentation", "classification"}
+        A score for each pixel, or for the chip.
+    per_date : bool
+        Scores for each date, or for the series.
+    sensor : str
+        Sensor of the bands.
+    head_width, detail : int
+        Channels of the segmentation head and of its full-resolution path (0 leaves that out).
+    dropout : float
+        Before the classifier.
+    """
+
+    encoder: EncoderConfig
+    bands: tuple[str, ...]
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    task: str = "segmentation"
+    per_date: bool = True
+    sensor: str = "sentinel-2"
+    head_width: int = 64
+    detail: int = 16
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        if isinstance(self.encoder, dict):
+            object.__setattr__(self, "encoder", EncoderConfig(**self.encoder))
+        for field in ("bands", "classes", "mean", "std"):
+            object.__setattr__(self, field, tuple(getattr(self, field)))
+        count = self.encoder.in_channels
+        if {len(self.bands), len(self.mean), len(self.std)} != {count}:
+            raise TimoError(
+                f"{count} channels need {count} bands, means and standard deviations, got "
+                f"{len(self.bands)}, {len(self.mean)} and {len(self.std)}"
+            )
+        if self.task not in TASKS:
+            raise TimoError(f"unknown task {self.task!r}: use one of {', '.join(TASKS)}")
+        if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):
+            raise TimoError(f"at least two different classes are needed, got {self.classes}")
+        if min(self.std) <= 0:
+            raise TimoError(f"every std must be positive, got {self.std}")
+
+
+class TiMo(nn.Module):
+    """Encoder and head: from the physical values of a series to class scores.
+
+    Parameters
+    ----------
+    config : ModelConfig
+        What to build.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = TiMoEncoder(config.encoder)
+        dims, classes = config.encoder.dims, len(config.classes)
+        self.head: SegmentationHead | ClassificationHead
+        if config.task == "segmentation":
+            self.head = SegmentationHead(
+                dims,
+                config.encoder.in_channels,
+                classes,
+                config.head_width,
+                config.detail,
+                config.dropout,
+            )
+        else:
+            self.head = ClassificationHead(dims[-1], classes)
+        # Part of the config, not of the weights.
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", torch.tensor(config.mean)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(config.std)[:, None, None], persistent=False)
+
+    def forward(
+        self,
+        x: Float[Tensor, "b t c h w"],
+        dates: Float[Tensor, "b t"] | None = None,
+        valid: Bool[Tensor, "b t h w"] | None = None,
+    ) -> Float[Tensor, "b ..."]:
+        """Class scores (logits).
+
+        Parameters
+        ----------
+        x : Tensor, shape (b, t, c, h, w)
+            Physical values (reflectance 0..1), bands as in ``config.bands``.
+        dates : Tensor, shape (b, t), optional
+            Days since 1970-01-01.
+        valid : Tensor of bool, shape (b, t, h, w), optional
+            True where there is an observation; by default where every band is finite.
+
+        Returns
+        -------
+        Tensor
+            (b, t, k, h, w) per date or (b, k, h, w) for segmentation, (b, t, k) or (b, k) for classification.
+        """
+        finite = x.isfinite().all(dim=2)
+        valid = finite if valid is None else valid & finite
+        normalised = torch.where(valid[:, :, None], (x - self.mean) / self.std, 0.0)
+        maps = self.encoder(normalised, dates, valid)
+        if isinstance(self.head, SegmentationHead):
+            return self.head(maps, normalised, valid.to(x.dtype), self.config.per_date)
+        return self.head(maps, valid.to(x.dtype), self.config.per_date)
+
+    def extra_repr(self) -> str:
+        """One line for the notebook."""
+        count = sum(p.numel() for p in self.parameters())
+        return f"{self.config.task}, {count / 1e6:.1f} M parameters, classes={self.config.classes}"
+
+
+def build(config: dict[str, Any]) -> TiMo:
+    """Model from the plain dictionary of a saved config."""
+    try:
+        return TiMo(ModelConfig(**config))
+    except TypeError as error:
+        raise TimoError(f"not a config of a timo model: {error}") from error

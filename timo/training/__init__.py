@@ -1,0 +1,13 @@
+"""From a cube and labels to a trained model."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "chips": ["ChipDataset", "ChipOptions"],
+        "finetune": ["Finetuned", "finetune"],
+        "labels": ["labels_in_time"],
+        "module": ["Optimisation"],
+    },
+)

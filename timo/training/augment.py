@@ -1,0 +1,67 @@
+"""What is done to a chip before a model learns from it. Each keeps what is true of the chip true."""
+
+from dataclasses import replace
+
+import numpy as np
+from jaxtyping import Bool
+
+from timo.training.chip import Chip
+
+
+def rotate(chip: Chip, rng: np.random.Generator) -> Chip:
+    """One of the eight symmetries of the square (quarter turns only where height and width are equal)."""
+    square = chip.x.shape[-1] == chip.x.shape[-2]
+    turns = int(rng.integers(4)) if square else 2 * int(rng.integers(2))
+    mirror = rng.random() < 0.5
+
+    def turn(a: np.ndarray) -> np.ndarray:
+        a = np.rot90(a, turns, axes=(-2, -1))
+        return a[..., ::-1] if mirror else a
+
+    return replace(chip, x=turn(chip.x), valid=turn(chip.valid), labels=turn(chip.labels))
+
+
+def hide(chip: Chip, gaps: Bool[np.ndarray, "t h w"], rng: np.random.Generator) -> Chip:
+    """Take observations away under `gaps`, on a random half of the dates; the labels stay."""
+    gaps = gaps & (rng.random(len(gaps)) < 0.5)[:, None, None]
+    if not (chip.valid & ~gaps).any():
+        # A chip of which nothing is left teaches nothing.
+        return chip
+    valid = chip.valid & ~gaps
+    return replace(chip, x=np.where(valid[:, None], chip.x, np.float32(0)), valid=valid)
+
+
+def splice(chip: Chip, other: Chip, rng: np.random.Generator) -> Chip:
+    """Put a patch of another place into the chip from a random date on: observations and labels alike.
+
+    Both chips have the same dates, so the patch brings the right season with it. Copy-paste as in Ghiasi et al. 2021,
+    along time: what a clear-cut does to a series. The patch takes only labelled pixels of one class of `other`.
+    """
+    classes = np.unique(other.labels[other.labels >= 0])
+    if classes.size == 0:
+        return chip
+    same = (other.labels == rng.choice(classes)).any(axis=0)
+    patch = same & blob(same.shape, rng, share=rng.uniform(0.05, 0.6))
+    start = int(rng.integers(len(chip.dates)))
+    where = np.zeros_like(chip.valid)
+    where[start:] = patch
+    return replace(
+        chip,
+        x=np.where(where[:, None], other.x, chip.x),
+        valid=np.where(where, other.valid, chip.valid),
+        labels=np.where(where, other.labels, chip.labels),
+    )
+
+
+def blob(shape: tuple[int, ...], rng: np.random.Generator, share: float) -> Bool[np.ndarray, "h w"]:
+    """Irregular patches that cover a share of a window: smooth noise above a threshold."""
+    height, width = shape
+    noise = np.zeros(shape)
+    rows, columns = np.arange(height)[:, None], np.arange(width)[None]
+    for _ in range(8):
+        # Waves between 6 and 32 pixels: clearings of a few tenths of a hectare at 10 m and up.
+        frequency = 2 * np.pi / rng.uniform(6, 32)
+        angle = rng.uniform(0, 2 * np.pi)
+        along = np.cos(angle) * rows + np.sin(angle) * columns
+        noise += np.cos(frequency * along + rng.uniform(0, 2 * np.pi))
+    return noise >= np.quantile(noise, 1 - share)

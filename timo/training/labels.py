@@ -1,0 +1,74 @@
+"""Labels made for one year, laid on the dates of a series."""
+
+import numpy as np
+import xarray as xr
+
+from timo import cube as cubes
+from timo.errors import TimoError
+from timo.training.chip import UNLABELLED
+
+SUMMER = (6, 8)
+
+
+def labels_in_time(
+    labels: xr.DataArray,
+    cube: xr.DataArray,
+    year: int,
+    *,
+    max_change: float = 0.1,
+    months: tuple[int, int] = SUMMER,
+) -> xr.DataArray:
+    """Lay labels of one year on every date of a cube, except where the ground has changed.
+
+    A label of 2018 says nothing of a date in 2017 if the pixel was cut in between. On the dates of other years a pixel
+    is left unlabelled where the median NDVI of the summer differs by more than `max_change` from the labels' year.
+
+    Parameters
+    ----------
+    labels : xarray.DataArray
+        (y, x) integers, -1 = unlabelled.
+    cube : xarray.DataArray
+        The cube, with a red and a near infrared band.
+    year : int
+        Year that the labels are true for.
+    max_change : float
+        Largest difference of the NDVI of an unchanged pixel.
+    months : (int, int)
+        First and last month of the season that is compared.
+
+    Returns
+    -------
+    xarray.DataArray
+        (time, y, x) integers.
+
+    Raises
+    ------
+    TimoError
+        If the labels are on another grid, or the cube has no date in this season of this year.
+    """
+    cubes.check_labels(labels, cube)
+    if "time" in labels.dims:
+        raise TimoError("labels_in_time takes labels without dates, (y, x)")
+    years, month = cube.time.dt.year, cube.time.dt.month
+    index = cubes.ndvi(cube).where((month >= months[0]) & (month <= months[1]))
+    if not (index.notnull() & (years == year)).any():
+        raise TimoError(
+            f"the cube has no observation in the months {months[0]}-{months[1]} of {year}, the labels' year: "
+            "open it with that year"
+        )
+    now = index.where(years == year).median("time")
+    dated = []
+    for other in np.unique(years):
+        moved = abs(index.where(years == other).median("time") - now) > max_change
+        kept = labels if other == year else labels.where(~moved, UNLABELLED)
+        count = int((years == other).sum())
+        dated.append(np.repeat(kept.values[None], count, axis=0))
+    return xr.DataArray(
+        np.concatenate(dated).astype(labels.dtype),
+        dims=("time", "y", "x"),
+        coords={
+            name: cube[name] for name in ("time", "y", "x", "spatial_ref") if name in cube.coords
+        },
+        attrs=labels.attrs,
+        name=labels.name,
+    )

@@ -1,0 +1,146 @@
+"""What one training step is: the Lightning module of fine-tuning."""
+
+from dataclasses import dataclass
+
+import lightning
+import torch
+from jaxtyping import Float, Int
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+from torch.nn import functional as F
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
+
+from timo.models.tasks import TiMo
+from timo.training.chip import UNLABELLED
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """How the weights are moved.
+
+    Parameters
+    ----------
+    learning_rate : float
+        Peak of the one-cycle schedule.
+    weight_decay : float
+        Of AdamW.
+    gap_weight : float
+        Weight of the loss where a date has no valid observation: the model must fill from the rest, but is judged first
+        by what it sees.
+    label_smoothing : float
+        Share of each label given to the other classes: labels are never all true.
+    """
+
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    gap_weight: float = 0.2
+    label_smoothing: float = 0.0
+
+
+def segmentation_loss(
+    scores: Float[Tensor, "b ..."],
+    labels: Int[Tensor, "b t h w"],
+    valid: Tensor,
+    optimisation: Optimisation,
+    class_weights: Tensor | None = None,
+) -> Float[Tensor, ""]:
+    """Mean cross entropy over the labelled pixels, per date or of the series.
+
+    Scores without a time axis are judged by the last label of each pixel that is one.
+    """
+    weight = torch.where(valid, 1.0, optimisation.gap_weight)
+    if scores.ndim == 4:
+        labels, weight = last_label(labels), torch.ones_like(labels[:, 0], dtype=scores.dtype)
+    else:
+        scores, labels, weight = scores.flatten(0, 1), labels.flatten(0, 1), weight.flatten(0, 1)
+    losses = F.cross_entropy(
+        scores,
+        labels,
+        weight=class_weights,
+        ignore_index=UNLABELLED,
+        reduction="none",
+        label_smoothing=optimisation.label_smoothing,
+    )
+    weight = weight * (labels != UNLABELLED)
+    # A batch without labels gives a loss of zero, not a NaN.
+    return (losses * weight).sum() / weight.sum().clamp(min=1.0)
+
+
+def last_label(labels: Int[Tensor, "b t h w"]) -> Int[Tensor, "b h w"]:
+    """Latest label of each pixel, -1 where it has none."""
+    latest = labels[:, 0]
+    for t in range(1, labels.shape[1]):
+        latest = torch.where(labels[:, t] != UNLABELLED, labels[:, t], latest)
+    return latest
+
+
+class FinetuneModule(lightning.LightningModule):
+    """Supervised segmentation of chips.
+
+    Parameters
+    ----------
+    model : TiMo
+        The model; it is trained in place.
+    optimisation : Optimisation
+        How the weights are moved.
+    class_weights : Tensor, optional
+        Weight of each class in the loss.
+    """
+
+    def __init__(
+        self, model: TiMo, optimisation: Optimisation, class_weights: Tensor | None = None
+    ) -> None:
+        super().__init__()
+        self.model, self.optimisation = model, optimisation
+        self.class_weights: Tensor | None
+        self.register_buffer("class_weights", class_weights, persistent=False)
+        classes = len(model.config.classes)
+        self.metrics = MetricCollection(
+            {
+                "accuracy": MulticlassAccuracy(classes, average="micro", ignore_index=UNLABELLED),
+                "f1": MulticlassF1Score(classes, average="macro", ignore_index=UNLABELLED),
+            },
+            prefix="validation_",
+        )
+
+    def _loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        scores = self.model(batch["x"], batch["dates"], batch["valid"])
+        loss = segmentation_loss(
+            scores, batch["labels"], batch["valid"], self.optimisation, self.class_weights
+        )
+        return loss, scores
+
+    def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
+        """Loss of a batch."""
+        loss, _scores = self._loss(batch)
+        size = len(batch["x"])
+        self.log("loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=size)
+        return loss
+
+    def validation_step(self, batch: dict[str, Tensor], _: int) -> None:
+        """Loss and metrics of a batch."""
+        loss, scores = self._loss(batch)
+        labels = batch["labels"]
+        labels = last_label(labels) if scores.ndim == 4 else labels
+        self.metrics.update(scores.argmax(dim=-3), labels)
+        self.log("validation_loss", loss, prog_bar=True, batch_size=len(batch["x"]))
+        self.log_dict(self.metrics, on_step=False, on_epoch=True)
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """AdamW, one cycle; biases, norms and gates are not decayed."""
+        decayed = [p for p in self.model.parameters() if p.ndim > 1]
+        kept = [p for p in self.model.parameters() if p.ndim <= 1]
+        groups = [
+            {"params": decayed, "weight_decay": self.optimisation.weight_decay},
+            {"params": kept, "weight_decay": 0.0},
+        ]
+        optimiser = torch.optim.AdamW(groups, lr=self.optimisation.learning_rate)
+        steps = max(int(self.trainer.estimated_stepping_batches), 2)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, self.optimisation.learning_rate, total_steps=steps, pct_start=0.1
+        )
+        return {
+            "optimizer": optimiser,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }

@@ -1,0 +1,1 @@
+"""timo_widgets."""
