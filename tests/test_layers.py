@@ -31,7 +31,7 @@ FLOORS = {
     "timo_widgets": 4,
 }
 INTERFACE = {"timo_widgets", "ipywidgets", "leafmap", "ipyleaflet", "anywidget", "IPython"}
-MODEL_LIBRARIES = {"torch", "einops", "jaxtyping", "safetensors", "numpy"}
+MODEL_LIBRARIES = {"lazy_loader", "torch", "einops", "jaxtyping", "safetensors", "numpy"}
 MODEL_NEIGHBOURS = ("timo.models", "timo.errors", "timo.sensors", "timo.atomic")
 
 

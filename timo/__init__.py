@@ -13,7 +13,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "errors": ["TimoError"],
         "loading": ["load_model"],
-        "mapping": ["estimate_area", "export", "loss_year", "predict"],
+        "mapping": ["estimate_area", "export", "loss_areas", "loss_year", "predict"],
         "models": ["create_encoder", "save"],
         "sources": ["open_cube", "sample_clearings", "sample_labels"],
         "training": ["finetune"],

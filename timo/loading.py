@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 import xarray as xr
 
 from timo import cube as cubes
 from timo.errors import TimoError
 from timo.models.config import SIZES, encoder_config
-from timo.models.tasks import ModelConfig, TiMo
+from timo.models.tasks import ModelConfig, TiMo, build
 from timo.models.weights import load
 from timo.sensors import get_sensor
 
@@ -56,6 +55,10 @@ def load_model(
         If the name is neither a size nor a folder of a model, or the model does not fit the cube or the classes.
     """
     if str(name).removeprefix("timo-") not in SIZES:
+        if encoder:
+            raise TimoError(
+                f"{sorted(encoder)} are options of a new model, {str(name)!r} is a saved one"
+            )
         return _saved(name, cube, classes)
     if cube is None or classes is None:
         raise TimoError(
@@ -66,38 +69,45 @@ def load_model(
     bands = tuple(str(band) for band in cube.band.values)
     sensor = get_sensor(cube.attrs.get("sensor", "sentinel-2"))
     known = sensor.select(bands)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        config = ModelConfig(
-            encoder=encoder_config(str(name), len(bands), **encoder),
-            bands=bands,
-            classes=tuple(classes),
-            mean=tuple(band.mean for band in known),
-            std=tuple(band.std for band in known),
-            task=task,
-            per_date=per_date,
-            sensor=sensor.name,
-        )
-        return TiMo(config).eval()
+    config = ModelConfig(
+        encoder=encoder_config(str(name), len(bands), **encoder),
+        bands=bands,
+        classes=_names(classes),
+        mean=tuple(band.mean for band in known),
+        std=tuple(band.std for band in known),
+        task=task,
+        per_date=per_date,
+        sensor=sensor.name,
+    )
+    return build(config, seed)
+
+
+def _names(classes: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(classes, str):
+        # A text is a sequence as well: of letters.
+        raise TimoError(f"classes must be a list of names, got the text {classes!r}")
+    return tuple(classes)
 
 
 def _saved(name: str | Path, cube: xr.DataArray | None, classes: Sequence[str] | None) -> TiMo:
-    path = Path(name)
+    path = Path(name).expanduser()
     if not path.exists():
         raise TimoError(
-            f"unknown model {str(name)!r}: neither a size (timo-{', timo-'.join(SIZES)}) nor a folder that timo.save wrote"
+            f"unknown model {str(name)!r}: neither a size (timo-{', timo-'.join(SIZES)}) nor a folder that timo.save "
+            "wrote"
         )
     model = load(path)
-    if classes is not None and tuple(classes) != model.config.classes:
+    if classes is not None and _names(classes) != model.config.classes:
         raise TimoError(
-            f"the model at {path} tells {model.config.classes} apart, not {tuple(classes)}: leave classes out, or train a "
-            "new model"
+            f"the model at {path} tells {model.config.classes} apart, not {_names(classes)}: leave classes out, or "
+            "train a new model"
         )
     if cube is not None:
         cubes.check(cube)
         bands = [str(band) for band in cube.band.values]
         if missing := [band for band in model.config.bands if band not in bands]:
             raise TimoError(
-                f"the model at {path} reads the bands {list(model.config.bands)}, the cube has {bands}: {missing} missing"
+                f"the model at {path} reads the bands {list(model.config.bands)}, the cube has {bands}: {missing} "
+                "missing"
             )
     return model

@@ -3,8 +3,8 @@
 from timo.cube.blocks import blocks, split_blocks
 from timo.cube.check import check, check_grid, check_labels
 from timo.cube.composite import composite, days_since_epoch, valid_mask
-from timo.cube.grid import cell_area_m2, cell_size_m, hectares
-from timo.cube.indices import ndvi
+from timo.cube.grid import cell_area_m2, cell_size_m, dilate, hectares
+from timo.cube.indices import ndvi, true_colour
 
 __all__ = [
     "blocks",
@@ -15,8 +15,10 @@ __all__ = [
     "check_labels",
     "composite",
     "days_since_epoch",
+    "dilate",
     "hectares",
     "ndvi",
     "split_blocks",
+    "true_colour",
     "valid_mask",
 ]

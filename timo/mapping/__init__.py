@@ -5,10 +5,12 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "area": ["AreaEstimate", "allocate", "estimate_area", "sample_size"],
+        "area": ["AreaEstimate", "estimate_area", "loss_areas"],
         "change": ["loss_year"],
+        "combine": ["mean_probability"],
         "export": ["export"],
         "predict": ["predict"],
         "provenance": ["provenance"],
+        "sampling": ["allocate", "pixel_areas", "sample_size", "stratified_sample"],
     },
 )

@@ -1,6 +1,7 @@
 """From a probability per date to the year in which a class was lost."""
 
 import numpy as np
+import rioxarray  # noqa: F401 - registers .rio
 import xarray as xr
 
 from timo.errors import TimoError
@@ -8,37 +9,45 @@ from timo.errors import TimoError
 NO_DATA, NO_LOSS = -1, 0
 # A single date never counts for more than this: odds of 20 to 1 (log). Undetected cloud shadow is one date, too.
 MAX_EVIDENCE = 3.0
+# Nor does the past count for more than four such dates, for or against: what was the class long ago need not be it now.
+MAX_TRUST = 4 * MAX_EVIDENCE
 
 
 def loss_year(
     probability: xr.DataArray,
     *,
-    months: tuple[int, int] = (5, 9),
-    evidence: float = 6.0,
+    months: tuple[int, int] = (6, 8),
+    evidence: float = 8.0,
     consecutive: int = 2,
-    before: float = 3.0,
+    before: float = 9.0,
 ) -> xr.Dataset:
     """Year in which a pixel stopped being of a class for good enough a reason.
 
-    The rule, Page's cumulative sum test (Page 1954, Biometrika 41) on the log-odds of the class. Only clear dates of the
-    season count. Each says log((1 - p) / p) against the class, at most +-3. Against a pixel that was the class so far
-    (`before`), this evidence is summed from the first date on that speaks against it; the sum never falls under zero, where
-    it starts anew. The loss is declared when the sum reaches `evidence` and at least `consecutive` clear dates in a row
-    have spoken against the class. Its year is that of the date on which the sum left zero: the first date that is seen
-    cut. A cut after the season's last clear date is therefore of the next year. Only the first loss counts.
+    The rule, Page's cumulative sum test (Page 1954, Biometrika 41) on the log-odds of the class. Only clear dates of
+    the season count. Each says log((1 - p) / p) against the class, at most +-3. Against a pixel that was the class so
+    far (`before`), this evidence is summed from the first date on that speaks against it; the sum never falls under
+    zero, where it starts anew. The loss is declared when the sum reaches `evidence` and at least `consecutive` clear
+    dates in a row have spoken against the class. Its year is that of the date on which the sum left zero: the first
+    date that is seen cut. Only the first loss counts.
+
+    A cut after the season's last clear date is of the next year: with the months June to August, a cut in autumn is
+    dated to the first summer in which it is seen.
 
     Parameters
     ----------
     probability : xarray.DataArray
         (time, y, x) probability of the class that may be lost, NaN = not observed.
     months : (int, int)
-        First and last month of the season; outside, low sun and bare branches look like loss.
+        First and last month of the season; outside, low sun and bare branches look like loss. It does not run over the
+        turn of the year.
     evidence : float
-        Sum of log-odds that declares a loss; 6: two dates at odds of 20 to 1.
+        Sum of log-odds that declares a loss; 8: three dates at odds of 14 to 1. Two dates can lie in a row, as when the
+        shadow of a cloud passes for forest twice.
     consecutive : int
         Clear dates in a row that must speak against the class.
     before : float
-        Sum of log-odds for the class that must have been seen before.
+        Sum of log-odds for the class that must have been seen before, less those against it, within +-12; 9: three
+        dates at odds of 20 to 1.
 
     Returns
     -------
@@ -49,7 +58,7 @@ def loss_year(
     Raises
     ------
     TimoError
-        If the probability has no time, y and x, its dates do not ascend, or an option makes no sense.
+        If the probability has no time, y and x, no CRS, its dates do not ascend, or an option makes no sense.
     """
     if set(probability.dims) != {"time", "y", "x"}:
         raise TimoError(
@@ -60,6 +69,15 @@ def loss_year(
         raise TimoError(
             "consecutive must be at least 1, evidence positive and months two of 1..12 in order, got "
             f"{consecutive}, {evidence} and {months}"
+        )
+    if before > MAX_TRUST:
+        raise TimoError(
+            f"before can be {MAX_TRUST:g} at most, got {before}: no pixel would be lost"
+        )
+    if probability.rio.crs is None:
+        raise TimoError(
+            "the probability has no coordinate reference system: "
+            'use probability.rio.write_crs("EPSG:...")'
         )
     if not probability.indexes["time"].is_monotonic_increasing:
         raise TimoError('the dates must ascend: use probability.sortby("time")')
@@ -119,6 +137,5 @@ def _first_loss(
         lost = (total >= evidence) & confirmed & was_class & (found < 0)
         found = np.where(lost, start, found)
         largest = np.maximum(largest, np.where(was_class, total, 0))
-        # What was the class long ago need not be it now: trust has a ceiling.
-        trust = np.clip(trust - step * see, -2 * MAX_EVIDENCE, 2 * MAX_EVIDENCE)
+        trust = np.clip(trust - step * see, -MAX_TRUST, MAX_TRUST)
     return found, largest.astype("float32"), observed.any(axis=-1)

@@ -1,5 +1,6 @@
 """A cube in, a map out: tile by tile, window of dates by window of dates, computed when it is asked for."""
 
+import copy
 import json
 import threading
 from collections.abc import Iterator
@@ -19,7 +20,8 @@ from timo.mapping.provenance import provenance
 from timo.models.tasks import TiMo
 
 NO_LABEL = -1
-# One tile at a time goes through the model, whatever the scheduler: memory is that of one tile.
+# One tile at a time goes through the model, whatever the scheduler: its memory is that of one tile. The threads of dask
+# each hold at most one more, of observations only.
 _IN_USE = threading.Lock()
 
 
@@ -34,6 +36,10 @@ def predict(
 ) -> xr.Dataset:
     """Class probabilities of every pixel, lazily.
 
+    Nothing is read or predicted before it is asked for. Ask for all variables at once (``.compute()``, `timo.export`):
+    asked for one after the other, each is predicted anew. The map is that of the model as it is now, whatever is done
+    to it later.
+
     Parameters
     ----------
     model : TiMo
@@ -46,14 +52,15 @@ def predict(
     window : int
         Dates that the model sees at once. Windows overlap by half; where two give a probability, their mean counts.
     fill_gaps : bool
-        For a model that answers per date: keep what it says where the date has no valid observation, inferred from the
-        other dates and the surroundings. By default such pixels are NaN, as in the cube.
+        Keep what the model says where the date (for a model that answers for the series: no date) has a valid
+        observation, inferred from the other dates and the surroundings. By default such pixels are NaN, as in the cube.
+        Where a whole window of dates has no observation in the tile, there is nothing to infer from: NaN.
 
     Returns
     -------
     xarray.Dataset
-        ``probability`` (class, [time,] y, x) float32, ``label`` ([time,] y, x) int8 with -1 = no data, ``entropy`` in
-        bits ([time,] y, x). Lazy: ``.compute()`` it, or hand it to `timo.export`.
+        ``probability`` (class, [time,] y, x) float32, ``label`` ([time,] y, x) int8 with -1 = no data (int16 if there are
+        more than 127 classes), ``entropy`` ([time,] y, x) float32 in bits, 0..log2(number of classes).
 
     Raises
     ------
@@ -68,7 +75,8 @@ def predict(
         raise TimoError(f"predict maps pixels; this model is for {model.config.task}")
     cube = _bands_of(model, cubes.check(cube))
     parameters = {"tile": tile, "halo": halo, "window": window, "fill_gaps": fill_gaps}
-    data = _lazy_probability(model.eval(), cube, parameters)
+    # A copy: the model may be trained further, or be in training, by the time that the map is computed.
+    data = _lazy_probability(copy.deepcopy(model).eval(), cube, parameters)
     temporal = ("time",) if model.config.per_date else ()
     coords: dict[str, Any] = {"class": list(model.config.classes)}
     for name in (*temporal, "y", "x", "spatial_ref"):
@@ -82,11 +90,17 @@ def _as_map(
     probability: xr.DataArray, model: TiMo, cube: xr.DataArray, parameters: dict[str, Any]
 ) -> xr.Dataset:
     known = probability.notnull().all("class")
-    label = probability.fillna(0).argmax("class").where(known, NO_LABEL).astype("int8")
+    dtype = "int8" if probability.sizes["class"] <= 127 else "int16"
+    label = probability.fillna(0).argmax("class").where(known, NO_LABEL).astype(dtype)
     p = probability.clip(min=np.finfo("float32").tiny)
     entropy = -(p * np.log2(p)).sum("class", skipna=False)
-    label.attrs = {"long_name": "most probable class", "classes": list(model.config.classes)}
-    label.encoding = {"_FillValue": NO_LABEL}
+    # Probabilities add up to 1 but for rounding, by which the entropy could leave its range.
+    entropy = entropy.clip(0, np.log2(probability.sizes["class"]))
+    label.attrs = {
+        "long_name": "most probable class",
+        "classes": list(model.config.classes),
+        "nodata": NO_LABEL,
+    }
     entropy.attrs = {"long_name": "entropy of the class probabilities", "units": "bit"}
     probability.attrs = {"long_name": "class probability", "units": "1"}
     result = xr.Dataset(
@@ -116,6 +130,11 @@ def _lazy_probability(
     """Dask array of probabilities, one chunk a tile; a chunk reads its own part of the cube and nothing else."""
     dates = cubes.days_since_epoch(cube.time)
     tile, halo = parameters["tile"], parameters["halo"]
+    if not cube.chunks and not cube.variable._in_memory:
+        # In a file, and not in chunks: asking for .data would read it all.
+        cube = cube.chunk({"y": tile, "x": tile})
+    # One node of the graph, not an argument of each: a cluster is sent the weights once.
+    shared = dask.delayed(model, traverse=False)
     classes = len(model.config.classes)
     height, width = cube.sizes["y"], cube.sizes["x"]
     rows = []
@@ -126,7 +145,7 @@ def _lazy_probability(
             north, west = max(top - halo, 0), max(left - halo, 0)
             part = cube.data[:, :, north : top + inner[0] + halo, west : left + inner[1] + halo]
             crop = (top - north, left - west, *inner)
-            block = dask.delayed(_predict_tile, pure=False)(model, part, dates, crop, parameters)
+            block = dask.delayed(_predict_tile, pure=False)(shared, part, dates, crop, parameters)
             shape = (classes, *((len(dates),) if model.config.per_date else ()), *inner)
             row.append(dask.array.from_delayed(block, shape=shape, dtype="float32"))
         rows.append(row)
@@ -145,8 +164,9 @@ def _predict_tile(
     valid = np.isfinite(x).all(axis=1)
     with _IN_USE:
         probability = _mean_over_windows(model, x, dates, valid, parameters)[inner]
-    if model.config.per_date and not parameters["fill_gaps"]:
-        probability = np.where(valid[inner], probability, np.float32("nan"))
+    if not parameters["fill_gaps"]:
+        observed = valid[inner] if model.config.per_date else valid[inner].any(axis=0)
+        probability = np.where(observed, probability, np.float32("nan"))
     return np.ascontiguousarray(probability)
 
 
@@ -160,6 +180,8 @@ def _mean_over_windows(
     total, count = np.zeros(shape, "float32"), np.zeros(len(x), "float32")
     windows = 0
     for some in _windows(clear, parameters["window"]):
+        if not valid[some].any():
+            continue
         scores = _scores(model, x[some], dates[some])
         if per_date:
             total[:, some] += scores.softmax(dim=1).movedim(1, 0).numpy()

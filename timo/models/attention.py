@@ -1,7 +1,7 @@
 """Spatiotemporal gyroscope attention: a token looks along two axes, its own frame and its own place.
 
-Letters: b samples, t dates, n places (tokens of a frame), h heads, d channels of a head. The functions here are the plain
-joint softmax, written as in the paper (TiMo, section 3.2): the oracle that any faster form has to equal.
+Letters: b samples, t dates, n places (tokens of a frame), h heads, d channels of a head. The functions here are the
+plain joint softmax, written as in the paper (TiMo, section 3.2): the oracle that any faster form has to equal.
 """
 
 import torch
@@ -92,14 +92,16 @@ def global_attention(
     v: Float[Tensor, "b t n h d"],
     valid: Bool[Tensor, "b t n"],
 ) -> Float[Tensor, "b t n h d"]:
-    """Scaled dot-product attention over all tokens of all dates (with 1/sqrt(d))."""
+    """Scaled dot-product attention over all valid tokens of all dates (with 1/sqrt(d)); zero where there is none."""
     t = q.shape[1]
+    v = v * valid[..., None, None]
     q, k, v = (rearrange(z, "b t n h d -> b h (t n) d") for z in (q, k, v))
     keep = rearrange(valid, "b t n -> b 1 1 (t n)")
-    # A sample without one valid token sees its (zeroed) tokens: attention over nothing is undefined.
+    # A sample without one valid token sees its (zeroed) tokens: attention over nothing is undefined. The mask is
+    # given even where it hides nothing: to ask would wait for the device, and a gap in one sample would change how
+    # its neighbours are computed.
     keep = keep | ~keep.any(dim=-1, keepdim=True)
-    mask = None if bool(keep.all()) else keep
-    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=keep)
     return rearrange(out, "b h (t n) d -> b t n h d", t=t)
 
 
@@ -107,7 +109,8 @@ class Gate(nn.Module):
     """D' of D-STGA: how far a query departs from its median, as one non-negative number per query.
 
     The Linear is shared by the heads. "batch" normalises over all queries of the batch as published; "layer" has a
-    learnt scale and offset instead, so that a sample's output does not depend on its neighbours in the batch.
+    learnt scale and offset instead, so that a sample's output does not depend on its neighbours in the batch. The
+    statistics of "batch" count tokens without an observation too.
     """
 
     def __init__(self, head_dim: int, norm: str) -> None:

@@ -1,7 +1,7 @@
 """What an encoder is made of: one frozen dataclass, and the named sizes."""
 
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
 
 from timo.errors import TimoError
 
@@ -48,19 +48,33 @@ class EncoderConfig:
 
     def __post_init__(self) -> None:
         for field in ("dims", "depths", "heads", "attention"):
+            value = getattr(self, field)
+            if not isinstance(value, list | tuple) or len(value) != 4:
+                raise TimoError(f"{field} must name four stages, got {value!r}")
             # JSON gives lists back; tuples keep the config hashable.
-            object.__setattr__(self, field, tuple(getattr(self, field)))
-            if len(getattr(self, field)) != 4:
-                raise TimoError(f"{field} must name four stages, got {getattr(self, field)}")
-        if self.in_channels < 1:
-            raise TimoError(f"in_channels must be at least 1, got {self.in_channels}")
-        if bad := set(self.attention) - {"d-stga", "stga", "global"}:
-            raise TimoError(f"unknown attention {sorted(bad)}: use 'd-stga', 'stga' or 'global'")
+            object.__setattr__(self, field, tuple(value))
+        self._check_choices()
+        self._check_numbers()
+
+    def _check_choices(self) -> None:
+        if bad := [kind for kind in self.attention if kind not in get_args(Attention)]:
+            raise TimoError(f"unknown attention {bad}: use 'd-stga', 'stga' or 'global'")
         if self.norm not in ("layer", "batch") or self.position not in ("date", "index"):
             raise TimoError(
                 f"norm is 'layer' or 'batch' and position 'date' or 'index', got norm={self.norm!r}, "
                 f"position={self.position!r}"
             )
+
+    def _check_numbers(self) -> None:
+        counts = {
+            f: getattr(self, f) for f in ("in_channels", "mlp_ratio", "dims", "depths", "heads")
+        }
+        for field, value in counts.items():
+            values = value if isinstance(value, tuple) else (value,)
+            if not all(isinstance(number, int) and number >= 1 for number in values):
+                raise TimoError(f"{field} must hold whole numbers of at least 1, got {value!r}")
+        if not 0 <= self.drop_path < 1:
+            raise TimoError(f"drop_path must be at least 0 and less than 1, got {self.drop_path}")
         for dim, heads in zip(self.dims, self.heads, strict=True):
             if dim % heads:
                 raise TimoError(f"{dim} channels cannot be shared by {heads} heads: use a multiple")
@@ -102,11 +116,7 @@ def encoder_config(size: str, in_channels: int, **overrides: Any) -> EncoderConf
             f"unknown model {size!r}: known sizes are {', '.join(SIZES)}; a folder written by "
             "timo.save is loaded by its path"
         )
-    config = EncoderConfig(in_channels=in_channels, **SIZES[name])
-    try:
-        return replace(config, **overrides)
-    except TypeError as error:
-        known = ", ".join(EncoderConfig.__dataclass_fields__)
-        raise TimoError(
-            f"unknown encoder option in {sorted(overrides)}: known are {known}"
-        ) from error
+    known = EncoderConfig.__dataclass_fields__
+    if unknown := sorted(set(overrides) - set(known)):
+        raise TimoError(f"unknown encoder option {unknown}: known are {', '.join(known)}")
+    return EncoderConfig(**{"in_channels": in_channels, **SIZES[name], **overrides})

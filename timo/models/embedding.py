@@ -3,8 +3,7 @@
 import math
 
 import torch
-from einops import rearrange
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Real
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -20,11 +19,8 @@ class ChannelNorm(nn.LayerNorm):
     """LayerNorm over the channels of each place of a map (f c h w): no statistics over the batch or the image."""
 
     def forward(self, x: Float[Tensor, "f c h w"]) -> Float[Tensor, "f c h w"]:
-        mean = x.mean(dim=1, keepdim=True)
-        # Written out: layer_norm wants the channels last, and two copies of a full-resolution map cost more than this.
-        centred = x - mean
-        scale = (centred.square().mean(dim=1, keepdim=True) + self.eps).rsqrt()
-        return centred * scale * self.weight[:, None, None] + self.bias[:, None, None]
+        # One copy, to channels last in memory, in which the next convolution is at home.
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
 
 
 class Stem(nn.Module):
@@ -55,25 +51,42 @@ class Downsample(nn.Module):
         return self.norm(self.conv(x.movedim(-1, 1)).movedim(1, -1))
 
 
-def sincos(position: Float[Tensor, "*shape"], channels: int) -> Float[Tensor, "*shape {channels}"]:
+def _precise(device: torch.device) -> torch.dtype:
+    """The finest floating point of a device: Apple's has no float64."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def sincos(position: Float[Tensor, " p"], channels: int) -> Float[Tensor, "p {channels}"]:
     """Sine-cosine code of a position (Vaswani et al. 2017): all sines, then all cosines."""
     half = channels // 2
-    steps = torch.arange(half, dtype=torch.float64, device=position.device)
-    angle = position.double()[..., None] * 10000.0 ** (-steps / half)
-    return torch.cat([angle.sin(), angle.cos()], dim=-1).to(position.dtype)
+    steps = torch.arange(half, dtype=position.dtype, device=position.device)
+    angle = position[:, None] * 10000.0 ** (-steps / half)
+    return torch.cat([angle.sin(), angle.cos()], dim=-1)
 
 
-def place_code(height: int, width: int, channels: int, like: Tensor) -> Float[Tensor, "i j c"]:
-    """Code of the places of a grid: the first half of the channels for the column, the second for the row (MAE)."""
-    row = sincos(torch.arange(height, device=like.device, dtype=like.dtype), channels // 2)
-    column = sincos(torch.arange(width, device=like.device, dtype=like.dtype), channels // 2)
+def index_code(count: int, channels: int, device: torch.device) -> Float[Tensor, "{count} c"]:
+    """Code of the frames 0..count-1, in float32 as published."""
+    return sincos(torch.arange(count, dtype=torch.float32, device=device), channels)
+
+
+def place_code(
+    height: int, width: int, channels: int, device: torch.device
+) -> Float[Tensor, "{height} {width} c"]:
+    """Code of the places of a grid: the first half of the channels for the column, the second for the row (MAE).
+
+    Computed in float64 and rounded to float32, as published.
+    """
+    row, column = (
+        sincos(torch.arange(n, dtype=_precise(device), device=device), channels // 2).float()
+        for n in (height, width)
+    )
     return torch.cat(
         [column[None].expand(height, -1, -1), row[:, None].expand(-1, width, -1)], dim=-1
     )
 
 
 def date_code(
-    dates: Float[Tensor, "b t"], present: Bool[Tensor, "b t"], channels: int
+    dates: Real[Tensor, "b t"], present: Bool[Tensor, "b t"], channels: int
 ) -> Float[Tensor, "b t {channels}"]:
     """Code of acquisition dates: harmonics of the year (season), and the time since the first date (order, distance).
 
@@ -88,17 +101,17 @@ def date_code(
         Width of the code; half codes the season (at most 8 harmonics), the rest the elapsed time.
     """
     harmonics = min(channels // 4, MAX_HARMONICS)
-    order = torch.arange(1, harmonics + 1, dtype=torch.float64, device=dates.device)
-    season = (2 * math.pi / YEAR) * dates.double()[..., None] * order
-    first = dates.masked_fill(~present, math.inf).amin(dim=1, keepdim=True)
+    days = dates.to(_precise(dates.device))
+    order = torch.arange(1, harmonics + 1, dtype=days.dtype, device=days.device)
+    season = (2 * math.pi / YEAR) * days[..., None] * order
+    first = days.masked_fill(~present, math.inf).amin(dim=1, keepdim=True)
     # A series without any valid observation: the earliest date, as good as any.
-    first = torch.where(first.isinf(), dates.amin(dim=1, keepdim=True), first)
+    first = torch.where(first.isinf(), days.amin(dim=1, keepdim=True), first)
     count = channels // 2 - harmonics
     low, high = (math.log(p) for p in ELAPSED_PERIODS)
-    periods = torch.linspace(low, high, count, dtype=torch.float64, device=dates.device).exp()
-    elapsed = (2 * math.pi) * (dates - first).double()[..., None] / periods
-    parts = [season.sin(), season.cos(), elapsed.sin(), elapsed.cos()]
-    return torch.cat(parts, dim=-1).to(dates.dtype)
+    periods = torch.linspace(low, high, count, dtype=days.dtype, device=days.device).exp()
+    elapsed = (2 * math.pi) * (days - first)[..., None] / periods
+    return torch.cat([season.sin(), season.cos(), elapsed.sin(), elapsed.cos()], dim=-1)
 
 
 class Position(nn.Module):
@@ -111,15 +124,16 @@ class Position(nn.Module):
     def forward(
         self,
         tokens: Float[Tensor, "b t i j c"],
-        dates: Float[Tensor, "b t"] | None,
+        dates: Real[Tensor, "b t"] | None,
         present: Bool[Tensor, "b t"],
     ) -> Float[Tensor, "b t i j c"]:
         _, t, height, width, channels = tokens.shape
+        half = channels // 2
         if self.mode == "index" or dates is None:
-            frame = sincos(torch.arange(t, device=tokens.device, dtype=tokens.dtype), channels // 2)
-            frame = frame[None]
+            frame = index_code(t, half, tokens.device)
         else:
-            frame = date_code(dates, present, channels // 2).to(tokens.dtype)
-        place = place_code(height, width, channels - channels // 2, tokens)
-        frame = rearrange(frame, "b t c -> b t 1 1 c").expand(*tokens.shape[:4], -1)
-        return tokens + torch.cat([frame, place.expand(*tokens.shape[:4], -1)], dim=-1)
+            frame = date_code(dates, present, half)
+        place = place_code(height, width, half, tokens.device)
+        # The first half of the channels for the frame, the second for the place.
+        frame = F.pad(frame.to(tokens.dtype), (0, half))[..., None, None, :]
+        return tokens + frame + F.pad(place.to(tokens.dtype), (half, 0))

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 from einops import rearrange
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Real
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -56,11 +56,11 @@ class Stage(nn.Module):
 
     def __init__(self, index: int, config: EncoderConfig) -> None:
         super().__init__()
-        rates = torch.linspace(0, config.drop_path, sum(config.depths)).tolist()
-        first = sum(config.depths[:index])
+        first, last = sum(config.depths[:index]), max(sum(config.depths) - 1, 1)
         dim, heads, kind = (getattr(config, f)[index] for f in ("dims", "heads", "attention"))
         self.blocks = nn.ModuleList(
-            Block(dim, heads, kind, config, rates[first + i]) for i in range(config.depths[index])
+            Block(dim, heads, kind, config, config.drop_path * (first + i) / last)
+            for i in range(config.depths[index])
         )
         self.norm = nn.LayerNorm(dim, eps=1e-6)
 
@@ -100,9 +100,9 @@ class TiMoEncoder(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "b t c h w"],
-        dates: Float[Tensor, "b t"] | None = None,
+        dates: Real[Tensor, "b t"] | None = None,
         valid: Bool[Tensor, "b t h w"] | None = None,
-    ) -> list[Float[Tensor, "b t dim i j"]]:
+    ) -> list[Float[Tensor, "b t _dim _i _j"]]:
         """Four feature maps per date, at strides 4, 8, 16 and 32 (sizes rounded up).
 
         Parameters
@@ -119,7 +119,7 @@ class TiMoEncoder(nn.Module):
         TimoError
             If the shapes do not fit each other or the config.
         """
-        self._check(x, dates, valid)
+        check_series(x, dates, valid, self.config.in_channels)
         height, width = x.shape[-2:]
         valid = torch.ones_like(x[:, :, 0], dtype=torch.bool) if valid is None else valid
         x, valid = _pad(torch.where(valid[:, :, None], x, 0.0), valid)
@@ -141,25 +141,37 @@ class TiMoEncoder(nn.Module):
             maps.append(rearrange(inside, "b t i j c -> b t c i j"))
         return maps
 
-    def _check(self, x: Tensor, dates: Tensor | None, valid: Tensor | None) -> None:
-        if x.ndim != 5 or x.shape[2] != self.config.in_channels or 0 in x.shape:
-            raise TimoError(
-                f"expected x of shape (b, t, {self.config.in_channels}, h, w), none of them 0, "
-                f"got {tuple(x.shape)}"
-            )
-        if dates is not None and dates.shape != x.shape[:2]:
-            raise TimoError(
-                f"dates of shape {tuple(dates.shape)} do not fit x of shape {tuple(x.shape)}: "
-                f"expected {tuple(x.shape[:2])}"
-            )
-        if valid is not None and valid.shape != (*x.shape[:2], *x.shape[3:]):
-            raise TimoError(
-                f"valid of shape {tuple(valid.shape)} does not fit x of shape {tuple(x.shape)}: "
-                "expected (b, t, h, w)"
-            )
+
+def check_series(x: Tensor, dates: Tensor | None, valid: Tensor | None, channels: int) -> None:
+    """Meet a series that does not fit a model, or itself, before it is broadcast into something else.
+
+    Raises
+    ------
+    TimoError
+        If `x` is not floating point of shape (b, t, channels, h, w), `dates` not of shape (b, t), or `valid` not
+        boolean of shape (b, t, h, w).
+    """
+    if x.ndim != 5 or x.shape[2] != channels or 0 in x.shape or not x.is_floating_point():
+        raise TimoError(
+            f"expected x of shape (b, t, {channels}, h, w), none of them 0, in floating point, got "
+            f"{tuple(x.shape)} in {x.dtype}"
+        )
+    if dates is not None and dates.shape != x.shape[:2]:
+        raise TimoError(
+            f"dates of shape {tuple(dates.shape)} do not fit x of shape {tuple(x.shape)}: expected "
+            f"{tuple(x.shape[:2])}"
+        )
+    expected = (*x.shape[:2], *x.shape[3:])
+    if valid is not None and (valid.shape != expected or valid.dtype != torch.bool):
+        raise TimoError(
+            f"valid of shape {tuple(valid.shape)} in {valid.dtype} does not fit x of shape {tuple(x.shape)}: "
+            f"expected {expected} in torch.bool"
+        )
 
 
-def _pad(x: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+def _pad(
+    x: Float[Tensor, "b t c h w"], valid: Bool[Tensor, "b t h w"]
+) -> tuple[Float[Tensor, "b t c h2 w2"], Bool[Tensor, "b t h2 w2"]]:
     """Zeros, marked invalid, to the right and below, up to the coarsest stride."""
     down, right = (-x.shape[-2] % STRIDES[-1]), (-x.shape[-1] % STRIDES[-1])
     if not (down or right):

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from timo.models.embedding import ChannelNorm
+from timo.models.encoder import STRIDES
 
 POOL_SIZES = (1, 2, 3, 6)
 
@@ -55,7 +56,7 @@ class UPerNet(nn.Module):
         self.smooth = nn.ModuleList(_conv(width, width, 3) for _ in dims[:-1])
         self.fuse = _conv(len(dims) * width, width, 3)
 
-    def forward(self, maps: list[Tensor]) -> Float[Tensor, "f d i j"]:
+    def forward(self, maps: list[Float[Tensor, "f _dim _i _j"]]) -> Float[Tensor, "f d i j"]:
         finer = [lateral(x) for lateral, x in zip(self.laterals, maps, strict=False)]
         levels = [*finer, self.context(maps[-1])]
         for i in range(len(levels) - 1, 0, -1):
@@ -101,6 +102,7 @@ class SegmentationHead(nn.Module):
     def __init__(
         self,
         dims: Sequence[int],
+        *,
         in_channels: int,
         classes: int,
         width: int,
@@ -118,22 +120,22 @@ class SegmentationHead(nn.Module):
 
     def forward(
         self,
-        maps: list[Float[Tensor, "b t dim i j"]],
+        maps: list[Float[Tensor, "b t _dim _i _j"]],
         image: Float[Tensor, "b t c h w"],
-        valid: Float[Tensor, "b t h w"],
+        valid: Bool[Tensor, "b t h w"],
         per_date: bool = True,
     ) -> Float[Tensor, "b ..."]:
         """Scores (b, t, k, h, w) per date, or (b, k, h, w): the maximum over the dates of each feature.
 
         The image must be zero where it is not valid.
         """
-        b, t, _, height, width = image.shape
+        b, (height, width) = len(image), image.shape[-2:]
         frames = self.pyramid([rearrange(m, "b t c i j -> (b t) c i j") for m in maps])
         frames = self.narrow(frames)
         # Exactly four pixels to a token, then cropped: a size that is no multiple of 4 does not shift the map.
         full = _resize(frames, [4 * s for s in frames.shape[-2:]])[..., :height, :width]
         if self.detail is not None and self.merge is not None:
-            pixels = torch.cat([image, valid[:, :, None]], dim=2)
+            pixels = torch.cat([image, valid[:, :, None].to(image.dtype)], dim=2)
             fine = self.detail(rearrange(pixels, "b t c h w -> (b t) c h w"))
             full = self.merge(torch.cat([full, fine], dim=1))
         if per_date:
@@ -153,16 +155,19 @@ class ClassificationHead(nn.Module):
 
     def forward(
         self,
-        maps: list[Float[Tensor, "b t dim i j"]],
-        valid: Float[Tensor, "b t h w"],
+        maps: list[Float[Tensor, "b t _dim _i _j"]],
+        valid: Bool[Tensor, "b t h w"],
         per_date: bool = False,
     ) -> Float[Tensor, "b ..."]:
         """Scores (b, t, k) per date, or (b, k) of the series; places and dates without data do not count."""
         coarse = maps[-1]
         rows, columns = coarse.shape[-2:]
+        stride = STRIDES[-1]
         height, width = valid.shape[-2:]
-        padded = F.pad(valid.float(), (0, columns * 32 - width, 0, rows * 32 - height))
-        weight = F.max_pool2d(padded, 32)[:, :, None]
+        padded = F.pad(
+            valid.to(coarse.dtype), (0, columns * stride - width, 0, rows * stride - height)
+        )
+        weight = F.max_pool2d(padded, stride)[:, :, None]
         over = (-2, -1) if per_date else (1, -2, -1)
         mean = (coarse * weight).sum(dim=over) / weight.sum(dim=over).clamp(min=1)
         return self.classifier(mean)

@@ -1,15 +1,15 @@
 """A model that answers a question: an encoder, a head, and all that is needed to feed them."""
 
+import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Real
 from torch import Tensor, nn
 
 from timo.errors import TimoError
 from timo.models.config import EncoderConfig
-from timo.models.encoder import TiMoEncoder
+from timo.models.encoder import TiMoEncoder, check_series
 from timo.models.heads import ClassificationHead, SegmentationHead
 
 TASKS = ("segmentation", "classification")
@@ -54,22 +54,36 @@ class ModelConfig:
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
-        if isinstance(self.encoder, dict):
-            object.__setattr__(self, "encoder", EncoderConfig(**self.encoder))
-        for field in ("bands", "classes", "mean", "std"):
+        for field in ("bands", "classes"):
             object.__setattr__(self, field, tuple(getattr(self, field)))
+        for field in ("mean", "std"):
+            # Plain numbers, whatever gave them: numpy's cannot be written as JSON.
+            object.__setattr__(self, field, tuple(map(float, getattr(self, field))))
+        self._check_bands()
+        self._check_head()
+
+    def _check_bands(self) -> None:
         count = self.encoder.in_channels
         if {len(self.bands), len(self.mean), len(self.std)} != {count}:
             raise TimoError(
                 f"{count} channels need {count} bands, means and standard deviations, got "
                 f"{len(self.bands)}, {len(self.mean)} and {len(self.std)}"
             )
+        if not all(map(math.isfinite, (*self.mean, *self.std))) or min(self.std) <= 0:
+            raise TimoError(
+                f"means must be finite and every std positive, got mean={self.mean}, std={self.std}"
+            )
+
+    def _check_head(self) -> None:
         if self.task not in TASKS:
             raise TimoError(f"unknown task {self.task!r}: use one of {', '.join(TASKS)}")
         if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):
             raise TimoError(f"at least two different classes are needed, got {self.classes}")
-        if min(self.std) <= 0:
-            raise TimoError(f"every std must be positive, got {self.std}")
+        if self.head_width < 1 or self.detail < 0 or not 0 <= self.dropout < 1:
+            raise TimoError(
+                "head_width must be at least 1, detail at least 0 and dropout at least 0 and less than 1, got "
+                f"{self.head_width}, {self.detail} and {self.dropout}"
+            )
 
 
 class TiMo(nn.Module):
@@ -90,11 +104,11 @@ class TiMo(nn.Module):
         if config.task == "segmentation":
             self.head = SegmentationHead(
                 dims,
-                config.encoder.in_channels,
-                classes,
-                config.head_width,
-                config.detail,
-                config.dropout,
+                in_channels=config.encoder.in_channels,
+                classes=classes,
+                width=config.head_width,
+                detail=config.detail,
+                dropout=config.dropout,
             )
         else:
             self.head = ClassificationHead(dims[-1], classes)
@@ -107,7 +121,7 @@ class TiMo(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "b t c h w"],
-        dates: Float[Tensor, "b t"] | None = None,
+        dates: Real[Tensor, "b t"] | None = None,
         valid: Bool[Tensor, "b t h w"] | None = None,
     ) -> Float[Tensor, "b ..."]:
         """Class scores (logits).
@@ -125,14 +139,20 @@ class TiMo(nn.Module):
         -------
         Tensor
             (b, t, k, h, w) per date or (b, k, h, w) for segmentation, (b, t, k) or (b, k) for classification.
+
+        Raises
+        ------
+        TimoError
+            If the shapes do not fit each other or the bands.
         """
+        check_series(x, dates, valid, len(self.config.bands))
         finite = x.isfinite().all(dim=2)
         valid = finite if valid is None else valid & finite
         normalised = torch.where(valid[:, :, None], (x - self.mean) / self.std, 0.0)
         maps = self.encoder(normalised, dates, valid)
         if isinstance(self.head, SegmentationHead):
-            return self.head(maps, normalised, valid.to(x.dtype), self.config.per_date)
-        return self.head(maps, valid.to(x.dtype), self.config.per_date)
+            return self.head(maps, normalised, valid, self.config.per_date)
+        return self.head(maps, valid, self.config.per_date)
 
     def extra_repr(self) -> str:
         """One line for the notebook."""
@@ -140,9 +160,19 @@ class TiMo(nn.Module):
         return f"{self.config.task}, {count / 1e6:.1f} M parameters, classes={self.config.classes}"
 
 
-def build(config: dict[str, Any]) -> TiMo:
-    """Model from the plain dictionary of a saved config."""
-    try:
-        return TiMo(ModelConfig(**config))
-    except TypeError as error:
-        raise TimoError(f"not a config of a timo model: {error}") from error
+def build(config: ModelConfig, seed: int = 0) -> TiMo:
+    """Model with random weights on the CPU, in evaluation mode.
+
+    The same seed gives the same weights, and torch's own generator goes on as if nothing had been drawn.
+
+    Parameters
+    ----------
+    config : ModelConfig
+        What to build.
+    seed : int
+        Seed of the weights.
+    """
+    with torch.device("cpu"), torch.random.fork_rng(devices=[]):
+        # Not torch.manual_seed, which would also seed every accelerator, and those are not put back.
+        torch.random.default_generator.manual_seed(seed)
+        return TiMo(config).eval()

@@ -1,4 +1,4 @@
-"""A reading of the sample's images by eye: where forest was cleared, and when. For checking maps, never for training."""
+"""A reading of the sample's images by eye: where forest was cleared, and when. For checking maps, not for training."""
 
 import json
 from importlib.resources import files
@@ -55,12 +55,11 @@ def sample_clearings(
     years = rasterize(
         shapes, out_shape=grid.shape, transform=grid.rio.transform(recalc=True), dtype="int32"
     )
-    return (
-        grid.copy(data=years.astype(np.int16))
-        .rename("clearing")
-        .assign_attrs(
-            long_name=f"clearing, {dated_by}",
-            flags="0 = no clearing",
-            attribution=collection["metadata"]["attribution"],
-        )
-    )
+    clearings = grid.copy(data=years.astype(np.int16)).rename("clearing")
+    # Not those of the tree cover, whose grid it is.
+    clearings.attrs = {
+        "long_name": f"clearing, {dated_by}",
+        "flags": "0 = no clearing",
+        "attribution": collection["metadata"]["attribution"],
+    }
+    return clearings

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Bool
 
-from timo.training.chip import Chip
+from timo.training.chip import UNLABELLED, Chip
 
 
 def rotate(chip: Chip, rng: np.random.Generator) -> Chip:
@@ -35,12 +35,16 @@ def splice(chip: Chip, other: Chip, rng: np.random.Generator) -> Chip:
     """Put a patch of another place into the chip from a random date on: observations and labels alike.
 
     Both chips have the same dates, so the patch brings the right season with it. Copy-paste as in Ghiasi et al. 2021,
-    along time: what a clear-cut does to a series. The patch takes only labelled pixels of one class of `other`.
+    along time: what a clear-cut does to a series. The patch takes pixels of `other` that bear one class and no other:
+    of the classes there, the one that the chip has least of.
     """
     classes = np.unique(other.labels[other.labels >= 0])
     if classes.size == 0:
         return chip
-    same = (other.labels == rng.choice(classes)).any(axis=0)
+    # The class that the chip has least of: forest onto forest would be no change to learn from.
+    counts = [(chip.labels == k).sum() for k in classes]
+    is_class = other.labels == classes[np.argmin(counts)]
+    same = is_class.any(axis=0) & (is_class | (other.labels == UNLABELLED)).all(axis=0)
     patch = same & blob(same.shape, rng, share=rng.uniform(0.05, 0.6))
     start = int(rng.integers(len(chip.dates)))
     where = np.zeros_like(chip.valid)

@@ -12,7 +12,10 @@ UNLABELLED = -1
 
 @dataclass
 class Chip:
-    """A window of a cube in the model's letters, with a label for each date and pixel (-1 = none)."""
+    """A window of a cube in the model's letters, with a label for each date and pixel (-1 = none).
+
+    What is not valid is zero in `x`.
+    """
 
     x: Float[np.ndarray, "t c h w"]
     dates: Float[np.ndarray, " t"]
@@ -20,6 +23,8 @@ class Chip:
     labels: Int[np.ndarray, "t h w"]
 
     def tensors(self) -> dict[str, Tensor]:
-        """The chip as contiguous tensors."""
-        arrays = {"x": self.x, "dates": self.dates, "valid": self.valid, "labels": self.labels}
-        return {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in arrays.items()}
+        """The chip as contiguous tensors; labels as int64, which torch's losses want."""
+        labels = self.labels.astype("int64")
+        arrays = {"x": self.x, "dates": self.dates, "valid": self.valid, "labels": labels}
+        # Copied: a mirrored view has negative strides, which torch refuses, even where the axis is of length 1.
+        return {name: torch.from_numpy(np.array(a, order="C")) for name, a in arrays.items()}

@@ -1,5 +1,6 @@
 """From a cube and labels to training chips: windows in space, subsets of dates, each drawn by its number."""
 
+import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,6 +50,9 @@ class ChipOptions:
                 f"chips need a size of at least 1 and dates (fewest, most) in this order, got size={self.size}, "
                 f"dates={self.dates}"
             )
+        shares = {name: getattr(self, name) for name in ("min_clear", "hide", "splice")}
+        if not all(0 <= share <= 1 for share in shares.values()):
+            raise TimoError(f"min_clear, hide and splice are shares from 0 to 1, got {shares}")
 
 
 class ChipDataset(Dataset):
@@ -57,7 +61,7 @@ class ChipDataset(Dataset):
     Parameters
     ----------
     cube : xarray.DataArray
-        The cube; it is loaded into memory.
+        The cube; a lazy one is loaded into memory.
     labels : xarray.DataArray
         (y, x) or (time, y, x) classes, -1 = unlabelled.
     length : int
@@ -81,23 +85,39 @@ class ChipDataset(Dataset):
         options: ChipOptions | None = None,
         seed: int = 0,
     ) -> None:
-        cubes.check(cube)
+        cube = cubes.check(cubes.check(cube).compute())
         cubes.check_labels(labels, cube)
         self.options, self.length, self.seed, self.epoch = options or ChipOptions(), length, seed, 0
         self.values = cube.values
-        self.valid = np.isfinite(self.values).all(axis=1)
+        self.valid = np.stack([np.isfinite(date).all(axis=0) for date in self.values])
         self.dates = cubes.days_since_epoch(cube.time)
-        per_date = labels if "time" in labels.dims else labels.expand_dims(time=cube.time)
-        self.labels = np.ascontiguousarray(per_date.values, dtype="int64")
-        self.pixels = self._pixels_by_class()
+        self._take(labels.values.astype("int16"))
 
-    def _pixels_by_class(self) -> list[np.ndarray]:
-        """Row and column of the pixels that bear each class on any date."""
-        classes = np.unique(self.labels)
-        by_class = [np.argwhere((self.labels == k).any(axis=0)) for k in classes[classes >= 0]]
-        if not by_class:
+    def _take(self, labels: np.ndarray) -> None:
+        self.given = labels
+        # Labels without dates are the same at each: a view, not a copy for every date.
+        self.labels = np.broadcast_to(labels, self.valid.shape)
+        self.classes = np.setdiff1d(labels, [UNLABELLED])
+        if not self.classes.size:
             raise TimoError("no pixel is labelled: give labels of 0 or more, -1 means unlabelled")
-        return by_class
+        # Flat indices, into (y, x), of the pixels that bear each class on any date.
+        flat = labels.reshape(-1, labels.shape[-2] * labels.shape[-1])
+        self.pixels = [np.flatnonzero((flat == k).any(axis=0)) for k in self.classes]
+
+    def within(
+        self, area: Bool[np.ndarray, "h w"], length: int, options: ChipOptions
+    ) -> "ChipDataset":
+        """Chips of the same cube, which is not copied, with the labels of an area alone.
+
+        Raises
+        ------
+        TimoError
+            If no pixel in it is labelled.
+        """
+        other = copy.copy(self)
+        other.length, other.options = length, options
+        other._take(np.where(area, self.given, np.int16(UNLABELLED)))
+        return other
 
     def __len__(self) -> int:
         return self.length
@@ -105,31 +125,29 @@ class ChipDataset(Dataset):
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         rng = np.random.default_rng([self.seed, self.epoch, index])
         options = self.options
-        chip = self._draw(rng)
+        rows, columns = self._window(rng, of=int(rng.integers(len(self.classes))))
+        when = self._some_dates(self.valid[:, rows, columns].mean(axis=(1, 2)), rng)
+        chip = self._cut(when, rows, columns)
         if rng.random() < options.splice:
-            chip = splice(chip, self._draw(rng, dates=chip.dates), rng)
+            rarest = int(np.argmin([(chip.labels == k).sum() for k in self.classes]))
+            chip = splice(chip, self._cut(when, *self._window(rng, of=rarest)), rng)
         if rng.random() < options.hide:
             chip = hide(chip, self._gaps(chip, rng), rng)
         if options.rotate:
             chip = rotate(chip, rng)
         return chip.tensors()
 
-    def _draw(self, rng: np.random.Generator, dates: np.ndarray | None = None) -> Chip:
-        """A window that holds a labelled pixel; each class is as likely as the next to be that pixel's."""
-        candidates = self.pixels[rng.integers(len(self.pixels))]
-        rows, columns = self._window(candidates[rng.integers(len(candidates))], rng)
-        if dates is None:
-            when = self._some_dates(self.valid[:, rows, columns].mean(axis=(1, 2)), rng)
-        else:
-            when = np.searchsorted(self.dates, dates)
+    def _cut(self, when: np.ndarray, rows: slice, columns: slice) -> Chip:
         valid = self.valid[when, rows, columns]
         x = np.where(valid[:, None], self.values[when, :, rows, columns], np.float32(0))
-        labels = self.labels[when, rows, columns].copy()
-        return Chip(x, self.dates[when], valid, labels)
+        return Chip(x, self.dates[when], valid, self.labels[when, rows, columns])
 
-    def _window(self, centre: np.ndarray, rng: np.random.Generator) -> tuple[slice, slice]:
+    def _window(self, rng: np.random.Generator, of: int) -> tuple[slice, slice]:
+        """A window that holds a pixel of the class at this place among the classes."""
+        candidates = self.pixels[of]
+        pixel = divmod(int(candidates[rng.integers(len(candidates))]), self.values.shape[-1])
         slices = []
-        for place, length in zip(centre, self.values.shape[-2:], strict=True):
+        for place, length in zip(pixel, self.values.shape[-2:], strict=True):
             size = min(self.options.size, length)
             start = int(np.clip(place - rng.integers(size), 0, length - size))
             slices.append(slice(start, start + size))
@@ -162,7 +180,7 @@ class ChipDataset(Dataset):
 
 
 def collate(chips: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Stack chips of different numbers of dates: the missing ones are invalid and unlabelled, so they count for nothing."""
+    """Stack chips of different numbers of dates: the missing ones are invalid and unlabelled, and count for nothing."""
     longest = max(chip["x"].shape[0] for chip in chips)
     fill = {"x": 0.0, "dates": 0.0, "valid": False, "labels": UNLABELLED}
     batch = {}

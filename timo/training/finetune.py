@@ -1,40 +1,34 @@
 """Fine-tuning: a model, a cube and labels in, a model that knows the labels out."""
 
-import logging
 import time
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import lightning
 import numpy as np
 import pandas as pd
 import torch
 import xarray as xr
-from lightning.pytorch.callbacks import (
-    Callback,
-    EarlyStopping,
-    EMAWeightAveraging,
-    ModelCheckpoint,
-)
+from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from timo import cube as cubes
-from timo.atomic import check_writable
+from timo.atomic import check_writable, replacing
 from timo.errors import TimoError
 from timo.models.tasks import TiMo
-from timo.models.weights import save
+from timo.models.weights import CONFIG, save
 from timo.training.chip import UNLABELLED
 from timo.training.chips import ChipDataset, ChipOptions, collate
 from timo.training.history import History, Progress
+from timo.training.isolation import isolated
 from timo.training.module import FinetuneModule, Optimisation
+from timo.training.resume import Averaging, ResumeCheckpoint, find_checkpoint, make_plan
 
 TRAIN, VALIDATION = 0, 1
-RESUME = "resume.ckpt"
+RESUME, MODEL = "resume.ckpt", "model"
 
 
 @dataclass(frozen=True)
@@ -48,7 +42,7 @@ class Finetuned:
     epoch : int
         Epoch whose weights the model holds: the one of the lowest validation loss, the last without validation.
     seconds : float
-        Wall time.
+        Wall time of this call.
     """
 
     history: pd.DataFrame
@@ -78,12 +72,15 @@ def finetune(
 ) -> Finetuned:
     """Train a model on the labelled pixels of a cube, in place.
 
+    The labels outside the training part are never seen. The observations there are, as surroundings of training pixels
+    up to a chip's size away.
+
     Parameters
     ----------
     model : TiMo
-        A segmentation model, from `timo.load_model`. It ends with the best weights, in evaluation mode.
+        A segmentation model, from `timo.load_model`. It ends with the best weights, in evaluation mode, on the CPU.
     cube : xarray.DataArray
-        The cube, with the bands of the model.
+        The cube, with the bands of the model. A lazy one is loaded into memory.
     labels : xarray.DataArray
         (y, x), true at all dates of the cube, or (time, y, x); -1 = unlabelled.
     split : xarray.DataArray, optional
@@ -96,19 +93,20 @@ def finetune(
     optimisation : Optimisation, optional
         Learning rate and loss.
     class_weights : "balanced" or sequence of float, optional
-        Weight of each class in the loss; "balanced": inverse to the class's share of the training labels. Chips are
-        drawn with every class equally often already.
+        Weight of each class in the loss; "balanced": inverse to the class's share of the training labels, 0 for a class
+        without any. Chips are drawn with every class equally often already.
     averaging : float, optional
         Decay, per step, of the moving average of the weights that is validated and kept; None: the weights themselves.
     patience : int, optional
         Stop after so many epochs without a lower validation loss.
     seed : int
         Seed of the draw of the chips, the dropout and the stochastic depth. The same seed on the same machine gives the
-        same weights.
+        same weights. The random state of the process is left as it was.
     folder : path, optional
-        Where to write ``history.csv``, the resume checkpoint and, at the end, ``model/``.
+        Where to write the resume checkpoint after each epoch and, at the end, ``history.csv`` and ``model/``.
     resume : bool
-        Go on from the resume checkpoint in `folder` if there is one.
+        Go on from the resume checkpoint that a run that was killed left in `folder`, if there is one, and end with the
+        weights that the whole run would have had. All else must be given as before.
     progress : bool
         Show a progress bar.
     callbacks : sequence of lightning.Callback
@@ -122,64 +120,116 @@ def finetune(
     Raises
     ------
     TimoError
-        If cube, labels, split or model do not fit each other, no pixel is left to train on, or the folder cannot be
-        written.
+        If cube, labels, split or model do not fit each other, no pixel is left to train on, an option makes no sense,
+        the folder cannot be written, the resume checkpoint is damaged or of another run, or the training diverges.
     """
+    numbers = {"epochs": epochs, "chips_per_epoch": chips_per_epoch, "batch_size": batch_size}
+    _check_numbers(numbers | ({} if patience is None else {"patience": patience}), seed, averaging)
     if resume and folder is None:
         raise TimoError("resume needs the folder of the run that is to go on: give folder=...")
-    if epochs < 1 or chips_per_epoch < 1 or batch_size < 1:
-        raise TimoError(
-            f"epochs, chips_per_epoch and batch_size must be at least 1, got {epochs}, {chips_per_epoch} and "
-            f"{batch_size}"
-        )
-    cubes.check(cube)
-    cubes.check_labels(labels, cube)
+    cubes.check_labels(labels, cubes.check(cube))
     _check_model(model, cube, labels)
-    home = check_writable(folder) if folder is not None else None
-    options = chips or ChipOptions()
-    train, validation = _datasets(
-        cube, labels, split, length=chips_per_epoch, options=options, seed=seed
-    )
-    started = time.monotonic()
-    lightning.seed_everything(seed, verbose=False)
-    weights = _class_weights(class_weights, train.labels, len(model.config.classes))
-    module = FinetuneModule(model, optimisation or Optimisation(), weights)
-    history = History(train)
-    loader = _loader(train, batch_size)
-    validation_loader = _loader(validation, batch_size) if validation else None
-    checkpoint = home / RESUME if home and resume and (home / RESUME).exists() else None
-    model.train()
-    with _quiet():
-        trainer = lightning.Trainer(
-            accelerator="auto",
-            devices=1,
-            max_epochs=epochs,
-            logger=False,
-            callbacks=[
-                history,
-                *([EMAWeightAveraging(decay=averaging)] if averaging else []),
-                *_stopping(patience, validation),
-                *([_resume_checkpoint(home)] if home else []),
-                *([Progress(epochs)] if progress else []),
-                *callbacks,
-            ],
-            enable_checkpointing=home is not None,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            gradient_clip_val=1.0,
-            num_sanity_val_steps=0,
-            deterministic="warn",
+    cube = cube.compute()
+    home = _check_home(folder) if folder is not None else None
+    chips, optimisation = chips or ChipOptions(), optimisation or Optimisation()
+    everything = ChipDataset(cube, labels, chips_per_epoch, chips, seed)
+    train, validation = _divide(everything, None if split is None else _check_split(split, cube))
+    if patience is not None and validation is None:
+        raise TimoError(
+            "patience needs validation pixels: give a split with 1 where to validate, see timo.cube.split_blocks"
         )
-        trainer.fit(module, loader, validation_loader, ckpt_path=checkpoint, weights_only=True)
+    weights = _class_weights(class_weights, train.labels, len(model.config.classes))
+    history = History(train)
+    ours: list[Callback] = [history]
+    if averaging is not None:
+        ours.append(Averaging(decay=averaging))
+    if patience is not None:
+        ours.append(EarlyStopping("validation_loss", patience=patience))
+    if progress:
+        ours.append(Progress(epochs))
+    checkpoint = None
+    if home is not None:
+        choices: dict[str, Any] = {"seed": seed, "averaging": averaging, "patience": patience}
+        choices |= {"chips": chips, "optimisation": optimisation, "class_weights": class_weights}
+        plan = make_plan(cube, labels, split, {"model": model.config, **numbers, **choices})
+        if not resume:
+            # What an earlier run left is not to be gone on with.
+            (home / RESUME).unlink(missing_ok=True)
+        checkpoint = find_checkpoint(home / RESUME, plan)
+        ours.append(ResumeCheckpoint(home / RESUME, plan))
+    started = time.monotonic()
+    _fit(
+        FinetuneModule(model, optimisation, weights),
+        _loader(train, batch_size),
+        None if validation is None else _loader(validation, batch_size),
+        callbacks=[*ours, *callbacks],
+        epochs=epochs,
+        checkpoint=checkpoint,
+    )
     if history.best is not None:
         model.load_state_dict(history.best)
-    model.to("cpu").eval()
-    result = Finetuned(history.table(), history.best_epoch, time.monotonic() - started)
-    if home:
-        result.history.to_csv(home / "history.csv", index=False)
-        save(model, home / "model")
+    result = Finetuned(history.table(), history.epoch, time.monotonic() - started)
+    if home is not None:
+        with replacing(home / "history.csv") as partial:
+            result.history.to_csv(partial, index=False)
+        save(model, home / MODEL)
         (home / RESUME).unlink(missing_ok=True)
     return result
+
+
+def _check_numbers(numbers: dict[str, int], seed: int, averaging: float | None) -> None:
+    if min(numbers.values()) < 1:
+        got = ", ".join(f"{name}={value}" for name, value in numbers.items())
+        raise TimoError(f"{', '.join(numbers)} must be at least 1, got {got}")
+    if seed < 0 or not (averaging is None or 0 < averaging < 1):
+        raise TimoError(
+            f"seed must be 0 or more and averaging between 0 and 1 or None, got {seed} and {averaging}"
+        )
+
+
+def _check_home(folder: str | Path) -> Path:
+    """Return the folder, after a proof that all can be written there at the end of the training."""
+    home = check_writable(folder)
+    model = home / MODEL
+    if model.is_file() or (
+        model.exists() and any(model.iterdir()) and not (model / CONFIG).exists()
+    ):
+        raise TimoError(f"{model} is something other than a model: choose another folder")
+    return home
+
+
+def _fit(
+    module: FinetuneModule,
+    train: DataLoader,
+    validation: DataLoader | None,
+    *,
+    callbacks: list[Callback],
+    epochs: int,
+    checkpoint: Path | None,
+) -> None:
+    module.model.train()
+    try:
+        with isolated():
+            trainer = lightning.Trainer(
+                accelerator="auto",
+                devices=1,
+                max_epochs=epochs,
+                logger=False,
+                callbacks=callbacks,
+                # Without one of ours or the user's, Lightning would write its own where the process stands.
+                enable_checkpointing=any(isinstance(c, Checkpoint) for c in callbacks),
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                gradient_clip_val=1.0,
+                num_sanity_val_steps=0,
+                deterministic="warn",
+            )
+            trainer.fit(module, train, validation, ckpt_path=checkpoint, weights_only=True)
+    finally:
+        for callback in callbacks:
+            if isinstance(callback, Progress):
+                callback.close()
+        module.model.to("cpu").eval()
 
 
 def _check_model(model: TiMo, cube: xr.DataArray, labels: xr.DataArray) -> None:
@@ -205,29 +255,35 @@ def _check_model(model: TiMo, cube: xr.DataArray, labels: xr.DataArray) -> None:
         )
 
 
-def _datasets(
-    cube: xr.DataArray,
-    labels: xr.DataArray,
-    split: xr.DataArray | None,
-    *,
-    length: int,
-    options: ChipOptions,
-    seed: int,
+def _divide(
+    everything: ChipDataset, split: np.ndarray | None
 ) -> tuple[ChipDataset, ChipDataset | None]:
     """Chips to train on, and unaltered ones to validate on."""
     if split is None:
-        return ChipDataset(cube, labels, length, options, seed), None
-    cubes.check_labels(split.astype("int8"), cube)
-    parts = {part: labels.where(split == part, UNLABELLED).astype("int64") for part in (0, 1)}
-    if not (parts[TRAIN] >= 0).any():
+        return everything, None
+    labelled = (everything.given != UNLABELLED).reshape(-1, *split.shape).any(axis=0)
+    if not (labelled & (split == TRAIN)).any():
         raise TimoError(
             "no labelled pixel is left to train on: the split has no 0 where there are labels"
         )
-    train = ChipDataset(cube, parts[TRAIN], length, options, seed)
-    if not (parts[VALIDATION] >= 0).any():
+    length, options = everything.length, everything.options
+    train = everything.within(split == TRAIN, length, options)
+    if not (labelled & (split == VALIDATION)).any():
         return train, None
     plain = replace(options, rotate=False, hide=0.0, splice=0.0)
-    return train, ChipDataset(cube, parts[VALIDATION], max(length // 5, 8), plain, seed)
+    return train, everything.within(split == VALIDATION, max(length // 5, 8), plain)
+
+
+def _check_split(split: xr.DataArray, cube: xr.DataArray) -> np.ndarray:
+    if getattr(split, "dims", None) != ("y", "x"):
+        raise TimoError(
+            "the split must be an xarray.DataArray with the dims (y, x): see timo.cube.split_blocks"
+        )
+    try:
+        cubes.check_labels(split.astype("int8"), cube)
+    except TimoError as error:
+        raise TimoError(f"the split must be on the cube's grid, like labels. {error}") from error
+    return split.values
 
 
 def _class_weights(
@@ -241,48 +297,16 @@ def _class_weights(
                 f'class_weights is "balanced", a number for each class or None, got {weights!r}'
             )
         counts = np.bincount(labels[labels >= 0], minlength=classes)
-        weights = list(counts.sum() / np.maximum(counts, 1) / classes)
+        # A class without labels is no target; under label smoothing an enormous weight would make it one.
+        weights = list(np.where(counts, counts.sum() / np.maximum(counts, 1) / classes, 0.0))
     if len(weights) != classes or min(weights) < 0:
         raise TimoError(f"{classes} classes need {classes} weights of 0 or more, got {weights}")
     return torch.tensor(weights, dtype=torch.float32)
 
 
 def _loader(dataset: ChipDataset, batch_size: int) -> DataLoader:
-    # In the main process: a chip takes a millisecond, and the epoch number reaches the dataset.
-    return DataLoader(dataset, batch_size=batch_size, collate_fn=collate)
-
-
-def _stopping(patience: int | None, validation: ChipDataset | None) -> list[Callback]:
-    if patience is None:
-        return []
-    if validation is None:
-        raise TimoError(
-            "patience needs validation pixels: give a split with 1 where to validate, see timo.cube.split_blocks"
-        )
-    return [EarlyStopping("validation_loss", patience=patience)]
-
-
-def _resume_checkpoint(home: Path) -> Callback:
-    return ModelCheckpoint(
-        dirpath=home,
-        filename=Path(RESUME).stem,
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
+    # In the main process: a chip takes a millisecond, and the epoch number reaches the dataset. With a generator of its
+    # own: a loader draws a number even when it does not shuffle, and would shift the dropout's of a resumed run.
+    return DataLoader(
+        dataset, batch_size=batch_size, collate_fn=collate, generator=torch.Generator()
     )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without Lightning's advice on hardware and workers: the user did not ask, and the chips need none."""
-    loggers = [logging.getLogger(f"lightning.{name}") for name in ("pytorch", "fabric")]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        for advice in ("does not have many workers", "Checkpoint directory .* exists", "LeafSpec"):
-            warnings.filterwarnings("ignore", message=f".*{advice}.*")
-        for logger in loggers:
-            logger.setLevel(logging.WARNING)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)

@@ -21,7 +21,8 @@ def labels_in_time(
     """Lay labels of one year on every date of a cube, except where the ground has changed.
 
     A label of 2018 says nothing of a date in 2017 if the pixel was cut in between. On the dates of other years a pixel
-    is left unlabelled where the median NDVI of the summer differs by more than `max_change` from the labels' year.
+    is left unlabelled where the median NDVI of the summer differs by more than `max_change` from the labels' year, or
+    where one of the two summers has no observation to tell.
 
     Parameters
     ----------
@@ -39,7 +40,7 @@ def labels_in_time(
     Returns
     -------
     xarray.DataArray
-        (time, y, x) integers.
+        (time, y, x) int16, -1 = unlabelled.
 
     Raises
     ------
@@ -50,21 +51,21 @@ def labels_in_time(
     if "time" in labels.dims:
         raise TimoError("labels_in_time takes labels without dates, (y, x)")
     years, month = cube.time.dt.year, cube.time.dt.month
-    index = cubes.ndvi(cube).where((month >= months[0]) & (month <= months[1]))
+    # Read once: what follows asks for it several times.
+    index = cubes.ndvi(cube).where((month >= months[0]) & (month <= months[1])).compute()
     if not (index.notnull() & (years == year)).any():
         raise TimoError(
             f"the cube has no observation in the months {months[0]}-{months[1]} of {year}, the labels' year: "
             "open it with that year"
         )
-    now = index.where(years == year).median("time")
-    dated = []
-    for other in np.unique(years):
-        moved = abs(index.where(years == other).median("time") - now) > max_change
-        kept = labels if other == year else labels.where(~moved, UNLABELLED)
-        count = int((years == other).sum())
-        dated.append(np.repeat(kept.values[None], count, axis=0))
+    values = labels.values.astype("int16")
+    summer = {y: index.isel(time=(years == y).values).median("time") for y in np.unique(years)}
+    dated = np.empty((cube.sizes["time"], *labels.shape), dtype="int16")
+    for other, median in summer.items():
+        same = (abs(median - summer[year]) <= max_change).values | (other == year)
+        dated[(years == other).values] = np.where(same, values, UNLABELLED)
     return xr.DataArray(
-        np.concatenate(dated).astype(labels.dtype),
+        dated,
         dims=("time", "y", "x"),
         coords={
             name: cube[name] for name in ("time", "y", "x", "spatial_ref") if name in cube.coords

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
+from timo.errors import TimoError
 from timo.models.tasks import TiMo
 from timo.training.chip import UNLABELLED
 
@@ -24,18 +25,33 @@ class Optimisation:
     learning_rate : float
         Peak of the one-cycle schedule.
     weight_decay : float
-        Of AdamW.
+        Of AdamW, for matrices and kernels; biases and norms are not decayed.
     gap_weight : float
         Weight of the loss where a date has no valid observation: the model must fill from the rest, but is judged first
         by what it sees.
     label_smoothing : float
         Share of each label given to the other classes: labels are never all true.
+
+    Raises
+    ------
+    TimoError
+        If a number is out of its range.
     """
 
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
     gap_weight: float = 0.2
     label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (self.learning_rate > 0 and self.weight_decay >= 0 and self.gap_weight >= 0):
+            raise TimoError(
+                f"the learning rate must be positive, weight_decay and gap_weight 0 or more, got {self}"
+            )
+        if not 0 <= self.label_smoothing < 1:
+            raise TimoError(
+                f"label_smoothing is at least 0 and under 1, got {self.label_smoothing}"
+            )
 
 
 def segmentation_loss(
@@ -47,7 +63,9 @@ def segmentation_loss(
 ) -> Float[Tensor, ""]:
     """Mean cross entropy over the labelled pixels, per date or of the series.
 
-    Scores without a time axis are judged by the last label of each pixel that is one.
+    Scores (b, t, k, h, w) are judged date by date, and count `gap_weight` where there is no valid observation. Scores
+    without a time axis, (b, k, h, w), are judged by the last label of each pixel that is one. Zero without any label.
+    Class weights multiply the losses and are no part of what the mean divides by.
     """
     weight = torch.where(valid, 1.0, optimisation.gap_weight)
     if scores.ndim == 4:
@@ -64,7 +82,7 @@ def segmentation_loss(
     )
     weight = weight * (labels != UNLABELLED)
     # A batch without labels gives a loss of zero, not a NaN.
-    return (losses * weight).sum() / weight.sum().clamp(min=1.0)
+    return (losses * weight).sum() / weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
 
 
 def last_label(labels: Int[Tensor, "b t h w"]) -> Int[Tensor, "b h w"]:
@@ -128,7 +146,7 @@ class FinetuneModule(lightning.LightningModule):
         self.log_dict(self.metrics, on_step=False, on_epoch=True)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """AdamW, one cycle; biases, norms and gates are not decayed."""
+        """AdamW, one cycle."""
         decayed = [p for p in self.model.parameters() if p.ndim > 1]
         kept = [p for p in self.model.parameters() if p.ndim <= 1]
         groups = [
@@ -137,8 +155,10 @@ class FinetuneModule(lightning.LightningModule):
         ]
         optimiser = torch.optim.AdamW(groups, lr=self.optimisation.learning_rate)
         steps = max(int(self.trainer.estimated_stepping_batches), 2)
+        # A tenth of ten steps would be a warm-up of length zero, by which torch divides.
+        warm_up = 0.1 if steps > 10 else 0.3
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, self.optimisation.learning_rate, total_steps=steps, pct_start=0.1
+            optimiser, self.optimisation.learning_rate, total_steps=steps, pct_start=warm_up
         )
         return {
             "optimizer": optimiser,

@@ -1,0 +1,15 @@
+"""What every test needs before anything of the package is imported."""
+
+import jaxtyping
+import pytest
+
+# Every call into the model is checked against its annotated types and shapes. It works on what is imported later only.
+jaxtyping.install_import_hook("timo.models", "beartype.beartype")
+
+
+@pytest.fixture
+def unchecked():
+    """The model as its users have it, without those checks: for tests of its own messages."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

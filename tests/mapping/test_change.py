@@ -1,0 +1,339 @@
+import dask.array as da
+import numpy as np
+import pandas as pd
+import pytest
+import rioxarray  # noqa: F401
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+import timo
+from timo.errors import TimoError
+from timo.mapping import loss_year
+from timo.mapping.change import MAX_EVIDENCE, MAX_TRUST
+
+few = settings(max_examples=60, deadline=None)
+NAN = np.nan
+YES, NO, PERHAPS = 0.99, 0.01, 0.5  # each of the first two counts for the most a date can: 3
+SUMMERS = [f"{year}-{day}" for year in range(2016, 2021) for day in ("06-10", "07-15", "08-20")]
+
+
+def series(*values, dates=SUMMERS):
+    """The probability of one pixel; by default three dates each summer, from 2016 on."""
+    values = np.array(values, "float32").reshape(-1, 1, 1)
+    return to_probability(values, pd.DatetimeIndex(dates[: len(values)]))
+
+
+def to_probability(values, dates):
+    height, width = values.shape[1:]
+    return xr.DataArray(
+        values,
+        dims=("time", "y", "x"),
+        coords={
+            "time": dates,
+            "y": 1000.0 - 10 * np.arange(height),
+            "x": 500_000.0 + 10 * np.arange(width),
+        },
+    ).rio.write_crs("EPSG:32634")
+
+
+def year_of(*values, dates=SUMMERS, **options):
+    return int(loss_year(series(*values, dates=dates), **options).loss_year)
+
+
+FOREST = (YES, YES, YES)  # a summer
+
+
+# --- the rule, series by series
+
+
+def test_a_pixel_that_stays_is_no_loss():
+    result = loss_year(series(*FOREST * 5))
+    assert int(result.loss_year) == 0
+    assert np.isnat(result.loss_date.values).all()
+    assert float(result.evidence) == 0
+
+
+def test_two_clear_dates_in_a_row_are_a_loss():
+    assert year_of(*FOREST, YES, NO, NO) == 2017
+    result = loss_year(series(*FOREST, YES, NO, NO))
+    assert result.loss_date.values.item() == pd.Timestamp("2017-07-15").value
+    assert float(result.evidence) == pytest.approx(6)
+
+
+def test_one_low_date_is_no_loss():
+    assert year_of(*FOREST, YES, NO, YES, *FOREST) == 0
+    # Nor are several, one at a time.
+    assert year_of(*FOREST, NO, YES, NO, YES, NO, YES) == 0
+    # Nor the last, of which nobody knows what follows.
+    assert year_of(*FOREST, YES, YES, NO) == 0
+
+
+def test_the_year_is_that_of_the_first_date_seen_cut_also_when_the_next_summer_confirms():
+    assert year_of(*FOREST, YES, YES, NO, NO, NO, NO) == 2017
+    result = loss_year(series(*FOREST, YES, YES, NO, NO, NO, NO))
+    assert result.loss_date.values.item() == pd.Timestamp("2017-08-20").value
+
+
+def test_dates_without_observation_do_not_break_a_run():
+    assert year_of(*FOREST, NO, NAN, NAN, NAN, NO, YES) == 2017
+    assert year_of(*FOREST, NAN, NO, NAN, NO) == 2017
+
+
+def test_weak_evidence_adds_up():
+    # log(0.7 / 0.3) = 0.85 a date: eight dates make 6.
+    weak = [0.3] * 7
+    assert year_of(*FOREST, *weak) == 0
+    assert year_of(*FOREST, *weak, 0.3) == 2017
+    assert year_of(*FOREST, *weak, evidence=5.0) == 2017
+
+
+def test_evidence_for_the_class_takes_evidence_against_it_back():
+    # 3, then 1, then 4, then 7.
+    mildly_yes = 1 / (1 + np.exp(-2))
+    assert year_of(*FOREST, NO, mildly_yes, NO) == 0
+    assert year_of(*FOREST, NO, mildly_yes, NO, NO) == 2017
+    # 3, 0, 3, 6: the sum began anew in the next summer.
+    assert year_of(*FOREST, YES, YES, NO, YES, NO, NO) == 2018
+
+
+def test_a_date_that_says_nothing_counts_for_nothing_but_ends_a_run():
+    assert year_of(*FOREST, NO, PERHAPS, NO) == 0
+    assert year_of(*FOREST, NO, PERHAPS, NO, NO) == 2017
+
+
+def test_as_many_dates_in_a_row_as_asked_for():
+    assert year_of(*FOREST, NO, NO, YES, consecutive=3) == 0
+    assert year_of(*FOREST, NO, NO, NO, consecutive=3) == 2017
+    assert year_of(*FOREST, NO, YES, YES, evidence=3, consecutive=1) == 2017
+    assert year_of(*FOREST, NO, YES, YES, evidence=3, consecutive=2) == 0
+
+
+def test_regrowth_keeps_the_first_year():
+    assert year_of(*FOREST, NO, NO, NO, *FOREST * 2) == 2017
+    assert year_of(*FOREST, NO, NO, YES, YES, YES, YES, YES, NO, NO) == 2017
+
+
+def test_a_pixel_never_of_the_class_is_no_loss():
+    result = loss_year(series(*[NO] * 15))
+    assert int(result.loss_year) == 0
+    assert float(result.evidence) == 0
+
+
+def test_what_was_the_class_for_a_while_only_is_no_loss():
+    """Before a loss there must be three sure dates' worth of the class, less those against it."""
+    assert year_of(NAN, YES, YES, NO, NO, NO) == 0
+    assert year_of(NAN, YES, YES, NO, NO, NO, before=6) == 2017
+    # A clear-cut that was green for a summer.
+    assert year_of(NO, NO, NO, NO, NO, NO, YES, YES, YES, NO, NO, NO) == 0
+
+
+def test_trust_has_a_ceiling():
+    """Ten years of forest weigh no more than four dates: two bad dates and it is trusted no more."""
+    dates = [f"{year}-07-{day}" for year in range(2000, 2020) for day in (1, 15)]
+    long = [YES] * 30
+    # Trust 12, 9 after one date against, 6 after the second: the third loss is not of a forest.
+    assert year_of(*long, NO, YES, NO, NO, dates=dates) == 2016
+    assert year_of(*long, NO, 0.9, NO, 0.9, NO, 0.95, NO, NO, dates=dates, consecutive=2) == 0
+    assert MAX_TRUST == 4 * MAX_EVIDENCE == 12
+
+
+def test_no_clear_date_is_no_data():
+    result = loss_year(series(*[NAN] * 6))
+    assert int(result.loss_year) == -1
+    assert np.isnat(result.loss_date.values).all()
+
+
+# --- dates and months
+
+
+def test_a_cut_after_august_is_of_the_next_year():
+    dates = ["2016-06-01", "2016-07-01", "2016-08-01", "2017-06-01", "2017-08-01"]
+    dates += ["2017-09-15", "2017-10-20", "2018-06-03", "2018-07-01"]
+    cut_in_september = (YES, YES, YES, YES, YES, NO, NO, NO, NO)
+    assert year_of(*cut_in_september, dates=dates) == 2018
+    assert year_of(*cut_in_september, dates=dates, months=(6, 9)) == 2017
+    result = loss_year(series(*cut_in_september, dates=dates))
+    assert result.loss_date.values.item() == pd.Timestamp("2018-06-03").value
+
+
+def test_dates_outside_the_months_are_not_looked_at():
+    dates = pd.date_range("2016-01-15", periods=36, freq="MS") + pd.Timedelta(days=14)
+    summer = dates.month.isin([6, 7, 8])
+    assert year_of(*np.where(summer, YES, NO), dates=dates) == 0
+    assert year_of(*np.where(summer, NAN, YES), dates=dates) == -1
+    cut = np.where(dates.year == 2018, NO, YES)
+    assert year_of(*np.where(summer, cut, PERHAPS), dates=dates) == 2018
+    for first, last in ((6, 6), (8, 8)):
+        assert year_of(*np.where(dates.month == first, NO, YES), dates=dates, months=(first, last)) == 0
+    # None at all.
+    assert year_of(YES, NO, dates=["2017-01-01", "2018-02-01"]) == -1
+
+
+def test_the_default_is_the_documented_rule():
+    explicit = {"months": (6, 8), "evidence": 6.0, "consecutive": 2, "before": 9.0}
+    probability = random_probability(0)
+    xr.testing.assert_identical(loss_year(probability), loss_year(probability, **explicit))
+
+
+# --- maps
+
+
+def random_probability(seed, dates=40, height=6, width=7):
+    """Series with a loss somewhere, noise and gaps."""
+    rng = np.random.default_rng(seed)
+    time = pd.date_range("2016-05-20", periods=dates, freq="40D")
+    cut = rng.integers(5, 2 * dates, (height, width))
+    p = np.where(np.arange(dates)[:, None, None] < cut, 0.97, 0.05)
+    p = np.where(rng.random(p.shape) < 0.1, rng.random(p.shape), p)
+    return to_probability(np.where(rng.random(p.shape) < 0.3, NAN, p).astype("float32"), time)
+
+
+def test_what_it_gives():
+    probability = random_probability(0).assign_coords({"class": "forest"})
+    result = loss_year(probability)
+    assert {name: (array.dims, str(array.dtype)) for name, array in result.data_vars.items()} == {
+        "loss_year": (("y", "x"), "int16"),
+        "loss_date": (("y", "x"), "datetime64[ns]"),
+        "evidence": (("y", "x"), "float32"),
+    }
+    assert result.rio.crs == probability.rio.crs
+    assert "class" not in result.coords
+    assert result.indexes["x"].equals(probability.indexes["x"])
+    dated = result.loss_date.dt.year.fillna(0)
+    assert (dated == result.loss_year.where(result.loss_year > 0, 0)).all()
+    assert set(np.unique(result.loss_year)) >= {0, 2017}
+    assert result.loss_year.attrs["flags"] == "0 = no loss, -1 = no data"
+
+
+@few
+@given(seed=st.integers(0, 10_000))
+def test_each_pixel_is_judged_alone(seed):
+    probability = random_probability(seed, height=2, width=3)
+    whole = loss_year(probability)
+    for y in range(2):
+        for x in range(3):
+            alone = loss_year(probability.isel(y=[y], x=[x]))
+            xr.testing.assert_equal(alone, whole.isel(y=[y], x=[x]))
+
+
+def by_the_book(p, dates, evidence, consecutive, before):
+    """The rule for one pixel, in plain words of Python."""
+    total = trust = 0.0
+    run, start, was_class, confirmed = 0, None, False, False
+    for value, date in zip(p, dates, strict=True):
+        if np.isnan(value) or not 6 <= date.month <= 8:
+            continue
+        against = float(np.clip(np.log((1 - value) / value), -3, 3))
+        if total == 0 and against > 0:
+            start, was_class, confirmed = date, trust >= before, False
+        run = run + 1 if against > 0 else 0
+        total = max(total + against, 0.0)
+        confirmed = (confirmed or run >= consecutive) and total > 0
+        trust = min(max(trust - against, -12), 12)
+        if total >= evidence and confirmed and was_class:
+            return start.year
+    return 0
+
+
+@few
+@given(
+    p=hnp.arrays("float64", st.integers(1, 30), elements=st.sampled_from([NAN, 0.02, 0.2, 0.4, 0.7, 0.9, 0.98])),
+    evidence=st.sampled_from([2.5, 6.5]),
+    consecutive=st.integers(1, 3),
+    before=st.sampled_from([-100.0, 2.5, 8.5]),
+)
+def test_it_is_the_rule_by_the_book(p, evidence, consecutive, before):
+    dates = pd.date_range("2016-05-20", periods=len(p), freq="31D")
+    expected = by_the_book(p, dates, evidence, consecutive, before)
+    options = {"evidence": evidence, "consecutive": consecutive, "before": before}
+    found = year_of(*p, dates=dates, **options)
+    assert max(found, 0) == expected
+
+
+@few
+@given(seed=st.integers(0, 10_000), where=st.integers(0, 39))
+def test_a_date_without_any_observation_changes_nothing(seed, where):
+    probability = random_probability(seed, height=3, width=3)
+    empty = probability.isel(time=[where]) * NAN
+    empty = empty.assign_coords(time=empty.time + np.timedelta64(1, "D"))
+    more = xr.concat([probability, empty], "time").sortby("time")
+    xr.testing.assert_equal(loss_year(more), loss_year(probability))
+
+
+@few
+@given(seed=st.integers(0, 10_000))
+def test_a_higher_bar_finds_no_more(seed):
+    probability = random_probability(seed)
+    lost = (loss_year(probability).loss_year > 0).values
+    for options in ({"evidence": 9.0}, {"consecutive": 3}, {"before": 12.0}):
+        assert not ((loss_year(probability, **options).loss_year > 0).values & ~lost).any()
+
+
+@pytest.mark.parametrize("chunks", [{"time": 7, "y": 2, "x": 3}, {"time": 1}, {"y": 3}])
+def test_lazy_equals_eager(chunks):
+    probability = random_probability(3)
+    eager = loss_year(probability)
+    lazy = loss_year(probability.chunk(chunks))
+    assert all(array.chunks for array in lazy.data_vars.values())
+    xr.testing.assert_identical(lazy.compute(), eager)
+    nothing = loss_year(probability.chunk(chunks), months=(2, 2)).compute()
+    xr.testing.assert_identical(nothing, loss_year(probability, months=(2, 2)))
+
+
+def test_nothing_is_computed_before_it_is_asked_for():
+    def fail(block):
+        raise AssertionError("computed")
+
+    probability = random_probability(0)
+    values = da.from_array(probability.values, chunks=(10, 3, 3)).map_blocks(
+        fail, meta=np.empty((0, 0, 0), "float32")
+    )
+    lazy = loss_year(probability.copy(data=values))
+    with pytest.raises(AssertionError, match="computed"):
+        lazy.compute()
+
+
+def test_the_order_of_the_dims_does_not_matter():
+    probability = random_probability(1)
+    turned = probability.transpose("x", "time", "y")
+    xr.testing.assert_identical(loss_year(turned), loss_year(probability))
+
+
+def test_certain_probabilities_are_finite_evidence():
+    assert year_of(1, 1, 1, 0, 0) == 2017
+    assert float(loss_year(series(1, 1, 1, 0, 0)).evidence) == pytest.approx(6)
+
+
+def test_a_map_can_be_exported(tmp_path):
+    result = loss_year(random_probability(0))
+    timo.export(result.loss_year, tmp_path / "loss.tif")
+    timo.export(result, tmp_path / "loss.zarr")
+    with xr.open_dataset(tmp_path / "loss.zarr", engine="zarr") as opened:
+        assert (opened.loss_year == result.loss_year).all()
+
+
+# --- errors
+
+BAD = {
+    "dims": (
+        lambda p: loss_year(p.expand_dims({"class": ["forest"]})),
+        r"takes the probability of one class, \(time, y, x\), got \('class', 'time', 'y', 'x'\): use result.probab",
+    ),
+    "consecutive": (lambda p: loss_year(p, consecutive=0), "consecutive must be at least 1, .* got 0, 6.0"),
+    "evidence": (lambda p: loss_year(p, evidence=0), "evidence positive .* got 2, 0"),
+    "months": (lambda p: loss_year(p, months=(9, 5)), r"months two of 1..12 in order, .*\(9, 5\)"),
+    "before": (lambda p: loss_year(p, before=15), "before can be 12 at most, got 15: no pixel"),
+    "order": (lambda p: loss_year(p[::-1]), r'dates must ascend: use probability.sortby\("time"\)'),
+    "crs": (
+        lambda p: loss_year(p.drop_vars("spatial_ref")),
+        "probability has no coordinate reference system: use probability.rio.write_crs",
+    ),
+}
+
+
+@pytest.mark.parametrize(("call", "message"), BAD.values(), ids=BAD)
+def test_errors(call, message):
+    with pytest.raises(TimoError, match=message):
+        call(random_probability(0))

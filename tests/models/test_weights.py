@@ -1,0 +1,254 @@
+import json
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from timo.errors import TimoError
+from timo.models import ModelConfig, encoder_config, load, save
+from timo.models.tasks import build
+from timo.models.weights import CONFIG, WEIGHTS
+
+
+def make_model(seed=0, **options):
+    encoder = encoder_config("tiny", 2, dims=(8, 8, 8, 8), heads=(1, 1, 2, 2), depths=(1, 1, 1, 1))
+    settings = {"head_width": 8, "detail": 4} | options
+    return build(
+        ModelConfig(encoder, ("B4", "B8"), ("a", "b"), (0.1, 0.2), (0.3, 0.4), **settings), seed
+    )
+
+
+@pytest.fixture
+def saved(tmp_path):
+    return save(make_model(), tmp_path / "model")
+
+
+def change_config(folder, change):
+    config = json.loads((folder / CONFIG).read_text())
+    change(config)
+    (folder / CONFIG).write_text(json.dumps(config))
+
+
+class Bomb:
+    """What a pickle can do: this one writes a file when it is read."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.mark),)
+
+
+@pytest.fixture
+def bomb(tmp_path):
+    """A pickled checkpoint, and the folder that appears when it is unpickled."""
+    path, mark = tmp_path / "theirs.pt", tmp_path / "exploded"
+    torch.save({"weight": torch.zeros(2), "bomb": Bomb(mark)}, path)
+    torch.load(path, weights_only=False)
+    assert mark.exists(), "the bomb must be a live one"
+    mark.rmdir()
+    return path, mark
+
+
+@pytest.mark.parametrize("task", ["segmentation", "classification"])
+def test_a_model_comes_back_bit_by_bit(tmp_path, task):
+    model = make_model(task=task, per_date=False)
+    folder = save(model, tmp_path / "new" / "model")
+    assert folder == tmp_path / "new" / "model"
+    assert sorted(path.name for path in folder.iterdir()) == [CONFIG, WEIGHTS]
+    again = load(folder)
+    assert again.config == model.config
+    assert not again.training
+    expected, found = model.state_dict(), again.state_dict()
+    assert list(expected) == list(found)
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    x, dates = torch.rand(1, 2, 2, 9, 9), torch.tensor([[18_000.0, 18_010.0]])
+    with torch.no_grad():
+        assert torch.equal(again(x, dates), model(x, dates))
+
+
+def test_buffers_are_saved_too(tmp_path):
+    encoder = encoder_config("tiny", 2, norm="batch")
+    model = build(ModelConfig(encoder, ("B4", "B8"), ("a", "b"), (0.1, 0.2), (0.3, 0.4)))
+    model.encoder.stem.norm1.running_mean.fill_(0.7)
+    found = load(save(model, tmp_path / "model"))
+    assert torch.equal(found.encoder.stem.norm1.running_mean, torch.full((32,), 0.7))
+
+
+def test_a_config_of_numpy_numbers_can_be_saved(unchecked, tmp_path):
+    mean, std = np.float32([0.1, 0.2]), np.float32([0.3, 0.4])
+    bands = ("B4", "B8")
+    config = ModelConfig(encoder_config("tiny", 2), bands, ("a", "b"), tuple(mean), tuple(std))
+    assert load(save(build(config), tmp_path / "model")).config == config
+
+
+def test_the_home_folder_may_be_written_as_a_tilde(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert save(make_model(), "~/model") == tmp_path / "model"
+    assert load("~/model").config.bands == ("B4", "B8")
+
+
+def test_the_same_seed_gives_the_same_weights_and_leaves_the_generator_of_torch_alone(saved):
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    one, same, other = make_model(3), make_model(3), make_model(4)
+    load(saved)
+    assert torch.equal(torch.get_rng_state(), before)
+    name = "encoder.stem.conv1.weight"
+    assert torch.equal(one.state_dict()[name], same.state_dict()[name])
+    assert not torch.equal(one.state_dict()[name], other.state_dict()[name])
+
+
+def test_an_older_model_is_replaced(saved):
+    newer = make_model(seed=1, task="classification")
+    save(newer, saved)
+    found = load(saved)
+    assert found.config.task == "classification"
+    assert torch.equal(found.head.classifier.weight, newer.head.classifier.weight)
+    assert [path.name for path in saved.parent.iterdir()] == ["model"]
+
+
+def test_anything_else_is_not_replaced(tmp_path):
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "mine.txt").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    for name in ("notes", "file"):
+        with pytest.raises(TimoError, match="holds something other than a model: choose another"):
+            save(make_model(), tmp_path / name)
+    assert (tmp_path / "notes" / "mine.txt").read_text() == "mine"
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TimoError, match=r"cannot write to the folder .*file"):
+        save(make_model(), tmp_path / "file" / "model")
+
+
+def test_a_failed_save_leaves_the_older_model(saved, monkeypatch):
+    before = (saved / WEIGHTS).read_bytes()
+
+    def fail(*_, **__):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("timo.models.weights.save_file", fail)
+    with pytest.raises(OSError, match="No space left"):
+        save(make_model(seed=1), saved)
+    assert (saved / WEIGHTS).read_bytes() == before
+    assert [path.name for path in saved.parent.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("share", [0, 0.001, 0.5, 0.999])
+def test_a_truncated_weights_file_is_told(saved, share):
+    whole = (saved / WEIGHTS).read_bytes()
+    (saved / WEIGHTS).write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(TimoError, match=r"weights\.safetensors is damaged or not a safetensors"):
+        load(saved)
+
+
+@pytest.mark.parametrize(
+    "content", [np.random.default_rng(0).bytes(5000), bytes(5000), b"not weights"]
+)
+def test_a_file_of_other_bytes_is_told(saved, content):
+    (saved / WEIGHTS).write_bytes(content)
+    with pytest.raises(TimoError, match="save the model again, or fetch the file again"):
+        load(saved)
+
+
+def test_a_single_changed_byte_is_told(saved):
+    content = bytearray((saved / WEIGHTS).read_bytes())
+    content[-100] ^= 1
+    (saved / WEIGHTS).write_bytes(content)
+    with pytest.raises(
+        TimoError, match="damaged, or of another model: its checksum is not the one"
+    ):
+        load(saved)
+
+
+def test_a_config_without_checksum_is_read(saved):
+    change_config(saved, lambda config: config.pop("weights_sha256"))
+    assert load(saved).config.bands == ("B4", "B8")
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, CONFIG])
+def test_a_missing_file_is_told(saved, name):
+    (saved / name).unlink()
+    message = rf"no model at .*: {name} is missing; write one with timo\.save\(model, folder\)"
+    with pytest.raises(TimoError, match=message):
+        load(saved)
+
+
+@pytest.mark.parametrize("content", [b"", b'{"format": 1', b"\xff\xfe\x00", b"bands: [B4]"])
+def test_a_config_that_is_not_json_is_told(saved, content):
+    (saved / CONFIG).write_bytes(content)
+    with pytest.raises(TimoError, match=r"config\.json is damaged: not JSON"):
+        load(saved)
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"format": 2, "model": {}}', '{"format": 1}'])
+def test_a_config_of_another_format_is_told(saved, content):
+    (saved / CONFIG).write_text(content)
+    with pytest.raises(TimoError, match="is not the config of a timo model of format 1"):
+        load(saved)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda config: config.update(model=5), "is not the config of a timo model: 'int'"),
+        (lambda config: config["model"].pop("encoder"), "missing 1 required .* 'in_channels'"),
+        (lambda config: config["model"].pop("bands"), "missing 1 required .* 'bands'"),
+        (lambda config: config["model"].update(colour="red"), "unexpected keyword .* 'colour'"),
+        (lambda config: config["model"].update(mean=["a", "b"]), "could not convert .* 'a'"),
+        (lambda config: config["model"].update(bands=["B4"]), "2 channels need 2 bands"),
+        (lambda config: config["model"]["encoder"].update(in_channels="2"), "whole numbers"),
+    ],
+)
+def test_a_config_that_is_no_model_is_told(unchecked, saved, change, message):
+    change_config(saved, change)
+    with pytest.raises(TimoError, match=message):
+        load(saved)
+
+
+def test_weights_that_do_not_fit_the_config_are_told(saved):
+    change_config(saved, lambda config: config["model"].update(classes=["a", "b", "c"]))
+    message = r"head\.classifier\.1\.weight is \(2, 8, 1, 1\) instead of \(3, 8, 1, 1\)"
+    with pytest.raises(TimoError, match=f"do not fit each other: {message}"):
+        load(saved)
+
+
+def test_missing_and_unexpected_weights_are_named(saved):
+    tensors = load_file(saved / WEIGHTS)
+    tensors["extra"] = tensors.pop("head.classifier.1.bias")
+    save_file(tensors, saved / WEIGHTS)
+    change_config(saved, lambda config: config.pop("weights_sha256"))
+    message = r"do not fit each other: missing head\.classifier\.1\.bias; unexpected extra$"
+    with pytest.raises(TimoError, match=message):
+        load(saved)
+    save_file({"extra": tensors["extra"]}, saved / WEIGHTS)
+    with pytest.raises(TimoError, match=r"missing .*; missing .*; missing .* and \d+ more$"):
+        load(saved)
+
+
+def test_a_pickle_is_not_a_model(bomb):
+    path, mark = bomb
+    message = r"theirs\.pt is a file, a model is a folder .* Pickled weights .* can run code"
+    with pytest.raises(TimoError, match=message):
+        load(path)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_pickle_in_place_of_the_weights_is_never_unpickled(saved, bomb, plain):
+    path, mark = bomb
+    content = pickle.dumps(Bomb(mark)) if plain else path.read_bytes()
+    (saved / WEIGHTS).write_bytes(content)
+    message = r"not a safetensors file .* Pickled weights can run code and are not read"
+    with pytest.raises(TimoError, match=message):
+        load(saved)
+    assert not mark.exists()

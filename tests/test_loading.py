@@ -1,0 +1,124 @@
+import numpy as np
+import pandas as pd
+import pytest
+import rioxarray  # noqa: F401
+import torch
+import xarray as xr
+
+import timo
+from timo.errors import TimoError
+from timo.sensors import get_sensor
+
+CLASSES = ["forest", "other"]
+
+
+def make_cube(bands=("B2", "B4", "B8")):
+    cube = xr.DataArray(
+        np.random.default_rng(0).uniform(0, 0.5, (2, len(bands), 6, 5)).astype("float32"),
+        dims=("time", "band", "y", "x"),
+        coords={
+            "time": pd.DatetimeIndex(["2019-05-01", "2019-06-01"]),
+            "band": list(bands),
+            "y": 1000.0 - 10 * np.arange(6),
+            "x": 500_000.0 + 10 * np.arange(5),
+        },
+        attrs={"sensor": "sentinel-2"},
+    )
+    return cube.rio.write_crs("EPSG:32634")
+
+
+@pytest.fixture
+def cube():
+    return make_cube()
+
+
+def test_a_new_model_knows_what_it_reads_and_tells_apart(cube):
+    model = timo.load_model("timo-tiny", cube, CLASSES, per_date=False, drop_path=0.2)
+    config = model.config
+    assert (config.bands, config.classes) == (("B2", "B4", "B8"), ("forest", "other"))
+    assert (config.task, config.per_date, config.sensor) == ("segmentation", False, "sentinel-2")
+    known = {band.name: band for band in get_sensor("sentinel-2").bands}
+    assert config.mean == tuple(known[name].mean for name in config.bands)
+    assert config.std == tuple(known[name].std for name in config.bands)
+    assert config.encoder.drop_path == 0.2
+    assert 1e6 < sum(p.numel() for p in model.parameters()) < 3e6
+    assert not model.training
+    with torch.no_grad():
+        scores = model(torch.from_numpy(cube.values)[None], torch.tensor([[18_017.0, 18_048.0]]))
+    assert scores.shape == (1, 2, 6, 5)
+
+
+def test_the_seed_decides_and_the_generator_of_torch_is_left_alone(cube):
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    models = [timo.load_model("tiny", cube, CLASSES, seed=seed) for seed in (7, 7, 8)]
+    assert torch.equal(torch.get_rng_state(), before)
+    one, same, other = (torch.cat([p.flatten() for p in m.parameters()]) for m in models)
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+def test_a_saved_model_is_loaded_and_checked(tmp_path, cube):
+    model = timo.load_model("timo-tiny", cube, CLASSES, task="classification")
+    folder = timo.save(model, tmp_path / "model")
+    for options in ({}, {"cube": cube}, {"classes": CLASSES}, {"cube": cube, "classes": CLASSES}):
+        found = timo.load_model(folder, **options)
+        assert found.config == model.config
+    # A cube may hold more than the model reads.
+    assert timo.load_model(str(folder), make_cube(("B2", "B3", "B4", "B8"))).config == model.config
+    expected, found_state = model.state_dict(), found.state_dict()
+    assert all(torch.equal(expected[name], found_state[name]) for name in expected)
+
+
+def test_a_saved_model_that_does_not_fit_is_refused(tmp_path, cube):
+    folder = timo.save(timo.load_model("timo-tiny", cube, CLASSES), tmp_path / "model")
+    message = r"reads the bands \['B2', 'B4', 'B8'\], the cube has \['B2', 'B8'\]: \['B4'\] missing"
+    with pytest.raises(TimoError, match=message):
+        timo.load_model(folder, make_cube(("B2", "B8")))
+    with pytest.raises(TimoError, match=r"tells \('forest', 'other'\) apart, not \('a', 'b'\)"):
+        timo.load_model(folder, cube, ["a", "b"])
+    with pytest.raises(TimoError, match=r"must have the dims \('time', 'band', 'y', 'x'\)"):
+        timo.load_model(folder, cube.isel(time=0))
+    with pytest.raises(
+        TimoError, match=r"\['drop_path'\] are options of a new model, .* saved one"
+    ):
+        timo.load_model(folder, cube, drop_path=0.1)
+
+
+@pytest.mark.parametrize("name", ["timo-giant", "no/such/folder"])
+def test_an_unknown_model_is_refused(cube, name):
+    message = rf"unknown model '{name}': neither a size \(timo-tiny, timo-small, .*\) nor a folder"
+    with pytest.raises(TimoError, match=message):
+        timo.load_model(name, cube, CLASSES)
+
+
+def test_a_new_model_needs_a_cube_and_classes(cube):
+    for options in ({}, {"cube": cube}, {"classes": CLASSES}):
+        with pytest.raises(TimoError, match="a new timo-tiny must know what it reads and what it"):
+            timo.load_model("timo-tiny", **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"classes": "forest"}, "classes must be a list of names, got the text 'forest'"),
+        ({"classes": ["forest"]}, "at least two different classes are needed"),
+        ({"classes": ["a", "a"]}, "at least two different classes are needed"),
+        ({"classes": CLASSES, "task": "regression"}, "unknown task 'regression'"),
+        ({"classes": CLASSES, "heds": 2}, r"unknown encoder option \['heds'\]"),
+        ({"classes": CLASSES, "norm": "group"}, "norm is 'layer' or 'batch'"),
+    ],
+)
+def test_a_new_model_that_cannot_be_is_refused(unchecked, cube, options, message):
+    with pytest.raises(TimoError, match=message):
+        timo.load_model("timo-tiny", cube, **options)
+
+
+def test_a_band_that_the_sensor_does_not_have_is_refused():
+    with pytest.raises(TimoError, match=r"B99"):
+        timo.load_model("timo-tiny", make_cube(("B2", "B99")), CLASSES)
+
+
+def test_what_is_no_cube_is_refused(cube):
+    with pytest.raises(TimoError, match=r"must be an xarray\.DataArray; got ndarray"):
+        timo.load_model("timo-tiny", cube.values, CLASSES)

@@ -1,0 +1,455 @@
+import json
+import logging
+import os
+import random
+import signal
+import time
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+
+import timo
+from timo.errors import TimoError
+from timo.training import ChipDataset, ChipOptions, Optimisation, finetune
+from timo.training.finetune import _class_weights, _divide, _loader
+from timo.training.module import segmentation_loss
+
+SMALL = {
+    "epochs": 3,
+    "chips_per_epoch": 16,
+    "batch_size": 4,
+    "chips": ChipOptions(size=16, dates=(3, 5)),
+    "progress": False,
+}
+
+
+def weights_of(model):
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+# --- the same seed, the same weights
+
+
+def test_the_same_seed_gives_the_same_weights_bit_by_bit(world, new_model):
+    cube, labels, split = world
+    models, results = [], []
+    for seed, before in ((5, 0), (5, 1), (6, 0)):
+        torch.manual_seed(before)
+        model = new_model()
+        results.append(finetune(model, cube, labels, split=split, seed=seed, **SMALL))
+        models.append(weights_of(model))
+    assert same(models[0], models[1])
+    assert not same(models[0], models[2])
+    columns = ["epoch", "loss", "validation_loss", "validation_accuracy", "validation_f1"]
+    first, again = (result.history[columns] for result in results[:2])
+    pd.testing.assert_frame_equal(first, again, check_exact=True)
+
+
+def test_a_lazy_cube_is_read_once_and_gives_the_same_weights(world, new_model, tmp_path):
+    cube, labels, split = world
+    reads = []
+
+    def read(block):
+        reads.append(block.shape)
+        return block
+
+    lazy = cube.copy(data=cube.chunk(time=4).data.map_blocks(read, meta=cube.values[:0]))
+    models = [new_model(), new_model()]
+    finetune(models[0], cube, labels, split=split, **SMALL)
+    finetune(models[1], lazy, labels, split=split, folder=tmp_path, **SMALL)
+    assert same(*map(weights_of, models))
+    assert len(reads) == 2  # its two chunks, once
+
+
+# --- what it gives back
+
+
+def test_history_has_a_row_an_epoch(world, new_model):
+    cube, labels, split = world
+    result = finetune(new_model(), cube, labels, split=split, **SMALL)
+    columns = {"epoch", "loss", "validation_loss", "validation_accuracy", "validation_f1", "seconds"}
+    assert set(result.history) == columns
+    assert list(result.history.epoch) == [0, 1, 2]
+    assert np.isfinite(result.history.to_numpy()).all()
+    assert result.history.validation_accuracy.between(0, 1).all()
+    assert 0 < result.history.seconds.sum() <= result.seconds
+    without = finetune(new_model(), cube, labels, **SMALL)
+    assert set(without.history) == {"epoch", "loss", "seconds"}
+    assert without.epoch == 2
+
+
+def test_the_model_ends_in_evaluation_on_the_cpu_also_after_an_error(world, new_model):
+    cube, labels, _ = world
+
+    class Fail(Callback):
+        def on_train_batch_start(self, *args):
+            raise RuntimeError("broken")
+
+    model = new_model()
+    with pytest.raises(RuntimeError, match="broken"):
+        finetune(model, cube, labels, callbacks=[Fail()], **SMALL)
+    assert not any(module.training for module in model.modules())
+    finetune(model, cube, labels, **SMALL)
+    assert not any(module.training for module in model.modules())
+    assert {p.device.type for p in model.parameters()} == {"cpu"}
+
+
+class Snapshots(Callback):
+    """The weights after each epoch."""
+
+    def __init__(self):
+        self.weights = []
+
+    def on_train_epoch_end(self, trainer, module):
+        self.weights.append(weights_of(module.model))
+
+
+def test_the_best_epoch_is_kept(world, new_model):
+    cube, labels, split = world
+    snapshots, model = Snapshots(), new_model()
+    # Too fast a rate: the validation loss goes up and down.
+    wild = Optimisation(learning_rate=0.03)
+    options = SMALL | {"epochs": 6, "averaging": None, "optimisation": wild}
+    result = finetune(model, cube, labels, split=split, callbacks=[snapshots], **options)
+    assert result.epoch == result.history.validation_loss.argmin()
+    assert result.epoch < 5
+    assert same(weights_of(model), snapshots.weights[result.epoch])
+    assert not same(weights_of(model), snapshots.weights[-1])
+
+
+def test_what_is_validated_is_what_is_kept(world, new_model):
+    """The averaged weights: the kept model's loss on the validation chips is that of the history."""
+    cube, labels, split = world
+    model = new_model()
+    result = finetune(model, cube, labels, split=split, averaging=0.7, **SMALL)
+    everything = ChipDataset(cube, labels, 16, SMALL["chips"], seed=0)
+    _, validation = _divide(everything, split.values)
+    losses, sizes = [], []
+    for batch in _loader(validation, 4):
+        with torch.no_grad():
+            scores = model(batch["x"], batch["dates"], batch["valid"])
+        loss = segmentation_loss(scores, batch["labels"], batch["valid"], Optimisation())
+        losses.append(float(loss))
+        sizes.append(len(batch["x"]))
+    expected = np.average(losses, weights=sizes)
+    assert result.history.validation_loss.min() == pytest.approx(expected, rel=1e-5)
+
+
+def test_averaging_keeps_an_average(world, new_model):
+    cube, labels, _ = world
+    snapshots, model = Snapshots(), new_model()
+    finetune(model, cube, labels, averaging=0.9, callbacks=[snapshots], **SMALL)
+    assert not same(weights_of(model), snapshots.weights[-1])
+    plain = new_model()
+    finetune(plain, cube, labels, averaging=None, **SMALL)
+    assert same(weights_of(plain), snapshots.weights[-1])
+
+
+def test_early_stopping_stops(world, new_model):
+    cube, labels, split = world
+    # No weight moves, so no loss gets lower.
+    frozen = Optimisation(learning_rate=1e-30)
+    options = SMALL | {"epochs": 20, "optimisation": frozen, "averaging": None}
+    result = finetune(new_model(), cube, labels, split=split, patience=2, **options)
+    assert list(result.history.epoch) == [0, 1, 2]
+    assert result.epoch == 0
+
+
+def test_only_training_labels_are_learnt(grid, world, new_model):
+    """With the labels of validation and test turned around, the same weights come out."""
+    cube, labels, split = world
+    turned = labels.copy(data=np.where(split == 0, labels, 1 - labels).astype("int8"))
+    lost = labels.copy(data=np.where(split == 2, -1, labels).astype("int8"))
+    models = []
+    for given in (labels, turned, lost):
+        model = new_model()
+        # Without validation to choose an epoch by.
+        part = split.copy(data=np.where(split == 0, 0, 2).astype("int8"))
+        finetune(model, cube, given, split=part, **SMALL)
+        models.append(weights_of(model))
+    assert same(models[0], models[1])
+    assert same(models[0], models[2])
+
+
+def test_it_learns(world, new_model):
+    cube, labels, split = world
+    model = new_model()
+    quick = SMALL | {"epochs": 8, "chips_per_epoch": 32}
+    started = time.monotonic()
+    result = finetune(
+        model, cube, labels, split=split, optimisation=Optimisation(learning_rate=0.01), **quick
+    )
+    assert time.monotonic() - started < 30
+    assert result.history.validation_accuracy.max() > 0.95
+    label = timo.predict(model, cube).label.compute()
+    seen = (label >= 0) & (split == 2)
+    accuracy = float((label == labels).where(seen).mean())
+    assert accuracy > 0.95
+
+
+def test_a_model_of_the_series_learns_too(world, new_model):
+    cube, labels, split = world
+    model = new_model(per_date=False)
+    options = SMALL | {"epochs": 8, "chips_per_epoch": 32}
+    options["chips"] = ChipOptions(size=16, dates=(3, 5), splice=0)
+    finetune(model, cube, labels, split=split, optimisation=Optimisation(learning_rate=0.01), **options)
+    label = timo.predict(model, cube).label.compute()
+    assert float((label == labels).where(split == 2).mean()) > 0.95
+
+
+def test_balanced_weights_are_the_inverse_of_the_shares():
+    labels = np.array([[0, 0, 0, 1, -1, -1]])
+    assert torch.allclose(_class_weights("balanced", labels, 2), torch.tensor([4 / 6, 2.0]))
+    # The third class never occurs.
+    assert _class_weights("balanced", labels, 3)[2] == 0
+    assert _class_weights(None, labels, 2) is None
+    assert torch.equal(_class_weights((1, 3), labels, 2), torch.tensor([1.0, 3.0]))
+
+
+def test_class_weights_matter(world, new_model):
+    cube, labels, _ = world
+    models = []
+    for class_weights in (None, "balanced", [1.0, 1.0]):
+        model = new_model()
+        finetune(model, cube, labels, class_weights=class_weights, **SMALL)
+        models.append(weights_of(model))
+    assert not same(models[0], models[1])
+    assert same(models[0], models[2])
+
+
+# --- what it leaves behind
+
+
+def test_the_folder_holds_the_model_and_the_history(world, new_model, tmp_path):
+    cube, labels, split = world
+    model = new_model()
+    result = finetune(model, cube, labels, split=split, folder=tmp_path / "run", **SMALL)
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["history.csv", "model"]
+    assert same(weights_of(timo.load_model(tmp_path / "run" / "model")), weights_of(model))
+    saved = pd.read_csv(tmp_path / "run" / "history.csv")
+    pd.testing.assert_frame_equal(saved, result.history)
+
+
+def test_nothing_is_written_without_a_folder(world, new_model, tmp_path, monkeypatch):
+    cube, labels, split = world
+    monkeypatch.chdir(tmp_path)
+    finetune(new_model(), cube, labels, split=split, **SMALL)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_checkpoint_of_the_users_own_works_without_a_folder(world, new_model, tmp_path):
+    cube, labels, _ = world
+    finetune(new_model(), cube, labels, callbacks=[ModelCheckpoint(tmp_path)], **SMALL)
+    assert list(tmp_path.glob("*.ckpt"))
+
+
+def state_of_the_process():
+    name, keys, *rest = np.random.get_state()  # noqa: NPY002
+    return {
+        "python": random.getstate(),
+        "numpy": (name, keys.tolist(), *rest),
+        "torch": torch.get_rng_state().tolist(),
+        "environment": dict(os.environ),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "warn only": torch.is_deterministic_algorithms_warn_only_enabled(),
+        "benchmark": torch.backends.cudnn.benchmark,
+        "grad": torch.is_grad_enabled(),
+        "interrupt": signal.getsignal(signal.SIGINT),
+        "terminate": signal.getsignal(signal.SIGTERM),
+        "log levels": [logging.getLogger(f"lightning.{n}").level for n in ("pytorch", "fabric")],
+        "warnings": list(warnings.filters),
+    }
+
+
+@pytest.fixture
+def users_state():
+    """A process that has choices of its own."""
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = True
+    yield
+    torch.use_deterministic_algorithms(False)
+    torch.backends.cudnn.benchmark = False
+
+
+class Raise(Callback):
+    def __init__(self, error):
+        self.error = error
+
+    def on_train_batch_end(self, trainer, *args):
+        random.random()
+        np.random.random()  # noqa: NPY002
+        if trainer.global_step == 2:
+            raise self.error
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError, KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("own", [True, False])
+def test_the_process_is_left_as_it_was(world, new_model, error, own, request):
+    if own:
+        request.getfixturevalue("users_state")
+    cube, labels, split = world
+    model, callbacks = new_model(), [Raise(error)] if error else []
+    before = state_of_the_process()
+    if error is None:
+        finetune(model, cube, labels, split=split, **SMALL)
+    else:
+        with pytest.raises(error):
+            finetune(model, cube, labels, split=split, callbacks=callbacks, **SMALL)
+    after = state_of_the_process()
+    for name, value in before.items():
+        assert after[name] == value, name
+
+
+def test_an_interrupt_stays_an_interrupt(world, new_model):
+    """Lightning would end the process, and a notebook its cell with a SystemExit."""
+    cube, labels, _ = world
+
+    class PressCtrlC(Callback):
+        def on_train_batch_end(self, *args):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(5)
+
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            finetune(new_model(), cube, labels, callbacks=[PressCtrlC()], **SMALL)
+
+
+def test_the_progress_line_says_what_happens(world, new_model, capfd):
+    cube, labels, split = world
+    finetune(new_model(), cube, labels, split=split, **SMALL | {"progress": True})
+    line = capfd.readouterr().err.split("\r")[-1]
+    assert "3/3" in line
+    assert "loss=" in line
+    assert "validation_loss=" in line
+
+
+def test_nothing_else_is_said(world, new_model, capfd):
+    cube, labels, split = world
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        finetune(new_model(), cube, labels, split=split, **SMALL)
+        finetune(new_model(), cube, labels, **SMALL)
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err == ""
+
+
+# --- errors
+
+BAD_OPTIONS = {
+    "epochs": ({"epochs": 0}, "must be at least 1, got epochs=0, chips_per_epoch=16, batch_size=4"),
+    "batch": ({"batch_size": -1}, "batch_size=-1"),
+    "patience": ({"patience": 0}, "patience must be at least 1, got .*patience=0"),
+    "no validation": ({"patience": 2}, "patience needs validation pixels: give a split with 1"),
+    "seed": ({"seed": -1}, "seed must be 0 or more .* got -1"),
+    "averaging": ({"averaging": 1.0}, "averaging between 0 and 1 or None, got 0 and 1.0"),
+    "weights": ({"class_weights": [1.0]}, r"2 classes need 2 weights of 0 or more, got \[1.0\]"),
+    "negative": ({"class_weights": [1.0, -1]}, r"weights of 0 or more, got \[1.0, -1\]"),
+    "word": ({"class_weights": "even"}, 'class_weights is "balanced", .* got \'even\''),
+    "resume": ({"resume": True}, "resume needs the folder of the run .* give folder="),
+}
+
+
+@pytest.mark.parametrize(("wrong", "message"), BAD_OPTIONS.values(), ids=BAD_OPTIONS)
+def test_options_that_make_no_sense_are_met_at_the_door(world, new_model, wrong, message):
+    cube, labels, _ = world
+    model = new_model()
+    before = weights_of(model)
+    with pytest.raises(TimoError, match=message):
+        finetune(model, cube, labels, **SMALL | wrong)
+    assert same(weights_of(model), before)
+
+
+def test_a_model_for_other_data(world, new_model):
+    cube, labels, _ = world
+    with pytest.raises(
+        TimoError,
+        match=r"reads the bands \('B4', 'B8'\), the cube has \('B8', 'B4'\): use cube.sel\(band=\['B4', 'B8'\]\)",
+    ):
+        finetune(new_model(), cube.sel(band=["B8", "B4"]), labels, **SMALL)
+    with pytest.raises(
+        TimoError, match=r"labels' classes are \('forest', 'other'\), the model's \('a', 'b'\)"
+    ):
+        finetune(new_model(classes=("a", "b")), cube, labels, **SMALL)
+    nameless = labels.copy(data=labels.values + 1)
+    del nameless.attrs["classes"]
+    with pytest.raises(TimoError, match="labels go up to class 2, the model has 2 classes"):
+        finetune(new_model(), cube, nameless, **SMALL)
+
+
+def test_a_model_for_another_task(world):
+    cube, labels, _ = world
+    model = timo.load_model("timo-tiny", cube=cube, classes=["a", "b"], task="classification")
+    with pytest.raises(TimoError, match="trains segmentation models, this one is for classific"):
+        finetune(model, cube, labels, **SMALL)
+
+
+def test_labels_and_splits_that_do_not_fit(world, new_model):
+    cube, labels, split = world
+    model = new_model()
+    with pytest.raises(TimoError, match="labels are on another grid: their x is up to 1 cells"):
+        finetune(model, cube, labels.assign_coords(x=labels.x + 10), **SMALL)
+    with pytest.raises(TimoError, match="split must be on the cube's grid.* x is up to 1 cells"):
+        finetune(model, cube, labels, split=split.assign_coords(x=split.x + 10), **SMALL)
+    with pytest.raises(TimoError, match=r"split must be an xarray.DataArray with the dims \(y, x\)"):
+        finetune(model, cube, labels, split=split.values, **SMALL)
+    with pytest.raises(TimoError, match="no labelled pixel is left to train on: .* no 0 where"):
+        finetune(model, cube, labels, split=split + 1, **SMALL)
+    with pytest.raises(TimoError, match="no pixel is labelled"):
+        finetune(model, cube, labels * 0 - 1, **SMALL)
+    with pytest.raises(TimoError, match="cube must be float32"):
+        finetune(model, cube.astype("float64"), labels, **SMALL)
+
+
+def test_labels_whose_coordinates_differ_by_rounding(world, new_model):
+    cube, labels, split = world
+    nudge = {"x": cube.x + 1e-6}
+    models = [new_model(), new_model()]
+    finetune(models[0], cube, labels, split=split, **SMALL)
+    nudged = (labels.assign_coords(nudge), split.assign_coords(nudge))
+    finetune(models[1], cube, nudged[0], split=nudged[1], **SMALL)
+    assert same(*map(weights_of, models))
+
+
+def test_a_folder_that_cannot_be_written(world, new_model, tmp_path):
+    cube, labels, _ = world
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(TimoError, match="cannot write to the folder '.*taken': it is a file"):
+        finetune(new_model(), cube, labels, folder=tmp_path / "taken", **SMALL)
+    theirs = tmp_path / "run" / "model"
+    theirs.mkdir(parents=True)
+    (theirs / "notes.txt").write_text("mine")
+    with pytest.raises(TimoError, match="model is something other than a model: choose another"):
+        finetune(new_model(), cube, labels, folder=tmp_path / "run", **SMALL)
+    assert (theirs / "notes.txt").read_text() == "mine"
+
+
+def test_an_older_model_in_the_folder_is_replaced(world, new_model, tmp_path):
+    cube, labels, _ = world
+    timo.save(new_model(seed=9), tmp_path / "model")
+    model = new_model()
+    finetune(model, cube, labels, folder=tmp_path, **SMALL)
+    assert same(weights_of(timo.load_model(tmp_path / "model")), weights_of(model))
+    assert json.loads((tmp_path / "model" / "config.json").read_text())["format"] == 1
+
+
+def test_a_training_that_diverges_says_so(world, new_model, tmp_path):
+    cube, labels, _ = world
+
+    class Diverge(Callback):
+        def on_train_batch_start(self, trainer, module, batch, index):
+            next(module.model.parameters()).data.fill_(float("nan"))
+
+    with pytest.raises(
+        TimoError, match="diverged: the loss of epoch 0 is nan. Load a new model and give a lower"
+    ):
+        finetune(new_model(), cube, labels, folder=tmp_path, callbacks=[Diverge()], **SMALL)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,104 @@
+"""A run that was killed goes on where its last epoch ended, and ends as the whole run would have."""
+
+import hashlib
+import pickle
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+import xarray as xr
+from lightning.pytorch.callbacks import Checkpoint, EMAWeightAveraging
+
+from timo.atomic import replacing
+from timo.errors import TimoError
+
+
+class ResumeCheckpoint(Checkpoint):
+    """After each epoch, all that the run needs to go on, in one file that is always whole.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    plan : dict of str to str
+        What the run is made of: a run with another plan is another run.
+    """
+
+    def __init__(self, path: Path, plan: dict[str, str]) -> None:
+        self.path, self.plan, self.stopped = path, plan, False
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
+        """Lightning calls this after all that is no checkpoint: history and early stopping have had their say."""
+        self.stopped = trainer.should_stop
+        with replacing(self.path) as partial:
+            trainer.save_checkpoint(partial)
+
+    def on_fit_start(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
+        """A run that had stopped early before it was killed does not train on."""
+        trainer.should_stop = self.stopped
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `find_checkpoint` and a resumed run need."""
+        return {"plan": self.plan, "stopped": self.stopped}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on with an earlier run."""
+        self.stopped = state["stopped"]
+
+
+def find_checkpoint(path: Path, plan: dict[str, str]) -> Path | None:
+    """Return the checkpoint at `path` if there is one, after a look at what it is.
+
+    Raises
+    ------
+    TimoError
+        If the file is damaged, or of a run with another plan.
+    """
+    if not path.exists():
+        return None
+    mend = f"remove it, or give resume=False to train anew ({path})"
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        saved = checkpoint["callbacks"][ResumeCheckpoint.__qualname__]["plan"]
+    except (OSError, RuntimeError, EOFError, LookupError, TypeError, pickle.PickleError) as error:
+        raise TimoError(
+            f"the resume checkpoint is damaged or not one of timo.finetune: {mend}"
+        ) from error
+    if differing := sorted(name for name in plan if saved.get(name) != plan[name]):
+        raise TimoError(
+            f"the resume checkpoint is of another run, {', '.join(differing)} differ: give the same, or {mend}"
+        )
+    return path
+
+
+def make_plan(
+    cube: xr.DataArray, labels: xr.DataArray, split: xr.DataArray | None, choices: dict[str, Any]
+) -> dict[str, str]:
+    """What a run is made of, by name, in words that can be compared."""
+    plan = {name: repr(value) for name, value in choices.items()}
+    plan["cube"] = _digest(cube, *(cube[dim] for dim in cube.dims))
+    plan["labels"] = _digest(labels)
+    plan["split"] = "" if split is None else _digest(split)
+    return plan
+
+
+def _digest(*arrays: xr.DataArray) -> str:
+    """A short name for what the arrays hold."""
+    hashed = hashlib.sha256()
+    for array in arrays:
+        hashed.update(f"{array.dims}{array.shape}{array.dtype}".encode())
+        # Band names are of any string type; all else is numbers, hashed where they lie.
+        values = np.ascontiguousarray(array.values).reshape(-1)
+        numbers = values.dtype.kind in "biufM"
+        hashed.update(values.view("uint8").data if numbers else repr(values.tolist()).encode())
+    return hashed.hexdigest()[:16]
+
+
+class Averaging(EMAWeightAveraging):
+    """Exponential moving average of the weights, kept at the end."""
+
+    def on_fit_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """A run that was killed after its last epoch trains no more when it is resumed: `on_train_end` is left out."""
+        self.on_train_end(trainer, module)

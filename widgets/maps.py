@@ -1,0 +1,74 @@
+"""The interactive map at the end of a notebook, with a picture for where there is no browser."""
+
+import io
+from typing import Any
+
+import xarray as xr
+from matplotlib.figure import Figure
+
+from .overlay import image_overlay
+
+
+class MapWithPicture:
+    """A leafmap map that shows a picture wherever a live map cannot be shown.
+
+    JupyterLab, Voila and Colab show the map; GitHub, nbviewer and a saved notebook show the picture, since the output
+    carries both.
+
+    Parameters
+    ----------
+    layers : dict of str to xarray.DataArray
+        Pictures by name, the lowest first: (band, y, x) uint8 with opacity, see `timo_widgets.overlay`.
+    picture : matplotlib.figure.Figure
+        What is shown instead.
+    legend : dict of str to colour, optional
+        Entries of the map's legend.
+    basemap : str, optional
+        Name of a leafmap base map, e.g. "OpenStreetMap". None: a plain background, which needs no network.
+    """
+
+    def __init__(
+        self,
+        layers: dict[str, xr.DataArray],
+        picture: Figure,
+        legend: dict[str, str] | None = None,
+        basemap: str | None = None,
+    ) -> None:
+        self.picture = picture
+        self.map = _map(layers, legend or {}, basemap)
+
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        buffer = io.BytesIO()
+        self.picture.savefig(buffer, format="png", dpi=80, bbox_inches="tight")
+        bundle = dict(_data(self.map._repr_mimebundle_()))
+        bundle["image/png"] = buffer.getvalue()
+        bundle["text/plain"] = "Interactive map; shown as a picture where there is no browser."
+        return bundle, {}
+
+
+def _data(bundle: Any) -> dict[str, Any]:
+    # ipywidgets gives the data alone or with metadata, by version.
+    return bundle[0] if isinstance(bundle, tuple) else bundle
+
+
+def _map(layers: dict[str, xr.DataArray], legend: dict[str, str], basemap: str | None) -> Any:
+    import leafmap.leafmap as leafmap  # noqa: PLR0402 - four seconds, only where a map is drawn
+
+    west, south, east, north = next(iter(layers.values())).rio.transform_bounds("EPSG:4326")
+    view = leafmap.Map(
+        center=((south + north) / 2, (west + east) / 2),
+        zoom=15,
+        height="480px",
+        draw_control=False,
+        measure_control=False,
+        search_control=False,
+    )
+    if basemap is None:
+        view.clear_layers()
+    else:
+        view.add_basemap(basemap)
+    for name, image in layers.items():
+        view.add(image_overlay(image, name))
+    if legend:
+        view.add_legend(title="Year of loss", legend_dict=legend)
+    return view
