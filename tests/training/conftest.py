@@ -46,7 +46,9 @@ def make_world(dates=8, height=40, width=48, seed=0):
     rng = np.random.default_rng(seed)
     rows, columns = np.arange(height)[:, None], np.arange(width)[None]
     other = np.sin(rows / 4) + np.cos(columns / 5) > 0.3
-    means = np.where(other, np.float32([0.12, 0.18])[:, None, None], np.float32([0.04, 0.30])[:, None, None])
+    means = np.where(
+        other, np.float32([0.12, 0.18])[:, None, None], np.float32([0.04, 0.30])[:, None, None]
+    )
     values = means + rng.normal(0, 0.01, (dates, 2, height, width))
     cloudy = (np.sin(rows / 6 + np.arange(dates)[:, None, None]) + np.cos(columns / 7)) > 1.3
     values = np.where(cloudy[:, None], np.nan, values).astype("float32")
@@ -64,7 +66,12 @@ def world():
 
 
 def make_model(seed=0, per_date=True, classes=CLASSES, **encoder):
-    small = {"dims": (8, 8, 16, 16), "depths": (1, 1, 1, 1), "heads": (1, 1, 2, 2), "drop_path": 0.1}
+    small = {
+        "dims": (8, 8, 16, 16),
+        "depths": (1, 1, 1, 1),
+        "heads": (1, 1, 2, 2),
+        "drop_path": 0.1,
+    }
     config = ModelConfig(
         encoder=EncoderConfig(in_channels=len(BANDS), **{**small, **encoder}),
         bands=BANDS,

@@ -12,7 +12,7 @@ few = settings(max_examples=40, deadline=None)
 seeds = st.integers(0, 10_000)
 
 
-def make_chip(t=4, h=12, w=12, seed=0, first=0, classes=2):
+def make_chip(t=4, h=12, w=12, seed=0, *, first=0, classes=2):
     """Values that all differ, labels and gaps at random."""
     rng = np.random.default_rng(seed)
     valid = rng.random((t, h, w)) < 0.8

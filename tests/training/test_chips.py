@@ -13,7 +13,7 @@ few = settings(max_examples=30, deadline=None)
 PLAIN = {"rotate": False, "hide": 0.0, "splice": 0.0}
 
 
-def tagged(grid, dates=7, height=13, width=17, per_date=True, gaps=False):
+def tagged(grid, *, dates=7, height=13, width=17, per_date=True, gaps=False):
     """A cube whose every value says which date and pixel it is, and labels that follow from those."""
     t, y, x = np.ogrid[:dates, :height, :width]
     place = (t * height + y) * width + x
@@ -75,7 +75,7 @@ def test_a_chip_depends_on_seed_epoch_and_number_alone(world):
     splice=st.sampled_from([0.0, 1.0]),
 )
 def test_every_pixel_keeps_its_own_date_and_label(
-    grid, size, fewest, more, seed, per_date, gaps, hide, splice
+    *, grid, size, fewest, more, seed, per_date, gaps, hide, splice
 ):
     cube, labels = tagged(grid, per_date=per_date, gaps=gaps)
     options = ChipOptions(size=size, dates=(fewest, fewest + more), hide=hide, splice=splice)
@@ -168,6 +168,20 @@ def test_a_rare_pixel_is_anywhere_in_its_chips(grid):
     assert len(places) == 16
 
 
+def test_labels_of_one_date_are_in_every_chip(grid):
+    """A label tool gives labels of single dates: chips of other dates would teach nothing."""
+    cube, _ = tagged(grid, dates=40)
+    labels = np.full((40, 13, 17), -1, "int8")
+    labels[31, 4, 5], labels[7, 9, 9] = 0, 1
+    options = ChipOptions(size=6, dates=(2, 4), **PLAIN)
+    dataset = ChipDataset(cube, grid(labels, ("time", "y", "x")), 60, options)
+    for i in range(60):
+        chip = dataset[i]
+        assert (chip["labels"] >= 0).sum() == 1
+        assert (chip["dates"].diff() > 0).all()
+        assert 2 <= len(chip["dates"]) <= 4
+
+
 def test_an_artificial_change_brings_the_class_that_is_rare_in_the_chip(world):
     cube, labels, _ = world
     options = ChipOptions(size=16, rotate=False, hide=0.0, splice=1.0)
@@ -212,7 +226,9 @@ def test_a_lazy_cube_is_read_once(grid, world):
         reads.append(block.shape)
         return block
 
-    lazy = cube.copy(data=da.from_array(cube.values, chunks=-1).map_blocks(read, meta=cube.values[:0]))
+    lazy = cube.copy(
+        data=da.from_array(cube.values, chunks=-1).map_blocks(read, meta=cube.values[:0])
+    )
     reads.clear()
     dataset = ChipDataset(lazy, labels, 4)
     dataset.within(split.values == 0, 2, dataset.options)

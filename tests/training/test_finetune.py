@@ -3,6 +3,7 @@ import logging
 import os
 import random
 import signal
+import threading
 import time
 import warnings
 
@@ -75,7 +76,14 @@ def test_a_lazy_cube_is_read_once_and_gives_the_same_weights(world, new_model, t
 def test_history_has_a_row_an_epoch(world, new_model):
     cube, labels, split = world
     result = finetune(new_model(), cube, labels, split=split, **SMALL)
-    columns = {"epoch", "loss", "validation_loss", "validation_accuracy", "validation_f1", "seconds"}
+    columns = {
+        "epoch",
+        "loss",
+        "validation_loss",
+        "validation_accuracy",
+        "validation_f1",
+        "seconds",
+    }
     assert set(result.history) == columns
     assert list(result.history.epoch) == [0, 1, 2]
     assert np.isfinite(result.history.to_numpy()).all()
@@ -90,7 +98,7 @@ def test_the_model_ends_in_evaluation_on_the_cpu_also_after_an_error(world, new_
     cube, labels, _ = world
 
     class Fail(Callback):
-        def on_train_batch_start(self, *args):
+        def on_train_batch_start(self, *_):
             raise RuntimeError("broken")
 
     model = new_model()
@@ -108,7 +116,7 @@ class Snapshots(Callback):
     def __init__(self):
         self.weights = []
 
-    def on_train_epoch_end(self, trainer, module):
+    def on_train_epoch_end(self, _, module):
         self.weights.append(weights_of(module.model))
 
 
@@ -200,7 +208,9 @@ def test_a_model_of_the_series_learns_too(world, new_model):
     model = new_model(per_date=False)
     options = SMALL | {"epochs": 8, "chips_per_epoch": 32}
     options["chips"] = ChipOptions(size=16, dates=(3, 5), splice=0)
-    finetune(model, cube, labels, split=split, optimisation=Optimisation(learning_rate=0.01), **options)
+    finetune(
+        model, cube, labels, split=split, optimisation=Optimisation(learning_rate=0.01), **options
+    )
     label = timo.predict(model, cube).label.compute()
     assert float((label == labels).where(split == 2).mean()) > 0.95
 
@@ -283,9 +293,9 @@ class Raise(Callback):
     def __init__(self, error):
         self.error = error
 
-    def on_train_batch_end(self, trainer, *args):
-        random.random()
-        np.random.random()  # noqa: NPY002
+    def on_train_batch_end(self, trainer, *_):
+        random.seed(0)
+        np.random.seed(0)  # noqa: NPY002
         if trainer.global_step == 2:
             raise self.error
 
@@ -313,13 +323,29 @@ def test_an_interrupt_stays_an_interrupt(world, new_model):
     cube, labels, _ = world
 
     class PressCtrlC(Callback):
-        def on_train_batch_end(self, *args):
+        def on_train_batch_end(self, *_):
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(5)
 
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             finetune(new_model(), cube, labels, callbacks=[PressCtrlC()], **SMALL)
+
+
+def test_it_runs_beside_the_main_thread(world, new_model):
+    """As a background job does; signals belong to the main thread."""
+    cube, labels, split = world
+    models, results = [new_model(), new_model()], []
+
+    def job():
+        results.append(finetune(models[0], cube, labels, split=split, **SMALL))
+
+    thread = threading.Thread(target=job)
+    thread.start()
+    thread.join()
+    assert len(results) == 1
+    finetune(models[1], cube, labels, split=split, **SMALL)
+    assert same(*map(weights_of, models))
 
 
 def test_the_progress_line_says_what_happens(world, new_model, capfd):
@@ -353,7 +379,7 @@ BAD_OPTIONS = {
     "averaging": ({"averaging": 1.0}, "averaging between 0 and 1 or None, got 0 and 1.0"),
     "weights": ({"class_weights": [1.0]}, r"2 classes need 2 weights of 0 or more, got \[1.0\]"),
     "negative": ({"class_weights": [1.0, -1]}, r"weights of 0 or more, got \[1.0, -1\]"),
-    "word": ({"class_weights": "even"}, 'class_weights is "balanced", .* got \'even\''),
+    "word": ({"class_weights": "even"}, "class_weights is \"balanced\", .* got 'even'"),
     "resume": ({"resume": True}, "resume needs the folder of the run .* give folder="),
 }
 
@@ -397,11 +423,13 @@ def test_labels_and_splits_that_do_not_fit(world, new_model):
     model = new_model()
     with pytest.raises(TimoError, match="labels are on another grid: their x is up to 1 cells"):
         finetune(model, cube, labels.assign_coords(x=labels.x + 10), **SMALL)
-    with pytest.raises(TimoError, match="split must be on the cube's grid.* x is up to 1 cells"):
+    with pytest.raises(TimoError, match=r"split must be on the cube's grid.* x is up to 1 cells"):
         finetune(model, cube, labels, split=split.assign_coords(x=split.x + 10), **SMALL)
-    with pytest.raises(TimoError, match=r"split must be an xarray.DataArray with the dims \(y, x\)"):
+    with pytest.raises(
+        TimoError, match=r"split must be an xarray.DataArray with the dims \(y, x\)"
+    ):
         finetune(model, cube, labels, split=split.values, **SMALL)
-    with pytest.raises(TimoError, match="no labelled pixel is left to train on: .* no 0 where"):
+    with pytest.raises(TimoError, match=r"no labelled pixel is left to train on: .* no 0 where"):
         finetune(model, cube, labels, split=split + 1, **SMALL)
     with pytest.raises(TimoError, match="no pixel is labelled"):
         finetune(model, cube, labels * 0 - 1, **SMALL)
@@ -422,7 +450,7 @@ def test_labels_whose_coordinates_differ_by_rounding(world, new_model):
 def test_a_folder_that_cannot_be_written(world, new_model, tmp_path):
     cube, labels, _ = world
     (tmp_path / "taken").write_text("a file")
-    with pytest.raises(TimoError, match="cannot write to the folder '.*taken': it is a file"):
+    with pytest.raises(TimoError, match=r"cannot write to the folder '.*taken': it is a file"):
         finetune(new_model(), cube, labels, folder=tmp_path / "taken", **SMALL)
     theirs = tmp_path / "run" / "model"
     theirs.mkdir(parents=True)
@@ -445,11 +473,11 @@ def test_a_training_that_diverges_says_so(world, new_model, tmp_path):
     cube, labels, _ = world
 
     class Diverge(Callback):
-        def on_train_batch_start(self, trainer, module, batch, index):
+        def on_train_batch_start(self, _, module, *__):
             next(module.model.parameters()).data.fill_(float("nan"))
 
     with pytest.raises(
-        TimoError, match="diverged: the loss of epoch 0 is nan. Load a new model and give a lower"
+        TimoError, match=r"diverged: the loss of epoch 0 is nan\. Load a new model and give a lower"
     ):
         finetune(new_model(), cube, labels, folder=tmp_path, callbacks=[Diverge()], **SMALL)
     assert not list(tmp_path.iterdir())

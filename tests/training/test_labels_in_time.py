@@ -8,12 +8,12 @@ from timo.errors import TimoError
 from timo.training import labels_in_time
 
 FOREST, CUT = (0.04, 0.36), (0.12, 0.18)  # red and near infrared: NDVI 0.8 and 0.2
-DATES = pd.DatetimeIndex(
-    ["2017-01-10", "2017-06-10", "2017-07-10", "2017-08-10", "2017-12-10"]
-    + ["2018-02-10", "2018-06-10", "2018-07-10", "2018-08-10", "2018-11-10"]
-    + ["2019-06-10", "2019-07-10"]
-)
-IN_2018 = DATES.year == 2018
+DAYS = {
+    2017: ("01-10", "06-10", "07-10", "08-10", "12-10"),
+    2018: ("02-10", "06-10", "07-10", "08-10", "11-10"),
+    2019: ("06-10", "07-10"),
+}
+DATES = pd.DatetimeIndex([f"{year}-{day}" for year, days in DAYS.items() for day in days])
 
 
 @pytest.fixture

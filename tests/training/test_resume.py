@@ -42,7 +42,7 @@ finetune(make_model(), cube, labels, split=split, folder={folder!r}, callbacks=[
 """
 
 
-class Stop(Exception):
+class StopError(Exception):
     pass
 
 
@@ -52,9 +52,9 @@ class StopAt(Callback):
     def __init__(self, step):
         self.step = step
 
-    def on_train_batch_start(self, trainer, *args):
+    def on_train_batch_start(self, trainer, *_):
         if trainer.global_step == self.step:
-            raise Stop
+            raise StopError
 
 
 def weights_of(model):
@@ -112,9 +112,9 @@ def test_a_killed_run_looks_unfinished_and_goes_on(new_model, world, whole, tmp_
 @pytest.mark.parametrize("parts", [True, False])
 @pytest.mark.parametrize("step", [1, STEPS + 1, 3 * STEPS - 1])
 def test_a_run_stopped_anywhere_ends_as_the_whole_run(
-    new_model, world, whole, tmp_path, step, parts
+    *, new_model, world, whole, tmp_path, step, parts
 ):
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         train(new_model, world, parts, folder=tmp_path, callbacks=[StopAt(step)])
     assert not (tmp_path / "model").exists()
     torch.manual_seed(step)
@@ -124,23 +124,23 @@ def test_a_run_stopped_anywhere_ends_as_the_whole_run(
 
 def test_a_run_stopped_twice(new_model, world, whole, tmp_path):
     for step in (STEPS + 1, 2 * STEPS + 1):
-        with pytest.raises(Stop):
+        with pytest.raises(StopError):
             train(new_model, world, folder=tmp_path, resume=True, callbacks=[StopAt(step)])
     assert_as_whole(*train(new_model, world, folder=tmp_path, resume=True), whole[True])
 
 
 def fail(*args):
-    raise Stop
+    raise StopError
 
 
 @pytest.mark.parametrize("parts", [True, False])
 def test_a_run_stopped_after_its_last_epoch(
-    new_model, world, whole, tmp_path, monkeypatch, parts
+    *, new_model, world, whole, tmp_path, monkeypatch, parts
 ):
     """All is trained, nothing is written yet."""
     with monkeypatch.context() as patch:
         patch.setattr(sys.modules["timo.training.finetune"], "save", fail)
-        with pytest.raises(Stop):
+        with pytest.raises(StopError):
             train(new_model, world, parts, folder=tmp_path)
     assert not (tmp_path / "model").exists()
     # The weights come from the checkpoint, not from the model that is given.
@@ -164,7 +164,7 @@ def test_a_run_that_had_stopped_early_does_not_go_on(new_model, world, tmp_path,
     assert list(whole[1].history.epoch) == [0, 1]
     with monkeypatch.context() as patch:
         patch.setattr(sys.modules["timo.training.finetune"], "save", fail)
-        with pytest.raises(Stop):
+        with pytest.raises(StopError):
             train(new_model, world, folder=tmp_path, **frozen)
     assert_as_whole(*train(new_model, world, folder=tmp_path, resume=True, **frozen), whole)
 
@@ -174,7 +174,7 @@ def test_resume_without_a_checkpoint_begins(new_model, world, whole, tmp_path):
 
 
 def test_progress_goes_on_where_it_was(new_model, world, tmp_path, capfd):
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         train(new_model, world, folder=tmp_path, callbacks=[StopAt(2 * STEPS + 1)])
     capfd.readouterr()
     train(new_model, world, folder=tmp_path, resume=True, progress=True)
@@ -184,18 +184,18 @@ def test_progress_goes_on_where_it_was(new_model, world, tmp_path, capfd):
 
 
 def test_what_an_earlier_run_left_is_not_gone_on_with(new_model, world, whole, tmp_path):
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         train(new_model, world, folder=tmp_path, callbacks=[StopAt(STEPS + 1)], seed=1)
     assert (tmp_path / "resume.ckpt").exists()
     # The next run begins anew, and is itself stopped before its first epoch ends.
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         train(new_model, world, folder=tmp_path, callbacks=[StopAt(2)])
     assert not list(tmp_path.iterdir())
     assert_as_whole(*train(new_model, world, folder=tmp_path, resume=True), whole[True])
 
 
 def test_the_checkpoint_holds_nothing_that_can_run_code(new_model, world, tmp_path):
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         train(new_model, world, folder=tmp_path, callbacks=[StopAt(STEPS + 1)])
     checkpoint = torch.load(tmp_path / "resume.ckpt", weights_only=True)
     assert checkpoint["epoch"] == 0
@@ -203,7 +203,7 @@ def test_the_checkpoint_holds_nothing_that_can_run_code(new_model, world, tmp_pa
 
 def test_a_checkpoint_of_another_run_is_refused(new_model, world, tmp_path):
     cube, labels, split = world
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         train(new_model, world, folder=tmp_path, callbacks=[StopAt(STEPS + 1)])
     resume = {"folder": tmp_path, "resume": True}
     with pytest.raises(
@@ -230,7 +230,9 @@ def test_a_checkpoint_of_another_run_is_refused(new_model, world, tmp_path):
 @pytest.mark.parametrize("content", [b"", b"no checkpoint", b"PK\x03\x04 half a zip"])
 def test_a_damaged_checkpoint_is_refused(new_model, world, tmp_path, content):
     (tmp_path / "resume.ckpt").write_bytes(content)
-    with pytest.raises(TimoError, match="resume checkpoint is damaged or not one of timo.finetune"):
+    with pytest.raises(
+        TimoError, match=r"resume checkpoint is damaged or not one of timo\.finetune"
+    ):
         train(new_model, world, folder=tmp_path, resume=True)
 
 
@@ -241,9 +243,9 @@ class Evil:
 
 def test_a_pickle_in_its_place_is_not_run(new_model, world, tmp_path, capsys):
     torch.save({"callbacks": Evil()}, tmp_path / "resume.ckpt")
-    with pytest.raises(TimoError, match="damaged or not one of timo.finetune"):
+    with pytest.raises(TimoError, match=r"damaged or not one of timo\.finetune"):
         train(new_model, world, folder=tmp_path, resume=True)
     torch.save({"state_dict": {}}, tmp_path / "resume.ckpt")
-    with pytest.raises(TimoError, match="damaged or not one of timo.finetune"):
+    with pytest.raises(TimoError, match=r"damaged or not one of timo\.finetune"):
         train(new_model, world, folder=tmp_path, resume=True)
     assert "ran" not in capsys.readouterr().out

@@ -13,7 +13,7 @@ from timo.training.module import FinetuneModule, last_label, segmentation_loss
 few = settings(max_examples=30, deadline=None)
 
 
-def batch(seed, b=2, t=3, k=3, h=2, w=2, per_date=True):
+def batch(seed, *, b=2, t=3, k=3, h=2, w=2, per_date=True):
     generator = torch.Generator().manual_seed(seed)
     shape = (b, t, k, h, w) if per_date else (b, k, h, w)
     scores = torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_()
@@ -63,7 +63,8 @@ def test_one_pixel_in_a_gap_alone_is_a_mean_too():
     labels[0, 0, 0, 0] = 1
     options = Optimisation(gap_weight=0.2)
     loss = segmentation_loss(scores, labels, torch.zeros_like(valid), options)
-    assert float(loss) == pytest.approx(float(-scores[0, 0, :, 0, 0].log_softmax(0)[1]))
+    expected = -scores[0, 0, :, 0, 0].log_softmax(0)[1].item()
+    assert loss.item() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("per_date", [True, False])
@@ -71,7 +72,7 @@ def test_a_batch_without_labels_has_a_loss_and_gradients_of_zero(per_date):
     scores, labels, valid = batch(1, per_date=per_date)
     loss = segmentation_loss(scores, torch.full_like(labels, -1), valid, Optimisation())
     loss.backward()
-    assert float(loss) == 0
+    assert loss.item() == 0
     assert (scores.grad == 0).all()
 
 
@@ -99,7 +100,7 @@ def test_scores_of_the_series_are_judged_by_the_last_label(seed):
                 known = [int(label) for label in labels[b, :, y, x] if label >= 0]
                 assert int(last[b, y, x]) == (known[-1] if known else -1)
     expected = by_hand(scores.movedim(1, -1), last, torch.ones(last.shape), [1, 1, 1], 0)
-    assert float(loss) == pytest.approx(expected)
+    assert loss.item() == pytest.approx(expected)
 
 
 def configured(module, steps):

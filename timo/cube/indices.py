@@ -1,5 +1,7 @@
 """Spectral indices of a cube, by the common names of the bands."""
 
+import warnings
+
 import xarray as xr
 
 from timo.cube.check import check
@@ -77,7 +79,10 @@ def true_colour(cube: xr.DataArray, *, brightest: float = 98) -> xr.DataArray:
     check(cube)
     bands = [band_by_common_name(cube, (name,)) for name in ("red", "green", "blue")]
     stack = xr.concat(bands, dim="rgb").assign_coords(rgb=["red", "green", "blue"])
-    quantiles = stack.quantile([0.01, brightest / 100], dim=("y", "x"), skipna=True)
+    with warnings.catch_warnings():
+        # A date without any observation has no quantiles, and is NaN.
+        warnings.filterwarnings("ignore", message="All-NaN slice encountered")
+        quantiles = stack.quantile([0.01, brightest / 100], dim=("y", "x"), skipna=True)
     low, high = (quantiles.isel(quantile=i, drop=True) for i in (0, 1))
     image = ((stack - low) / (high - low).clip(min=1e-6)).clip(0, 1)
     return image.transpose("time", "y", "x", "rgb").astype("float32").rename("true_colour")

@@ -131,11 +131,12 @@ def _first_loss(
         see, step = observed[..., i], against[..., i]
         opens = see & (total == 0) & (step > 0)
         start, was_class = np.where(opens, i, start), np.where(opens, trust >= before, was_class)
-        total = np.where(see, np.maximum(total + step, 0), total)
+        # Against what was not the class nothing is summed: what grows there would have to be outgrown before a loss.
+        total = np.where(see & was_class, np.maximum(total + step, 0), total)
         run = np.where(see, np.where(step > 0, run + 1, 0), run)
         confirmed = (confirmed | (run >= consecutive)) & (total > 0)
-        lost = (total >= evidence) & confirmed & was_class & (found < 0)
+        lost = (total >= evidence) & confirmed & (found < 0)
         found = np.where(lost, start, found)
-        largest = np.maximum(largest, np.where(was_class, total, 0))
+        largest = np.maximum(largest, total)
         trust = np.clip(trust - step * see, -MAX_TRUST, MAX_TRUST)
     return found, largest.astype("float32"), observed.any(axis=-1)

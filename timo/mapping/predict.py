@@ -59,8 +59,8 @@ def predict(
     Returns
     -------
     xarray.Dataset
-        ``probability`` (class, [time,] y, x) float32, ``label`` ([time,] y, x) int8 with -1 = no data (int16 if there are
-        more than 127 classes), ``entropy`` ([time,] y, x) float32 in bits, 0..log2(number of classes).
+        ``probability`` (class, [time,] y, x) float32, ``label`` ([time,] y, x) int8 with -1 = no data (int16 if there
+        are more than 127 classes), ``entropy`` ([time,] y, x) float32 in bits, 0..log2(number of classes).
 
     Raises
     ------

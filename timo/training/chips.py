@@ -125,12 +125,16 @@ class ChipDataset(Dataset):
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         rng = np.random.default_rng([self.seed, self.epoch, index])
         options = self.options
-        rows, columns = self._window(rng, of=int(rng.integers(len(self.classes))))
-        when = self._some_dates(self.valid[:, rows, columns].mean(axis=(1, 2)), rng)
+        of = int(rng.integers(len(self.classes)))
+        row, column = pixel = self._pixel(rng, of)
+        rows, columns = self._window(rng, pixel)
+        bears = self.labels[:, row, column] == self.classes[of]
+        when = self._some_dates(self.valid[:, rows, columns].mean(axis=(1, 2)), bears, rng)
         chip = self._cut(when, rows, columns)
         if rng.random() < options.splice:
             rarest = int(np.argmin([(chip.labels == k).sum() for k in self.classes]))
-            chip = splice(chip, self._cut(when, *self._window(rng, of=rarest)), rng)
+            elsewhere = self._window(rng, self._pixel(rng, rarest))
+            chip = splice(chip, self._cut(when, *elsewhere), rng)
         if rng.random() < options.hide:
             chip = hide(chip, self._gaps(chip, rng), rng)
         if options.rotate:
@@ -142,10 +146,13 @@ class ChipDataset(Dataset):
         x = np.where(valid[:, None], self.values[when, :, rows, columns], np.float32(0))
         return Chip(x, self.dates[when], valid, self.labels[when, rows, columns])
 
-    def _window(self, rng: np.random.Generator, of: int) -> tuple[slice, slice]:
-        """A window that holds a pixel of the class at this place among the classes."""
+    def _pixel(self, rng: np.random.Generator, of: int) -> tuple[int, int]:
+        """Row and column of a pixel of the class at this place among the classes."""
         candidates = self.pixels[of]
-        pixel = divmod(int(candidates[rng.integers(len(candidates))]), self.values.shape[-1])
+        return divmod(int(candidates[rng.integers(len(candidates))]), self.values.shape[-1])
+
+    def _window(self, rng: np.random.Generator, pixel: tuple[int, int]) -> tuple[slice, slice]:
+        """A window that holds the pixel, anywhere in it."""
         slices = []
         for place, length in zip(pixel, self.values.shape[-2:], strict=True):
             size = min(self.options.size, length)
@@ -153,8 +160,10 @@ class ChipDataset(Dataset):
             slices.append(slice(start, start + size))
         return slices[0], slices[1]
 
-    def _some_dates(self, clear: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Run or random subset of the dates that are clear enough in the window."""
+    def _some_dates(
+        self, clear: np.ndarray, bears: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Run or random subset of the dates that are clear enough in the window, one at least with the label."""
         usable = np.flatnonzero(clear >= self.options.min_clear)
         if usable.size == 0:
             usable = np.argsort(clear)[-1:]
@@ -163,8 +172,15 @@ class ChipDataset(Dataset):
         if rng.random() < 0.5:
             # A run, as prediction sees them; else any dates, for revisits of every kind.
             start = int(rng.integers(usable.size - count + 1))
-            return usable[start : start + count]
-        return np.sort(rng.choice(usable, count, replace=False))
+            when = usable[start : start + count].copy()
+        else:
+            when = np.sort(rng.choice(usable, count, replace=False))
+        if not bears[when].any():
+            # Labels of few dates: most subsets would miss them.
+            labelled = np.flatnonzero(bears)
+            best = labelled[clear[labelled] >= min(self.options.min_clear, clear[labelled].max())]
+            when[rng.integers(count)] = rng.choice(best)
+        return np.sort(when)
 
     def _gaps(self, chip: Chip, rng: np.random.Generator) -> Bool[np.ndarray, "t h w"]:
         """Gaps of real clouds: the masks of other dates, at another window."""
