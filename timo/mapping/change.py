@@ -17,7 +17,7 @@ def loss_year(
     probability: xr.DataArray,
     *,
     months: tuple[int, int] = (6, 8),
-    evidence: float = 8.0,
+    evidence: float = 9.0,
     consecutive: int = 2,
     before: float = 9.0,
 ) -> xr.Dataset:
@@ -41,8 +41,8 @@ def loss_year(
         First and last month of the season; outside, low sun and bare branches look like loss. It does not run over the
         turn of the year.
     evidence : float
-        Sum of log-odds that declares a loss; 8: three dates at odds of 14 to 1. Two dates can lie in a row, as when the
-        shadow of a cloud passes for forest twice.
+        Sum of log-odds that declares a loss; 9: three dates at odds of 20 to 1. Two dates can lie in a row, as when
+        shadow that no mask has found falls on both.
     consecutive : int
         Clear dates in a row that must speak against the class.
     before : float
