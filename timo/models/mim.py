@@ -1,0 +1,309 @@
+"""Masked image modelling: an encoder learns from series without labels, by telling what was hidden from it.
+
+What is hidden is to the encoder what a cloud is: not valid, so that no token attends to it and no convolution reads it.
+The encoder that is pretrained is therefore the one that is fine-tuned, gates and all, on any shape, number of dates and
+gaps. (TiMo, section 3.3, attends globally over the visible tokens instead, and its gates start at random afterwards.)
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange, repeat
+from jaxtyping import Bool, Float, Real
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from timo.errors import TimoError
+from timo.models.config import EncoderConfig
+from timo.models.embedding import Position
+from timo.models.encoder import STRIDES, Block, TiMoEncoder, check_series
+from timo.models.masking import units_with_any
+
+TARGETS = ("values", "unit", "batch")
+
+
+@dataclass(frozen=True)
+class MaskedConfig:
+    """All that a masked autoencoder is made of.
+
+    Parameters
+    ----------
+    encoder : EncoderConfig
+        The encoder that is pretrained.
+    bands : tuple of str
+        Names of the bands, in the order of the channels.
+    mean, std : tuple of float
+        Normalisation of each band, in the units of the cube.
+    sensor : str
+        Sensor of the bands.
+    unit : int
+        Side of a mask unit in pixels, a power of two of at least 4 (published: 32).
+    decoder_dim, decoder_depth, decoder_heads : int
+        Width, blocks and attention heads of the decoder (published: 512, 8, 16).
+    target : {"values", "unit", "batch"}
+        What is told: the normalised values; the same, normalised once more within each unit (MAE's ``norm_pix_loss``,
+        which trades brightness for texture); or normalised over all hidden pixels of the batch (as published).
+
+    Raises
+    ------
+    TimoError
+        If the parts do not fit together.
+    """
+
+    encoder: EncoderConfig
+    bands: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    sensor: str = "sentinel-2"
+    unit: int = 32
+    decoder_dim: int = 128
+    decoder_depth: int = 2
+    decoder_heads: int = 4
+    target: str = "values"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "bands", tuple(self.bands))
+        for field in ("mean", "std"):
+            object.__setattr__(self, field, tuple(map(float, getattr(self, field))))
+        count = self.encoder.in_channels
+        if {len(self.bands), len(self.mean), len(self.std)} != {count}:
+            raise TimoError(
+                f"{count} channels need {count} bands, means and standard deviations, got "
+                f"{len(self.bands)}, {len(self.mean)} and {len(self.std)}"
+            )
+        if self.unit < STRIDES[0] or self.unit & (self.unit - 1):
+            raise TimoError(
+                f"unit must be a power of two of at least {STRIDES[0]}, got {self.unit}"
+            )
+        if self.target not in TARGETS:
+            raise TimoError(f"target is one of {', '.join(TARGETS)}, got {self.target!r}")
+        # Built once here, so that its own checks say what is wrong with the decoder's width and heads.
+        _ = self.decoder
+
+    @property
+    def decoder(self) -> EncoderConfig:
+        """The decoder's blocks, in the encoder's terms."""
+        return EncoderConfig(
+            in_channels=self.encoder.in_channels,
+            dims=(self.decoder_dim,) * 4,
+            depths=(self.decoder_depth,) * 4,
+            heads=(self.decoder_heads,) * 4,
+            attention=("global",) * 4,
+            position=self.encoder.position,
+        )
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """What a masked autoencoder made of a batch.
+
+    Attributes
+    ----------
+    loss : Tensor, shape ()
+        Mean squared error over the valid pixels of the hidden units.
+    unit_loss : Tensor, shape (b, t, i, j)
+        The same of each unit, over its valid pixels; 0 where it has none.
+    scored : Tensor of bool, shape (b, t, i, j)
+        Units that the loss is the mean of: hidden, with a valid pixel.
+    prediction : Tensor, shape (b, t, c, h, w)
+        Values told, of all units, normalised as the target is.
+    """
+
+    loss: Float[Tensor, ""]
+    unit_loss: Float[Tensor, "b t i j"]
+    scored: Bool[Tensor, "b t i j"]
+    prediction: Float[Tensor, "b t c h w"]
+
+
+class Fusion(nn.Module):
+    """The encoder's four maps on the grid of the mask units, summed (after Hiera, Ryali et al. 2023).
+
+    The last map alone would leave the norms and some blocks of the earlier stages with little to learn, and be coarser
+    than a small unit.
+    """
+
+    def __init__(self, config: MaskedConfig) -> None:
+        super().__init__()
+        self.unit = config.unit
+        self.layers = nn.ModuleList(
+            nn.Linear(dim * max(config.unit // stride, 1) ** 2, config.decoder_dim)
+            for dim, stride in zip(config.encoder.dims, STRIDES, strict=True)
+        )
+
+    def forward(
+        self, maps: list[Float[Tensor, "b t _dim _i _j"]], seen: Bool[Tensor, "b t h w"]
+    ) -> Float[Tensor, "b t i j d"]:
+        fused = []
+        for layer, stride, tokens in zip(self.layers, STRIDES, maps, strict=True):
+            # A token that saw nothing says nothing, whatever stands there.
+            inside = tokens * units_with_any(seen, stride)[:, :, None]
+            finer = max(self.unit // stride, 1)
+            coarser = max(stride // self.unit, 1)
+            inside = layer(
+                rearrange(inside, "b t c (i p) (j q) -> b t i j (p q c)", p=finer, q=finer)
+            )
+            fused.append(repeat(inside, "b t i j d -> b t (i p) (j q) d", p=coarser, q=coarser))
+        return torch.stack(fused).sum(dim=0)
+
+
+class MaskedAutoencoder(nn.Module):
+    """Encoder, and a decoder that tells the hidden units from what the encoder saw of the others.
+
+    Parameters
+    ----------
+    config : MaskedConfig
+        What to build.
+    """
+
+    def __init__(self, config: MaskedConfig) -> None:
+        super().__init__()
+        self.config = config
+        dim, blocks = config.decoder_dim, config.decoder
+        self.encoder = TiMoEncoder(config.encoder)
+        self.fusion = Fusion(config)
+        self.mask_token = nn.Parameter(torch.empty(dim))
+        self.position = Position(blocks)
+        self.blocks = nn.ModuleList(
+            Block(dim, config.decoder_heads, "global", blocks, drop_path=0.0)
+            for _ in range(config.decoder_depth)
+        )
+        self.norm = nn.LayerNorm(dim, eps=1e-6)
+        self.predict = nn.Linear(dim, config.unit**2 * len(config.bands))
+        nn.init.normal_(self.mask_token, std=0.02)
+        # Part of the config, not of the weights.
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", torch.tensor(config.mean)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(config.std)[:, None, None], persistent=False)
+
+    def forward(
+        self,
+        x: Float[Tensor, "b t c h w"],
+        hidden: Bool[Tensor, "b t i j"],
+        dates: Real[Tensor, "b t"] | None = None,
+        valid: Bool[Tensor, "b t h w"] | None = None,
+    ) -> Reconstruction:
+        """Tell the hidden units.
+
+        Parameters
+        ----------
+        x : Tensor, shape (b, t, c, h, w)
+            Physical values, bands as in ``config.bands``. What stands where `valid` is false is never read.
+        hidden : Tensor of bool, shape (b, t, i, j)
+            Units to hide, i = ceil(h / unit) and j = ceil(w / unit); see `timo.models.masking.draw_mask`.
+        dates : Tensor, shape (b, t), optional
+            Days since 1970-01-01.
+        valid : Tensor of bool, shape (b, t, h, w), optional
+            True where there is an observation; by default where every band is finite.
+
+        Raises
+        ------
+        TimoError
+            If the shapes do not fit each other or the bands.
+        """
+        check_series(x, dates, valid, len(self.config.bands))
+        height, width = x.shape[-2:]
+        self._check_hidden(hidden, x)
+        finite = x.isfinite().all(dim=2)
+        valid = finite if valid is None else valid & finite
+        values = torch.where(valid[:, :, None], (x - self.mean) / self.std, 0.0)
+        values, valid, hidden = self._pad(values, valid, hidden)
+        told = self._told(values, valid, hidden, dates)
+        target = normalise(values, valid, hidden, self.config)
+        error = (told - target).square().mean(dim=2) * valid
+        count = self._per_unit(valid.to(error.dtype))
+        unit_loss = self._per_unit(error) / count.clamp(min=1)
+        scored = hidden & (count > 0)
+        # Pixel by pixel: a unit of which a cloud leaves one pixel counts for one pixel.
+        weight = count * scored
+        loss = (unit_loss * weight).sum() / weight.sum().clamp(min=1)
+        i, j = -(-height // self.config.unit), -(-width // self.config.unit)
+        return Reconstruction(
+            loss, unit_loss[..., :i, :j], scored[..., :i, :j], told[..., :height, :width]
+        )
+
+    def _told(
+        self,
+        values: Float[Tensor, "b t c h w"],
+        valid: Bool[Tensor, "b t h w"],
+        hidden: Bool[Tensor, "b t i j"],
+        dates: Real[Tensor, "b t"] | None,
+    ) -> Float[Tensor, "b t c h w"]:
+        unit = self.config.unit
+        seen = valid & ~repeat(hidden, "b t i j -> b t (i p) (j q)", p=unit, q=unit)
+        maps = self.encoder(values, dates, seen)
+        tokens = self.fusion(maps, seen)
+        blind = ~units_with_any(seen, unit)
+        tokens = tokens + blind[..., None] * self.mask_token
+        tokens = self.position(tokens, dates, seen.flatten(2).any(dim=-1))
+        rows = tokens.shape[2]
+        tokens = rearrange(tokens, "b t i j d -> b t (i j) d")
+        # Units without an observation are neither told nor asked.
+        present = units_with_any(valid, unit).flatten(2)
+        for block in self.blocks:
+            tokens = block(tokens, present)
+        pixels = self.predict(self.norm(tokens))
+        return rearrange(pixels, "b t (i j) (p q c) -> b t c (i p) (j q)", i=rows, p=unit, q=unit)
+
+    def _pad(
+        self,
+        values: Float[Tensor, "b t c h w"],
+        valid: Bool[Tensor, "b t h w"],
+        hidden: Bool[Tensor, "b t i j"],
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """To whole units and whole tokens of the last stage; what is added is not valid."""
+        side = math.lcm(self.config.unit, STRIDES[-1])
+        height, width = values.shape[-2:]
+        around = (0, -width % side, 0, -height % side)
+        values, valid = F.pad(values, around), F.pad(valid, around)
+        rows, columns = (size // self.config.unit for size in valid.shape[-2:])
+        hidden = F.pad(hidden, (0, columns - hidden.shape[-1], 0, rows - hidden.shape[-2]))
+        return values, valid, hidden
+
+    def _per_unit(self, pixels: Float[Tensor, "b t h w"]) -> Float[Tensor, "b t i j"]:
+        unit = self.config.unit
+        return rearrange(pixels, "b t (i p) (j q) -> b t i j (p q)", p=unit, q=unit).sum(dim=-1)
+
+    def _check_hidden(self, hidden: Tensor, x: Tensor) -> None:
+        expected = (*x.shape[:2], *(-(-size // self.config.unit) for size in x.shape[-2:]))
+        if hidden.shape != expected or hidden.dtype != torch.bool:
+            raise TimoError(
+                f"hidden of shape {tuple(hidden.shape)} in {hidden.dtype} does not fit x of shape {tuple(x.shape)} in "
+                f"units of {self.config.unit} pixels: expected {expected} in torch.bool"
+            )
+
+
+def normalise(
+    values: Float[Tensor, "b t c h w"],
+    valid: Bool[Tensor, "b t h w"],
+    hidden: Bool[Tensor, "b t i j"],
+    config: MaskedConfig,
+) -> Float[Tensor, "b t c h w"]:
+    """Target of the reconstruction: the values, or what is left of them without their mean and scale.
+
+    Over the valid pixels and all bands of each unit ("unit"), or of all hidden units of the batch ("batch").
+    """
+    unit = config.unit
+    if config.target == "values":
+        return values
+    if config.target == "batch":
+        covered = repeat(hidden, "b t i j -> b t (i p) (j q)", p=unit, q=unit) & valid
+        return _standardise(values, covered[:, :, None].expand_as(values), None)
+    cells = rearrange(values, "b t c (i p) (j q) -> b t i j (p q c)", p=unit, q=unit)
+    count = values.shape[2]
+    inside = repeat(valid, "b t (i p) (j q) -> b t i j (p q c)", p=unit, q=unit, c=count)
+    cells = _standardise(cells, inside, -1)
+    return rearrange(cells, "b t i j (p q c) -> b t c (i p) (j q)", p=unit, q=unit, c=count)
+
+
+def _standardise(
+    values: Float[Tensor, "*s"], of: Bool[Tensor, "*s"], dim: int | None
+) -> Float[Tensor, "*s"]:
+    """Without the mean and scale of the values `of` counts."""
+    axes = tuple(range(values.ndim)) if dim is None else (dim,)
+    count = of.sum(dim=axes, keepdim=True).clamp(min=1)
+    mean = (values * of).sum(dim=axes, keepdim=True) / count
+    spread = ((values - mean).square() * of).sum(dim=axes, keepdim=True)
+    variance = spread / (count - 1).clamp(min=1)
+    return (values - mean) / (variance + 1e-6).sqrt()
