@@ -137,6 +137,11 @@ def test_check_says_what_is_wrong_and_what_to_call(case):
         check(spoil(make_cube()))
 
 
+def test_check_takes_backscatter_in_decibels():
+    radar = (make_cube().isel(band=[0, 1]) - 20).assign_coords(band=["VV", "VH"])
+    assert check(radar.assign_attrs(sensor="sentinel-1", units="backscatter, dB")).max() < 0
+
+
 def test_check_uses_the_callers_word_for_the_cube():
     with pytest.raises(TimoError, match=r"The composite must be float32.*composite.astype"):
         check(make_cube().astype("float64"), what="composite")

@@ -62,6 +62,22 @@ def test_ndvi_is_the_ratio():
     assert "band" not in index.coords
 
 
+@pytest.mark.parametrize(
+    ("sensor", "red", "nir"),
+    [("landsat-8-9", "SR_B4", "SR_B5"), ("modis", "sur_refl_b01", "sur_refl_b02")],
+)
+def test_ndvi_is_of_the_sensors_own_bands(sensor, red, nir):
+    cube = pixels([0.05], [0.45], (red, nir)).assign_attrs(sensor=sensor)
+    assert float(ndvi(cube).squeeze()) == pytest.approx(0.8)
+    assert ndvi(cube).attrs["sensor"] == sensor
+
+
+def test_radar_has_no_ndvi():
+    radar = pixels([-11.0], [-18.0], ("VV", "VH")).assign_attrs(sensor="sentinel-1")
+    with pytest.raises(TimoError, match="The cube has no red band; it has VV, VH"):
+        ndvi(radar)
+
+
 def test_ndvi_is_nan_where_nothing_was_observed():
     index = ndvi(pixels([np.nan, 0.1, np.nan, 0.1], [0.4, np.nan, np.nan, 0.1]))
     assert np.isnan(index.values.ravel()).tolist() == [True, True, True, False]

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -70,6 +72,54 @@ def test_a_saved_model_is_loaded_and_checked(tmp_path, cube):
     assert all(torch.equal(expected[name], found_state[name]) for name in expected)
 
 
+def test_the_wavelengths_are_those_of_the_sensor(tmp_path, cube):
+    model = timo.load_model("timo-tiny", cube, CLASSES, stem="wavelength")
+    assert model.config.encoder.wavelengths == (0.492, 0.665, 0.833)
+    series, dates = torch.from_numpy(cube.values)[None], torch.tensor([[18_017.0, 18_048.0]])
+    folder = timo.save(model, tmp_path / "model")
+    # It reads its own bands of a cube that holds more.
+    found = timo.load_model(folder, make_cube(("B2", "B3", "B4", "B8")))
+    assert found.config == model.config
+    with torch.no_grad():
+        assert torch.equal(found(series, dates), model(series, dates))
+    given = {"stem": "wavelength", "wavelengths": (0.5, 0.6, 0.7)}
+    model = timo.load_model("timo-tiny", cube, CLASSES, **given)
+    assert model.config.encoder.wavelengths == (0.5, 0.6, 0.7)
+
+
+def test_the_weights_of_one_sensor_read_another(cube):
+    """Stem and stages are the same tensors; only the full-resolution path of the head is of its bands."""
+    sentinel = timo.load_model("timo-tiny", cube, CLASSES, stem="wavelength")
+    landsat = make_cube(("SR_B4", "SR_B2")).assign_attrs(sensor="landsat-8-9")
+    radar = (-15 + make_cube(("VV", "VH"))).assign_attrs(sensor="sentinel-1")
+    for other, wavelengths in ((landsat, (0.655, 0.482)), (radar, (0.0, -1.0))):
+        model = timo.load_model("timo-tiny", other, CLASSES, stem="wavelength", seed=1)
+        assert model.config.encoder.wavelengths == wavelengths
+        model.encoder.load_state_dict(sentinel.encoder.state_dict())
+        with torch.no_grad():
+            scores = model(torch.from_numpy(other.values)[None], torch.tensor([[1.0, 20.0]]))
+        assert scores.isfinite().all()
+
+
+@pytest.mark.parametrize("options", [{}, {"position": "fourier"}, {"stem": "wavelength"}])
+def test_a_saved_model_answers_as_before(tmp_path, cube, options):
+    model = timo.load_model("timo-tiny", cube, CLASSES, per_date=False, **options)
+    found = timo.load_model(timo.save(model, tmp_path / "model"))
+    series, dates = torch.from_numpy(cube.values)[None], torch.tensor([[18_017.0, 18_048.0]])
+    with torch.no_grad():
+        assert torch.equal(found(series, dates), model(series, dates))
+
+
+def test_a_model_saved_before_there_were_stems_is_read(tmp_path, cube):
+    model = timo.load_model("timo-tiny", cube, CLASSES)
+    config = timo.save(model, tmp_path / "model") / "config.json"
+    fields = json.loads(config.read_text())
+    for field in ("stem", "wavelengths"):
+        del fields["model"]["encoder"][field]
+    config.write_text(json.dumps(fields))
+    assert timo.load_model(tmp_path / "model").config == model.config
+
+
 def test_a_saved_model_that_does_not_fit_is_refused(tmp_path, cube):
     folder = timo.save(timo.load_model("timo-tiny", cube, CLASSES), tmp_path / "model")
     message = r"reads the bands \['B2', 'B4', 'B8'\], the cube has \['B2', 'B8'\]: \['B4'\] missing"
@@ -106,7 +156,7 @@ def test_a_new_model_needs_a_cube_and_classes(cube):
         ({"classes": ["a", "a"]}, "at least two different classes are needed"),
         ({"classes": CLASSES, "task": "regression"}, "unknown task 'regression'"),
         ({"classes": CLASSES, "heds": 2}, r"unknown encoder option \['heds'\]"),
-        ({"classes": CLASSES, "norm": "group"}, "norm is 'layer' or 'batch'"),
+        ({"classes": CLASSES, "norm": "group"}, "norm is one of 'layer', 'batch'"),
     ],
 )
 def test_a_new_model_that_cannot_be_is_refused(unchecked, cube, options, message):

@@ -16,6 +16,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "mapping": ["estimate_area", "export", "loss_areas", "loss_year", "predict"],
         "models": ["create_encoder", "save"],
         "sources": ["open_cube", "sample_clearings", "sample_labels"],
-        "training": ["finetune"],
+        "training": ["finetune", "pretrain"],
     },
 )

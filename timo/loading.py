@@ -42,7 +42,8 @@ def load_model(
     seed : int
         Seed of the weights of a new model.
     **encoder
-        Fields of `timo.models.EncoderConfig` for a new model, e.g. ``drop_path=0.1``.
+        Fields of `timo.models.EncoderConfig` for a new model, e.g. ``drop_path=0.1``. With ``stem="wavelength"`` the
+        wavelengths are those of the sensor's bands unless they are given.
 
     Returns
     -------
@@ -69,6 +70,8 @@ def load_model(
     bands = tuple(str(band) for band in cube.band.values)
     sensor = get_sensor(cube.attrs.get("sensor", "sentinel-2"))
     known = sensor.select(bands)
+    if encoder.get("stem") == "wavelength":
+        encoder.setdefault("wavelengths", tuple(band.wavelength_um for band in known))
     config = ModelConfig(
         encoder=encoder_config(str(name), len(bands), **encoder),
         bands=bands,

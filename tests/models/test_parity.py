@@ -6,13 +6,18 @@
   buffers after, and of each gradient its norm and three projections (whole, they would be megabytes).
 - ``stga_global``: weights of the first two stages and their output with STGA and with global attention in both.
 - ``classification``: head, features, and scores of the series and per date.
+- ``autoencoder``: weights of a masked autoencoder without its unused head, rounded to multiples of 2**-21 (which alone
+  moves the latent by 1e-5); visible units, latent, a part of the prediction, the loss, and of each gradient its norm
+  and three projections.
 
 The inputs are ``torch.randn`` with a seed; the weights of the loss come from the same stream.
 """
 
+import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -20,41 +25,23 @@ from safetensors.torch import load_file
 from timo.models.config import EncoderConfig
 from timo.models.encoder import TiMoEncoder
 from timo.models.heads import ClassificationHead
+from timo.models.reference import encoder_name, read_reference
 
 FOLDER = Path(__file__).parents[1] / "data" / "parity"
 SHAPE = {"in_channels": 4, "dims": (16, 32, 64, 128), "depths": (1, 1, 2, 1), "heads": (1, 2, 4, 8)}
 D_STGA = ("d-stga", "d-stga", "global", "global")
 SEED = 5
+AUTOENCODER_SEED = 8
 # Theirs in float32 is up to 1.1e-5 from theirs in float64.
 TOLERANCE = 5e-5
-
-RENAMED = {
-    r"^patch_embed1\.conv\.0": "stem.conv1",
-    r"^patch_embed1\.conv\.1": "stem.norm1",
-    r"^patch_embed1\.conv\.3": "stem.conv2",
-    r"^patch_embed1\.norm": "stem.norm2",
-    r"^patch_embed(\d)\.proj": lambda m: f"downsamples.{int(m[1]) - 2}.conv",
-    r"^patch_embed(\d)\.norm": lambda m: f"downsamples.{int(m[1]) - 2}.norm",
-    r"^block(\d)\.": lambda m: f"stages.{int(m[1]) - 1}.blocks.",
-    r"^norm(\d)\.": lambda m: f"stages.{int(m[1]) - 1}.norm.",
-    r"\.attn\.": ".attention.",
-    r"cheap_operation\.0": "gate.linear",
-    r"cheap_operation\.1": "gate.norm",
-    r"mlp\.fc1": "mlp.0",
-    r"mlp\.fc2": "mlp.2",
-}
-
-
-def our_name(name):
-    for pattern, ours in RENAMED.items():
-        name = re.sub(pattern, ours, name)
-    return name
 
 
 def part(case, prefix):
     """The tensors below a prefix, by our names."""
     prefix += "."
-    return {our_name(k.removeprefix(prefix)): v for k, v in case.items() if k.startswith(prefix)}
+    return {
+        encoder_name(k.removeprefix(prefix)): v for k, v in case.items() if k.startswith(prefix)
+    }
 
 
 def reference_encoder(attention):
@@ -143,3 +130,51 @@ def test_the_classification_head_gives_the_published_scores():
         per_date = head([features], valid, per_date=True).flatten(0, 1)
     torch.testing.assert_close(of_series, case["logits"], rtol=0, atol=TOLERANCE)
     torch.testing.assert_close(per_date, case["logits_tp"], rtol=0, atol=TOLERANCE)
+
+
+@pytest.fixture(scope="module")
+def autoencoder_case():
+    with np.load(FOLDER / "autoencoder.npz") as stored:
+        case = dict(stored)
+    layout = json.loads(str(case["layout"]))
+    numbers = (case["weights_high"].astype(np.int64) * 2**16 + case["weights_low"]) / 2.0**21
+    parts = torch.from_numpy(numbers).split([int(np.prod(shape)) for shape in layout.values()])
+    state = {n: p.reshape(s).float() for (n, s), p in zip(layout.items(), parts, strict=True)}
+    torch.manual_seed(AUTOENCODER_SEED)
+    x = torch.randn(1, 3, 3, 224, 224)
+    assert x.flatten()[:2].tolist() == pytest.approx([-1.1892, 1.3932], abs=1e-4)
+    keep = torch.zeros(1, 3 * 7 * 7, dtype=torch.bool)
+    keep[0, torch.from_numpy(case["visible"])] = True
+    model, report = read_reference(state, str(case["config"]))
+    assert report.complete
+    assert report.unexpected == ()
+    return model, x, keep, case
+
+
+def test_the_masked_autoencoder_gives_the_published_reconstruction(autoencoder_case):
+    model, x, keep, case = autoencoder_case
+    with torch.no_grad():
+        found = model(x, keep)
+    latent, prediction = (torch.from_numpy(case[key]) for key in ("latent", "prediction"))
+    torch.testing.assert_close(found.latent, latent, rtol=0, atol=TOLERANCE)
+    part_of_it = found.prediction[0, :, ::2, ::2, 5::97]
+    torch.testing.assert_close(part_of_it, prediction, rtol=0, atol=TOLERANCE)
+    assert found.loss.item() == pytest.approx(case["loss"].item(), abs=5e-6)
+
+
+def test_the_masked_autoencoder_gives_the_published_gradients(autoencoder_case):
+    model, x, keep, case = autoencoder_case
+    parameters = dict(model.named_parameters())
+    found = torch.autograd.grad(model(x, keep).loss, list(parameters.values()))
+    gradients = {name: g.double() for name, g in zip(parameters, found, strict=True)}
+    checked = set()
+    for theirs, wanted in zip(json.loads(str(case["layout"])), case["gradients"], strict=True):
+        name = encoder_name(theirs)
+        name = name if name in gradients else f"encoder.{name}"
+        if np.isnan(wanted[0]):  # a buffer
+            assert name not in gradients
+            continue
+        scale = wanted[0] * gradients[name].numel() ** 0.5
+        assert np.abs(projections(gradients[name]).numpy() - wanted).max() <= 1e-4 * scale, name
+        checked.add(name)
+    assert checked == set(parameters)

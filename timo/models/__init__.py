@@ -7,7 +7,10 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "config": ["SIZES", "EncoderConfig", "encoder_config"],
         "encoder": ["TiMoEncoder", "create_encoder"],
+        "published": ["AutoencoderConfig", "PublishedAutoencoder"],
+        "reference": ["load_reference", "read_reference"],
         "tasks": ["ModelConfig", "TiMo"],
-        "weights": ["load", "save"],
+        "transfer": ["LoadReport", "transfer_encoder"],
+        "weights": ["SavedEncoder", "load", "load_encoder", "save", "save_encoder"],
     },
 )

@@ -1,7 +1,8 @@
 """Spatiotemporal gyroscope attention: a token looks along two axes, its own frame and its own place.
 
-Letters: b samples, t dates, n places (tokens of a frame), h heads, d channels of a head. The functions here are the
-plain joint softmax, written as in the paper (TiMo, section 3.2): the oracle that any faster form has to equal.
+Letters: b samples, t dates, n places (tokens of a frame), h heads, d channels of a head. What is computed is the joint
+softmax of the paper (TiMo, section 3.2), which `timo.models.plain` spells out; how, so that it takes neither the time
+nor the memory of its b h t n^2 logits, is in `timo.models.fused`.
 """
 
 import torch
@@ -11,30 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from timo.models.config import Attention
-
-
-def _masked(logits: Tensor, keep: Tensor) -> Tensor:
-    # The most negative finite number rather than -inf: a row without any key stays finite (its values are zeroed).
-    return logits.masked_fill(~keep, torch.finfo(logits.dtype).min)
-
-
-def _joint_attention(
-    spatial: Float[Tensor, "b h t n n"],
-    temporal: Float[Tensor, "b h n t t"],
-    v: Float[Tensor, "b t n h d"],
-    valid: Bool[Tensor, "b t n"],
-) -> Float[Tensor, "b t n h d"]:
-    """One softmax over the places of the own frame and the other dates of the own place."""
-    n, t = spatial.shape[-1], temporal.shape[-1]
-    others = ~torch.eye(t, dtype=torch.bool, device=v.device)
-    spatial = _masked(spatial, rearrange(valid, "b t m -> b 1 t 1 m"))
-    temporal = _masked(temporal, rearrange(valid, "b s n -> b 1 n 1 s") & others)
-    logits = torch.cat([spatial, rearrange(temporal, "b h n t s -> b h t n s")], dim=-1)
-    over_places, over_dates = logits.softmax(dim=-1).split([n, t], dim=-1)
-    v = v * valid[..., None, None]
-    from_frame = torch.einsum("bhtnm,btmhd->btnhd", over_places, v)
-    from_place = torch.einsum("bhtns,bsnhd->btnhd", over_dates, v)
-    return from_frame + from_place
+from timo.models.fused import gyroscope
+from timo.models.median import median_over_time
 
 
 def stga(
@@ -47,11 +26,9 @@ def stga(
 
     Token (t, n) attends to the n tokens of its frame and the t - 1 other tokens of its place, in one softmax. There is
     no 1/sqrt(d), as published. Tokens that are not `valid` are attended by none; a token that sees no valid token gets
-    zero.
+    zero. Logits and softmax are in float32 at least.
     """
-    spatial = torch.einsum("btnhd,btmhd->bhtnm", q, k)
-    temporal = torch.einsum("btnhd,bsnhd->bhnts", q, k)
-    return _joint_attention(spatial, temporal, v, valid)
+    return gyroscope(q.flatten(0, 1), k.flatten(0, 1), q, k, v, None, valid)
 
 
 def dstga(
@@ -68,22 +45,7 @@ def dstga(
     """
     q_median, k_median = median_over_time(q, valid), median_over_time(k, valid)
     deviation = gate(q - q_median[:, None])
-    spatial = torch.einsum("bnhd,bmhd->bhnm", q_median, k_median)[:, :, None]
-    spatial = spatial + rearrange(deviation, "b t n h -> b h t n 1")
-    temporal = torch.einsum("btnhd,bsnhd->bhnts", q, k)
-    return _joint_attention(spatial, temporal, v, valid)
-
-
-def median_over_time(
-    x: Float[Tensor, "b t n h d"], valid: Bool[Tensor, "b t n"]
-) -> Float[Tensor, "b n h d"]:
-    """Lower median over the valid dates of each place; zero where a place has none."""
-    count = valid.sum(dim=1)
-    last = torch.finfo(x.dtype).max
-    ordered = x.masked_fill(~valid[..., None, None], last).sort(dim=1).values
-    middle = ((count - 1).clamp(min=0) // 2)[:, None, :, None, None]
-    median = ordered.gather(1, middle.expand(-1, 1, -1, *x.shape[3:]))[:, 0]
-    return median.masked_fill((count == 0)[..., None, None], 0.0)
+    return gyroscope(q_median, k_median, q, k, v, deviation, valid)
 
 
 def global_attention(
@@ -94,7 +56,7 @@ def global_attention(
 ) -> Float[Tensor, "b t n h d"]:
     """Scaled dot-product attention over all valid tokens of all dates (with 1/sqrt(d)); zero where there is none."""
     t = q.shape[1]
-    v = v * valid[..., None, None]
+    k, v = (z.masked_fill(~valid[..., None, None], 0.0) for z in (k, v))
     q, k, v = (rearrange(z, "b t n h d -> b h (t n) d") for z in (q, k, v))
     keep = rearrange(valid, "b t n -> b 1 1 (t n)")
     # A sample without one valid token sees its (zeroed) tokens: attention over nothing is undefined. The mask is

@@ -1,11 +1,16 @@
 """What an encoder is made of: one frozen dataclass, and the named sizes."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from timo.errors import TimoError
+from timo.sensors import POLARISATIONS
 
 Attention = Literal["d-stga", "stga", "global"]
+
+# Micrometres: from the ultraviolet to well beyond the thermal infrared. Wavelengths in nanometres lie outside.
+OPTICAL = (0.1, 100.0)
 
 
 @dataclass(frozen=True)
@@ -27,8 +32,15 @@ class EncoderConfig:
     norm : {"layer", "batch"}
         Normalisation inside the stem and the D-STGA gates. "layer" keeps the samples of a batch apart from each other;
         "batch" is the published form.
-    position : {"date", "index"}
-        What stands for a frame in the position code: its acquisition date, or its place in the series as published.
+    position : {"date", "fourier", "index"}
+        What stands for a frame in the position code: its acquisition date, in fixed or in learned Fourier features, or
+        its place in the series as published.
+    stem : {"plain", "wavelength"}
+        Where the kernels of the first convolution come from: weights of each band as published, or a small network from
+        the wavelength of the band, so that one set of weights reads the bands of any sensor.
+    wavelengths : tuple of float
+        Central wavelength of each band in micrometres; 0, -1, -2 and -3 are radar in VV, VH, HH and HV
+        (`timo.sensors.Band.wavelength_um`). Needed by the "wavelength" stem.
 
     Raises
     ------
@@ -44,7 +56,9 @@ class EncoderConfig:
     mlp_ratio: int = 4
     drop_path: float = 0.0
     norm: Literal["layer", "batch"] = "layer"
-    position: Literal["date", "index"] = "date"
+    position: Literal["date", "fourier", "index"] = "date"
+    stem: Literal["plain", "wavelength"] = "plain"
+    wavelengths: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         for field in ("dims", "depths", "heads", "attention"):
@@ -55,15 +69,19 @@ class EncoderConfig:
             object.__setattr__(self, field, tuple(value))
         self._check_choices()
         self._check_numbers()
+        self._check_bands()
 
     def _check_choices(self) -> None:
         if bad := [kind for kind in self.attention if kind not in get_args(Attention)]:
             raise TimoError(f"unknown attention {bad}: use 'd-stga', 'stga' or 'global'")
-        if self.norm not in ("layer", "batch") or self.position not in ("date", "index"):
-            raise TimoError(
-                f"norm is 'layer' or 'batch' and position 'date' or 'index', got norm={self.norm!r}, "
-                f"position={self.position!r}"
-            )
+        choices = {
+            "norm": ("layer", "batch"),
+            "position": ("date", "fourier", "index"),
+            "stem": ("plain", "wavelength"),
+        }
+        for field, known in choices.items():
+            if (value := getattr(self, field)) not in known:
+                raise TimoError(f"{field} is one of {', '.join(map(repr, known))}, got {value!r}")
 
     def _check_numbers(self) -> None:
         counts = {
@@ -81,6 +99,43 @@ class EncoderConfig:
         if self.dims[0] % 8:
             # Half the channels code the frame, a quarter each the row and the column, in sine-cosine pairs.
             raise TimoError(f"the first stage needs a multiple of 8 channels, got {self.dims[0]}")
+
+    def _check_bands(self) -> None:
+        object.__setattr__(self, "wavelengths", check_wavelengths(self.wavelengths))
+        count = len(self.wavelengths)
+        if count != self.in_channels and (count or self.stem == "wavelength"):
+            raise TimoError(
+                f"{self.in_channels} bands need {self.in_channels} wavelengths, got {count}: {self.wavelengths}"
+            )
+
+
+def check_wavelengths(wavelengths: Iterable[float | int]) -> tuple[float, ...]:
+    """Return the codes of bands as plain numbers, refusing what is none.
+
+    Parameters
+    ----------
+    wavelengths : iterable of float
+        Micrometres, or the code of a radar polarisation (`timo.sensors.POLARISATIONS`).
+
+    Raises
+    ------
+    TimoError
+        If one is neither.
+    """
+    try:
+        codes = tuple(float(wavelength) for wavelength in wavelengths)
+    except (TypeError, ValueError) as error:
+        raise TimoError(f"wavelengths must be numbers, got {wavelengths!r}") from error
+    low, high = OPTICAL
+    radar = tuple(POLARISATIONS.values())
+    for code in codes:
+        if not (low <= code <= high or code in radar):
+            listed = ", ".join(f"{value:g} for {name}" for name, value in POLARISATIONS.items())
+            raise TimoError(
+                f"{code:g} is the wavelength of no band: expected micrometres ({low:g} to {high:g}; 0.665 is red), or "
+                f"for radar {listed}"
+            )
+    return codes
 
 
 # tiny and small are ours, for laptops; base, large and huge are the published sizes (TiMo, supplement).

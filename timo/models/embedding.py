@@ -7,6 +7,8 @@ from jaxtyping import Bool, Float, Real
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from timo.errors import TimoError
+from timo.models.bands import WavelengthConv, Wavelengths, precise
 from timo.models.config import EncoderConfig
 
 YEAR = 365.2425
@@ -29,14 +31,30 @@ class Stem(nn.Module):
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         dim = config.dims[0]
-        self.conv1 = nn.Conv2d(config.in_channels, dim, 7, stride=2, padding=3, bias=False)
+        self.kind = config.stem
+        if self.kind == "wavelength":
+            self.kernels = WavelengthConv(dim, config.wavelengths)
+        else:
+            self.conv1 = nn.Conv2d(config.in_channels, dim, 7, stride=2, padding=3, bias=False)
         self.norm1 = nn.BatchNorm2d(dim) if config.norm == "batch" else ChannelNorm(dim)
         self.conv2 = nn.Conv2d(dim, dim, 2, stride=2)
         self.norm2 = nn.LayerNorm(dim)
 
-    def forward(self, x: Float[Tensor, "f c h w"]) -> Float[Tensor, "f i j d"]:
-        x = self.conv2(F.relu(self.norm1(self.conv1(x))))
+    def forward(
+        self, x: Float[Tensor, "f c h w"], wavelengths: Wavelengths | None = None
+    ) -> Float[Tensor, "f i j d"]:
+        x = self.conv2(F.relu(self.norm1(self._first(x, wavelengths))))
         return self.norm2(x.movedim(1, -1))
+
+    def _first(self, x: Tensor, wavelengths: Wavelengths | None) -> Tensor:
+        if self.kind == "wavelength":
+            return self.kernels(x, wavelengths)
+        if wavelengths is not None:
+            raise TimoError(
+                "the plain stem knows a band by its position and cannot use wavelengths: leave them out, or make the "
+                'encoder with stem="wavelength"'
+            )
+        return self.conv1(x)
 
 
 class Downsample(nn.Module):
@@ -49,11 +67,6 @@ class Downsample(nn.Module):
 
     def forward(self, x: Float[Tensor, "f i j d"]) -> Float[Tensor, "f i2 j2 d2"]:
         return self.norm(self.conv(x.movedim(-1, 1)).movedim(1, -1))
-
-
-def _precise(device: torch.device) -> torch.dtype:
-    """The finest floating point of a device: Apple's has no float64."""
-    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def sincos(position: Float[Tensor, " p"], channels: int) -> Float[Tensor, "p {channels}"]:
@@ -77,12 +90,33 @@ def place_code(
     Computed in float64 and rounded to float32, as published.
     """
     row, column = (
-        sincos(torch.arange(n, dtype=_precise(device), device=device), channels // 2).float()
+        sincos(torch.arange(n, dtype=precise(device), device=device), channels // 2).float()
         for n in (height, width)
     )
     return torch.cat(
         [column[None].expand(height, -1, -1), row[:, None].expand(-1, width, -1)], dim=-1
     )
+
+
+def date_phases(
+    dates: Real[Tensor, "b t"], present: Bool[Tensor, "b t"], channels: int
+) -> tuple[Float[Tensor, "b t s"], Float[Tensor, "b t e"]]:
+    """Angles of a code of dates: harmonics of the year, and the time since the first date in periods.
+
+    In float64: a day of 2020 times a harmonic is a large number of turns, of which float32 would lose the place in the
+    year.
+    """
+    harmonics = min(channels // 4, MAX_HARMONICS)
+    days = dates.to(precise(dates.device))
+    order = torch.arange(1, harmonics + 1, dtype=days.dtype, device=days.device)
+    season = (2 * math.pi / YEAR) * days[..., None] * order
+    first = days.masked_fill(~present, math.inf).amin(dim=1, keepdim=True)
+    # A series without any valid observation: the earliest date, as good as any.
+    first = torch.where(first.isinf(), days.amin(dim=1, keepdim=True), first)
+    count = channels // 2 - harmonics
+    low, high = (math.log(p) for p in ELAPSED_PERIODS)
+    periods = torch.linspace(low, high, count, dtype=days.dtype, device=days.device).exp()
+    return season, (2 * math.pi) * (days - first)[..., None] / periods
 
 
 def date_code(
@@ -100,18 +134,40 @@ def date_code(
     channels
         Width of the code; half codes the season (at most 8 harmonics), the rest the elapsed time.
     """
-    harmonics = min(channels // 4, MAX_HARMONICS)
-    days = dates.to(_precise(dates.device))
-    order = torch.arange(1, harmonics + 1, dtype=days.dtype, device=days.device)
-    season = (2 * math.pi / YEAR) * days[..., None] * order
-    first = days.masked_fill(~present, math.inf).amin(dim=1, keepdim=True)
-    # A series without any valid observation: the earliest date, as good as any.
-    first = torch.where(first.isinf(), days.amin(dim=1, keepdim=True), first)
-    count = channels // 2 - harmonics
-    low, high = (math.log(p) for p in ELAPSED_PERIODS)
-    periods = torch.linspace(low, high, count, dtype=days.dtype, device=days.device).exp()
-    elapsed = (2 * math.pi) * (days - first)[..., None] / periods
+    season, elapsed = date_phases(dates, present, channels)
     return torch.cat([season.sin(), season.cos(), elapsed.sin(), elapsed.cos()], dim=-1)
+
+
+class FourierDates(nn.Module):
+    """Learned Fourier features of acquisition dates (Li et al. 2021, arXiv 2106.02795; Time2Vec, Kazemi et al. 2019).
+
+    The frequencies of the elapsed time are learnt, and a linear mix of all sines and cosines, which holds the phases
+    and amplitudes. They begin as `date_code`, exactly. The frequencies of the season are not learnt: only whole
+    harmonics of the year come round every year, and the mix makes any yearly course of those.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+        count = channels // 2 - min(channels // 4, MAX_HARMONICS)
+        # Logarithm of the frequency over its first value: always positive, and as exact as that at the start.
+        self.log_frequency = nn.Parameter(torch.empty(count))
+        self.mix = nn.Linear(channels, channels)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Begin as `date_code`."""
+        nn.init.zeros_(self.log_frequency)
+        nn.init.eye_(self.mix.weight)
+        nn.init.zeros_(self.mix.bias)
+
+    def forward(
+        self, dates: Real[Tensor, "b t"], present: Bool[Tensor, "b t"]
+    ) -> Float[Tensor, "b t c"]:
+        season, elapsed = date_phases(dates, present, self.channels)
+        elapsed = elapsed * self.log_frequency.to(elapsed.dtype).exp()
+        code = torch.cat([season.sin(), season.cos(), elapsed.sin(), elapsed.cos()], dim=-1)
+        return self.mix(code.to(self.mix.weight.dtype))
 
 
 class Position(nn.Module):
@@ -120,6 +176,7 @@ class Position(nn.Module):
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.mode = config.position
+        self.dates = FourierDates(config.dims[0] // 2) if self.mode == "fourier" else None
 
     def forward(
         self,
@@ -131,6 +188,8 @@ class Position(nn.Module):
         half = channels // 2
         if self.mode == "index" or dates is None:
             frame = index_code(t, half, tokens.device)
+        elif self.dates is not None:
+            frame = self.dates(dates, present)
         else:
             frame = date_code(dates, present, half)
         place = place_code(height, width, half, tokens.device)

@@ -10,8 +10,9 @@ from torch.nn import functional as F
 
 from timo.errors import TimoError
 from timo.models.attention import SpatiotemporalAttention
+from timo.models.bands import WavelengthConv, Wavelengths, check_fit
 from timo.models.config import Attention, EncoderConfig, encoder_config
-from timo.models.embedding import Downsample, Position, Stem
+from timo.models.embedding import Downsample, FourierDates, Position, Stem
 
 STRIDES = (4, 8, 16, 32)
 
@@ -102,6 +103,7 @@ class TiMoEncoder(nn.Module):
         x: Float[Tensor, "b t c h w"],
         dates: Real[Tensor, "b t"] | None = None,
         valid: Bool[Tensor, "b t h w"] | None = None,
+        wavelengths: Wavelengths | None = None,
     ) -> list[Float[Tensor, "b t _dim _i _j"]]:
         """Four feature maps per date, at strides 4, 8, 16 and 32 (sizes rounded up).
 
@@ -113,18 +115,26 @@ class TiMoEncoder(nn.Module):
             Days since 1970-01-01, in any order. None: frames count as 0..t-1.
         valid : Tensor of bool, shape (b, t, h, w), optional
             True where there is an observation. None: everywhere.
+        wavelengths : Tensor of shape (c,) or sequence of float, optional
+            What the bands of `x` are, for an encoder with ``stem="wavelength"``: micrometres, or the codes of
+            `timo.sensors.POLARISATIONS`. In any number and order; permuted with the bands they change nothing. None:
+            the config's.
 
         Raises
         ------
         TimoError
-            If the shapes do not fit each other or the config.
+            If the shapes do not fit each other or the config, or a wavelength is none.
         """
-        check_series(x, dates, valid, self.config.in_channels)
+        if wavelengths is not None:
+            check_fit(x, wavelengths)
+        check_series(
+            x, dates, valid, self.config.in_channels if wavelengths is None else x.shape[2]
+        )
         height, width = x.shape[-2:]
         valid = torch.ones_like(x[:, :, 0], dtype=torch.bool) if valid is None else valid
         x, valid = _pad(torch.where(valid[:, :, None], x, 0.0), valid)
         batch = x.shape[0]
-        frames = self.stem(rearrange(x, "b t c h w -> (b t) c h w"))
+        frames = self.stem(rearrange(x, "b t c h w -> (b t) c h w"), wavelengths)
         tokens = rearrange(frames, "(b t) i j c -> b t i j c", b=batch)
         keep = _coarsen(valid, STRIDES[0])
         tokens = self.position(tokens, dates, keep.flatten(2).any(dim=-1))
@@ -186,7 +196,10 @@ def _coarsen(valid: Bool[Tensor, "b t h w"], factor: int) -> Bool[Tensor, "b t i
 
 
 def _initialise(module: nn.Module) -> None:
-    if isinstance(module, nn.Linear):
+    # A module comes after those that it is made of.
+    if isinstance(module, WavelengthConv | FourierDates):
+        module.reset_parameters()
+    elif isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:
             nn.init.zeros_(module.bias)

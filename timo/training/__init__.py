@@ -9,5 +9,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "finetune": ["Finetuned", "finetune"],
         "labels": ["labels_in_time"],
         "module": ["Optimisation"],
+        "pretrain": ["Pretrained", "pretrain"],
+        "pretraining": ["PretrainOptions", "WindowOptions"],
     },
 )

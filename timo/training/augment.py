@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Bool
 
-from timo.training.chip import UNLABELLED, Chip
+from timo.training.chips.chip import UNLABELLED, Chip
 
 
 def rotate(chip: Chip, rng: np.random.Generator) -> Chip:

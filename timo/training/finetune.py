@@ -20,8 +20,8 @@ from timo.atomic import check_writable, replacing
 from timo.errors import TimoError
 from timo.models.tasks import TiMo
 from timo.models.weights import CONFIG, save
-from timo.training.chip import UNLABELLED
 from timo.training.chips import ChipDataset, ChipOptions, collate
+from timo.training.chips.chip import UNLABELLED
 from timo.training.history import History, Progress
 from timo.training.isolation import isolated
 from timo.training.module import FinetuneModule, Optimisation

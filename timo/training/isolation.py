@@ -59,7 +59,9 @@ def _quiet() -> Iterator[None]:
     loggers = [logging.getLogger(f"lightning.{name}") for name in ("pytorch", "fabric")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
-        for advice in ("does not have many workers", "LeafSpec", "no `val_dataloader`"):
+        # The last of a dataloader that Lightning does not know to be one that goes on where it was.
+        unwanted = ("does not have many workers", "LeafSpec", "no `val_dataloader`")
+        for advice in (*unwanted, "your dataloader is not resumable"):
             warnings.filterwarnings("ignore", message=f".*{advice}.*")
         for logger in loggers:
             logger.setLevel(logging.WARNING)

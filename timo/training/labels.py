@@ -5,7 +5,7 @@ import xarray as xr
 
 from timo import cube as cubes
 from timo.errors import TimoError
-from timo.training.chip import UNLABELLED
+from timo.training.chips.chip import UNLABELLED
 
 SUMMER = (6, 8)
 

@@ -13,7 +13,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from timo.errors import TimoError
 from timo.models.tasks import TiMo
-from timo.training.chip import UNLABELLED
+from timo.training.chips.chip import UNLABELLED
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from timo.errors import TimoError
 
 
 class ResumeCheckpoint(Checkpoint):
-    """After each epoch, all that the run needs to go on, in one file that is always whole.
+    """After each epoch, and every so many steps, all that the run needs to go on, in one file that is always whole.
 
     Parameters
     ----------
@@ -24,14 +24,38 @@ class ResumeCheckpoint(Checkpoint):
         The file.
     plan : dict of str to str
         What the run is made of: a run with another plan is another run.
+    every : int, optional
+        Batches between two checkpoints within an epoch, for a module that can go on there.
     """
 
-    def __init__(self, path: Path, plan: dict[str, str]) -> None:
-        self.path, self.plan, self.stopped = path, plan, False
+    run = "finetune"
+
+    def __init__(self, path: Path, plan: dict[str, str], every: int | None = None) -> None:
+        self.path, self.plan, self.every, self.stopped = path, plan, every, False
+
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        _module: lightning.LightningModule,
+        _outputs: Any,
+        _batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """The last batch of an epoch is left to the epoch's end, which comes after the validation."""
+        done = batch_idx + 1
+        if self.every and done % self.every == 0 and done < trainer.num_training_batches:
+            self.save(trainer)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
         """Lightning calls this after all that is no checkpoint: history and early stopping have had their say."""
         self.stopped = trainer.should_stop
+        self.save(trainer)
+
+    def save(self, trainer: lightning.Trainer) -> None:
+        """Write the file. All processes take part, and one writes."""
+        if not trainer.is_global_zero:
+            trainer.save_checkpoint(self.path)
+            return
         with replacing(self.path) as partial:
             trainer.save_checkpoint(partial)
 
@@ -48,8 +72,12 @@ class ResumeCheckpoint(Checkpoint):
         self.stopped = state["stopped"]
 
 
-def find_checkpoint(path: Path, plan: dict[str, str]) -> Path | None:
+def find_checkpoint(
+    path: Path, plan: dict[str, str], kind: type[ResumeCheckpoint] = ResumeCheckpoint
+) -> Path | None:
     """Return the checkpoint at `path` if there is one, after a look at what it is.
+
+    `kind` is the class of the callback that wrote it: a pretraining is not gone on with by a fine-tuning.
 
     Raises
     ------
@@ -61,10 +89,10 @@ def find_checkpoint(path: Path, plan: dict[str, str]) -> Path | None:
     mend = f"remove it, or give resume=False to train anew ({path})"
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        saved = checkpoint["callbacks"][ResumeCheckpoint.__qualname__]["plan"]
+        saved = checkpoint["callbacks"][kind.__qualname__]["plan"]
     except (OSError, RuntimeError, EOFError, LookupError, TypeError, pickle.PickleError) as error:
         raise TimoError(
-            f"the resume checkpoint is damaged or not one of timo.finetune: {mend}"
+            f"the resume checkpoint is damaged or not one of timo.{kind.run}: {mend}"
         ) from error
     if differing := sorted(name for name in plan if saved.get(name) != plan[name]):
         raise TimoError(
@@ -78,13 +106,13 @@ def make_plan(
 ) -> dict[str, str]:
     """What a run is made of, by name, in words that can be compared."""
     plan = {name: repr(value) for name, value in choices.items()}
-    plan["cube"] = _digest(cube, *(cube[dim] for dim in cube.dims))
-    plan["labels"] = _digest(labels)
-    plan["split"] = "" if split is None else _digest(split)
+    plan["cube"] = digest(cube, *(cube[dim] for dim in cube.dims))
+    plan["labels"] = digest(labels)
+    plan["split"] = "" if split is None else digest(split)
     return plan
 
 
-def _digest(*arrays: xr.DataArray) -> str:
+def digest(*arrays: xr.DataArray) -> str:
     """A short name for what the arrays hold."""
     hashed = hashlib.sha256()
     for array in arrays:

@@ -22,9 +22,10 @@ class Chip:
     valid: Bool[np.ndarray, "t h w"]
     labels: Int[np.ndarray, "t h w"]
 
-    def tensors(self) -> dict[str, Tensor]:
-        """The chip as contiguous tensors; labels as int64, which torch's losses want."""
-        labels = self.labels.astype("int64")
-        arrays = {"x": self.x, "dates": self.dates, "valid": self.valid, "labels": labels}
+    def tensors(self, labels: bool = True) -> dict[str, Tensor]:
+        """The chip as contiguous tensors; labels, if wanted, as int64, which torch's losses want."""
+        arrays = {"x": self.x, "dates": self.dates, "valid": self.valid}
+        if labels:
+            arrays["labels"] = self.labels.astype("int64")
         # Copied: a mirrored view has negative strides, which torch refuses, even where the axis is of length 1.
         return {name: torch.from_numpy(np.array(a, order="C")) for name, a in arrays.items()}

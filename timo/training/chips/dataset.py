@@ -13,7 +13,8 @@ from torch.utils.data import Dataset
 from timo import cube as cubes
 from timo.errors import TimoError
 from timo.training.augment import hide, rotate, splice
-from timo.training.chip import UNLABELLED, Chip
+from timo.training.chips.chip import UNLABELLED, Chip
+from timo.training.chips.draw import draw_dates
 
 
 @dataclass(frozen=True)
@@ -164,22 +165,12 @@ class ChipDataset(Dataset):
         self, clear: np.ndarray, bears: np.ndarray, rng: np.random.Generator
     ) -> np.ndarray:
         """Run or random subset of the dates that are clear enough in the window, one at least with the label."""
-        usable = np.flatnonzero(clear >= self.options.min_clear)
-        if usable.size == 0:
-            usable = np.argsort(clear)[-1:]
-        fewest, most = self.options.dates
-        count = min(int(rng.integers(fewest, most + 1)), usable.size)
-        if rng.random() < 0.5:
-            # A run, as prediction sees them; else any dates, for revisits of every kind.
-            start = int(rng.integers(usable.size - count + 1))
-            when = usable[start : start + count].copy()
-        else:
-            when = np.sort(rng.choice(usable, count, replace=False))
+        when = draw_dates(clear, self.options.dates, self.options.min_clear, rng)
         if not bears[when].any():
             # Labels of few dates: most subsets would miss them.
             labelled = np.flatnonzero(bears)
             best = labelled[clear[labelled] >= min(self.options.min_clear, clear[labelled].max())]
-            when[rng.integers(count)] = rng.choice(best)
+            when[rng.integers(len(when))] = rng.choice(best)
         return np.sort(when)
 
     def _gaps(self, chip: Chip, rng: np.random.Generator) -> Bool[np.ndarray, "t h w"]:
@@ -196,11 +187,14 @@ class ChipDataset(Dataset):
 
 
 def collate(chips: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Stack chips of different numbers of dates: the missing ones are invalid and unlabelled, and count for nothing."""
+    """Stack chips of different numbers of dates: the missing ones are invalid and unlabelled, and count for nothing.
+
+    Chips without labels, those of a `StoreDataset`, give a batch without labels.
+    """
     longest = max(chip["x"].shape[0] for chip in chips)
     fill = {"x": 0.0, "dates": 0.0, "valid": False, "labels": UNLABELLED}
     batch = {}
-    for name, value in fill.items():
+    for name, value in ((name, fill[name]) for name in chips[0]):
         padded = []
         for chip in chips:
             short = chip[name]

@@ -1,0 +1,1 @@
+"""Models that TiMo is compared with, written from their papers, and the conditions that all are tested under."""

@@ -1,0 +1,320 @@
+"""What a pretraining learns, leaves and refuses."""
+
+import dataclasses
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import xarray as xr
+from conftest import make_world, to_grid
+
+import timo
+from timo.errors import TimoError
+from timo.models import load, load_encoder
+from timo.models.masking import MaskOptions
+from timo.training import PretrainOptions, WindowOptions
+from timo.training.pretraining import autoencoder_config, new_autoencoder, picture
+
+CONFIG = dataclasses.replace(
+    autoencoder_config(
+        "tiny", ("B4", "B8"), unit=8, dims=(16, 16, 16, 16), depths=(1, 1, 1, 1), heads=(1, 1, 1, 1)
+    ),
+    decoder_dim=16,
+    decoder_depth=1,
+    decoder_heads=1,
+)
+SMALL = {
+    "epochs": 2,
+    "chips_per_epoch": 8,
+    "batch_size": 4,
+    "chips": WindowOptions(size=16, dates=(2, 4)),
+    "optimisation": PretrainOptions(5e-3),
+    "progress": False,
+}
+
+
+def weights_of(model):
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.fixture(scope="module")
+def whole(world, tmp_path_factory):
+    """A run with all that is written, on the first two thirds of the world."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    cube, _, split = world
+    options = SMALL | {"epochs": 3, "averaging": 0.9, "picture_every": 2}
+    return timo.pretrain(cube, CONFIG, exclude=split, folder=folder, **options), folder
+
+
+def test_the_loss_falls_and_all_is_written(whole):
+    result, folder = whole
+    history = result.history
+    columns = ["epoch", "step", "loss", "validation_loss", "learning_rate", "seconds"]
+    assert list(history.columns) == columns
+    assert list(history.step) == [2, 4, 6]
+    assert history.loss.iloc[-1] < history.loss.iloc[0]
+    assert history.validation_loss.iloc[-1] < history.validation_loss.iloc[0]
+    left = sorted(path.name for path in folder.iterdir())
+    assert left == ["encoder", "history.csv", "model", "pictures"]
+    pd.testing.assert_frame_equal(pd.read_csv(folder / "history.csv"), history)
+    assert not result.model.training
+
+
+def test_what_is_written_is_what_is_returned(whole):
+    result, folder = whole
+    again = load(folder / "model", kind="autoencoder")
+    assert again.config == CONFIG
+    assert same(again.state_dict(), result.model.state_dict())
+    encoder = load_encoder(folder / "encoder")
+    assert (encoder.bands, encoder.sensor) == (CONFIG.bands, "sentinel-2")
+    assert same(encoder.state, result.model.encoder.state_dict())
+
+
+def test_pictures_are_small_and_of_the_epochs_asked_for(whole):
+    folder = whole[1] / "pictures"
+    assert sorted(path.name for path in folder.iterdir()) == ["epoch-0002.png", "epoch-0003.png"]
+    for path in folder.iterdir():
+        content = path.read_bytes()
+        assert content.startswith(b"\x89PNG")
+        assert len(content) < 200_000
+
+
+def test_the_same_seed_gives_the_same_weights_and_leaves_the_generators_alone(world):
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    one, two = (timo.pretrain(world[0], CONFIG, **SMALL | {"epochs": 1}) for _ in range(2))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert same(weights_of(one.model), weights_of(two.model))
+    other = timo.pretrain(world[0], CONFIG, **SMALL | {"epochs": 1, "seed": 1})
+    assert not same(weights_of(one.model), weights_of(other.model))
+
+
+@pytest.mark.parametrize("parts", [2, 4])
+def test_a_batch_in_parts_is_the_same_step(world, parts):
+    """The parts have different numbers of scored pixels: a mean of their means would be another loss."""
+    whole = timo.pretrain(world[0], CONFIG, **SMALL)
+    cut = timo.pretrain(world[0], CONFIG, accumulate=parts, **SMALL)
+    np.testing.assert_allclose(cut.history.loss, whole.history.loss, rtol=1e-5)
+    for name, tensor in whole.model.state_dict().items():
+        torch.testing.assert_close(cut.model.state_dict()[name], tensor, rtol=1e-3, atol=1e-4)
+
+
+def test_workers_change_nothing(world):
+    alone = timo.pretrain(world[0], CONFIG, **SMALL)
+    helped = timo.pretrain(world[0], CONFIG, workers=2, **SMALL)
+    assert same(weights_of(alone.model), weights_of(helped.model))
+
+
+def test_bf16(world):
+    result = timo.pretrain(world[0], CONFIG, precision="bf16-mixed", **SMALL)
+    exact = timo.pretrain(world[0], CONFIG, **SMALL)
+    assert np.isfinite(result.history.loss).all()
+    np.testing.assert_allclose(result.history.loss, exact.history.loss, rtol=0.05)
+    assert not same(weights_of(result.model), weights_of(exact.model))
+    assert {p.dtype for p in result.model.parameters()} == {torch.float32}
+
+
+def test_what_is_excluded_is_never_read(world):
+    cube, _, split = world
+    test = split.values == 2
+    spoilt = cube.copy(data=np.where(test, np.float32(1e6), cube.values))
+    mask = to_grid(test, ("y", "x"))
+    plain, other = (timo.pretrain(c, CONFIG, exclude=mask, **SMALL) for c in (cube, spoilt))
+    assert same(weights_of(plain.model), weights_of(other.model))
+    unmasked = timo.pretrain(spoilt, CONFIG, **SMALL)
+    assert not same(weights_of(unmasked.model), weights_of(plain.model))
+
+
+def test_a_split_validates_on_its_part_and_trains_on_its_own(world):
+    cube, _, split = world
+    spoilt = cube.copy(data=np.where(split.values == 1, cube.values + np.float32(0.5), cube.values))
+    plain, other = (timo.pretrain(c, CONFIG, exclude=split, **SMALL) for c in (cube, spoilt))
+    assert same(weights_of(plain.model), weights_of(other.model))
+    assert (plain.history.loss == other.history.loss).all()
+    assert (plain.history.validation_loss < other.history.validation_loss).all()
+
+
+def test_a_model_is_trained_on_in_place(world):
+    model = new_autoencoder(CONFIG)
+    before = weights_of(model)
+    result = timo.pretrain(world[0], model, **SMALL)
+    assert result.model is model
+    changed = [name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])]
+    assert set(changed) >= {name for name, _ in model.named_parameters()}
+
+
+def test_a_name_takes_the_bands_and_the_sensor_of_the_cube(world):
+    result = timo.pretrain(world[0], unit=16, **SMALL | {"epochs": 1, "chips_per_epoch": 4})
+    config = result.model.config
+    assert (config.bands, config.sensor, config.unit) == (("B4", "B8"), "sentinel-2", 16)
+    assert config.encoder.dims == (32, 64, 128, 256)
+
+
+def test_several_cubes_of_different_sizes(world):
+    cubes = [world[0], make_world(5, 12, 30, seed=1)[0], world[0].isel(time=slice(1))]
+    result = timo.pretrain(cubes, CONFIG, masks=MaskOptions(tube=1.0, date=1.0), **SMALL)
+    assert np.isfinite(result.history.loss).all()
+
+
+def test_a_store_is_gone_through_place_by_place(world, tmp_path):
+    from timo.training.chips import pack
+
+    pack(world[0], tmp_path / "store", size=16)
+    options = SMALL | {"chips": WindowOptions(size=None, dates=(2, 4)), "chips_per_epoch": None}
+    result = timo.pretrain(tmp_path / "store", CONFIG, **options)
+    # 3 x 3 places, in batches of 4: two and a quarter, made whole.
+    assert list(result.history.step) == [3, 6]
+    assert np.isfinite(result.history.loss).all()
+
+
+# --- the learning rate
+
+
+def test_the_learning_rate_rises_then_falls_and_is_scaled_as_published():
+    options = PretrainOptions(warm_up=0.1)
+    rates = [options.rate(step, 100, 512) for step in range(100)]
+    assert max(rates) == pytest.approx(3e-4)
+    assert rates[9] == max(rates)
+    assert rates[0] == pytest.approx(3e-5)
+    assert all(a < b for a, b in zip(rates[:9], rates[1:10], strict=True))
+    assert all(a > b for a, b in zip(rates[10:-1], rates[11:], strict=True))
+    assert 0 < rates[-1] < 1e-6
+    assert PretrainOptions(1e-3, warm_up=0).rate(0, 1, 4) == 1e-3
+
+
+# --- what is refused
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochs": 0}, "epochs, batch_size.* must be at least 1, got epochs=0"),
+        ({"accumulate": 3}, "a batch of 4 chips cannot be shared out evenly to 1 processes in 3 parts"),
+        ({"averaging": 1.0}, "averaging between 0 and 1"),
+        ({"precision": "64"}, "precision is one of 32-true, bf16-mixed, 16-mixed, got '64'"),
+        ({"log": "wandb"}, 'log is "csv", "tensorboard" or None'),
+        ({"resume": True}, "resume needs the folder"),
+        ({"picture_every": 1, "log": "tensorboard"}, r'picture_every and log="tensorboard" needs'),
+        ({"strategy": "fsdp", "folder": "f", "averaging": 0.9}, "not for sharded weights"),
+        ({"unit": 16}, "the config says unit=8, the call unit=16"),
+        ({"workers": -1}, "workers and seed must be 0 or more"),
+    ],
+)
+def test_options_that_make_no_sense_are_told(*, world, tmp_path, monkeypatch, options, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TimoError, match=message):
+        timo.pretrain(world[0], CONFIG, **SMALL | options)
+
+
+@pytest.mark.parametrize(
+    "options", [{"learning_rate": 0}, {"clip": -1.0}, {"warm_up": 1.0}, {"betas": (0.9, 1.0)}]
+)
+def test_an_optimisation_that_makes_no_sense_is_told(options):
+    with pytest.raises(TimoError, match="got PretrainOptions"):
+        PretrainOptions(**options)
+
+
+def test_data_that_do_not_fit_are_told(world):
+    cube, labels, split = world
+    with pytest.raises(TimoError, match=r"reads the bands \('B4', 'B8'\), the data have \('B4',\)"):
+        timo.pretrain(cube.isel(band=[0]), CONFIG, **SMALL)
+    with pytest.raises(TimoError, match="all cubes must have the same bands"):
+        timo.pretrain([cube, cube.isel(band=[0])], CONFIG, **SMALL)
+    with pytest.raises(TimoError, match="no data: give a cube"):
+        timo.pretrain([], CONFIG, **SMALL)
+    with pytest.raises(TimoError, match="exclude must be on the cube's grid"):
+        timo.pretrain(cube, CONFIG, exclude=split.isel(x=slice(4)), **SMALL)
+    with pytest.raises(TimoError, match="exclude must have the dims"):
+        timo.pretrain(cube, CONFIG, exclude=split.astype("float32"), **SMALL)
+    with pytest.raises(TimoError, match="2 cubes need as many arrays in exclude, got 1"):
+        timo.pretrain([cube, cube], CONFIG, exclude=split, **SMALL)
+    with pytest.raises(TimoError, match="exclude leaves no pixel"):
+        timo.pretrain(cube, CONFIG, exclude=xr.ones_like(split).astype(bool), **SMALL)
+    renamed = cube.assign_coords(band=["B4", "B5"])
+    with pytest.raises(TimoError, match="all cubes must be of one sensor"):
+        timo.pretrain([cube, renamed.assign_attrs(sensor="landsat-8-9")], CONFIG, **SMALL)
+    with pytest.raises(TimoError, match="no chip store"):
+        timo.pretrain("nowhere", CONFIG, **SMALL)
+    with pytest.raises(TimoError, match="exclude is for cubes"):
+        timo.pretrain("nowhere", CONFIG, exclude=split, **SMALL)
+    with pytest.raises(TimoError, match="unknown model 'enormous'"):
+        timo.pretrain(cube, "enormous", **SMALL)
+
+
+def test_a_folder_with_something_else_is_told(world, tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "mine.txt").write_text("mine")
+    with pytest.raises(TimoError, match="is something other than a model: choose another folder"):
+        timo.pretrain(world[0], CONFIG, folder=tmp_path, **SMALL)
+    assert [path.name for path in tmp_path.rglob("*")] == ["model", "mine.txt"]
+
+
+def test_a_run_that_diverges_is_told(world):
+    cube = world[0] * np.float32(1e25)
+    with pytest.raises(TimoError, match=r"diverged: the loss of epoch 0 is (inf|nan)"):
+        timo.pretrain(cube.assign_attrs(world[0].attrs), CONFIG, **SMALL)
+
+
+def test_tensorboard_is_asked_for_where_it_is_not_installed(world, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "lightning.pytorch.loggers.tensorboard._TENSORBOARD_AVAILABLE", False, raising=False
+    )
+    for name in ("tensorboard", "tensorboardX", "torch.utils.tensorboard"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setattr("lightning.fabric.loggers.tensorboard._TENSORBOARD_AVAILABLE", False)
+    monkeypatch.setattr("lightning.fabric.loggers.tensorboard._TENSORBOARDX_AVAILABLE", False)
+    with pytest.raises(TimoError, match="needs TensorBoard: pip install tensorboard"):
+        timo.pretrain(world[0], CONFIG, log="tensorboard", folder=tmp_path, **SMALL)
+
+
+# --- pictures
+
+
+@pytest.mark.parametrize("target", ["values", "unit", "batch"])
+def test_a_picture_touches_neither_the_model_nor_the_users_figures(world, target):
+    import matplotlib as mpl
+
+    from timo.training.pretraining import MaskedChips, WindowDataset
+
+    backend = mpl.get_backend()
+    area = np.ones(world[0].shape[-2:], bool)
+    windows = WindowDataset([world[0]], [area], 4, WindowOptions(size=20, dates=(3, 3)))
+    chip = MaskedChips(windows, MaskOptions(), 8, seed=0)[0, 1]
+    model = new_autoencoder(dataclasses.replace(CONFIG, target=target)).train()
+    before = weights_of(model)
+    figure = picture(model, chip, dates=2)
+    assert len(figure.axes) == 6
+    assert model.training
+    assert same(weights_of(model), before)
+    assert mpl.get_backend() == backend
+    seen, _, truth = (np.asarray(axis.images[0].get_array()) for axis in figure.axes[:3])
+    hidden = chip["hidden"][0].repeat_interleave(8, 0).repeat_interleave(8, 1)[:20, :20].numpy()
+    valid = chip["valid"][0].numpy()
+    assert (seen[hidden & valid] == 0.5).all()
+    assert (seen[~valid] == 1).all()
+    np.testing.assert_array_equal(seen[~hidden], truth[~hidden])
+
+
+def test_what_is_told_without_its_unit_gets_it_back(world):
+    """Told the exact target, the picture shows the exact truth."""
+    from timo.training.pretraining import MaskedChips, WindowDataset
+    from timo.training.pretraining.pictures import cover, physical
+
+    windows = WindowDataset(
+        [world[0]], [np.ones(world[0].shape[-2:], bool)], 1, WindowOptions(size=16, dates=(2, 2))
+    )
+    chip = MaskedChips(windows, MaskOptions(), 8, seed=0)[0, 0]
+    mean, std = (torch.tensor(n)[:, None, None] for n in (CONFIG.mean, CONFIG.std))
+    values = (chip["x"] - mean) / std
+    valid = chip["valid"][:, None].expand_as(values)
+    hidden = valid & cover(chip["hidden"], 8, chip["valid"])[:, None]
+    inside = values[hidden]
+    target = (values - inside.mean()) / (inside.var() + 1e-6).sqrt()
+    told = physical(target, chip, dataclasses.replace(CONFIG, target="batch"))
+    torch.testing.assert_close(told[valid], chip["x"][valid], rtol=1e-4, atol=1e-5)

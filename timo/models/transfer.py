@@ -1,0 +1,253 @@
+"""Moving weights into a model: what fits, what is adapted to other bands, and a report of every key."""
+
+import logging
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from timo.errors import TimoError
+from timo.models.encoder import TiMoEncoder
+
+logger = logging.getLogger(__name__)
+
+Bands = int | Sequence[int | None] | Mapping[str, int | None] | None
+STEM_KERNEL = "stem.conv1.weight"
+
+
+class Reshaped(NamedTuple):
+    """A weight that came in another shape than the model has."""
+
+    name: str
+    found: tuple[int, ...]
+    expected: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.found} -> {self.expected}"
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What became of every key when weights were put into a model.
+
+    Parameters
+    ----------
+    loaded : tuple of str
+        Weights of the model that were taken as they are.
+    adapted : tuple of Reshaped
+        Weights that were fitted to other bands.
+    missing : tuple of str
+        Weights of the model that the source does not hold: they keep the values they had.
+    misshapen : tuple of Reshaped
+        Weights that the source holds in a shape that does not fit: they keep the values they had.
+    unexpected : tuple of str
+        Keys of the source that the model knows nothing of.
+    unused : tuple of str
+        Keys of the source that are known to have no effect, and were left out.
+    """
+
+    loaded: tuple[str, ...] = ()
+    adapted: tuple[Reshaped, ...] = ()
+    missing: tuple[str, ...] = ()
+    misshapen: tuple[Reshaped, ...] = ()
+    unexpected: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether every weight of the model came from the source."""
+        return not (self.missing or self.misshapen)
+
+    def __str__(self) -> str:
+        lines = [f"{len(self.loaded)} weights taken as they are"]
+        meanings = {
+            "adapted": "adapted to the bands",
+            "missing": "missing: kept as they were",
+            "misshapen": "of another shape: kept as they were",
+            "unexpected": "unexpected: ignored",
+            "unused": "without effect in this model: left out",
+        }
+        for field, meaning in meanings.items():
+            entries = getattr(self, field)
+            lines += [f"{len(entries)} {meaning}"] if entries else []
+            lines += [f"  {entry}" for entry in entries]
+        return "\n".join(lines)
+
+
+def transfer_encoder(
+    state_dict: Mapping[str, Tensor], encoder: TiMoEncoder, *, bands: Bands = None
+) -> LoadReport:
+    """Start an encoder from the weights of another: copy every weight that fits.
+
+    Parameters
+    ----------
+    state_dict : mapping of str to Tensor
+        ``state_dict()`` of a `TiMoEncoder`, or of a model that holds one as ``encoder`` (its other weights are
+        reported as unused).
+    encoder : TiMoEncoder
+        What to fill, in place. Weights that find no match keep their values.
+    bands : int, sequence or mapping, optional
+        Where each band of `encoder` takes its stem kernel from, as in `timo.models.load_reference`. None: where only
+        the number of bands differs, the mean kernel.
+
+    Returns
+    -------
+    LoadReport
+        What became of every key. It is logged too, and a warning says how many weights kept their values.
+
+    Raises
+    ------
+    TimoError
+        If not a single weight fits, or `bands` does not fit the encoder or the source.
+    """
+    inside = {
+        k.removeprefix("encoder."): v for k, v in state_dict.items() if k.startswith("encoder.")
+    }
+    outside = [k for k in state_dict if not k.startswith("encoder.")] if inside else []
+    tensors = dict(inside or state_dict)
+    own = encoder.state_dict().get(STEM_KERNEL)
+    adapted = []
+    if own is not None and STEM_KERNEL in tensors:
+        found = tensors[STEM_KERNEL]
+        tensors[STEM_KERNEL] = _fit_stem(found, own, bands)
+        if tensors[STEM_KERNEL] is not found:
+            adapted.append(Reshaped(STEM_KERNEL, tuple(found.shape), tuple(own.shape)))
+    report = fill(encoder, tensors, adapted=adapted, unused=outside)
+    announce(report, "encoder")
+    return report
+
+
+def _fit_stem(found: Tensor, own: Tensor, bands: Bands) -> Tensor:
+    """The kernel of a source for the bands of a target; the kernel itself where there is nothing to do."""
+    alike = found.ndim == own.ndim == 4 and found[:, 0].shape == own[:, 0].shape
+    if not alike or (bands is None and found.shape == own.shape):
+        return found
+    sources = band_sources(own.shape[1] if bands is None else bands, found.shape[1])
+    if len(sources) != own.shape[1]:
+        raise TimoError(
+            f"bands names {len(sources)} bands, the encoder has {own.shape[1]}: name each of its bands"
+        )
+    return found if is_identity(sources, found.shape[1]) else adapt_kernel(found, sources)
+
+
+def band_sources(bands: int | Sequence[int | None] | Mapping[str, int | None], count: int) -> tuple:
+    """Source channel of each new band; None stands for the mean of all.
+
+    Parameters
+    ----------
+    bands : int, sequence or mapping
+        Number of new bands, all from the mean (as many as there were: each from itself); or the source channel of each,
+        None for the mean; or the same by name.
+    count : int
+        Number of source channels.
+
+    Raises
+    ------
+    TimoError
+        If there is no band, or a source channel that does not exist.
+    """
+    if isinstance(bands, int):
+        sources: tuple = tuple(range(count)) if bands == count else (None,) * bands
+    else:
+        sources = tuple(bands.values() if isinstance(bands, Mapping) else bands)
+    bad = [s for s in sources if s is not None and not (isinstance(s, int) and s in range(count))]
+    if bad or not sources:
+        raise TimoError(
+            f"bands={bands!r} does not fit weights of {count} bands: expected at least one band, each with its source "
+            f"channel 0..{count - 1}, or None for the mean kernel"
+        )
+    return sources
+
+
+def is_identity(sources: Sequence[int | None], count: int) -> bool:
+    """Whether each band takes its own channel, and none is left over."""
+    return list(sources) == list(range(count))
+
+
+def adapt_kernel(
+    kernel: Float[Tensor, "d c kh kw"], sources: Sequence[int | None]
+) -> Float[Tensor, "d n kh kw"]:
+    """Kernels for other bands: those of the source channels, or their mean, times c / n.
+
+    With that factor bands of like values excite the next layer as much as before, however many they are.
+    """
+    mean = kernel.mean(dim=1)
+    picked = torch.stack([mean if s is None else kernel[:, s] for s in sources], dim=1)
+    return picked * (kernel.shape[1] / len(sources))
+
+
+def adapt_pixels(
+    weight: Float[Tensor, "out *d"], sources: Sequence[int | None], count: int
+) -> Float[Tensor, "new *d"]:
+    """Rows that predict the pixels of `count` bands, band by band, for other bands: of the source band, or the mean."""
+    by_band = rearrange(weight, "(c p) ... -> c p ...", c=count)
+    mean = by_band.mean(dim=0)
+    return torch.cat([mean if s is None else by_band[s] for s in sources])
+
+
+def fill(
+    model: nn.Module,
+    tensors: Mapping[str, Tensor],
+    *,
+    adapted: Sequence[Reshaped] = (),
+    unused: Iterable[str] = (),
+    names: Mapping[str, str] | None = None,
+) -> LoadReport:
+    """Copy the tensors that fit into a model.
+
+    Parameters
+    ----------
+    model : Module
+        What to fill, in place.
+    tensors : mapping of str to Tensor
+        By the model's names.
+    adapted, unused
+        For the report.
+    names : mapping of str to str, optional
+        The name that the source has for one of `tensors`, where it is another.
+
+    Raises
+    ------
+    TimoError
+        If not a single tensor fits.
+    """
+    own = model.state_dict()
+    known = {n: t for n, t in tensors.items() if n in own and isinstance(t, Tensor)}
+    fitting = {name: tensor for name, tensor in known.items() if tensor.shape == own[name].shape}
+    if not fitting:
+        raise TimoError(
+            f"none of the {len(tensors)} weights fits the model: the first are {sorted(tensors)[:3]}, expected for "
+            f"example {sorted(own)[:3]}. Are they of another model, or is the config?"
+        )
+    model.load_state_dict(fitting, strict=False)
+    changed = {entry.name for entry in adapted}
+    return LoadReport(
+        loaded=tuple(name for name in fitting if name not in changed),
+        adapted=tuple(adapted),
+        missing=tuple(name for name in own if name not in known),
+        misshapen=tuple(
+            Reshaped(name, tuple(tensor.shape), tuple(own[name].shape))
+            for name, tensor in known.items()
+            if name not in fitting
+        ),
+        unexpected=tuple((names or {}).get(name, name) for name in tensors if name not in known),
+        unused=tuple(unused),
+    )
+
+
+def announce(report: LoadReport, what: str) -> None:
+    """Log a report, and warn of weights that the source did not give."""
+    logger.info("weights of the %s:\n%s", what, report)
+    kept = [*report.missing, *(entry.name for entry in report.misshapen)]
+    if kept:
+        more = f" and {len(kept) - 3} more" if len(kept) > 3 else ""
+        warnings.warn(
+            f"{len(kept)} weights of the {what} were not loaded and keep their initial (random) values: "
+            f"{', '.join(kept[:3])}{more}; the report, which is logged too, names them all",
+            stacklevel=3,
+        )

@@ -1,0 +1,274 @@
+"""A cube as `pack` sees it: the windows of its places, and the parts of it that are read at once."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from timo import cube as cubes
+from timo.errors import TimoError
+from timo.training.chips.layout import NODATA, Layout
+
+Window = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A cube with its rows from north to south and its columns from west to east, and its windows.
+
+    Attributes
+    ----------
+    windows : list of (int, int)
+        First row and column of each place.
+    days : array
+        (t,) int32 days since 1970-01-01.
+    """
+
+    cube: xr.DataArray
+    size: int
+    stride: int
+    windows: list[Window]
+    days: np.ndarray
+    crs: str
+    cell: float
+
+    @classmethod
+    def of(cls, cube: xr.DataArray, size: int, stride: int | None, start: Any, end: Any) -> "Scene":
+        """Check a cube and lay windows over it.
+
+        Raises
+        ------
+        TimoError
+            If it is no cube, is smaller than a window, or has no date in the span.
+        """
+        cube = _select(_upright(cubes.check(cube)), start, end)
+        height, width = cube.sizes["y"], cube.sizes["x"]
+        if min(height, width) < max(size, 2):
+            raise TimoError(
+                f"the cube has {height} x {width} pixels, and a place {size} x {size}: take a smaller size, of a cube "
+                "of at least 2 x 2"
+            )
+        rows, columns = (_starts(length, size, stride or size) for length in (height, width))
+        crs = cube.rio.crs
+        return cls(
+            cube=cube,
+            size=size,
+            stride=stride or size,
+            windows=[(row, column) for row in rows for column in columns],
+            days=np.floor(cubes.days_since_epoch(cube.time)).astype("int32"),
+            crs=f"EPSG:{crs.to_epsg()}" if crs.to_epsg() else crs.to_wkt(),
+            cell=float(cube.x[-1] - cube.x[0]) / (width - 1),
+        )
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        return tuple(str(name) for name in self.cube.band.values)
+
+    @property
+    def sensor(self) -> str | None:
+        return self.cube.attrs.get("sensor")
+
+    @property
+    def units(self) -> str:
+        return str(self.cube.attrs.get("units", ""))
+
+    @property
+    def provenance(self) -> tuple[list[str], list[str]]:
+        """Attribution and source, where the cube says them."""
+        given = [self.cube.attrs.get(name) for name in ("attribution", "source")]
+        attribution, source = ([str(text)] if text else [] for text in given)
+        return attribution, source
+
+    def corner(self, row: int, column: int) -> tuple[float, float]:
+        """Coordinates (x, y) of the upper-left corner of a pixel."""
+        x, y = self.cube.x.values, self.cube.y.values
+        return float(x[column] - self.cell / 2), float(y[row] + self.cell / 2)
+
+    def tiles(self, windows: Sequence[Window], memory_bytes: int) -> Iterator["Tile"]:
+        """Group windows into parts of the cube that follow the chunks of a lazy one: each is read about once.
+
+        A part that would need more than the memory is cut, and the chunks that it shares with others are read again.
+        """
+        height, width = self._reach(memory_bytes)
+        keyed = sorted(windows, key=lambda w: (w[0] // height, w[1] // width, w))
+        for _, group in groupby(keyed, key=lambda w: (w[0] // height, w[1] // width)):
+            yield Tile(self, tuple(group))
+
+    def _reach(self, memory_bytes: int) -> tuple[int, int]:
+        """Rows and columns over which windows may start within a tile."""
+        reach = [max(self._chunk(dim), self.stride) for dim in ("y", "x")]
+        # Of a pixel: at all dates as it is stored, and with its mask; in a chunk's dates as it is read, and once more
+        # while the chunks are put together.
+        dates, bands = self.cube.sizes["time"], self.cube.sizes["band"]
+        each = dates * (4 * bands + 1) + 8 * bands * self._chunk("time")
+        while each * self._length(reach[0]) * self._length(reach[1]) > memory_bytes:
+            if max(reach) <= self.stride:
+                break
+            larger = int(np.argmax(reach))
+            reach[larger] = max(self.stride, reach[larger] // 2)
+        return reach[0], reach[1]
+
+    def _length(self, reach: int) -> int:
+        """Pixels that the windows which start within a reach cover."""
+        return (reach - 1) // self.stride * self.stride + self.size
+
+    @property
+    def dates_at_once(self) -> int:
+        """Dates of a chunk: what is read together."""
+        return self._chunk("time")
+
+    def _chunk(self, dim: str) -> int:
+        """Longest chunk along a dimension; of what is not chunked, the whole."""
+        chunks = self.cube.chunksizes.get(dim)
+        if chunks:
+            return max(chunks)
+        return 1 if dim == "time" else self.cube.sizes[dim]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A part of a scene that holds some of its windows."""
+
+    scene: Scene
+    windows: tuple[Window, ...]
+
+    @property
+    def _origin(self) -> Window:
+        return min(w[0] for w in self.windows), min(w[1] for w in self.windows)
+
+    def within(self, start: int, axis: int = 0) -> slice:
+        """Rows, or columns, of a window in what `load` gives."""
+        first = start - self._origin[axis]
+        return slice(first, first + self.scene.size)
+
+    def load(self, layout: Layout) -> tuple[np.ndarray, np.ndarray, float]:
+        """Read the part: stored values (t c h w), valid (t h w), largest rounding error.
+
+        Raises
+        ------
+        TimoError
+            If a value is infinite or does not fit the type.
+        """
+        (top, left), size = self._origin, self.scene.size
+        bottom, right = (max(w[i] for w in self.windows) + size for i in (0, 1))
+        part = self.scene.cube.isel(y=slice(top, bottom), x=slice(left, right))
+        stored = np.empty(part.shape, layout.dtype)
+        valid = np.empty((part.shape[0], *part.shape[2:]), bool)
+        error = 0.0
+        step = self.scene.dates_at_once
+        for start in range(0, len(stored), step):
+            values = part.isel(time=slice(start, start + step)).values
+            # One date after another: quantising takes several times the memory of what it is given.
+            for date, single in enumerate(values, start):
+                stored[date], valid[date], worst = quantise(single[None], layout)
+                error = max(error, worst)
+        return stored, valid, error
+
+
+def quantise(values: np.ndarray, layout: Layout) -> tuple[np.ndarray, np.ndarray, float]:
+    """Physical (t c h w, NaN = invalid) to stored values, valid (t h w), and the largest rounding error.
+
+    Raises
+    ------
+    TimoError
+        If a value is infinite or does not fit the type.
+    """
+    if np.isinf(values).any():
+        raise TimoError("the cube holds infinite values: use cube.where(numpy.isfinite(cube))")
+    valid = ~np.isnan(values).any(axis=1)
+    observed = np.broadcast_to(valid[:, None], values.shape)
+    if layout.dtype == "float32":
+        return np.where(observed, values, np.float32(np.nan)), valid, 0.0
+    middle = np.float32(layout.offset + layout.shift * layout.scale)
+    physical = np.where(observed, values, middle)
+    numbers = np.rint((physical.astype("float64") - layout.offset) / layout.scale) - layout.shift
+    _check_range(numbers, layout)
+    stored = numbers.astype("int16")
+    error = float(np.abs(layout.decode(stored) - physical).max(initial=0.0))
+    return np.where(observed, stored, np.int16(NODATA)), valid, error
+
+
+def exclude_windows(scene: Scene, exclude: xr.DataArray | None) -> np.ndarray:
+    """Which windows touch a True cell of `exclude`.
+
+    Raises
+    ------
+    TimoError
+        If it is no mask, or in another CRS.
+    """
+    if exclude is None:
+        return np.zeros(len(scene.windows), bool)
+    if set(exclude.dims) != {"y", "x"} or exclude.dtype != bool:
+        raise TimoError(
+            f'exclude must be booleans with the dims ("y", "x"); got {exclude.dtype}, {exclude.dims}. '
+            "Use for instance split == 2"
+        )
+    cubes.check_grid(exclude, what="exclude")
+    if exclude.rio.crs != scene.cube.rio.crs:
+        raise TimoError(
+            f"exclude is in {exclude.rio.crs}, a cube in {scene.cube.rio.crs}: use "
+            "exclude.rio.reproject(...), with nearest resampling"
+        )
+    mask = exclude.transpose("y", "x").values
+    half = _cell(exclude) / 2
+    # A hair less than half: cells that share an edge do not touch.
+    reach = half + scene.cell * (scene.size / 2 - 1e-3)
+    x, y = exclude.x.values, exclude.y.values
+    middle = scene.cell * scene.size / 2
+    found = []
+    for row, column in scene.windows:
+        left, top = scene.corner(row, column)
+        columns, rows = np.abs(x - left - middle) < reach, np.abs(y - top + middle) < reach
+        found.append(bool(mask[np.ix_(rows, columns)].any()))
+    return np.array(found)
+
+
+def _cell(array: xr.DataArray) -> float:
+    dim = "x" if array.sizes["x"] > 1 else "y"
+    return abs(float(array[dim][-1] - array[dim][0])) / (array.sizes[dim] - 1)
+
+
+def _check_range(numbers: np.ndarray, layout: Layout) -> None:
+    # The least int16 stands for "no observation".
+    low, high = -32767, 32767
+    if numbers.min(initial=0) < low or numbers.max(initial=0) > high:
+        found, limits = (
+            [(float(n) + layout.shift) * layout.scale + layout.offset for n in pair]
+            for pair in ((numbers.min(), numbers.max()), (low, high))
+        )
+        raise TimoError(
+            f"the cube's values go from {found[0]:.6g} to {found[1]:.6g}, and int16 in steps of {layout.scale:g} "
+            f"holds {limits[0]:.6g} to {limits[1]:.6g}: use cube.clip(...), give another "
+            "scale=..., or dtype='float32'"
+        )
+
+
+def _upright(cube: xr.DataArray) -> xr.DataArray:
+    """Turn over a cube whose rows go north or whose columns go west; nothing is read."""
+    if cube.sizes["y"] > 1 and cube.y[0] < cube.y[-1]:
+        cube = cube.isel(y=slice(None, None, -1))
+    if cube.sizes["x"] > 1 and cube.x[0] > cube.x[-1]:
+        cube = cube.isel(x=slice(None, None, -1))
+    return cube
+
+
+def _select(cube: xr.DataArray, start: Any, end: Any) -> xr.DataArray:
+    index = cube.indexes["time"]
+    span = f"the cube goes from {index[0]:%Y-%m-%d} to {index[-1]:%Y-%m-%d}"
+    try:
+        part = cube.isel(time=index.slice_indexer(start, end))
+    except (ValueError, TypeError) as error:
+        raise TimoError(f"start={start!r}, end={end!r} cannot be read as dates; {span}") from error
+    if not part.sizes["time"]:
+        raise TimoError(f"no date between start={start!r} and end={end!r}: {span}")
+    return part
+
+
+def _starts(length: int, size: int, stride: int) -> list[int]:
+    starts = list(range(0, length - size + 1, stride))
+    if starts[-1] + size < length:
+        starts.append(length - size)
+    return starts

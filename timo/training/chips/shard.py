@@ -1,0 +1,204 @@
+"""Chunks and shards as Zarr v3 lays them out, written by streaming and read without a detour.
+
+Zarr's own reader parses the whole index of a shard, in Python, each time a chunk is asked for, and its writer wants the
+shard in memory. Here a chunk is two short reads, and a shard is written one chunk at a time. The bytes are those of the
+Zarr v3 codecs ``bytes``, ``blosc``, ``crc32c`` and ``sharding_indexed`` (index at the end), so that any Zarr library
+reads them.
+"""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import google_crc32c
+import numpy as np
+from numcodecs import blosc
+
+from timo.errors import TimoError
+
+# Offset and length of a chunk that is not there (Zarr v3, sharding codec, "Binary shard format").
+EMPTY = np.iinfo("u8").max
+_CRC = 4
+# Bit shuffle, because the digital numbers of one scene differ in their low bits, then zstd: it halves Sentinel-2.
+# Higher levels are slower and save nothing more.
+_CNAME, _LEVEL, _SHUFFLE = "zstd", 1, blosc.BITSHUFFLE
+
+
+class DamagedError(TimoError):
+    """Stored bytes are not what was written."""
+
+
+def codecs(itemsize: int) -> list[dict[str, Any]]:
+    """The codecs of a chunk, as in its array's ``zarr.json``."""
+    settings = {"cname": _CNAME, "clevel": _LEVEL, "shuffle": "bitshuffle", "blocksize": 0}
+    return [
+        {"name": "bytes", "configuration": {"endian": "little"}},
+        {"name": "blosc", "configuration": settings | {"typesize": itemsize}},
+        {"name": "crc32c"},
+    ]
+
+
+def encode(chunk: np.ndarray) -> bytes:
+    """Compress a chunk and append its checksum."""
+    little = np.ascontiguousarray(chunk, dtype=chunk.dtype.newbyteorder("<"))
+    packed = bytes(blosc.compress(little, _CNAME.encode(), _LEVEL, _SHUFFLE, 0))
+    return packed + checksum(packed).to_bytes(_CRC, "little")
+
+
+def decode(data: bytes, out: np.ndarray) -> None:
+    """Check a chunk's checksum and unpack it into `out`, which is contiguous.
+
+    Raises
+    ------
+    DamagedError
+        If the bytes are not those that were written.
+    """
+    packed = data[:-_CRC]
+    if checksum(packed) != int.from_bytes(data[-_CRC:], "little"):
+        raise DamagedError("its checksum does not match")
+    try:
+        blosc.decompress(packed, out)
+    except (RuntimeError, ValueError) as error:
+        raise DamagedError(f"it does not unpack to {out.nbytes} bytes") from error
+
+
+def checksum(data: bytes, start: int = 0) -> int:
+    """CRC-32C of bytes, going on from that of what comes before them."""
+    return int(google_crc32c.extend(start, data))
+
+
+class ShardWriter:
+    """A shard that appears under its name when it is finished; until then it is a hidden sibling.
+
+    Parameters
+    ----------
+    path : Path
+        The shard.
+    grid : (int, int)
+        Places and dates of a shard.
+    """
+
+    def __init__(self, path: Path, grid: tuple[int, int]) -> None:
+        self.path, self.partial = path, path.with_name(f".{path.name}.partial")
+        self.index = np.full((*grid, 2), EMPTY, dtype="<u8")
+        self.end = 0
+        self.file: BinaryIO = self.partial.open("wb")
+
+    def append(self, place: int, date: int, data: bytes) -> None:
+        """Write one chunk."""
+        self.file.write(data)
+        self.index[place, date] = self.end, len(data)
+        self.end += len(data)
+
+    def take_over(self, places: int) -> None:
+        """Copy the chunks of the first places of the shard that is there."""
+        with ShardReader(self.path, self.index.shape[:2]) as old:
+            for place in range(places):
+                for date, data in old.read(place):
+                    self.append(place, date, data)
+
+    def finish(self) -> None:
+        """Make the shard appear, safe against a loss of power."""
+        index = self.index.tobytes()
+        self.file.write(index + checksum(index).to_bytes(_CRC, "little"))
+        publish(self.file, self.partial, self.path)
+
+    def abandon(self) -> None:
+        """Leave no trace."""
+        # Closing writes out what is buffered: on a full disk that fails once more, and says nothing new.
+        try:
+            self.file.close()
+        except OSError:
+            pass
+        finally:
+            self.partial.unlink(missing_ok=True)
+
+
+class ShardReader:
+    """An open shard.
+
+    Raises
+    ------
+    DamagedError
+        If the file is missing or too short.
+    """
+
+    def __init__(self, path: Path, grid: tuple[int, ...]) -> None:
+        self.grid = grid
+        try:
+            self.file = path.open("rb")
+        except FileNotFoundError as error:
+            raise DamagedError(f"the file {path.parent.name}/{path.name} is missing") from error
+        size = os.fstat(self.file.fileno()).st_size
+        self.start = size - 16 * grid[0] * grid[1] - _CRC
+        if self.start < 0:
+            self.file.close()
+            raise DamagedError(f"the file {path.parent.name}/{path.name} is cut short")
+
+    def __enter__(self) -> "ShardReader":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+    def read(self, place: int, dates: Iterable[int] | None = None) -> list[tuple[int, bytes]]:
+        """Read chunks of a place: (date, bytes), all that are there or those asked for.
+
+        Raises
+        ------
+        DamagedError
+            If one that was asked for is not there, or lies outside the file.
+        """
+        row = 16 * self.grid[1]
+        entries = np.frombuffer(self._bytes(self.start + place * row, row), "<u8").reshape(-1, 2)
+        if dates is None:
+            dates = np.flatnonzero(entries[:, 0] != EMPTY)
+        return [(int(date), self._chunk(*entries[date].tolist())) for date in dates]
+
+    def check_index(self) -> None:
+        """Check the checksum of the index.
+
+        Raises
+        ------
+        DamagedError
+            If it does not match.
+        """
+        size = 16 * self.grid[0] * self.grid[1]
+        data = self._bytes(self.start, size + _CRC)
+        if checksum(data[:-_CRC]) != int.from_bytes(data[-_CRC:], "little"):
+            raise DamagedError("the checksum of the shard's index does not match")
+
+    def _chunk(self, offset: int, length: int) -> bytes:
+        if offset == EMPTY:
+            raise DamagedError("one of its chunks is missing")
+        # A damaged length must not ask for exabytes.
+        if offset + length > self.start:
+            raise DamagedError("one of its chunks lies outside the file")
+        return self._bytes(offset, length)
+
+    def _bytes(self, offset: int, length: int) -> bytes:
+        self.file.seek(offset)
+        data = self.file.read(length)
+        if len(data) != length:
+            raise DamagedError("the file is cut short")
+        return data
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Replace a small file in one step, safe against a loss of power."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(data)
+            publish(file, partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def publish(file: BinaryIO, partial: Path, path: Path) -> None:
+    """Give a written file its name once its bytes are on the disk."""
+    file.flush()
+    os.fsync(file.fileno())
+    file.close()
+    partial.replace(path)

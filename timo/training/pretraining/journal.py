@@ -1,0 +1,121 @@
+"""What happened in each epoch of a pretraining, and what is left when it ends."""
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning
+import pandas as pd
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from timo.atomic import replacing
+from timo.errors import TimoError
+from timo.models.mim import MaskedAutoencoder
+from timo.models.weights import save, save_encoder
+from timo.training.pretraining.module import PretrainModule
+
+HISTORY, MODEL, ENCODER = "history.csv", "model", "encoder"
+
+
+class Journal(Callback):
+    """One row an epoch, in memory, in a file and in what else logs.
+
+    Parameters
+    ----------
+    path : Path, optional
+        CSV file that is written anew after each epoch.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path
+        self.rows: list[dict[str, float]] = []
+        # Seconds of the epoch that a run had spent on it before it was killed.
+        self.spent = 0.0
+
+    def on_train_start(self, *_: Any) -> None:
+        """A resumed run begins in the middle of an epoch."""
+        self.started = time.monotonic() - self.spent
+
+    def on_train_epoch_end(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule
+    ) -> None:
+        """Add the epoch's row."""
+        assert isinstance(module, PretrainModule)
+        epoch = trainer.current_epoch
+        if not math.isfinite(module.loss):
+            raise TimoError(
+                f"the pretraining diverged: the loss of epoch {epoch} is {module.loss}. Begin anew with a lower "
+                "learning rate: optimisation=PretrainOptions(learning_rate=...)"
+            )
+        row: dict[str, float] = {"epoch": epoch, "step": module.steps, "loss": module.loss}
+        if "validation_loss" in trainer.callback_metrics:
+            row["validation_loss"] = float(trainer.callback_metrics["validation_loss"])
+        row["learning_rate"] = float(trainer.optimizers[0].param_groups[0]["lr"])
+        row["seconds"] = time.monotonic() - self.started
+        self.rows.append(row)
+        self.started, self.spent = time.monotonic(), 0.0
+        for logger in trainer.loggers:
+            logger.log_metrics({n: v for n, v in row.items() if n != "step"}, step=module.steps)
+        if self.path is not None and trainer.is_global_zero:
+            with replacing(self.path) as partial:
+                self.table().to_csv(partial, index=False)
+
+    def table(self) -> pd.DataFrame:
+        """The rows as a table."""
+        if not self.rows and self.path is not None and self.path.exists():
+            # The training ran in other processes, which left it here.
+            return pd.read_csv(self.path)
+        return pd.DataFrame(self.rows)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs."""
+        return {"rows": self.rows, "spent": time.monotonic() - self.started}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on with an earlier run's rows."""
+        self.rows, self.spent = state["rows"], state["spent"]
+
+
+class Keep(Callback):
+    """At the end, the weights, whole on every strategy; in a folder, written by one process while the others wait.
+
+    Parameters
+    ----------
+    home : Path, optional
+        Folder to write ``model`` and ``encoder`` to; the checkpoint there is then of no more use.
+    checkpoint : str
+        File name of that checkpoint.
+    """
+
+    def __init__(self, home: Path | None, checkpoint: str) -> None:
+        self.home, self.checkpoint = home, checkpoint
+
+    def on_fit_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """All processes come here: sharded weights are gathered from all."""
+        if self.home is None:
+            return
+        weights = trainer.strategy.lightning_module_state_dict()
+        if trainer.is_global_zero:
+            assert isinstance(module, PretrainModule)
+            self._write(
+                module.model, {name.removeprefix("model."): w for name, w in weights.items()}
+            )
+        trainer.strategy.barrier()
+
+    def _write(self, model: MaskedAutoencoder, weights: dict[str, Tensor]) -> None:
+        assert self.home is not None
+        whole = MaskedAutoencoder(model.config)
+        whole.load_state_dict(weights)
+        config = model.config
+        save(whole, self.home / MODEL)
+        save_encoder(
+            whole.encoder,
+            self.home / ENCODER,
+            bands=config.bands,
+            mean=config.mean,
+            std=config.std,
+            sensor=config.sensor,
+        )
+        (self.home / self.checkpoint).unlink(missing_ok=True)

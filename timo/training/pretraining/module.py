@@ -1,0 +1,278 @@
+"""What one step of a pretraining is: the same for one process and for many, for a batch in one piece and in parts."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.distributed.fsdp import FullyShardedDataParallel
+from torch.utils.data import DataLoader
+
+from timo.errors import TimoError
+from timo.models.mim import MaskedAutoencoder
+from timo.training.pretraining.masked import Batches, MaskedChips, collate, scored_pixels
+
+STATE = "pretraining"
+
+
+@dataclass(frozen=True)
+class PretrainOptions:
+    """How the weights are moved (TiMo, section 4.1, and MAE, He et al. 2022, appendix A).
+
+    Parameters
+    ----------
+    learning_rate : float, optional
+        Peak of the schedule; by default 1.5e-4 x batch_size / 256, as published.
+    weight_decay : float
+        Of AdamW, for matrices and kernels; biases and norms are not decayed.
+    betas : (float, float)
+        Of AdamW.
+    warm_up : float
+        Share of the steps in which the learning rate rises from 0, linearly; then it falls to 0 on a cosine.
+    clip : float, optional
+        Largest norm of the gradient; None: as it is.
+
+    Raises
+    ------
+    TimoError
+        If a number is out of its range.
+    """
+
+    learning_rate: float | None = None
+    weight_decay: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.95)
+    warm_up: float = 0.1
+    clip: float | None = 1.0
+
+    def __post_init__(self) -> None:
+        positive = [n for n in (self.learning_rate, self.clip) if n is not None]
+        if not (all(n > 0 for n in positive) and self.weight_decay >= 0):
+            raise TimoError(
+                f"learning_rate and clip must be positive or None, weight_decay 0 or more, got {self}"
+            )
+        if not (
+            0 <= self.warm_up < 1 and len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas)
+        ):
+            raise TimoError(f"warm_up and both betas must be at least 0 and under 1, got {self}")
+
+    def rate(self, step: int, steps: int, batch_size: int) -> float:
+        """Learning rate of a step, counted from 0."""
+        peak = self.learning_rate or 1.5e-4 * batch_size / 256
+        rising = round(self.warm_up * steps)
+        if step < rising:
+            return peak * (step + 1) / rising
+        return peak * 0.5 * (1 + math.cos(math.pi * (step - rising) / (steps - rising)))
+
+
+class PretrainModule(lightning.LightningModule):
+    """Masked image modelling of chips.
+
+    The loss of a step is the mean squared error over all scored pixels of the batch, however the batch is shared out to
+    processes and cut into parts, and whatever number of them falls to each.
+
+    Parameters
+    ----------
+    model : MaskedAutoencoder
+        The model; it is trained in place.
+    train : MaskedChips
+        Chips to learn from.
+    validation : MaskedChips, optional
+        Chips to validate on.
+    options : PretrainOptions
+        How the weights are moved.
+    epochs, batch_size : int
+        Length of the training; chips of a step, over all processes. Both kinds of chips are whole batches.
+    accumulate : int
+        Parts in which a process computes its share of a batch, one after the other.
+    workers : int
+        Processes that read chips ahead.
+    seed : int
+        Seed of the stochastic depth.
+    """
+
+    def __init__(
+        self,
+        model: MaskedAutoencoder,
+        train: MaskedChips,
+        validation: MaskedChips | None = None,
+        *,
+        options: PretrainOptions,
+        epochs: int,
+        batch_size: int,
+        accumulate: int = 1,
+        workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        # By hand: a batch in parts needs the number of its scored pixels before its first part, and a checkpoint never
+        # falls between two parts.
+        self.automatic_optimization = False
+        self.model, self.train_chips, self.validation_chips = model, train, validation
+        self.options, self.batch_size, self.accumulate = options, batch_size, accumulate
+        self.workers, self.seed = workers, seed
+        self.batches = len(train) // batch_size
+        self.total_steps = epochs * self.batches
+        # Steps done since the beginning; on it alone depend the next chips, their masks and the learning rate.
+        self.steps = 0
+        # Of the steps of this epoch so far.
+        self.summed: Tensor
+        self.register_buffer("summed", torch.zeros(()), persistent=False)
+        # Squared error and number of pixels of the validation so far.
+        self.judged = torch.zeros(2)
+        # By name, because a sharded parameter has lost its shape when the optimiser is made.
+        self.decayed = {name for name, p in self.named_parameters() if p.ndim > 1}
+
+    def train_dataloader(self) -> DataLoader:
+        """Batches from the next one on."""
+        batches = Batches(lambda: self.steps, self.batches, self.batch_size, self._share)
+        return self._loader(self.train_chips, batches)
+
+    def val_dataloader(self) -> DataLoader:
+        """The same chips in every epoch; not asked for where there are none."""
+        assert self.validation_chips is not None
+        length = len(self.validation_chips) // self.batch_size
+        batches = Batches(lambda: 0, length, self.batch_size, self._share)
+        return self._loader(self.validation_chips, batches)
+
+    def training_step(self, batch: dict[str, Any], _: int) -> None:
+        """Move the weights by one batch."""
+        epoch, index = divmod(self.steps, self.batches)
+        if batch["number"][0] != (epoch, index * self.batch_size + self._first):
+            raise RuntimeError(
+                f"step {self.steps} was given chip {batch['number'][0]}: the order of the batches was lost"
+            )
+        self._seed_step()
+        optimizer: Any = self.optimizers()
+        rate = self.options.rate(self.steps, self.total_steps, self.batch_size)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        parts = _parts(batch, self.accumulate)
+        counts = [scored_pixels(part, self.model.config.unit) for part in parts]
+        total = _summed(torch.stack(counts).sum())
+        error = torch.zeros((), device=self.device)
+        for part, count in zip(parts, counts, strict=True):
+            # Lightning takes the mean of the processes' gradients: each counts as many times as there are processes.
+            share = count / total.clamp(min=1)
+            with optimizer.toggle_model(sync_grad=part is parts[-1]):
+                loss = self._loss(part)
+                # What autocast would make of a backward pass that is written by hand is not its business.
+                with torch.autocast(self.device.type, enabled=False):
+                    self.manual_backward(loss.float() * share * self.trainer.world_size)
+            error = error + loss.detach() * count
+        self._clip(optimizer)
+        optimizer.step()
+        optimizer.zero_grad()
+        self._count(error, total)
+
+    def validation_step(self, batch: dict[str, Any], _: int) -> None:
+        """Error of a batch, on the masks that it always has."""
+        count = scored_pixels(batch, self.model.config.unit)
+        self.judged = self.judged + torch.stack([self._loss(batch).float() * count, count.float()])
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin anew."""
+        self.judged = torch.zeros(2, device=self.device)
+
+    def on_validation_epoch_end(self) -> None:
+        """Mean over all pixels of all processes."""
+        error, count = _summed(self.judged)
+        self.log("validation_loss", error / count.clamp(min=1), prog_bar=True)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """AdamW; the step sets the learning rate."""
+        decayed: list[torch.nn.Parameter] = []
+        kept: list[torch.nn.Parameter] = []
+        for name, parameter in self.named_parameters():
+            own = name.replace("_fsdp_wrapped_module.", "")
+            (decayed if own in self.decayed else kept).append(parameter)
+        groups = [
+            {"params": decayed, "weight_decay": self.options.weight_decay},
+            {"params": kept, "weight_decay": 0.0},
+        ]
+        return torch.optim.AdamW(groups, lr=1e-4, betas=self.options.betas)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """What a run needs to go on in the middle of an epoch."""
+        checkpoint[STATE] = {"steps": self.steps, "summed": self.summed.clone()}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on where another run was."""
+        self.steps = checkpoint[STATE]["steps"]
+        self.summed.copy_(checkpoint[STATE]["summed"])
+
+    @property
+    def loss(self) -> float:
+        """Mean of the losses of the epoch's steps so far."""
+        done = (self.steps - 1) % self.batches + 1
+        return float(self.summed) / done
+
+    @property
+    def _first(self) -> int:
+        """Place in a batch of the first chip of this process."""
+        rank, processes = self._share()
+        return rank * (self.batch_size // processes)
+
+    def _share(self) -> tuple[int, int]:
+        return self.global_rank, self.trainer.world_size
+
+    def _loader(self, chips: MaskedChips, batches: Batches) -> DataLoader:
+        return DataLoader(
+            chips,
+            batch_sampler=batches,
+            collate_fn=collate,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+            pin_memory=self.device.type == "cuda",
+            # Its own: a loader draws a number even when it does not shuffle.
+            generator=torch.Generator(),
+        )
+
+    def _loss(self, part: dict[str, Tensor]) -> Float[Tensor, ""]:
+        return self.model(part["x"], part["hidden"], part["dates"], part["valid"]).loss
+
+    def _seed_step(self) -> None:
+        """Stochastic depth depends on the step and the process alone: a resumed run is as the whole run."""
+        sequence = np.random.SeedSequence([self.seed, self.steps, self.global_rank])
+        torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
+
+    def _clip(self, optimizer: Any) -> None:
+        if self.options.clip is None:
+            return
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        if scaler is not None:
+            scaler.unscale_(optimizer.optimizer)
+        wrapped = self.trainer.strategy.model
+        if isinstance(wrapped, FullyShardedDataParallel):
+            # Each process holds a part of the gradient: the norm is that of all.
+            wrapped.clip_grad_norm_(self.options.clip)
+        else:
+            torch.nn.utils.clip_grad_norm_(self.parameters(), self.options.clip)
+
+    def _count(self, error: Tensor, total: Tensor) -> None:
+        """Add a step to the epoch's loss."""
+        if self.steps % self.batches == 0:
+            self.summed.zero_()
+        self.summed += _summed(error) / total.clamp(min=1)
+        self.steps += 1
+        if self.steps % self.batches == 0:
+            # Once an epoch, with the mean: what Lightning logs in between is lost when a run is resumed.
+            self.log("loss", self.loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=1)
+
+
+def _parts(batch: dict[str, Any], number: int) -> list[dict[str, Tensor]]:
+    """The batch in so many parts of equal size."""
+    names = ("x", "hidden", "dates", "valid")
+    pieces = zip(*(batch[name].chunk(number) for name in names), strict=True)
+    return [dict(zip(names, piece, strict=True)) for piece in pieces]
+
+
+def _summed(values: Tensor) -> Tensor:
+    """Sum over the processes."""
+    values = values.detach().clone()
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.all_reduce(values)
+    return values

@@ -1,0 +1,177 @@
+"""Pictures of what an autoencoder makes of a chip: what it saw, what it told, what was there."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import lightning
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from timo.atomic import replacing
+from timo.models.mim import MaskedAutoencoder, MaskedConfig
+from timo.sensors import get_sensor
+from timo.training.pretraining.masked import MaskedChips, collate
+from timo.training.pretraining.module import PretrainModule
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+GREY, CLOUD = 0.5, 1.0
+
+
+def picture(model: MaskedAutoencoder, chip: dict[str, Tensor], dates: int = 4) -> "Figure":
+    """Draw a chip as the model saw it, as it told it, and as it was: a row for each of a few dates.
+
+    In the first column hidden units are grey; where there was no observation all columns are white. Colours are true
+    where the bands have red, green and blue, and stretched to the 2nd and 98th percentile of what was there.
+
+    Parameters
+    ----------
+    model : MaskedAutoencoder
+        The model. It is left as it was.
+    chip : dict of Tensor
+        x (t, c, h, w) physical values, dates (t), valid (t, h, w) and hidden (t, i, j), as `MaskedChips` gives them.
+    dates : int
+        Most dates to draw, spread over the series.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A figure of its own: the backend of the process and its open figures are not touched.
+    """
+    told = _told(model, chip)
+    return _draw(model.config, chip, told, dates)
+
+
+def _told(model: MaskedAutoencoder, chip: dict[str, Tensor]) -> Tensor:
+    """What the model tells, in physical values (t c h w), on the CPU."""
+    batch = collate([chip | {"number": (0, 0)}])
+    device = model.mask_token.device
+    x, hidden, dates, valid = (batch[n].to(device) for n in ("x", "hidden", "dates", "valid"))
+    training = model.training
+    model.eval()
+    with torch.no_grad():
+        told = model(x, hidden, dates, valid).prediction[0].float().cpu()
+    model.train(training)
+    return physical(told, chip, model.config)
+
+
+def physical(
+    told: Float[Tensor, "t c h w"], chip: dict[str, Tensor], config: MaskedConfig
+) -> Float[Tensor, "t c h w"]:
+    """Turn what was told back into the values of the cube.
+
+    What is told without the mean and scale of a unit (or of all hidden units) gets those of the truth, as the pictures
+    of MAE do: there is nothing else to know them from.
+    """
+    mean, std = (torch.tensor(n)[:, None, None] for n in (config.mean, config.std))
+    if config.target != "values":
+        truth = (chip["x"] - mean) / std
+        valid = chip["valid"][:, None].expand_as(truth)
+        if config.target == "batch":
+            valid = valid & cover(chip["hidden"], config.unit, chip["valid"])[:, None]
+        unit = config.unit if config.target == "unit" else None
+        for cell in _cells(truth.shape, unit):
+            inside = truth[cell][valid[cell]]
+            if inside.numel() > 1:
+                told[cell] = told[cell] * (inside.var() + 1e-6).sqrt() + inside.mean()
+    return told * std + mean
+
+
+def _cells(shape: torch.Size, unit: int | None) -> list[Any]:
+    """Where the values lie that share their mean and scale: each unit, or everything."""
+    if unit is None:
+        return [...]
+    corners = [(i, j) for i in range(0, shape[2], unit) for j in range(0, shape[3], unit)]
+    return [
+        (t, slice(None), slice(i, i + unit), slice(j, j + unit))
+        for t in range(shape[0])
+        for i, j in corners
+    ]
+
+
+def cover(
+    hidden: Bool[Tensor, "t i j"], unit: int, like: Bool[Tensor, "t h w"]
+) -> Bool[Tensor, "t h w"]:
+    """Pixels of the hidden units."""
+    pixels = hidden.repeat_interleave(unit, dim=-2).repeat_interleave(unit, dim=-1)
+    return pixels[..., : like.shape[-2], : like.shape[-1]]
+
+
+def colours(config: MaskedConfig) -> list[int]:
+    """Positions of red, green and blue among the bands; of what comes next to them where one is missing."""
+    names = [band.common_name for band in get_sensor(config.sensor).select(config.bands)]
+    if all(name in names for name in ("red", "green", "blue")):
+        return [names.index(name) for name in ("red", "green", "blue")]
+    return [0, 1, 2] if len(names) >= 3 else [0, 0, 0]
+
+
+def _draw(config: MaskedConfig, chip: dict[str, Tensor], told: Tensor, dates: int) -> "Figure":
+    # Not pyplot: its figures are the user's, and choosing a backend for it would change theirs.
+    from matplotlib.figure import Figure
+
+    bands = colours(config)
+    truth, valid = chip["x"][:, bands].numpy(), chip["valid"].numpy()
+    low, high = _stretch(truth, valid)
+    hidden = cover(chip["hidden"], config.unit, chip["valid"]).numpy()
+    when = np.unique(np.linspace(0, len(truth) - 1, min(dates, len(truth))).round().astype(int))
+    days = chip["dates"].numpy().astype("int64").astype("datetime64[D]")
+    figure = Figure(figsize=(6.2, 2 * len(when) + 0.4), dpi=80, layout="constrained")
+    axes = figure.subplots(len(when), 3, squeeze=False)
+    for row, t in zip(axes, when, strict=True):
+        images = [
+            (image[t] - low) / (high - low) for image in (truth, truth, told[:, bands].numpy())
+        ]
+        seen, whole, guess = (image.clip(0, 1).transpose(1, 2, 0) for image in images)
+        for axis, image, mask in zip(
+            row, (seen, guess, whole), (hidden[t], None, None), strict=True
+        ):
+            grey = image if mask is None else np.where(mask[..., None], GREY, image)
+            axis.imshow(np.where(valid[t][..., None], grey, CLOUD), interpolation="nearest")
+            axis.set(xticks=[], yticks=[])
+        row[0].set_ylabel(str(days[t]), fontsize=9)
+    for axis, title in zip(axes[0], ("seen", "told", "truth"), strict=True):
+        axis.set_title(title, fontsize=10)
+    return figure
+
+
+def _stretch(truth: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Lowest and highest value of each colour that is told apart, each (3, 1, 1)."""
+    shown = truth.transpose(1, 0, 2, 3)[:, valid]
+    if not shown.size:
+        return np.zeros((3, 1, 1)), np.ones((3, 1, 1))
+    low, high = np.percentile(shown, (2, 98), axis=1)[..., None, None]
+    return low, np.maximum(high, low + 1e-6)
+
+
+class Pictures(Callback):
+    """A picture of the same chip, with the same mask, every so many epochs.
+
+    Parameters
+    ----------
+    folder : Path
+        Where ``epoch-0001.png`` and so on go.
+    chips : MaskedChips
+        Where the chip comes from.
+    every : int
+        Epochs between two pictures; the last epoch gets one too.
+    """
+
+    def __init__(self, folder: Path, chips: MaskedChips, every: int) -> None:
+        self.folder, self.chips, self.every = folder, chips, every
+
+    def on_train_epoch_end(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule
+    ) -> None:
+        """Every process tells, because a sharded model needs all; one draws."""
+        assert isinstance(module, PretrainModule)
+        done = trainer.current_epoch + 1
+        if done % self.every and done != trainer.max_epochs:
+            return
+        figure = picture(module.model, self.chips[0, 0])
+        if trainer.is_global_zero:
+            with replacing(self.folder / f"epoch-{done:04d}.png") as partial:
+                figure.savefig(partial)

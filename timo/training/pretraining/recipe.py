@@ -1,0 +1,77 @@
+"""Which autoencoder is pretrained by default: one place for the choices that experiments made."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from timo.models.config import encoder_config
+from timo.models.mim import MaskedAutoencoder, MaskedConfig
+from timo.sensors import get_sensor
+
+# As published (TiMo, section 4.1 and supplement): the sizes for which nothing else is said below.
+PUBLISHED: dict[str, Any] = {
+    "unit": 32,
+    "decoder_dim": 512,
+    "decoder_depth": 8,
+    "decoder_heads": 16,
+}
+RECIPES: dict[str, dict[str, Any]] = {
+    "tiny": {"unit": 8, "decoder_dim": 128, "decoder_depth": 2, "decoder_heads": 4},
+    "small": {"unit": 16, "decoder_dim": 256, "decoder_depth": 4, "decoder_heads": 8},
+}
+
+
+def autoencoder_config(
+    size: str,
+    bands: Sequence[str],
+    sensor: str = "sentinel-2",
+    *,
+    unit: int | None = None,
+    target: str = "values",
+    **encoder: Any,
+) -> MaskedConfig:
+    """Config of a masked autoencoder of a named size.
+
+    Parameters
+    ----------
+    size : {"tiny", "small", "base", "large", "huge"}
+        Named size; a prefix "timo-" is allowed.
+    bands : sequence of str
+        Names of the bands.
+    sensor : str
+        Sensor of the bands; it gives their mean and scale.
+    unit : int, optional
+        Side of a mask unit in pixels; by default 8 for tiny, 16 for small and 32, as published, for the others.
+    target : {"values", "unit", "batch"}
+        What is told, see `MaskedConfig`.
+    **encoder
+        Fields of `timo.models.EncoderConfig`.
+
+    Raises
+    ------
+    TimoError
+        If the size, the sensor, a band or an option is unknown.
+    """
+    known = get_sensor(sensor).select(bands)
+    config = encoder_config(size, len(known), **encoder)
+    recipe = PUBLISHED | RECIPES.get(size.removeprefix("timo-"), {})
+    if unit is not None:
+        recipe["unit"] = unit
+    return MaskedConfig(
+        encoder=config,
+        bands=tuple(bands),
+        mean=tuple(band.mean for band in known),
+        std=tuple(band.std for band in known),
+        sensor=sensor,
+        target=target,
+        **recipe,
+    )
+
+
+def new_autoencoder(config: MaskedConfig, seed: int = 0) -> MaskedAutoencoder:
+    """Autoencoder with random weights on the CPU; the same seed gives the same weights, and no other draw changes."""
+    with torch.device("cpu"), torch.random.fork_rng(devices=[]):
+        # Not torch.manual_seed, which would also seed every accelerator, and those are not put back.
+        torch.random.default_generator.manual_seed(seed)
+        return MaskedAutoencoder(config).eval()

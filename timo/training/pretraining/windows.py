@@ -1,0 +1,181 @@
+"""Unlabelled windows of cubes in memory: each drawn by its number."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Bool
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from timo import cube as cubes
+from timo.errors import TimoError
+from timo.training.augment import rotate
+from timo.training.chips.chip import UNLABELLED, Chip
+from timo.training.chips.draw import draw_dates
+from timo.training.chips.store_dataset import StoreOptions
+
+
+@dataclass(frozen=True)
+class WindowOptions(StoreOptions):
+    """How chips are drawn for pretraining, from a cube or a store.
+
+    Parameters
+    ----------
+    size : int, optional
+        Height and width in pixels; a smaller cube gives smaller chips. None: all of a cube, or of a store's place.
+    dates : tuple of int
+        Fewest and most dates of a chip. Fewer where the data have fewer.
+    min_clear : float
+        Least share of valid pixels that a date must have in the window to be drawn.
+    rotate : bool
+        Random quarter turns and flips.
+    """
+
+    size: int | None = 64
+    dates: tuple[int, int] = (3, 8)
+
+
+class WindowDataset(Dataset):
+    """Windows of cubes; the i-th of an epoch depends on the seed, the epoch and i alone.
+
+    Parameters
+    ----------
+    series : sequence of xarray.DataArray
+        The cubes, with the same bands. Lazy ones are loaded into memory; they are not copied.
+    areas : sequence of array of bool, shape (h, w)
+        Of each cube, the pixels that may be seen; the others are invalid at all dates.
+    length : int
+        Chips per epoch.
+    options : WindowOptions, optional
+        How chips are drawn.
+    seed : int
+        Seed.
+
+    Raises
+    ------
+    TimoError
+        If no pixel is left, or the cubes have different bands.
+    """
+
+    def __init__(
+        self,
+        series: Sequence[xr.DataArray],
+        areas: Sequence[Bool[np.ndarray, "_h _w"]],
+        length: int,
+        options: WindowOptions | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.options, self.length, self.seed, self.epoch = (
+            options or WindowOptions(),
+            length,
+            seed,
+            0,
+        )
+        self.bands = tuple(str(band) for band in series[0].band.values)
+        for cube in series:
+            if (bands := tuple(map(str, cube.band.values))) != self.bands:
+                raise TimoError(
+                    f"all cubes must have the same bands in the same order, got {self.bands} and {bands}: "
+                    f"use cube.sel(band={list(self.bands)})"
+                )
+        self.values = [cube.values for cube in series]
+        self.dates = [cubes.days_since_epoch(cube.time) for cube in series]
+        self.areas = list(areas)
+        self.valid = [
+            # Date by date: a mask of the whole cube with its bands would be as large as the cube.
+            np.stack([np.isfinite(date).all(axis=0) & area for date in values])
+            for values, area in zip(self.values, self.areas, strict=True)
+        ]
+        self.pixels = [np.flatnonzero(valid.any(axis=0)) for valid in self.valid]
+        self.ends = np.cumsum([len(pixels) for pixels in self.pixels])
+        if not self.ends[-1]:
+            raise TimoError(
+                "no observation is left to learn from: exclude leaves no pixel with one"
+            )
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        rng = np.random.default_rng([self.seed, self.epoch, index])
+        # A cube as often as it has pixels, and each pixel of it as often as any other.
+        number = int(rng.integers(self.ends[-1]))
+        which = int(np.searchsorted(self.ends, number, side="right"))
+        pixel = self.pixels[which][number - self.ends[which]]
+        chip = self._cut(which, self._window(which, int(pixel), rng), rng)
+        if self.options.rotate:
+            chip = rotate(chip, rng)
+        return chip.tensors(labels=False)
+
+    def _window(self, which: int, pixel: int, rng: np.random.Generator) -> tuple[slice, slice]:
+        """A window that holds the pixel, anywhere in it."""
+        slices = []
+        shape = self.areas[which].shape
+        for place, length in zip(divmod(pixel, shape[1]), shape, strict=True):
+            size = min(self.options.size or length, length)
+            start = int(np.clip(place - rng.integers(size), 0, length - size))
+            slices.append(slice(start, start + size))
+        return slices[0], slices[1]
+
+    def _cut(self, which: int, window: tuple[slice, slice], rng: np.random.Generator) -> Chip:
+        inside = self.valid[which][:, *window]
+        # The share of what may be seen: half a window in an excluded block is not half a cloud.
+        clear = inside.sum(axis=(1, 2)) / max(int(self.areas[which][window].sum()), 1)
+        when = draw_dates(clear, self.options.dates, self.options.min_clear, rng)
+        valid = inside[when]
+        x = np.where(valid[:, None], self.values[which][when][:, :, *window], np.float32(0))
+        labels = np.broadcast_to(np.int16(UNLABELLED), valid.shape)
+        return Chip(x, self.dates[which][when], valid, labels)
+
+
+def seen_areas(
+    series: Sequence[xr.DataArray], exclude: xr.DataArray | Sequence[xr.DataArray] | None
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Of each cube, the pixels to train on and those to validate on, each (h, w) bool.
+
+    Parameters
+    ----------
+    series : sequence of xarray.DataArray
+        The cubes.
+    exclude : DataArray or sequence of DataArray, optional
+        Of each cube (y, x): bool, true where nothing may be seen; or a split in integers, of which 0 is trained on, 1
+        validated on, and all else never seen.
+
+    Raises
+    ------
+    TimoError
+        If there is not one for each cube, or one is on another grid.
+    """
+    given: list[xr.DataArray | None]
+    if exclude is None:
+        given = [None] * len(series)
+    else:
+        given = [exclude] if isinstance(exclude, xr.DataArray) else list(exclude)
+    if len(given) != len(series):
+        raise TimoError(f"{len(series)} cubes need as many arrays in exclude, got {len(given)}")
+    train, validation = [], []
+    for array, cube in zip(given, series, strict=True):
+        part = _part(array, cube)
+        train.append(part == 0)
+        validation.append(part == 1)
+    return train, validation
+
+
+def _part(exclude: xr.DataArray | None, cube: xr.DataArray) -> np.ndarray:
+    if exclude is None:
+        return np.zeros((cube.sizes["y"], cube.sizes["x"]), "int8")
+    kind = exclude.dtype.kind
+    if exclude.dims != ("y", "x") or kind not in "biu":
+        raise TimoError(
+            "exclude must have the dims (y, x) and be bool (true = never seen) or a split in integers (0 = train, 1 = "
+            f"validation, else never seen), got {exclude.dims} in {exclude.dtype}"
+        )
+    numbers = exclude.astype("int8")
+    try:
+        cubes.check_labels(numbers, cube)
+    except TimoError as error:
+        raise TimoError(f"exclude must be on the cube's grid, like labels. {error}") from error
+    # What a mask excludes is a split's test part.
+    return numbers.values * (2 if kind == "b" else 1)
