@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from timo.errors import TimoError
-from timo.models.bands import CODE, HIDDEN, to_picometres, wavelength_code
 from timo.models.config import EncoderConfig
 from timo.models.embedding import Position
 from timo.models.encoder import STRIDES, Block, TiMoEncoder, check_series
