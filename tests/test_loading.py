@@ -9,6 +9,8 @@ import xarray as xr
 
 import timo
 from timo.errors import TimoError
+from timo.models.encoder import create_encoder
+from timo.models.weights import save_encoder
 from timo.sensors import get_sensor
 
 CLASSES = ["forest", "other"]
@@ -172,3 +174,59 @@ def test_a_band_that_the_sensor_does_not_have_is_refused():
 def test_what_is_no_cube_is_refused(cube):
     with pytest.raises(TimoError, match=r"must be an xarray\.DataArray; got ndarray"):
         timo.load_model("timo-tiny", cube.values, CLASSES)
+
+
+def save_pretrained(folder, bands=("B2", "B4", "B8"), **options):
+    """An encoder with random weights, written as a pretraining writes it."""
+    known = get_sensor("sentinel-2").select(bands)
+    numbers = {f: tuple(getattr(band, f) for band in known) for f in ("mean", "std")}
+    torch.manual_seed(3)
+    encoder = create_encoder("tiny", len(bands), **options)
+    save_encoder(encoder, folder, bands=bands, sensor="sentinel-2", **numbers)
+    return encoder
+
+
+def test_a_new_model_starts_from_a_pretrained_encoder(cube, tmp_path):
+    encoder = save_pretrained(tmp_path / "encoder")
+    model = timo.load_model(tmp_path / "encoder", cube, CLASSES, drop_path=0.3)
+    assert model.config.classes == ("forest", "other")
+    assert model.encoder.config.drop_path == 0.3
+    found, expected = model.encoder.state_dict(), encoder.state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    heads = [
+        timo.load_model(tmp_path / "encoder", cube, CLASSES, seed=seed).head.state_dict()
+        for seed in (0, 0, 1)
+    ]
+    name = "classifier.1.weight"
+    assert torch.equal(heads[0][name], heads[1][name])
+    assert not torch.equal(heads[0][name], heads[2][name])
+
+
+def test_a_pretrained_encoder_reads_its_own_bands_of_a_cube_with_more(tmp_path):
+    save_pretrained(tmp_path / "encoder", ("B4", "B8"))
+    model = timo.load_model(tmp_path / "encoder", make_cube(("B2", "B4", "B8")), CLASSES)
+    assert model.config.bands == ("B4", "B8")
+
+
+def test_an_encoder_of_wavelengths_reads_any_bands(tmp_path):
+    bands = get_sensor("sentinel-2").select(("B2", "B4", "B8"))
+    wavelengths = tuple(band.wavelength_um for band in bands)
+    save_pretrained(tmp_path / "encoder", stem="wavelength", wavelengths=wavelengths)
+    cube = make_cube(("B8", "B11"))
+    model = timo.load_model(tmp_path / "encoder", cube, CLASSES)
+    assert model.config.bands == ("B8", "B11")
+    assert model.encoder.config.wavelengths == (0.833, 1.614)
+    with torch.no_grad():
+        scores = model(torch.from_numpy(cube.values)[None])
+    assert scores.shape == (1, 2, 2, 6, 5)
+
+
+def test_a_pretrained_encoder_that_does_not_fit_is_refused(cube, tmp_path):
+    save_pretrained(tmp_path / "encoder", ("B4", "B12"))
+    with pytest.raises(TimoError, match=r"reads the bands \['B4', 'B12'\] of sentinel-2, the cube"):
+        timo.load_model(tmp_path / "encoder", cube, CLASSES)
+    with pytest.raises(TimoError, match=r"\['dims'\] are settled by the encoder at"):
+        timo.load_model(tmp_path / "encoder", cube, CLASSES, dims=(8, 8, 8, 8))
+    with pytest.raises(TimoError, match="must know what it reads and what it tells apart"):
+        timo.load_model(tmp_path / "encoder")

@@ -212,6 +212,17 @@ def load(
     return model
 
 
+def kind_of(path: str | Path) -> str:
+    """What a folder holds: "model", "autoencoder" or "encoder".
+
+    Raises
+    ------
+    TimoError
+        If it is none of these.
+    """
+    return str(_read_config(_folder(path) / CONFIG)["kind"])
+
+
 def load_encoder(path: str | Path) -> SavedEncoder:
     """Read the encoder out of a folder that `save` or `save_encoder` wrote: of a model, an autoencoder or an encoder.
 
