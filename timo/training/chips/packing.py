@@ -46,7 +46,7 @@ class PackOptions:
     dtype : {"int16", "float32"}
         Digital numbers, or the values as they are.
     scale, offset : float, optional
-        Physical value = digital number x scale + offset. By default those of the sensor (0.01 dB for radar, which has no
+        Physical value = digital number x scale + offset. By default the sensor's (0.01 dB for radar, which has no
         digital numbers), or 0 for the offset where a scale is given.
     """
 
@@ -297,7 +297,7 @@ def _scaling(scene: Scene, options: PackOptions) -> dict[str, Any]:
         )
     sensor = get_sensor(scene.sensor)
     offset = sensor.offset if options.offset is None else options.offset
-    # Digital numbers with an offset use all of their 16 bits (Landsat), and number 0 is without data, as -32768 is here.
+    # Digital numbers with an offset use all of their 16 bits (Landsat), and 0 is without data, as -32768 is here.
     shift = -NODATA if offset else 0
     # A scale of 1 says that the product has physical values. Of backscatter in dB, the noise is a hundred times this.
     scale = 0.01 if sensor.scale == 1 else sensor.scale

@@ -121,7 +121,7 @@ class ChipStore:
         stored = self._stored(place, which)
         valid = self.layout.is_valid(stored)
         x = self.layout.decode(stored)
-        x[~np.broadcast_to(valid[:, None], x.shape)] = 0
+        np.copyto(x, 0, where=~valid[:, None])
         labels = np.broadcast_to(np.int16(UNLABELLED), valid.shape)
         return Chip(x, days[which].astype("float32"), valid, labels)
 
