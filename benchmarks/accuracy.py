@@ -32,7 +32,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -52,14 +52,12 @@ import timo
 from timo.atomic import replacing
 from timo.cube import valid_mask
 from timo.errors import TimoError
-from timo.models.tasks import build
-from timo.models.transfer import transfer_encoder
-from timo.models.weights import CONFIG, WEIGHTS, load_encoder
-from timo.sensors import get_sensor
+from timo.models.weights import CONFIG, WEIGHTS
 from timo.training import ChipOptions, Optimisation
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGED = Path(timo.__file__).parent / "models" / "pretrained" / "timo-tiny"
+# Where `python -m timo.training.pretrain sample --folder runs/pretrained` leaves the encoder.
+PRETRAINED = ROOT / "runs" / "pretrained" / "encoder"
 FACTORISED = ("d-stga", "d-stga", "stga", "stga")
 # Peak learning rates tried with --tune, and the one taken for each model.
 TRIED = (5e-4, 1e-3, 2e-3)
@@ -102,22 +100,10 @@ def lacking(folder: Path) -> str | None:
 
 
 def pretrained(task: Task, seed: int, folder: Path) -> timo.models.TiMo:
-    """TiMo whose encoder has the weights in a folder that TiMo writes, and a new head.
-
-    Bands that the encoder was not pretrained on start from the mean kernel of those that it was.
-    """
-    saved = load_encoder(folder)
-    config = new_timo(task, seed).config
-    known = get_sensor(config.sensor).select(config.bands)
-    wavelengths = tuple(band.wavelength_um for band in known)
-    encoder = replace(saved.config, in_channels=len(known), drop_path=0.1, wavelengths=wavelengths)
-    model = build(replace(config, encoder=encoder), seed)
-    sources = [saved.bands.index(b) if b in saved.bands else None for b in config.bands]
-    adapt = encoder.stem == "plain" and config.bands != saved.bands
-    report = transfer_encoder(saved.state, model.encoder, bands=sources if adapt else None)
-    if not report.complete:
-        raise TimoError(f"the encoder of {folder} does not fill the model: {report}")
-    return model
+    """TiMo whose encoder starts from the folder of a pretrained one, and a new head."""
+    return timo.load_model(
+        folder, task.cube, task.classes, per_date=False, seed=seed, drop_path=0.1
+    )
 
 
 def new_peer(task: Task, seed: int, kind: Callable[..., nn.Module], **options: Any) -> nn.Module:
@@ -299,7 +285,7 @@ def parse(command: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--year", type=int, help="dates of this year alone; the sample: 2018")
     parser.add_argument("--months", type=int, nargs=2, default=(4, 10), help="growing season")
     parser.add_argument("--block", type=float, default=200, help="side of a square in metres")
-    parser.add_argument("--pretrained", type=Path, default=PACKAGED, help="folder of weights")
+    parser.add_argument("--pretrained", type=Path, default=PRETRAINED, help="folder of an encoder")
     parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "accuracy")
     parser.add_argument("--quick", action="store_true", help="1 epoch, 1 seed, 2 models")
     parser.add_argument("--tune", action="store_true", help="try learning rates, on no test square")

@@ -9,7 +9,16 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from timo.errors import TimoError
-from timo.models import ModelConfig, encoder_config, load, save
+from timo.models import (
+    ModelConfig,
+    create_encoder,
+    encoder_config,
+    load,
+    load_encoder,
+    save,
+    save_encoder,
+)
+from timo.models.mim import MaskedAutoencoder, MaskedConfig
 from timo.models.tasks import build
 from timo.models.weights import CONFIG, WEIGHTS
 
@@ -252,3 +261,133 @@ def test_a_pickle_in_place_of_the_weights_is_never_unpickled(saved, bomb, plain)
     with pytest.raises(TimoError, match=message):
         load(saved)
     assert not mark.exists()
+
+
+# --- autoencoders and encoders
+
+ABOUT = {"bands": ("B4", "B8"), "mean": (0.1, 0.2), "std": (0.3, 0.4), "sensor": "sentinel-2"}
+SMALL = {"dims": (8, 8, 8, 8), "heads": (1, 1, 2, 2), "depths": (1, 1, 1, 1)}
+
+
+def make_autoencoder(**options):
+    encoder = encoder_config("tiny", 2, **SMALL)
+    decoder = {"unit": 8, "decoder_dim": 8, "decoder_depth": 1, "decoder_heads": 1}
+    return MaskedAutoencoder(MaskedConfig(encoder, **ABOUT, **decoder | options)).eval()
+
+
+def equal(a, b):
+    return a.keys() == b.keys() and all(
+        a[n].dtype == b[n].dtype and torch.equal(a[n], b[n]) for n in a
+    )
+
+
+def test_an_autoencoder_comes_back_bit_by_bit(tmp_path):
+    model = make_autoencoder(target="unit")
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    again = load(save(model, tmp_path / "model"), kind="autoencoder")
+    assert torch.equal(torch.get_rng_state(), before)
+    assert again.config == model.config
+    assert not again.training
+    assert equal(again.state_dict(), model.state_dict())
+
+
+def test_a_folder_says_what_it_holds(tmp_path):
+    kinds = {"model": make_model(), "autoencoder": make_autoencoder()}
+    for kind, model in kinds.items():
+        folder = save(model, tmp_path / kind)
+        assert json.loads((folder / CONFIG).read_text())["kind"] == kind
+    encoder = save_encoder(create_encoder("tiny", 2, **SMALL), tmp_path / "encoder", **ABOUT)
+    assert json.loads((encoder / CONFIG).read_text())["kind"] == "encoder"
+    message = "expected 'model', got 'autoencoder', which is read with timo.models.load"
+    with pytest.raises(TimoError, match=message):
+        load(tmp_path / "autoencoder")
+    with pytest.raises(
+        TimoError, match=r"got 'encoder', which is read with timo\.models\.load_enc"
+    ):
+        load(encoder)
+    with pytest.raises(
+        TimoError, match=r"expected 'autoencoder', got 'model', .* timo\.load_model"
+    ):
+        load(tmp_path / "model", kind="autoencoder")
+
+
+def test_a_folder_of_before_there_were_kinds_is_a_model(saved):
+    change_config(saved, lambda config: config.pop("kind"))
+    assert load(saved).config.bands == ("B4", "B8")
+    assert load_encoder(saved).bands == ("B4", "B8")
+
+
+def test_an_unknown_kind_is_told(saved):
+    change_config(saved, lambda config: config.update(kind="decoder"))
+    for read in (load, load_encoder):
+        with pytest.raises(TimoError, match="is not the config of a timo model of format 1"):
+            read(saved)
+
+
+@pytest.mark.parametrize("make", [make_model, make_autoencoder])
+def test_the_encoder_is_read_out_of_whatever_holds_one(tmp_path, make):
+    model = make()
+    found = load_encoder(save(model, tmp_path / "model"))
+    assert found.config == model.config.encoder
+    assert (found.bands, found.mean, found.std) == (("B4", "B8"), (0.1, 0.2), (0.3, 0.4))
+    assert found.sensor == "sentinel-2"
+    assert found.card == {}
+    assert equal(found.state, model.encoder.state_dict())
+
+
+def test_an_encoder_comes_back_with_its_card(tmp_path):
+    encoder = create_encoder("tiny", 2, norm="batch", **SMALL)
+    card = {"data": ["a", "b"], "figures": {"loss": 0.1, "epochs": [1, 2]}}
+    found = load_encoder(save_encoder(encoder, tmp_path / "encoder", **ABOUT, card=card))
+    assert found.card == card
+    assert found.config == encoder.config
+    assert {name: getattr(found, name) for name in ABOUT} == ABOUT
+    # Whole numbers, of a batch norm, stay so.
+    assert equal(found.state, encoder.state_dict())
+
+
+def test_half_the_digits_are_half_the_file(tmp_path):
+    encoder = create_encoder("tiny", 2)
+    whole = save_encoder(encoder, tmp_path / "whole", **ABOUT)
+    half = save_encoder(encoder, tmp_path / "half", **ABOUT, dtype=torch.float16)
+    sizes = [(folder / WEIGHTS).stat().st_size for folder in (whole, half)]
+    assert 0.5 <= sizes[1] / sizes[0] < 0.52
+    state = load_encoder(half).state
+    assert {value.dtype for value in state.values()} == {torch.float32}
+    for name, value in encoder.state_dict().items():
+        torch.testing.assert_close(state[name], value, rtol=1e-3, atol=1e-6)
+
+
+def test_what_makes_no_encoder_is_told(unchecked, tmp_path):
+    encoder = create_encoder("tiny", 2, **SMALL)
+    with pytest.raises(TimoError, match="2 channels need 2 bands"):
+        save_encoder(encoder, tmp_path / "e", **ABOUT | {"bands": ("B4",)})
+    with pytest.raises(TimoError, match=r"float32 or torch\.float16, got torch\.int8"):
+        save_encoder(encoder, tmp_path / "e", **ABOUT, dtype=torch.int8)
+    with pytest.raises(TimoError, match="the card cannot be written as JSON"):
+        save_encoder(encoder, tmp_path / "e", **ABOUT, card={"model": encoder})
+    with torch.no_grad():
+        encoder.stem.conv1.weight[0, 0, 0, 0] = 1e6
+    with pytest.raises(TimoError, match=r"not finite in torch\.float16: stem\.conv1\.weight"):
+        save_encoder(encoder, tmp_path / "e", **ABOUT, dtype=torch.float16)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c["encoder"].pop("bands"), "not the config of a timo encoder: 'bands'"),
+        (lambda c: c["encoder"].pop("encoder"), "not the config of a timo encoder: .*in_channels"),
+        (lambda c: c["encoder"].update(mean=["x"]), "not the config of a timo encoder: could not"),
+        (lambda c: c["encoder"].update(bands=["B4"]), "2 channels need 2 bands"),
+        (lambda c: c["encoder"].update(colour="red"), "unknown .*colour"),
+        (lambda c: c["encoder"]["encoder"].update(dims=[16, 8, 8, 8]), "do not fit each other: "),
+        (lambda c: c.update(weights_sha256="0"), "its checksum is not the one"),
+    ],
+)
+def test_a_damaged_encoder_is_told(unchecked, tmp_path, change, message):
+    folder = save_encoder(create_encoder("tiny", 2, **SMALL), tmp_path / "encoder", **ABOUT)
+    change_config(folder, change)
+    with pytest.raises(TimoError, match=message):
+        load_encoder(folder)

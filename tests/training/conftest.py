@@ -65,6 +65,12 @@ def world():
     return make_world()
 
 
+@pytest.fixture(scope="session")
+def new_world():
+    """Make a world of another size."""
+    return make_world
+
+
 def make_model(seed=0, per_date=True, classes=CLASSES, **encoder):
     small = {
         "dims": (8, 8, 16, 16),

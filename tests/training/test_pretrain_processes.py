@@ -65,7 +65,8 @@ def assert_as_single(folder, single):
     assert list(history.step) == list(single.history.step)
     weights = load(folder / "model", kind="autoencoder").state_dict()
     for name, tensor in single.model.state_dict().items():
-        torch.testing.assert_close(weights[name], tensor, rtol=1e-3, atol=1e-4)
+        # Where a gradient is almost zero, Adam makes of its rounding a step of a good part of the learning rate.
+        torch.testing.assert_close(weights[name], tensor, rtol=1e-3, atol=1e-3)
     left = sorted(path.name for path in folder.iterdir())
     assert left == ["encoder", "history.csv", "model", "pictures"]
 
@@ -96,9 +97,20 @@ def test_two_processes_that_one_call_starts_in_parts_and_resumed(single, world, 
         run(world, folder=tmp_path, checkpoint_every=2, callbacks=[StopAt(2)])
     code = f"""
 if __name__ == "__main__":
-{"".join(f"    {line}{chr(10)}" for line in script(
-        strategy="ddp_spawn", accumulate=2, folder=str(tmp_path), resume=True, picture_every=1
-    ).replace("here.run", "result = here.run").splitlines())}
+{
+        "".join(
+            f"    {line}{chr(10)}"
+            for line in script(
+                strategy="ddp_spawn",
+                accumulate=2,
+                folder=str(tmp_path),
+                resume=True,
+                picture_every=1,
+            )
+            .replace("here.run", "result = here.run")
+            .splitlines()
+        )
+    }
     from timo.models import load
     saved = load({str(tmp_path / "model")!r}, kind="autoencoder").state_dict()
     assert all(torch.equal(w, saved[n]) for n, w in result.model.state_dict().items())

@@ -98,7 +98,9 @@ def assert_as_whole(result, whole):
     [("plain", 3), ("averaged, in parts", STEPS + 4), ("random depth, workers", STEPS + 3)],
 )
 def test_a_run_killed_in_the_middle_of_an_epoch(*, world, whole, tmp_path, kind, step):
-    script = KILLED.format(tests=str(Path(__file__).parent), step=step, folder=str(tmp_path), kind=kind)
+    script = KILLED.format(
+        tests=str(Path(__file__).parent), step=step, folder=str(tmp_path), kind=kind
+    )
     killed = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     left = {path.name for path in tmp_path.iterdir()}
@@ -190,8 +192,8 @@ def test_a_checkpoint_of_another_run_is_refused(world, tmp_path):
         timo.pretrain(cube + 1, CONFIG, exclude=split, **resume)
     with pytest.raises(TimoError, match="another run, model differ"):
         timo.pretrain(cube, config_of("random"), exclude=split, **resume)
+    other = {"chips": WindowOptions(size=24), "optimisation": PretrainOptions(1e-3)}
     with pytest.raises(TimoError, match="another run, chips, optimisation differ"):
-        other = {"chips": WindowOptions(size=24), "optimisation": PretrainOptions(1e-3)}
         timo.pretrain(cube, CONFIG, exclude=split, **resume | other)
     assert (tmp_path / "resume.ckpt").exists()
 

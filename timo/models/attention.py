@@ -56,14 +56,13 @@ def global_attention(
 ) -> Float[Tensor, "b t n h d"]:
     """Scaled dot-product attention over all valid tokens of all dates (with 1/sqrt(d)); zero where there is none."""
     t = q.shape[1]
-    k, v = (z.masked_fill(~valid[..., None, None], 0.0) for z in (k, v))
     q, k, v = (rearrange(z, "b t n h d -> b h (t n) d") for z in (q, k, v))
     keep = rearrange(valid, "b t n -> b 1 1 (t n)")
-    # A sample without one valid token sees its (zeroed) tokens: attention over nothing is undefined. The mask is
-    # given even where it hides nothing: to ask would wait for the device, and a gap in one sample would change how
-    # its neighbours are computed.
-    keep = keep | ~keep.any(dim=-1, keepdim=True)
-    out = F.scaled_dot_product_attention(q, k, v, attn_mask=keep)
+    # A sample without one valid token sees them all, and then nothing of it: attention over nothing is undefined. The
+    # mask is given even where it hides nothing, which costs no measurable time: to ask would wait for the device, and
+    # a gap in one sample would change how its neighbours are computed.
+    some = keep.any(dim=-1, keepdim=True)
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=keep | ~some) * some
     return rearrange(out, "b h (t n) d -> b t n h d", t=t)
 
 

@@ -41,6 +41,9 @@ class EncoderConfig:
     wavelengths : tuple of float
         Central wavelength of each band in micrometres; 0, -1, -2 and -3 are radar in VV, VH, HH and HV
         (`timo.sensors.Band.wavelength_um`). Needed by the "wavelength" stem.
+    checkpoint : bool
+        Whether training computes the inside of each block a second time instead of keeping it: less memory for about
+        a third more time, the same gradients.
 
     Raises
     ------
@@ -59,6 +62,7 @@ class EncoderConfig:
     position: Literal["date", "fourier", "index"] = "date"
     stem: Literal["plain", "wavelength"] = "plain"
     wavelengths: tuple[float, ...] = ()
+    checkpoint: bool = False
 
     def __post_init__(self) -> None:
         for field in ("dims", "depths", "heads", "attention"):

@@ -1,5 +1,8 @@
 """The TiMo encoder: four stages, attention across dates and places in each (arXiv 2505.08723, section 3)."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -7,6 +10,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Real
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from timo.errors import TimoError
 from timo.models.attention import SpatiotemporalAttention
@@ -52,6 +56,29 @@ class Block(nn.Module):
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
+def recomputed(block: nn.Module) -> Callable[..., Tensor]:
+    """The block, whose inside training computes a second time for its gradients instead of keeping it."""
+    if not (block.training and torch.is_grad_enabled()):
+        return block
+    return partial(
+        checkpoint, block, use_reentrant=False, context_fn=lambda: (nullcontext(), _counted(block))
+    )
+
+
+@contextmanager
+def _counted(block: nn.Module) -> Iterator[None]:
+    """Batch statistics of the block have been counted, and are not counted again."""
+    norms = [module for module in block.modules() if isinstance(module, nn.BatchNorm1d)]
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.momentum, norm.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        for norm, (momentum, count) in zip(norms, before, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, count
+
+
 class Stage(nn.Module):
     """Blocks of one resolution, closed by a LayerNorm."""
 
@@ -64,6 +91,7 @@ class Stage(nn.Module):
             for i in range(config.depths[index])
         )
         self.norm = nn.LayerNorm(dim, eps=1e-6)
+        self.checkpoint = config.checkpoint
 
     def forward(
         self, x: Float[Tensor, "b t i j c"], valid: Bool[Tensor, "b t i j"]
@@ -71,7 +99,7 @@ class Stage(nn.Module):
         rows = x.shape[2]
         tokens, keep = rearrange(x, "b t i j c -> b t (i j) c"), valid.flatten(2)
         for block in self.blocks:
-            tokens = block(tokens, keep)
+            tokens = (recomputed(block) if self.checkpoint else block)(tokens, keep)
         return rearrange(self.norm(tokens), "b t (i j) c -> b t i j c", i=rows)
 
 

@@ -30,7 +30,10 @@ def attend(
     with torch.autocast(v.device.type, enabled=False):
         groups = (len(sq), -1)
         by_group = (x.flatten(0, 1).unflatten(0, groups) for x in (v, valid))
-        out, lse = (x.flatten(0, 1).view(v.shape[:2] + x.shape[2:]) for x in spatial.forward(sq, sk, *by_group))
+        out, lse = (
+            x.flatten(0, 1).view(v.shape[:2] + x.shape[2:])
+            for x in spatial.forward(sq, sk, *by_group)
+        )
         if offset is not None:
             lse.add_(offset, alpha=LOG2E)
         temporal.forward(q, k, v, valid, out, lse)
@@ -110,9 +113,10 @@ def _save(ctx: Any, inputs: tuple[Tensor | None, ...], output: tuple[Tensor, Ten
 
 
 def _backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-    offset = ctx.saved_tensors[7]
-    *grads, doffset = torch.ops.timo.gyroscope_backward(gradient, *ctx.saved_tensors)
-    return *grads, None if offset is None else doffset, None
+    # Read once: checkpointing gives what was saved away at the first reading.
+    saved = ctx.saved_tensors
+    *grads, doffset = torch.ops.timo.gyroscope_backward(gradient, *saved)
+    return *grads, doffset if ctx.needs_input_grad[5] else None, None
 
 
 _gyroscope.register_autograd(_backward, setup_context=_save)

@@ -72,7 +72,9 @@ class _Group:
     heads: int
     q: Float[Tensor, "gh n d"]  # times log2(e)
     k: Float[Tensor, "gh n d"]
-    values: Float[Tensor, "gh n w"]  # [V_1 | ... | V_p | valid_1 | ... | valid_p], zero where not valid
+    values: Float[
+        Tensor, "gh n w"
+    ]  # [V_1 | ... | V_p | valid_1 | ... | valid_p], zero where not valid
     valid: Float[Tensor, "g p n"]
     present: Bool[Tensor, "g p"]  # whether a date has a valid place
 
@@ -226,9 +228,7 @@ def backward(
     k: Float[Tensor, "g n h d"],
     v: Float[Tensor, "g p n h d"],
     valid: Bool[Tensor, "g p n"],
-) -> tuple[
-    Float[Tensor, "g n h d"], Float[Tensor, "g n h d"], Float[Tensor, "g p n h d"]
-]:
+) -> tuple[Float[Tensor, "g n h d"], Float[Tensor, "g n h d"], Float[Tensor, "g p n h d"]]:
     """Gradients of q, k and v where the weights are P = 2^(S log2(e) + bias), in the working type.
 
     Parameters
@@ -261,15 +261,18 @@ def backward(
             weights = _weights(group, gradient[groups, :, rows], delta[groups, :, rows], scale)
             ds = rooms[1][: e.numel()].view(e.shape)
             torch.bmm(weights, group.values.mT, out=ds).mul_(e)
-            dq[groups, rows] = torch.bmm(ds, group.k).unflatten(0, (-1, group.heads)).transpose(1, 2)
+            dq[groups, rows] = (
+                torch.bmm(ds, group.k).unflatten(0, (-1, group.heads)).transpose(1, 2)
+            )
             dk_here.baddbmm_(ds.mT, group.q[:, rows])
             dv_here.baddbmm_(e.mT, weights[..., : group.width])
         dk[groups] = dk_here.unflatten(0, (-1, group.heads)).transpose(1, 2) / LOG2E
         dv[groups] = group.by_date(dv_here).masked_fill_(~valid[groups, ..., None, None], 0.0)
     for one, rows in hidden:
-        grads = _backward_date_by_date(one, rows, gradient, delta, bias, q, k, v, valid)
-        for whole, part in zip((dq[one, rows], dk[one], dv[one]), grads, strict=True):
-            whole += part
+        here = _backward_date_by_date(one, rows, gradient, delta, bias, q, k, v, valid)
+        dq[one, rows] += here[0]
+        dk[one] += here[1]
+        dv[one] += here[2]
     return dq, dk, dv
 
 

@@ -76,7 +76,7 @@ def forward(
     for places in _passes(v):
         here = (slice(None), slice(None), places)
         seen = valid[here]
-        s = _logits(_rows(q[here]), _readable(k[here], seen), seen)
+        s = _logits(_rows(q[here]), _rows(k[here]), seen)
         top = s.amax(dim=-1, keepdim=True).clamp(min=torch.finfo(s.dtype).min)
         e = torch.exp2(s.sub_(top), out=s)
         spatial = _rows(lse[here][..., None])
@@ -97,9 +97,7 @@ def backward(
     v: Float[Tensor, "b t n h d"],
     valid: Bool[Tensor, "b t n"],
     dv: Float[Tensor, "b t n h d"],
-) -> tuple[
-    Float[Tensor, "b t n h d"], Float[Tensor, "b t n h d"], Float[Tensor, "b t n h"]
-]:
+) -> tuple[Float[Tensor, "b t n h d"], Float[Tensor, "b t n h d"], Float[Tensor, "b t n h"]]:
     """Gradients of q, of k, and of what is added to all spatial logits of a query; that of v is added to `dv`.
 
     The gradients of all logits of a softmax sum to zero: what the spatial ones have together is minus what the

@@ -426,6 +426,7 @@ def _check_processes(trainer: lightning.Trainer, module: PretrainModule) -> None
 
 
 if __name__ == "__main__":
-    from timo.training.pretraining.command import main
+    # By name: the command stands above this module and imports it.
+    import runpy
 
-    raise SystemExit(main())
+    runpy.run_module("timo.training.pretraining.command", run_name="__main__")

@@ -2,6 +2,7 @@
 
 import hashlib
 import pickle
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import lightning
 import numpy as np
 import torch
 import xarray as xr
-from lightning.pytorch.callbacks import Checkpoint, EMAWeightAveraging
+from lightning.pytorch.callbacks import Checkpoint, WeightAveraging
+from torch import Tensor
 
 from timo.atomic import replacing
 from timo.errors import TimoError
@@ -124,9 +126,23 @@ def digest(*arrays: xr.DataArray) -> str:
     return hashed.hexdigest()[:16]
 
 
-class Averaging(EMAWeightAveraging):
-    """Exponential moving average of the weights, kept at the end."""
+class Averaging(WeightAveraging):
+    """Exponential moving average of the weights, kept at the end.
+
+    Parameters
+    ----------
+    decay : float
+        Share of the average that is kept at each step.
+    """
+
+    def __init__(self, decay: float) -> None:
+        # Not Lightning's own moving average: its function cannot be sent to another process.
+        super().__init__(avg_fn=partial(_average, decay))
 
     def on_fit_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         """A run that was killed after its last epoch trains no more when it is resumed: `on_train_end` is left out."""
         self.on_train_end(trainer, module)
+
+
+def _average(decay: float, average: Tensor, current: Tensor, _: int | Tensor) -> Tensor:
+    return decay * average + (1 - decay) * current

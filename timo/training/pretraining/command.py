@@ -253,3 +253,7 @@ def _open_cube(name: str) -> "xr.DataArray":
             f"'{name}' holds {len(found)} arrays with the dims (time, band, y, x): expected one, a cube"
         )
     return cubes.check(found[0].astype("float32"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -46,7 +46,8 @@ def autoencoder_config(
     target : {"values", "unit", "batch"}
         What is told, see `MaskedConfig`.
     **encoder
-        Fields of `timo.models.EncoderConfig`.
+        Fields of `timo.models.EncoderConfig`. With ``stem="wavelength"`` the wavelengths are those of the bands
+        unless they are given.
 
     Raises
     ------
@@ -54,6 +55,8 @@ def autoencoder_config(
         If the size, the sensor, a band or an option is unknown.
     """
     known = get_sensor(sensor).select(bands)
+    if encoder.get("stem") == "wavelength":
+        encoder.setdefault("wavelengths", tuple(band.wavelength_um for band in known))
     config = encoder_config(size, len(known), **encoder)
     recipe = PUBLISHED | RECIPES.get(size.removeprefix("timo-"), {})
     if unit is not None:

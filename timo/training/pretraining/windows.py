@@ -36,6 +36,13 @@ class WindowOptions(StoreOptions):
     size: int | None = 64
     dates: tuple[int, int] = (3, 8)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.size is not None and self.size < 1:
+            raise TimoError(
+                f"chips need a size of at least 1, or None for all, got size={self.size}"
+            )
+
 
 class WindowDataset(Dataset):
     """Windows of cubes; the i-th of an epoch depends on the seed, the epoch and i alone.
@@ -125,7 +132,7 @@ class WindowDataset(Dataset):
         clear = inside.sum(axis=(1, 2)) / max(int(self.areas[which][window].sum()), 1)
         when = draw_dates(clear, self.options.dates, self.options.min_clear, rng)
         valid = inside[when]
-        x = np.where(valid[:, None], self.values[which][when][:, :, *window], np.float32(0))
+        x = np.where(valid[:, None], self.values[which][when, :, *window], np.float32(0))
         labels = np.broadcast_to(np.int16(UNLABELLED), valid.shape)
         return Chip(x, self.dates[which][when], valid, labels)
 

@@ -1,0 +1,311 @@
+"""Seconds and memory of the encoder: fused attention beside the naive, the floor of its products, and a peer.
+
+In turns, in one run: the encoder with fused attention (``fused``), with the joint softmax as its formula reads
+(``plain``), in bfloat16 (``bf16``), and with STGA in stages 3 and 4 instead of attention over all tokens of all dates
+(``factorised``, an option for many dates); and Prithvi's encoder, where terratorch's module is at hand. A large matrix
+product is timed in the same turns: the floor of a form is its floating-point operations over that rate. The table gives
+medians over the rounds. Peak memory is that of a process of its own for each row. From the root of the repository::
+
+    python benchmarks/encoder.py --sizes base --dates 3 6 12 24 --pixels 128 224 --json encoder.json
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import measures
+import pandas as pd
+import torch
+from peers import prithvi
+from torch import nn
+
+from timo.errors import TimoError
+from timo.models import attention, create_encoder, plain
+
+BANDS = 10
+OURS = ("fused", "plain", "bf16", "factorised")
+FORMS = (*OURS, *prithvi.SIZES)
+FACTORISED = ("d-stga", "d-stga", "stga", "stga")
+# Of the logits of one block of stage 1, how many copies the plain form holds at once: measured, forward and training.
+COPIES = {"forward": 4.5, "train": 10.0}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row: which model does what on which input."""
+
+    size: str
+    pixels: int
+    dates: int
+    step: str
+    form: str
+    peer: str = ""
+
+    @property
+    def bands(self) -> int:
+        return BANDS if self.form in OURS else prithvi.BANDS
+
+    def model(self, device: torch.device) -> nn.Module:
+        with torch.device(device):
+            if self.form not in OURS:
+                module, _ = prithvi.load(Path(self.peer))
+                return prithvi.Prithvi(module, self.form, self.dates, self.pixels)
+            options = {"attention": FACTORISED} if self.form == "factorised" else {}
+            return create_encoder(self.size, BANDS, **options)
+
+    def run(self, model: nn.Module, device: torch.device) -> Callable[[], None]:
+        """The step that is measured, on random input."""
+        x = torch.randn(1, self.dates, self.bands, self.pixels, self.pixels, device=device)
+        model.train(self.step == "train")
+
+        def call() -> None:
+            with context(self.form, device), torch.inference_mode(self.step == "forward"):
+                maps = model(x)
+                if self.step == "train":
+                    # Autocast is for the forward pass; a loss that no output escapes.
+                    sum(m.float().square().mean() for m in maps).backward()
+                    model.zero_grad(set_to_none=True)
+
+        return call
+
+    def too_large(self, device: torch.device) -> str:
+        """Why it cannot be run, or nothing."""
+        if self.form != "plain":
+            return ""
+        places, heads = (self.pixels // 4) ** 2, create_encoder_heads(self.size)
+        logits = 4 * heads * self.dates * places * (places + self.dates)
+        wanted, there = COPIES[self.step] * logits, measures.available(device)
+        if wanted < 0.8 * there:
+            return ""
+        return f"needs about {wanted / 2**30:.0f} GiB, {there / 2**30:.0f} GiB are free"
+
+
+def create_encoder_heads(size: str) -> int:
+    with torch.device("meta"):
+        return create_encoder(size, BANDS).config.heads[0]
+
+
+@contextmanager
+def context(form: str, device: torch.device) -> Iterator[None]:
+    """What makes the form of the fused encoder."""
+    if form == "plain":
+        with (
+            patch.object(attention, "dstga", plain.dstga),
+            patch.object(attention, "stga", plain.stga),
+        ):
+            yield
+    else:
+        half = form == "bf16"
+        with torch.autocast(device.type, torch.bfloat16) if half else nullcontext():
+            yield
+
+
+def count(case: Case) -> int:
+    """Floating-point operations of a case; of the plain form those of the fused one, which needs fewer."""
+    fused = dataclasses.replace(case, form="fused" if case.form in {"plain", "bf16"} else case.form)
+    meta = torch.device("meta")
+    return measures.flops(fused.run(fused.model(meta), meta))
+
+
+def memory_of(case: Case, threads: int) -> float | None:
+    """MiB above the model, measured in a process of its own."""
+    command = [sys.executable, __file__, "--memory-of", json.dumps(dataclasses.asdict(case))]
+    command += ["--threads", str(threads)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise TimoError(f"{case} failed:\n{done.stderr}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def print_memory(case: Case, device: torch.device) -> None:
+    """What the process of `memory_of` does."""
+    # Libraries that are loaded at first use are no memory of the case.
+    small = dataclasses.replace(case, pixels=32, dates=min(case.dates, 2))
+    small.run(small.model(device), device)()
+    run = case.run(case.model(device), device)
+    taken = measures.peak(run, device)
+    print(json.dumps(None if taken is None else taken / measures.MIB))
+
+
+def time_together(
+    cases: list[Case], repeats: int, device: torch.device, product: int
+) -> tuple[dict[Case, float], float]:
+    """Median seconds of each case and of the rate of products, in turns."""
+    rate = measures.product(device, product)
+    runs = {case: case.run(case.model(device), device) for case in cases}
+    times: dict[Case, list[float]] = {case: [] for case in cases}
+    rates = []
+    for run in runs.values():
+        run()
+    for _ in range(repeats):
+        rates.append(rate())
+        for case, run in runs.items():
+            times[case].append(measures.seconds(run, device))
+    medians = {case: statistics.median(taken) for case, taken in times.items()}
+    return medians, statistics.median(rates)
+
+
+def rows_of(
+    cases: list[Case], args: argparse.Namespace, device: torch.device
+) -> Iterator[dict[str, Any]]:
+    """The rows of one input and step."""
+    skipped = {case: reason for case in cases if (reason := case.too_large(device))}
+    taken, rate = time_together(
+        [case for case in cases if case not in skipped], args.repeats, device, args.product
+    )
+    naive = next((t for case, t in taken.items() if case.form == "plain"), None)
+    for case in cases:
+        row = dataclasses.asdict(case)
+        row |= {"seconds": None, "GFLOP": None, "GFLOP/s of products": rate / 1e9}
+        row |= {"% of the floor": None, "times plain": None, "MiB": None}
+        row["skipped"] = skipped.get(case, "")
+        if case in taken:
+            work = count(case)
+            row |= {"seconds": taken[case], "GFLOP": work / 1e9}
+            # In bfloat16 the products have another rate.
+            row["% of the floor"] = None if case.form == "bf16" else 100 * work / rate / taken[case]
+            row["times plain"] = naive and case.form in OURS and naive / taken[case] or None
+            row["MiB"] = None if args.no_memory else memory_of(case, args.threads)
+        yield row
+
+
+def linearity(table: pd.DataFrame) -> list[str]:
+    """For each kind of row: whether seconds follow a T + b T^2, with b / a from the counted operations."""
+    lines = []
+    rows = table[table["seconds"].notna() & (table["form"] != "bf16")]
+    for key, group in rows.groupby(["size", "pixels", "step", "form"], sort=False):
+        if len(group) < 2:
+            continue
+        t, time, work = (group[c].to_numpy(float) for c in ("dates", "seconds", "GFLOP"))
+        # Operations are a T + b T^2: the convolutions, projections and frames, and the attention over all dates.
+        a, b = linear_and_quadratic(t, work)
+        speed = statistics.median(work / time)
+        off = 100 * (time * speed / (a * t + b * t**2) - 1)
+        points = ", ".join(
+            f"T={int(d)}: {1e3 * s / d:.0f} ms a date ({o:+.0f} %)"
+            for d, s, o in zip(t, time, off, strict=True)
+        )
+        lines.append(
+            f"{' '.join(map(str, key))}: {a:.2f} T + {b:.4f} T^2 GFLOP at {speed:.0f} GFLOP/s; {points}"
+        )
+    return lines
+
+
+def linear_and_quadratic(t: Any, work: Any) -> tuple[float, float]:
+    """The a and b of work = a t + b t^2, from the first and the last."""
+    b = (work[-1] / t[-1] - work[0] / t[0]) / (t[-1] - t[0])
+    return float(work[0] / t[0] - b * t[0]), float(b)
+
+
+def find_peer(args: argparse.Namespace) -> tuple[str, str]:
+    """Path of the peer's module and a word on it; no path where it cannot be imported."""
+    if not set(args.forms) & set(prithvi.SIZES):
+        return "", "not asked for"
+    try:
+        path = prithvi.find(args.peer)
+        _, how = prithvi.load(path)
+    except (TimoError, ImportError) as error:
+        return "", f"not measured: {error}"
+    return str(path), how
+
+
+def all_cases(args: argparse.Namespace, peer: str) -> Iterator[list[Case]]:
+    """The cases of a size, input and step, which are timed in turns."""
+    for size in args.sizes:
+        forms = [form for form in args.forms if form in OURS or (peer and size == "base")]
+        for pixels in args.pixels:
+            for step in args.steps:
+                for dates in args.dates:
+                    yield [Case(size, pixels, dates, step, form, peer) for form in forms]
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """Everything, printed row by row as it comes."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
+    peer, word = find_peer(args)
+    machine = f"{name or platform.machine()}, {args.threads} threads, torch {torch.__version__}"
+    print(f"{machine}\nprithvi: {word}", flush=True)
+    rows: list[dict[str, Any]] = []
+    for cases in all_cases(args, peer):
+        rows += rows_of(cases, args, device)
+        print(show(rows[-len(cases) :], header=len(rows) == len(cases)), flush=True)
+    lines = linearity(pd.DataFrame(rows))
+    print("\nSeconds against a T + b T^2, a and b from the counted operations:")
+    print("\n".join(lines) or "needs two numbers of dates")
+    return {"machine": machine, "prithvi": word, "rows": rows, "linearity": lines}
+
+
+def show(rows: Iterable[dict[str, Any]], *, header: bool) -> str:
+    """Rows as text."""
+    columns = {
+        "size": "{:6}",
+        "pixels": "{:>6}",
+        "dates": "{:>5}",
+        "step": "{:8}",
+        "form": "{:13}",
+        "seconds": "{:>9.3f}",
+        "times plain": "{:>11.2f}",
+        "GFLOP": "{:>9.1f}",
+        "% of the floor": "{:>14.0f}",
+        "MiB": "{:>7.0f}",
+    }
+    width = {name: len(form.format(0 if ">" in form else "")) for name, form in columns.items()}
+    lines = [" ".join(f"{name:>{width[name]}}" for name in columns)] if header else []
+    for row in rows:
+        cells = (
+            "-".rjust(width[name]) if row[name] is None else form.format(row[name])
+            for name, form in columns.items()
+        )
+        lines.append(" ".join(cells) + (f"  skipped: {row['skipped']}" if row["skipped"] else ""))
+    return "\n".join(lines)
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", nargs="+", default=["base"])
+    parser.add_argument("--dates", type=int, nargs="+", default=[3, 6, 12, 24])
+    parser.add_argument("--pixels", type=int, nargs="+", default=[128, 224])
+    parser.add_argument("--steps", nargs="+", choices=COPIES, default=list(COPIES))
+    parser.add_argument("--forms", nargs="+", choices=FORMS, default=list(FORMS))
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--product", type=int, default=2048, help="side of the matrix product")
+    parser.add_argument("--peer", type=Path, help="terratorch's prithvi_mae.py, or a folder of it")
+    parser.add_argument("--no-memory", action="store_true", help="leave the peak memory out")
+    parser.add_argument("--quick", action="store_true", help="seconds: does it run?")
+    parser.add_argument("--json", type=Path, help="where to write the figures")
+    parser.add_argument("--memory-of", help=argparse.SUPPRESS)
+    args = parser.parse_args(arguments)
+    if args.quick:
+        args.sizes, args.pixels, args.dates, args.repeats = ["tiny"], [32], [1, 2], 1
+        args.product = 256
+    return args
+
+
+def main(arguments: list[str] | None = None) -> None:
+    args = parse(arguments)
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    if args.memory_of:
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        print_memory(Case(**json.loads(args.memory_of)), device)
+        return
+    results = measure(args)
+    if args.json:
+        args.json.write_text(json.dumps(results, indent=2))
+
+
+if __name__ == "__main__":
+    main()
