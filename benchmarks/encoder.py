@@ -175,7 +175,7 @@ def rows_of(
             row |= {"seconds": taken[case], "GFLOP": work / 1e9}
             # In bfloat16 the products have another rate.
             row["% of the floor"] = None if case.form == "bf16" else 100 * work / rate / taken[case]
-            row["times plain"] = naive and case.form in OURS and naive / taken[case] or None
+            row["times plain"] = (naive and case.form in OURS and naive / taken[case]) or None
             row["MiB"] = None if args.no_memory else memory_of(case, args.threads)
         yield row
 

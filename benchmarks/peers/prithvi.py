@@ -110,4 +110,3 @@ class Prithvi(nn.Module):
     def forward(self, x: Tensor) -> list[Tensor]:
         features: list[Tensor] = self.vit.forward_features(x.transpose(1, 2))
         return features[-1:]
-

@@ -242,8 +242,10 @@ def test_data_that_do_not_fit_are_told(world):
     with pytest.raises(TimoError, match="exclude leaves no pixel"):
         timo.pretrain(cube, CONFIG, exclude=xr.ones_like(split).astype(bool), **SMALL)
     renamed = cube.assign_coords(band=["SR_B4", "SR_B5"]).assign_attrs(sensor="landsat-8-9")
+    unsaid = renamed.copy()
+    del unsaid.attrs["sensor"]
     with pytest.raises(TimoError, match="all cubes must be of one sensor"):
-        timo.pretrain([renamed, renamed.drop_attrs()], CONFIG, **SMALL)
+        timo.pretrain([renamed, unsaid], CONFIG, **SMALL)
     with pytest.raises(TimoError, match="no chip store"):
         timo.pretrain("nowhere", CONFIG, **SMALL)
     with pytest.raises(TimoError, match="exclude is for cubes"):

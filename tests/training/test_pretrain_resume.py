@@ -25,6 +25,8 @@ KINDS = {
     "random depth, workers": {"workers": 2},
 }
 
+KILLED_AT = {"plain": 3, "averaged, in parts": STEPS + 4, "random depth, workers": STEPS + 3}
+
 # The same world and the same options as here, in another process.
 KILLED = """
 import os, signal, sys
@@ -93,22 +95,33 @@ def assert_as_whole(result, whole):
     pd.testing.assert_frame_equal(result.history[columns], whole.history[columns], check_exact=True)
 
 
-@pytest.mark.parametrize(
-    ("kind", "step"),
-    [("plain", 3), ("averaged, in parts", STEPS + 4), ("random depth, workers", STEPS + 3)],
-)
-def test_a_run_killed_in_the_middle_of_an_epoch(*, world, whole, tmp_path, kind, step):
-    script = KILLED.format(
-        tests=str(Path(__file__).parent), step=step, folder=str(tmp_path), kind=kind
-    )
-    killed = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """Folders of runs that were killed, all at once: most of the time goes into starting them."""
+    folders = {kind: tmp_path_factory.mktemp("killed") for kind in KINDS}
+    running = {}
+    for kind, folder in folders.items():
+        script = KILLED.format(
+            tests=str(Path(__file__).parent), step=KILLED_AT[kind], folder=str(folder), kind=kind
+        )
+        running[kind] = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE)
+    for process in running.values():
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == -signal.SIGKILL, errors.decode()
+    return folders
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_a_run_killed_in_the_middle_of_an_epoch(*, world, whole, killed, kind):
+    tmp_path = killed[kind]
     left = {path.name for path in tmp_path.iterdir()}
     assert "resume.ckpt" in left
     assert "model" not in left
     state = torch.load(tmp_path / "resume.ckpt", weights_only=True)["pretraining"]
     # The last multiple of two steps within its epoch, or the epoch's end.
-    assert state["steps"] == {3: 2, STEPS + 4: STEPS + 4, STEPS + 3: STEPS + 2}[step]
+    done = KILLED_AT[kind] - KILLED_AT[kind] % STEPS % 2
+    assert 0 < done % STEPS
+    assert state["steps"] == done
     result = run(world, kind, folder=tmp_path, resume=True)
     assert_as_whole(result, whole[kind])
     left = sorted(path.name for path in tmp_path.iterdir())
