@@ -241,17 +241,6 @@ def test_data_that_do_not_fit_are_told(world):
         timo.pretrain([cube, cube], CONFIG, exclude=split, **SMALL)
     with pytest.raises(TimoError, match="exclude leaves no pixel"):
         timo.pretrain(cube, CONFIG, exclude=xr.ones_like(split).astype(bool), **SMALL)
-    renamed = cube.assign_coords(band=["SR_B4", "SR_B5"]).assign_attrs(sensor="landsat-8-9")
-    unsaid = renamed.copy()
-    del unsaid.attrs["sensor"]
-    with pytest.raises(TimoError, match="all cubes must be of one sensor"):
-        timo.pretrain([renamed, unsaid], CONFIG, **SMALL)
-    with pytest.raises(TimoError, match="no chip store"):
-        timo.pretrain("nowhere", CONFIG, **SMALL)
-    with pytest.raises(TimoError, match="exclude is for cubes"):
-        timo.pretrain("nowhere", CONFIG, exclude=split, **SMALL)
-    with pytest.raises(TimoError, match="unknown model 'enormous'"):
-        timo.pretrain(cube, "enormous", **SMALL)
 
 
 def test_a_folder_with_something_else_is_told(world, tmp_path):
