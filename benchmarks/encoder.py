@@ -131,7 +131,8 @@ def memory_of(case: Case, threads: int) -> float | None:
 def print_memory(case: Case, device: torch.device) -> None:
     """What the process of `memory_of` does."""
     # Libraries that are loaded at first use are no memory of the case.
-    small = dataclasses.replace(case, pixels=32, dates=min(case.dates, 2))
+    form = case.form if case.form in OURS else "fused"
+    small = dataclasses.replace(case, size="tiny", form=form, pixels=32, dates=2)
     small.run(small.model(device), device)()
     run = case.run(case.model(device), device)
     taken = measures.peak(run, device)
