@@ -79,6 +79,7 @@ class Settings:
     batch: int = 8
     size: int = 32
     chip_dates: tuple[int, int] = (1, 16)
+    hide: float = 0.5
     averaging: float = 0.99
     counts: tuple[int, ...] = (2, 4, 8, 16)
     clouds: tuple[int, ...] = (25, 50, 75)
@@ -135,7 +136,9 @@ def train(
     model: nn.Module, task: Task, seed: int, rate: float, settings: Settings
 ) -> dict[str, Any]:
     """What the training cost, and its loss in each epoch."""
-    chips = ChipOptions(size=settings.size, dates=settings.chip_dates, splice=0.0, hide=0.5)
+    chips = ChipOptions(
+        size=settings.size, dates=settings.chip_dates, splice=0.0, hide=settings.hide
+    )
     done = timo.finetune(
         model,  # a peer has the same config and call
         task.cube,

@@ -83,7 +83,7 @@ class Case:
         """Why it cannot be run, or nothing."""
         if self.form != "plain":
             return ""
-        places, heads = (self.pixels // 4) ** 2, create_encoder_heads(self.size)
+        places, heads = (self.pixels // 4) ** 2, first_heads(self.size)
         logits = 4 * heads * self.dates * places * (places + self.dates)
         wanted, there = COPIES[self.step] * logits, measures.available(device)
         if wanted < 0.8 * there:
@@ -91,7 +91,7 @@ class Case:
         return f"needs about {wanted / 2**30:.0f} GiB, {there / 2**30:.0f} GiB are free"
 
 
-def create_encoder_heads(size: str) -> int:
+def first_heads(size: str) -> int:
     with torch.device("meta"):
         return create_encoder(size, BANDS).config.heads[0]
 
@@ -181,32 +181,39 @@ def rows_of(
         yield row
 
 
-def linearity(table: pd.DataFrame) -> list[str]:
-    """For each kind of row: whether seconds follow a T + b T^2, with b / a from the counted operations."""
+def linearity(rows: list[dict[str, Any]]) -> list[str]:
+    """For each kind of row: how far seconds are from being linear in T, once what is quadratic is counted.
+
+    The counted operations are c + a T + b T^2: the logits of D-STGA, which are one for all dates; what is done date by
+    date; and the attention over all dates. Seconds are compared with these at one speed, the median.
+    """
+    table = pd.DataFrame(rows)
+    table = table[table["seconds"].notna() & ~table["form"].isin(["plain", "bf16"])]
     lines = []
-    rows = table[table["seconds"].notna() & (table["form"] != "bf16")]
-    for key, group in rows.groupby(["size", "pixels", "step", "form"], sort=False):
+    for key, group in table.groupby(["size", "pixels", "step", "form"], sort=False):
         if len(group) < 2:
             continue
-        t, time, work = (group[c].to_numpy(float) for c in ("dates", "seconds", "GFLOP"))
-        # Operations are a T + b T^2: the convolutions, projections and frames, and the attention over all dates.
-        a, b = linear_and_quadratic(t, work)
+        dates, time, work = (group[name].to_numpy(float) for name in ("dates", "seconds", "GFLOP"))
         speed = statistics.median(work / time)
-        off = 100 * (time * speed / (a * t + b * t**2) - 1)
+        off = 100 * (time * speed / work - 1)
         points = ", ".join(
-            f"T={int(d)}: {1e3 * s / d:.0f} ms a date ({o:+.0f} %)"
-            for d, s, o in zip(t, time, off, strict=True)
+            f"T={t:.0f} {1e3 * s / t:.0f} ms a date ({o:+.0f} %)"
+            for t, s, o in zip(dates, time, off, strict=True)
         )
+        c, a, b = polynomial(Case(**group.iloc[0][[f.name for f in dataclasses.fields(Case)]]))
+        name = " ".join(map(str, key))
         lines.append(
-            f"{' '.join(map(str, key))}: {a:.2f} T + {b:.4f} T^2 GFLOP at {speed:.0f} GFLOP/s; {points}"
+            f"{name}: {c:.2f} + {a:.2f} T + {b:.4f} T^2 GFLOP at {speed:.0f} GFLOP/s; {points}"
         )
     return lines
 
 
-def linear_and_quadratic(t: Any, work: Any) -> tuple[float, float]:
-    """The a and b of work = a t + b t^2, from the first and the last."""
-    b = (work[-1] / t[-1] - work[0] / t[0]) / (t[-1] - t[0])
-    return float(work[0] / t[0] - b * t[0]), float(b)
+def polynomial(case: Case) -> tuple[float, float, float]:
+    """The c, a and b of c + a T + b T^2 GFLOP, counted at three T."""
+    one, two, three = (count(dataclasses.replace(case, dates=t)) / 1e9 for t in (1, 2, 3))
+    b = (three - 2 * two + one) / 2
+    a = two - one - 3 * b
+    return one - a - b, a, b
 
 
 def find_peer(args: argparse.Namespace) -> tuple[str, str]:
@@ -242,8 +249,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     for cases in all_cases(args, peer):
         rows += rows_of(cases, args, device)
         print(show(rows[-len(cases) :], header=len(rows) == len(cases)), flush=True)
-    lines = linearity(pd.DataFrame(rows))
-    print("\nSeconds against a T + b T^2, a and b from the counted operations:")
+    lines = linearity(rows)
+    print("\nSeconds beside the counted operations at one speed (deviation in brackets):")
     print("\n".join(lines) or "needs two numbers of dates")
     return {"machine": machine, "prithvi": word, "rows": rows, "linearity": lines}
 

@@ -44,6 +44,10 @@ def _gyroscope_backward(
     return 2 * h * d * (3 * g * n * n + 2 * b * t * n * n + 5 * b * n * t * t)
 
 
+def _added_product(_: Any, a: list[int], b: list[int], **__: Any) -> int:
+    return 2 * a[0] * a[1] * a[2] * b[2]
+
+
 def flops(run: Callable[[], Any]) -> int:
     """Floating-point operations of all matrix products and convolutions, those of the fused attention by formula.
 
@@ -52,6 +56,7 @@ def flops(run: Callable[[], Any]) -> int:
     operators = {
         torch.ops.timo.gyroscope: _gyroscope,
         torch.ops.timo.gyroscope_backward: _gyroscope_backward,
+        torch.ops.aten.baddbmm_: _added_product,
     }
     with FlopCounterMode(display=False, custom_mapping=operators) as counter:
         run()

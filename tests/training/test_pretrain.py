@@ -209,6 +209,8 @@ def test_the_learning_rate_rises_then_falls_and_is_scaled_as_published():
         ({"strategy": "fsdp", "folder": "f", "averaging": 0.9}, "not for sharded weights"),
         ({"unit": 16}, "the config says unit=8, the call unit=16"),
         ({"workers": -1}, "workers and seed must be 0 or more"),
+        ({"strategy": "nonsense"}, "strategy are not for this machine: .*nonsense"),
+        ({"devices": 0}, "strategy are not for this machine: .*devices=0"),
     ],
 )
 def test_options_that_make_no_sense_are_told(*, world, tmp_path, monkeypatch, options, message):

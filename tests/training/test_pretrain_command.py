@@ -11,6 +11,9 @@ import timo
 from timo.models import load, load_encoder
 from timo.training.pretraining.command import main
 
+# What Zarr says of xarray's way of storing band names.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:zarr", "ignore:.*Zarr V3 spec")
+
 QUICK = "--epochs 1 --chips-per-epoch 4 --batch-size 2 --chip-size 16 --dates 2 3 --quiet --accelerator cpu"
 
 

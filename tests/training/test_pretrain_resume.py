@@ -120,7 +120,7 @@ def test_a_run_killed_in_the_middle_of_an_epoch(*, world, whole, killed, kind):
     state = torch.load(tmp_path / "resume.ckpt", weights_only=True)["pretraining"]
     # The last multiple of two steps within its epoch, or the epoch's end.
     done = KILLED_AT[kind] - KILLED_AT[kind] % STEPS % 2
-    assert 0 < done % STEPS
+    assert done % STEPS > 0
     assert state["steps"] == done
     result = run(world, kind, folder=tmp_path, resume=True)
     assert_as_whole(result, whole[kind])

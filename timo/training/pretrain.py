@@ -3,7 +3,7 @@
 import copy
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,33 +13,28 @@ import torch
 import xarray as xr
 from lightning.pytorch.callbacks import Callback, Checkpoint
 from lightning.pytorch.plugins.environments import SLURMEnvironment
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from timo import cube as cubes
 from timo.atomic import check_writable
 from timo.errors import TimoError
 from timo.models.masking import MaskOptions
 from timo.models.mim import MaskedAutoencoder, MaskedConfig
 from timo.models.weights import CONFIG, load
-from timo.training.chips.store import ChipStore
-from timo.training.chips.store_dataset import StoreDataset
 from timo.training.history import Progress
 from timo.training.isolation import isolated
 from timo.training.pretraining.interrupt import PretrainCheckpoint
 from timo.training.pretraining.journal import ENCODER, HISTORY, MODEL, Journal, Keep
-from timo.training.pretraining.masked import Chips, MaskedChips
+from timo.training.pretraining.masked import MaskedChips
 from timo.training.pretraining.module import PretrainModule, PretrainOptions
 from timo.training.pretraining.pictures import Pictures
-from timo.training.pretraining.recipe import autoencoder_config, new_autoencoder
-from timo.training.pretraining.windows import WindowDataset, WindowOptions, seen_areas
-from timo.training.resume import Averaging, digest, find_checkpoint
+from timo.training.pretraining.source import Data, make_autoencoder, open_source
+from timo.training.pretraining.windows import WindowOptions
+from timo.training.resume import Averaging, find_checkpoint
 
 RESUME, PICTURES = "resume.ckpt", "pictures"
-CHIPS_PER_EPOCH = 320
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 LOGS = ("csv", "tensorboard", None)
-
-Data = xr.DataArray | Sequence[xr.DataArray] | ChipStore | str | Path
 
 
 @dataclass(frozen=True)
@@ -60,17 +55,6 @@ class Pretrained:
     model: MaskedAutoencoder
     history: pd.DataFrame
     seconds: float
-
-
-@dataclass(frozen=True)
-class _Source:
-    """Data of either kind: what they are, and how chips of them are drawn."""
-
-    train: Chips
-    validation: Chips | None
-    bands: tuple[str, ...]
-    sensor: str
-    digest: str
 
 
 def pretrain(
@@ -191,8 +175,10 @@ def pretrain(
     _check_wants(wants, folder, averaging)
     chips, masks = chips or WindowOptions(), masks or MaskOptions()
     optimisation = optimisation or PretrainOptions()
-    source = _open(data, exclude, chips, length=chips_per_epoch, batch_size=batch_size, seed=seed)
-    autoencoder = _autoencoder(model, source, unit, seed)
+    source = open_source(
+        data, exclude, chips, length=chips_per_epoch, batch_size=batch_size, seed=seed
+    )
+    autoencoder = make_autoencoder(model, source, unit, seed)
     config = autoencoder.config
     home = None if folder is None else _check_home(folder)
     logger = _tensorboard(home) if log == "tensorboard" and home is not None else False
@@ -215,7 +201,7 @@ def pretrain(
     ours: list[Callback] = [journal]
     if averaging is not None:
         ours.append(Averaging(decay=averaging))
-    if progress:
+    if progress and _is_first():
         ours.append(Progress(epochs))
     checkpoint = None
     if home is not None:
@@ -291,82 +277,18 @@ def _check_home(folder: str | Path) -> Path:
     return home
 
 
-def _open(
-    data: Data,
-    exclude: xr.DataArray | Sequence[xr.DataArray] | None,
-    options: WindowOptions,
-    *,
-    length: int | None,
-    batch_size: int,
-    seed: int,
-) -> _Source:
-    """Chips of cubes, or of a store."""
-    if isinstance(data, ChipStore | str | Path):
-        if exclude is not None:
-            raise TimoError(
-                "exclude is for cubes: leave out of a store what is not to be seen when you pack it"
-            )
-        store = data if isinstance(data, ChipStore) else ChipStore(data)
-        return _open_store(store, _whole(length or len(store), batch_size), options, seed)
-    series = [data] if isinstance(data, xr.DataArray) else list(data)
-    if not series:
-        raise TimoError("no data: give a cube, a list of cubes, or the path of a chip store")
-    series = [cubes.check(cubes.check(cube).compute()) for cube in series]
-    train, validation = seen_areas(series, exclude)
-    length = _whole(length or CHIPS_PER_EPOCH, batch_size)
-    chips = WindowDataset(series, train, length, options, seed)
-    held = None
-    if any(area.any() for area in validation):
-        count = _whole(max(length // 5, 8), batch_size)
-        held = WindowDataset(series, validation, count, replace(options, rotate=False), seed)
-    sensors = {str(cube.attrs.get("sensor", "sentinel-2")) for cube in series}
-    if len(sensors) > 1:
-        raise TimoError(f"all cubes must be of one sensor, got {', '.join(sorted(sensors))}")
-    parts = [digest(cube, *(cube[dim] for dim in cube.dims)) for cube in series]
-    parts += [digest(xr.DataArray(area)) for area in (*train, *validation)]
-    return _Source(chips, held, chips.bands, sensors.pop(), " ".join(parts))
-
-
-def _whole(length: int, batch_size: int) -> int:
-    """Whole batches: each step sees as many chips as any other, and none is empty for any process."""
-    return -(-length // batch_size) * batch_size
-
-
-def _open_store(store: ChipStore, length: int, options: WindowOptions, seed: int) -> _Source:
-    chips = StoreDataset(store, length, options, seed)
-    layout = store.layout
-    # Of half a terabyte, the digest of the places and dates will do.
-    keys = [xr.DataArray(store.table[name]) for name in ("key", "dates", "crc")]
-    sensor = layout.sensor or "sentinel-2"
-    return _Source(chips, None, tuple(layout.bands), sensor, digest(*keys))
-
-
-def _autoencoder(
-    model: str | MaskedConfig | MaskedAutoencoder, source: _Source, unit: int | None, seed: int
-) -> MaskedAutoencoder:
-    if isinstance(model, str):
-        config = autoencoder_config(model, source.bands, source.sensor, unit=unit)
-        return new_autoencoder(config, seed)
-    config = model if isinstance(model, MaskedConfig) else model.config
-    if unit not in (None, config.unit):
-        raise TimoError(
-            f"the config says unit={config.unit}, the call unit={unit}: give it in one place"
-        )
-    if config.bands != source.bands:
-        raise TimoError(
-            f"the model reads the bands {config.bands}, the data have {source.bands}: use "
-            f"cube.sel(band={list(config.bands)}), or another config"
-        )
-    return new_autoencoder(config, seed) if isinstance(model, MaskedConfig) else model
-
-
 def _checkpoint(path: Path, plan: dict[str, str], resume: bool) -> Path | None:
     if resume:
         return find_checkpoint(path, plan, PretrainCheckpoint)
-    if not getattr(rank_zero_only, "rank", 0):
+    if _is_first():
         # What an earlier run left is not to be gone on with.
         path.unlink(missing_ok=True)
     return None
+
+
+def _is_first() -> bool:
+    """Whether this is the first of the processes that torchrun, Slurm or Lightning started, as far as it is known."""
+    return getattr(rank_zero_only, "rank", 0) == 0
 
 
 def _tensorboard(home: Path) -> Any:
@@ -386,20 +308,7 @@ def _fit(
     module.model.train()
     try:
         with isolated():
-            trainer = lightning.Trainer(
-                callbacks=callbacks,
-                plugins=_plugins(),
-                enable_checkpointing=any(isinstance(c, Checkpoint) for c in callbacks),
-                enable_progress_bar=False,
-                enable_model_summary=False,
-                num_sanity_val_steps=0,
-                limit_val_batches=1.0 if module.validation_chips is not None else 0,
-                # The batches share themselves out.
-                use_distributed_sampler=False,
-                # On a CPU it costs nothing; on a GPU it would cost the fastest kernels.
-                deterministic=False if torch.cuda.is_available() else "warn",
-                **options,
-            )
+            trainer = _trainer(module, callbacks, options)
             _check_processes(trainer, module)
             trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
     finally:
@@ -407,6 +316,31 @@ def _fit(
             if isinstance(callback, Progress):
                 callback.close()
         module.model.to("cpu").eval()
+
+
+def _trainer(
+    module: PretrainModule, callbacks: list[Callback], options: dict[str, Any]
+) -> lightning.Trainer:
+    try:
+        return lightning.Trainer(
+            callbacks=callbacks,
+            plugins=_plugins(),
+            enable_checkpointing=any(isinstance(c, Checkpoint) for c in callbacks),
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            limit_val_batches=1.0 if module.validation_chips is not None else 0,
+            # The batches share themselves out.
+            use_distributed_sampler=False,
+            # On a CPU it costs nothing; on a GPU it would cost the fastest kernels.
+            deterministic=False if torch.cuda.is_available() else "warn",
+            **options,
+        )
+    except (MisconfigurationException, ValueError, TypeError) as error:
+        # Of devices and strategies Lightning knows more than we do.
+        raise TimoError(
+            f"accelerator, devices, num_nodes or strategy are not for this machine: {error}"
+        ) from error
 
 
 def _plugins() -> list[Any]:

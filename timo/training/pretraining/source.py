@@ -1,0 +1,113 @@
+"""What a pretraining learns from, of either kind, and the autoencoder that fits it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import xarray as xr
+
+from timo import cube as cubes
+from timo.errors import TimoError
+from timo.models.mim import MaskedAutoencoder, MaskedConfig
+from timo.training.chips.store import ChipStore
+from timo.training.chips.store_dataset import StoreDataset
+from timo.training.pretraining.masked import Chips
+from timo.training.pretraining.recipe import autoencoder_config, new_autoencoder
+from timo.training.pretraining.windows import WindowDataset, WindowOptions, seen_areas
+from timo.training.resume import digest
+
+CHIPS_PER_EPOCH = 320
+Data = xr.DataArray | Sequence[xr.DataArray] | ChipStore | str | Path
+
+
+@dataclass(frozen=True)
+class Source:
+    """Data of either kind: what they are, and how chips of them are drawn."""
+
+    train: Chips
+    validation: Chips | None
+    bands: tuple[str, ...]
+    sensor: str
+    digest: str
+
+
+def open_source(
+    data: Data,
+    exclude: xr.DataArray | Sequence[xr.DataArray] | None,
+    options: WindowOptions,
+    *,
+    length: int | None,
+    batch_size: int,
+    seed: int,
+) -> Source:
+    """Chips of cubes, or of a store; `length` in an epoch, made whole batches.
+
+    Raises
+    ------
+    TimoError
+        If there are none, or data and `exclude` do not fit each other.
+    """
+    if isinstance(data, ChipStore | str | Path):
+        if exclude is not None:
+            raise TimoError(
+                "exclude is for cubes: leave out of a store what is not to be seen when you pack it"
+            )
+        store = data if isinstance(data, ChipStore) else ChipStore(data)
+        return _open_store(store, _whole(length or len(store), batch_size), options, seed)
+    series = [data] if isinstance(data, xr.DataArray) else list(data)
+    if not series:
+        raise TimoError("no data: give a cube, a list of cubes, or the path of a chip store")
+    series = [cubes.check(cubes.check(cube).compute()) for cube in series]
+    train, validation = seen_areas(series, exclude)
+    length = _whole(length or CHIPS_PER_EPOCH, batch_size)
+    chips = WindowDataset(series, train, length, options, seed)
+    held = None
+    if any(area.any() for area in validation):
+        count = _whole(max(length // 5, 8), batch_size)
+        held = WindowDataset(series, validation, count, replace(options, rotate=False), seed)
+    sensors = {str(cube.attrs.get("sensor", "sentinel-2")) for cube in series}
+    if len(sensors) > 1:
+        raise TimoError(f"all cubes must be of one sensor, got {', '.join(sorted(sensors))}")
+    parts = [digest(cube, *(cube[dim] for dim in cube.dims)) for cube in series]
+    parts += [digest(xr.DataArray(area)) for area in (*train, *validation)]
+    return Source(chips, held, chips.bands, sensors.pop(), " ".join(parts))
+
+
+def _whole(length: int, batch_size: int) -> int:
+    """Whole batches: each step sees as many chips as any other, and none is empty for any process."""
+    return -(-length // batch_size) * batch_size
+
+
+def _open_store(store: ChipStore, length: int, options: WindowOptions, seed: int) -> Source:
+    chips = StoreDataset(store, length, options, seed)
+    layout = store.layout
+    # Of half a terabyte, the digest of the places and dates will do.
+    keys = [xr.DataArray(store.table[name]) for name in ("key", "dates", "crc")]
+    sensor = layout.sensor or "sentinel-2"
+    return Source(chips, None, tuple(layout.bands), sensor, digest(*keys))
+
+
+def make_autoencoder(
+    model: str | MaskedConfig | MaskedAutoencoder, source: Source, unit: int | None, seed: int
+) -> MaskedAutoencoder:
+    """Autoencoder for the data: by name or config with random weights, or the one that was given.
+
+    Raises
+    ------
+    TimoError
+        If it does not fit the data.
+    """
+    if isinstance(model, str):
+        config = autoencoder_config(model, source.bands, source.sensor, unit=unit)
+        return new_autoencoder(config, seed)
+    config = model if isinstance(model, MaskedConfig) else model.config
+    if unit not in (None, config.unit):
+        raise TimoError(
+            f"the config says unit={config.unit}, the call unit={unit}: give it in one place"
+        )
+    if config.bands != source.bands:
+        raise TimoError(
+            f"the model reads the bands {config.bands}, the data have {source.bands}: use "
+            f"cube.sel(band={list(config.bands)}), or another config"
+        )
+    return new_autoencoder(config, seed) if isinstance(model, MaskedConfig) else model
