@@ -14,7 +14,7 @@ from timo.models.masking import MaskOptions, draw_mask
 from timo.models.mim import MaskedAutoencoder, MaskedConfig
 
 BANDS = ("B2", "B3", "B4")
-TARGETS = ("values", "unit", "batch")
+TARGETS = ("values", "frame", "unit", "batch")
 
 
 def config(unit=8, target="values", **encoder):
@@ -227,6 +227,10 @@ def plain_loss(prediction, x, hidden, valid, settings):
         cell = (b, t, slice(None), slice(i * unit, (i + 1) * unit), slice(j * unit, (j + 1) * unit))
         seen = valid[b, t][cell[3:]]
         truth, told = values[cell][:, seen], prediction[cell][:, seen]
+        if settings.target == "frame":
+            frame = values[b, t][:, valid[b, t]]
+            scale = frame.var(dim=1) if frame.shape[1] > 1 else 0 * frame[:, 0]
+            truth = (truth - frame.mean(dim=1)[:, None]) / (scale + 0.01).sqrt()[:, None]
         of = {"unit": truth, "batch": everything}.get(settings.target)
         if of is not None and of.numel():
             scale = of.var() if of.numel() > 1 else of.new_zeros(())
@@ -301,7 +305,7 @@ def test_a_mask_that_does_not_fit_is_told(unchecked, model):
     [
         ({"unit": 12}, "power of two of at least 4, got 12"),
         ({"unit": 2}, "power of two of at least 4, got 2"),
-        ({"target": "colour"}, "target is one of values, unit, batch"),
+        ({"target": "colour"}, "target is one of values, frame, unit, batch"),
         ({"bands": ("B2",)}, "3 channels need 3 bands"),
         ({"decoder_heads": 3}, "16 channels cannot be shared by 3 heads"),
         ({"decoder_dim": 12}, "multiple of 8 channels"),

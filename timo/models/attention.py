@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from timo.models.config import Attention
 from timo.models.fused import gyroscope
 from timo.models.median import median_over_time
+from timo.models.packed import Layout
 
 
 def stga(
@@ -109,12 +110,20 @@ class SpatiotemporalAttention(nn.Module):
         self.gate = Gate(dim // heads, norm) if kind == "d-stga" else None
 
     def forward(
-        self, x: Float[Tensor, "b t n c"], valid: Bool[Tensor, "b t n"]
-    ) -> Float[Tensor, "b t n c"]:
-        q = rearrange(self.q(x), "b t n (h d) -> b t n h d", h=self.heads)
-        k, v = rearrange(self.kv(x), "b t n (two h d) -> two b t n h d", two=2, h=self.heads)
+        self, x: Float[Tensor, "*r c"], valid: Bool[Tensor, "b t n"], layout: Layout | None = None
+    ) -> Float[Tensor, "*r c"]:
+        """Attention of tokens that stand as in `valid`, (b t n c), or are packed, (m c), with a layout that says where.
+
+        The order of dates and places is of no account.
+        """
+        q, kv = self.q(x), self.kv(x)
+        if layout is not None:
+            q, kv = layout.unpack(q), layout.unpack(kv)
+        q = rearrange(q, "b t n (h d) -> b t n h d", h=self.heads)
+        k, v = rearrange(kv, "b t n (two h d) -> two b t n h d", two=2, h=self.heads)
         if self.gate is not None:
             out = dstga(q, k, v, valid, self.gate)
         else:
             out = (stga if self.kind == "stga" else global_attention)(q, k, v, valid)
-        return self.proj(rearrange(out, "b t n h d -> b t n (h d)"))
+        out = rearrange(out, "b t n h d -> b t n (h d)")
+        return self.proj(out if layout is None else layout.pack(out))

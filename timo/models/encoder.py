@@ -17,6 +17,7 @@ from timo.models.attention import SpatiotemporalAttention
 from timo.models.bands import WavelengthConv, Wavelengths, check_fit
 from timo.models.config import Attention, EncoderConfig, encoder_config
 from timo.models.embedding import Downsample, FourierDates, Position, Stem
+from timo.models.packed import Layout, worth_packing
 
 STRIDES = (4, 8, 16, 32)
 
@@ -28,15 +29,19 @@ class DropPath(nn.Module):
         super().__init__()
         self.rate = rate
 
-    def forward(self, x: Float[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:
+    def forward(
+        self, x: Float[Tensor, "r ..."], layout: Layout | None = None
+    ) -> Float[Tensor, "r ..."]:
         if not self.training or self.rate == 0:
             return x
-        keep = x.new_empty([x.shape[0], *[1] * (x.ndim - 1)]).bernoulli_(1 - self.rate)
-        return x * keep / (1 - self.rate)
+        samples = len(x) if layout is None else len(layout.valid)
+        keep = x.new_empty(samples).bernoulli_(1 - self.rate)
+        of_rows = keep.view(-1, *[1] * (x.ndim - 1)) if layout is None else layout.per_token(keep)
+        return x * of_rows / (1 - self.rate)
 
 
 class Block(nn.Module):
-    """Pre-norm transformer block over the tokens of a series."""
+    """Pre-norm transformer block over the tokens of a series: all of them (b t n c), or the packed ones of a layout."""
 
     def __init__(
         self, dim: int, heads: int, kind: Attention, config: EncoderConfig, drop_path: float
@@ -50,10 +55,10 @@ class Block(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def forward(
-        self, x: Float[Tensor, "b t n c"], valid: Bool[Tensor, "b t n"]
-    ) -> Float[Tensor, "b t n c"]:
-        x = x + self.drop_path(self.attention(self.norm1(x), valid))
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+        self, x: Float[Tensor, "*r c"], valid: Bool[Tensor, "b t n"], layout: Layout | None = None
+    ) -> Float[Tensor, "*r c"]:
+        x = x + self.drop_path(self.attention(self.norm1(x), valid, layout), layout)
+        return x + self.drop_path(self.mlp(self.norm2(x)), layout)
 
 
 def recomputed(block: nn.Module) -> Callable[..., Tensor]:
@@ -86,6 +91,7 @@ class Stage(nn.Module):
         super().__init__()
         first, last = sum(config.depths[:index]), max(sum(config.depths) - 1, 1)
         dim, heads, kind = (getattr(config, f)[index] for f in ("dims", "heads", "attention"))
+        self.kind: Attention = kind
         self.blocks = nn.ModuleList(
             Block(dim, heads, kind, config, config.drop_path * (first + i) / last)
             for i in range(config.depths[index])
@@ -94,13 +100,28 @@ class Stage(nn.Module):
         self.checkpoint = config.checkpoint
 
     def forward(
-        self, x: Float[Tensor, "b t i j c"], valid: Bool[Tensor, "b t i j"]
+        self, x: Float[Tensor, "b t i j c"], valid: Bool[Tensor, "b t i j"], packed: bool = False
     ) -> Float[Tensor, "b t i j c"]:
         rows = x.shape[2]
         tokens, keep = rearrange(x, "b t i j c -> b t (i j) c"), valid.flatten(2)
+        layout = worth_packing(keep) if packed else None
+        if layout is None:
+            tokens = self._run(tokens, keep)
+        else:
+            joint = self.kind == "global"
+            close = (layout.in_one_row() if joint else layout).closed_up()
+            tokens = layout.unpack(self._run(layout.pack(tokens), close.valid, close))
+        return rearrange(tokens, "b t (i j) c -> b t i j c", i=rows)
+
+    def _run(
+        self,
+        tokens: Float[Tensor, "*r c"],
+        valid: Bool[Tensor, "b t n"],
+        layout: Layout | None = None,
+    ) -> Float[Tensor, "*r c"]:
         for block in self.blocks:
-            tokens = (recomputed(block) if self.checkpoint else block)(tokens, keep)
-        return rearrange(self.norm(tokens), "b t (i j) c -> b t i j c", i=rows)
+            tokens = (recomputed(block) if self.checkpoint else block)(tokens, valid, layout)
+        return self.norm(tokens)
 
 
 class TiMoEncoder(nn.Module):
@@ -132,6 +153,7 @@ class TiMoEncoder(nn.Module):
         dates: Real[Tensor, "b t"] | None = None,
         valid: Bool[Tensor, "b t h w"] | None = None,
         wavelengths: Wavelengths | None = None,
+        packed: bool = False,
     ) -> list[Float[Tensor, "b t _dim _i _j"]]:
         """Four feature maps per date, at strides 4, 8, 16 and 32 (sizes rounded up).
 
@@ -147,6 +169,12 @@ class TiMoEncoder(nn.Module):
             What the bands of `x` are, for an encoder with ``stem="wavelength"``: micrometres, or the codes of
             `timo.sensors.POLARISATIONS`. In any number and order; permuted with the bands they change nothing. None:
             the config's.
+        packed : bool
+            Whether nobody will read the maps at tokens without a valid pixel. They are then left out of all blocks and
+            zero in the maps; the other tokens, and all gradients, are the same up to the rounding of the matrix
+            products. The segmentation head does read them: what is under a cloud it tells from what the cloud's token
+            gathered. Without effect where few tokens are invalid, and in training with ``norm="batch"``, whose
+            statistics count all tokens. Stem and downsampling convolutions are dense in any case.
 
         Raises
         ------
@@ -160,6 +188,7 @@ class TiMoEncoder(nn.Module):
         )
         height, width = x.shape[-2:]
         valid = torch.ones_like(x[:, :, 0], dtype=torch.bool) if valid is None else valid
+        packed = packed and not (self.training and self.config.norm == "batch")
         x, valid = _pad(torch.where(valid[:, :, None], x, 0.0), valid)
         batch = x.shape[0]
         frames = self.stem(rearrange(x, "b t c h w -> (b t) c h w"), wavelengths)
@@ -174,7 +203,7 @@ class TiMoEncoder(nn.Module):
                 frames = self.downsamples[index - 1](frames)
                 tokens = rearrange(frames, "(b t) i j c -> b t i j c", b=batch)
                 keep = _coarsen(keep, 2)
-            tokens = stage(tokens, keep)
+            tokens = stage(tokens, keep, packed)
             inside = tokens[:, :, : -(-height // stride), : -(-width // stride)]
             maps.append(rearrange(inside, "b t i j c -> b t c i j"))
         return maps

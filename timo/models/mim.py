@@ -20,7 +20,11 @@ from timo.models.embedding import Position
 from timo.models.encoder import STRIDES, Block, TiMoEncoder, check_series
 from timo.models.masking import units_with_any
 
-TARGETS = ("values", "unit", "batch")
+TARGETS = ("values", "frame", "unit", "batch")
+# Variance below which a frame's contrast is noise (normalised values): under haze or snow it is not blown up to 1.
+FRAME_NOISE = 1e-2
+UNIT_NOISE = 1e-6
+ALL_AXES = (0, 1, 2, 3, 4)
 
 
 @dataclass(frozen=True)
@@ -41,9 +45,10 @@ class MaskedConfig:
         Side of a mask unit in pixels, a power of two of at least 4 (published: 32).
     decoder_dim, decoder_depth, decoder_heads : int
         Width, blocks and attention heads of the decoder (published: 512, 8, 16).
-    target : {"values", "unit", "batch"}
-        What is told: the normalised values; the same, normalised once more within each unit (MAE's ``norm_pix_loss``,
-        which trades brightness for texture); or normalised over all hidden pixels of the batch (as published).
+    target : {"values", "frame", "unit", "batch"}
+        What is told: the normalised values; the same, normalised once more over each date and band of the series, so
+        that what sets a place apart is told and not the date's light or haze; or within each unit (MAE's
+        ``norm_pix_loss``, which trades brightness for texture); or over all hidden pixels of the batch (as published).
 
     Raises
     ------
@@ -163,6 +168,7 @@ class MaskedAutoencoder(nn.Module):
         self.encoder = TiMoEncoder(config.encoder)
         self.fusion = Fusion(config)
         self.mask_token = nn.Parameter(torch.empty(dim))
+        self.place = nn.Linear(dim, dim)
         self.position = Position(blocks)
         self.blocks = nn.ModuleList(
             Block(dim, config.decoder_heads, "global", blocks, drop_path=0.0)
@@ -232,10 +238,10 @@ class MaskedAutoencoder(nn.Module):
     ) -> Float[Tensor, "b t c h w"]:
         unit = self.config.unit
         seen = valid & ~repeat(hidden, "b t i j -> b t (i p) (j q)", p=unit, q=unit)
-        maps = self.encoder(values, dates, seen)
+        maps = self.encoder(values, dates, seen, packed=True)
         tokens = self.fusion(maps, seen)
-        blind = ~units_with_any(seen, unit)
-        tokens = tokens + blind[..., None] * self.mask_token
+        told = units_with_any(seen, unit)
+        tokens = torch.where(told[..., None], tokens, self.mask_token + self._place(tokens, told))
         tokens = self.position(tokens, dates, seen.flatten(2).any(dim=-1))
         rows = tokens.shape[2]
         tokens = rearrange(tokens, "b t i j d -> b t (i j) d")
@@ -245,6 +251,18 @@ class MaskedAutoencoder(nn.Module):
             tokens = block(tokens, present)
         pixels = self.predict(self.norm(tokens))
         return rearrange(pixels, "b t (i j) (p q c) -> b t c (i p) (j q)", i=rows, p=unit, q=unit)
+
+    def _place(
+        self, tokens: Float[Tensor, "b t i j d"], told: Bool[Tensor, "b t i j"]
+    ) -> Float[Tensor, "b 1 i j d"]:
+        """What the other dates say of a place, for a hidden unit to begin with.
+
+        Without it the decoder has to find the same place among all tokens before the encoder learns anything but the
+        date's mean: for hundreds of steps the loss does not move.
+        """
+        seen = told[..., None]
+        mean = (tokens * seen).sum(dim=1, keepdim=True) / seen.sum(dim=1, keepdim=True).clamp(min=1)
+        return self.place(mean)
 
     def _pad(
         self,
@@ -282,28 +300,34 @@ def normalise(
 ) -> Float[Tensor, "b t c h w"]:
     """Target of the reconstruction: the values, or what is left of them without their mean and scale.
 
-    Over the valid pixels and all bands of each unit ("unit"), or of all hidden units of the batch ("batch").
+    Over the valid pixels of each date and band ("frame"), or of each unit with all its bands ("unit"), or of all hidden
+    units of the batch ("batch").
     """
     unit = config.unit
     if config.target == "values":
         return values
+    if config.target == "frame":
+        inside = valid[:, :, None].expand_as(values)
+        return _standardise(values, inside, (-2, -1), FRAME_NOISE)
     if config.target == "batch":
         covered = repeat(hidden, "b t i j -> b t (i p) (j q)", p=unit, q=unit) & valid
-        return _standardise(values, covered[:, :, None].expand_as(values), None)
+        return _standardise(values, covered[:, :, None].expand_as(values), ALL_AXES)
     cells = rearrange(values, "b t c (i p) (j q) -> b t i j (p q c)", p=unit, q=unit)
     count = values.shape[2]
     inside = repeat(valid, "b t (i p) (j q) -> b t i j (p q c)", p=unit, q=unit, c=count)
-    cells = _standardise(cells, inside, -1)
+    cells = _standardise(cells, inside, (-1,))
     return rearrange(cells, "b t i j (p q c) -> b t c (i p) (j q)", p=unit, q=unit, c=count)
 
 
 def _standardise(
-    values: Float[Tensor, "*s"], of: Bool[Tensor, "*s"], dim: int | None
+    values: Float[Tensor, "*s"],
+    of: Bool[Tensor, "*s"],
+    axes: tuple[int, ...],
+    noise: float = UNIT_NOISE,
 ) -> Float[Tensor, "*s"]:
-    """Without the mean and scale of the values `of` counts."""
-    axes = tuple(range(values.ndim)) if dim is None else (dim,)
+    """Without the mean and scale, over `axes`, of the values `of` counts; `noise` is added to the variance."""
     count = of.sum(dim=axes, keepdim=True).clamp(min=1)
     mean = (values * of).sum(dim=axes, keepdim=True) / count
     spread = ((values - mean).square() * of).sum(dim=axes, keepdim=True)
     variance = spread / (count - 1).clamp(min=1)
-    return (values - mean) / (variance + 1e-6).sqrt()
+    return (values - mean) / (variance + noise).sqrt()
