@@ -16,11 +16,13 @@ from timo.models import load, load_encoder
 from timo.models.masking import MaskOptions
 from timo.training import PretrainOptions, WindowOptions
 from timo.training.pretraining import autoencoder_config, new_autoencoder, picture
+from timo.training.pretraining.recipe import default_rate
 
 CONFIG = dataclasses.replace(
     autoencoder_config(
         "tiny", ("B4", "B8"), unit=8, dims=(16, 16, 16, 16), depths=(1, 1, 1, 1), heads=(1, 1, 1, 1)
     ),
+    target="values",
     decoder_dim=16,
     decoder_depth=1,
     decoder_heads=1,
@@ -102,7 +104,7 @@ def test_a_batch_in_parts_is_the_same_step(world, parts):
     cut = timo.pretrain(world[0], CONFIG, accumulate=parts, **SMALL)
     np.testing.assert_allclose(cut.history.loss, whole.history.loss, rtol=1e-5)
     for name, tensor in whole.model.state_dict().items():
-        torch.testing.assert_close(cut.model.state_dict()[name], tensor, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(cut.model.state_dict()[name], tensor, rtol=1e-3, atol=5e-4)
 
 
 def test_workers_change_nothing(world):
@@ -180,14 +182,17 @@ def test_a_store_is_gone_through_place_by_place(world, tmp_path):
 
 def test_the_learning_rate_rises_then_falls_and_is_scaled_as_published():
     options = PretrainOptions(warm_up=0.1)
-    rates = [options.rate(step, 100, 512) for step in range(100)]
+    base = autoencoder_config("base", ["B2"])
+    assert default_rate(base, 4096) == pytest.approx(1.5e-4 * 4096 / 256)
+    assert default_rate(base, 16) == pytest.approx(5e-4)
+    rates = [options.rate(step, 100, 3e-4) for step in range(100)]
     assert max(rates) == pytest.approx(3e-4)
     assert rates[9] == max(rates)
     assert rates[0] == pytest.approx(3e-5)
     assert all(a < b for a, b in pairwise(rates[:10]))
     assert all(a > b for a, b in pairwise(rates[10:]))
     assert 0 < rates[-1] < 1e-6
-    assert PretrainOptions(1e-3, warm_up=0).rate(0, 1, 4) == 1e-3
+    assert PretrainOptions(1e-3, warm_up=0).rate(0, 1, 4.0) == 1e-3
 
 
 # --- what is refused
@@ -259,6 +264,20 @@ def test_a_run_that_diverges_is_told(world):
         timo.pretrain(cube.assign_attrs(world[0].attrs), CONFIG, **SMALL)
 
 
+def test_tensorboard_gets_what_the_history_has(world, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    cube, _, split = world
+    done = timo.pretrain(
+        cube, CONFIG, exclude=split, log="tensorboard", folder=tmp_path, **SMALL
+    ).history
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    for name in ("loss", "validation_loss", "learning_rate"):
+        points = events.Scalars(name)
+        assert [point.step for point in points] == list(done.step)
+        np.testing.assert_allclose([point.value for point in points], done[name], rtol=1e-6)
+
+
 def test_tensorboard_is_asked_for_where_it_is_not_installed(world, tmp_path, monkeypatch):
     monkeypatch.setattr(
         "lightning.pytorch.loggers.tensorboard._TENSORBOARD_AVAILABLE", False, raising=False
@@ -274,7 +293,7 @@ def test_tensorboard_is_asked_for_where_it_is_not_installed(world, tmp_path, mon
 # --- pictures
 
 
-@pytest.mark.parametrize("target", ["values", "unit", "batch"])
+@pytest.mark.parametrize("target", ["values", "frame", "unit", "batch"])
 def test_a_picture_touches_neither_the_model_nor_the_users_figures(world, target):
     import matplotlib as mpl
 
@@ -297,6 +316,23 @@ def test_a_picture_touches_neither_the_model_nor_the_users_figures(world, target
     assert (seen[hidden & valid] == 0.5).all()
     assert (seen[~valid] == 1).all()
     np.testing.assert_array_equal(seen[~hidden], truth[~hidden])
+
+
+def test_what_is_told_without_its_frame_gets_it_back(world):
+    from timo.models.mim import normalise
+    from timo.training.pretraining import MaskedChips, WindowDataset
+    from timo.training.pretraining.pictures import physical
+
+    settings = dataclasses.replace(CONFIG, target="frame")
+    area = np.ones(world[0].shape[-2:], bool)
+    windows = WindowDataset([world[0]], [area], 1, WindowOptions(size=16, dates=(2, 2)))
+    chip = MaskedChips(windows, MaskOptions(), 8, seed=0)[0, 0]
+    mean, std = (torch.tensor(n)[:, None, None] for n in (CONFIG.mean, CONFIG.std))
+    values, valid, hidden = ((chip["x"] - mean) / std, chip["valid"], chip["hidden"])
+    target = normalise(values[None], valid[None], hidden[None], settings)[0]
+    told = physical(target, chip, settings)
+    inside = valid[:, None].expand_as(told)
+    torch.testing.assert_close(told[inside], chip["x"][inside], rtol=1e-4, atol=1e-5)
 
 
 def test_what_is_told_without_its_unit_gets_it_back(world):

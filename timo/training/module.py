@@ -1,6 +1,7 @@
 """What one training step is: the Lightning module of fine-tuning."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import lightning
 import torch
@@ -24,6 +25,9 @@ class Optimisation:
     ----------
     learning_rate : float
         Peak of the one-cycle schedule.
+    encoder_rate : float
+        Learning rate of the encoder, relative to that of the head. Under 1, a pretrained encoder keeps more of what it
+        knows while the head, which is new, learns to read it: worth trying where labels are few.
     weight_decay : float
         Of AdamW, for matrices and kernels; biases and norms are not decayed.
     gap_weight : float
@@ -39,14 +43,19 @@ class Optimisation:
     """
 
     learning_rate: float = 1e-3
+    encoder_rate: float = 1.0
     weight_decay: float = 0.05
     gap_weight: float = 0.2
     label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
-        if not (self.learning_rate > 0 and self.weight_decay >= 0 and self.gap_weight >= 0):
+        if not (
+            self.learning_rate > 0
+            and min(self.encoder_rate, self.weight_decay, self.gap_weight) >= 0
+        ):
             raise TimoError(
-                f"the learning rate must be positive, weight_decay and gap_weight 0 or more, got {self}"
+                "the learning rate must be positive, encoder_rate, weight_decay and gap_weight 0 or more, got "
+                f"{self}"
             )
         if not 0 <= self.label_smoothing < 1:
             raise TimoError(
@@ -147,20 +156,28 @@ class FinetuneModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW, one cycle."""
-        decayed = [p for p in self.model.parameters() if p.ndim > 1]
-        kept = [p for p in self.model.parameters() if p.ndim <= 1]
-        groups = [
-            {"params": decayed, "weight_decay": self.optimisation.weight_decay},
-            {"params": kept, "weight_decay": 0.0},
-        ]
-        optimiser = torch.optim.AdamW(groups, lr=self.optimisation.learning_rate)
+        groups = self._groups()
+        optimiser = torch.optim.AdamW(groups)
         steps = max(int(self.trainer.estimated_stepping_batches), 2)
         # A tenth of ten steps would be a warm-up of length zero, by which torch divides.
         warm_up = 0.1 if steps > 10 else 0.3
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, self.optimisation.learning_rate, total_steps=steps, pct_start=warm_up
+            optimiser, [group["lr"] for group in groups], total_steps=steps, pct_start=warm_up
         )
         return {
             "optimizer": optimiser,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """Parameters by what is done to them."""
+        options = self.optimisation
+        groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
+        for name, parameter in self.model.named_parameters():
+            part = options.encoder_rate if name.startswith("encoder.") else 1.0
+            decay = options.weight_decay if parameter.ndim > 1 else 0.0
+            groups.setdefault((part, decay), []).append(parameter)
+        return [
+            {"params": parameters, "lr": options.learning_rate * part, "weight_decay": decay}
+            for (part, decay), parameters in groups.items()
+        ]

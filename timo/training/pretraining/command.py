@@ -11,6 +11,7 @@ from timo.errors import TimoError
 if TYPE_CHECKING:
     import xarray as xr
 
+    from timo.models.mim import MaskedConfig
     from timo.training.chips.store import ChipStore
 
 DESCRIPTION = """\
@@ -76,6 +77,18 @@ def _add_training(group: Any) -> None:
         "--size", default="tiny", help="tiny, small, base, large or huge (%(default)s)"
     )
     group.add_argument("--unit", type=int, help="side of a mask unit in pixels")
+    group.add_argument(
+        "--target",
+        default="frame",
+        choices=("frame", "values", "unit", "batch"),
+        help="what is told: values, or values less what is common to a frame, a unit or a batch (%(default)s)",
+    )
+    group.add_argument(
+        "--stem",
+        default="wavelength",
+        choices=("wavelength", "plain"),
+        help="reads bands by their wavelengths, any of them, or these bands alone (%(default)s)",
+    )
     group.add_argument("--ratio", type=float, default=0.75, help="share hidden (%(default)s)")
     for scheme, chance in (("random", 1.0), ("tube", 0.0), ("date", 0.0)):
         group.add_argument(
@@ -93,7 +106,11 @@ def _add_training(group: Any) -> None:
         default=16,
         help="chips of a step, over all processes (%(default)s)",
     )
-    group.add_argument("--learning-rate", type=float, help="default: 1.5e-4 x batch size / 256")
+    group.add_argument(
+        "--learning-rate",
+        type=float,
+        help="default: 1.5e-4 x batch size / 256, at least 2e-3 for tiny and 5e-4 for base",
+    )
     group.add_argument("--weight-decay", type=float, default=0.05, help="(%(default)s)")
     group.add_argument(
         "--warm-up", type=float, default=0.1, help="share of the steps (%(default)s)"
@@ -157,7 +174,7 @@ def _run(options: argparse.Namespace) -> None:
     devices = options.devices
     pretrain(
         data,
-        options.size,
+        _config(options, data),
         exclude=exclude,
         epochs=options.epochs,
         chips_per_epoch=options.chips_per_epoch,
@@ -168,7 +185,6 @@ def _run(options: argparse.Namespace) -> None:
             min_clear=options.min_clear,
         ),
         masks=MaskOptions(options.ratio, options.random, options.tube, options.date),
-        unit=options.unit,
         optimisation=PretrainOptions(
             options.learning_rate, options.weight_decay, warm_up=options.warm_up
         ),
@@ -188,6 +204,19 @@ def _run(options: argparse.Namespace) -> None:
         picture_every=options.picture_every,
         progress=not options.quiet,
     )
+
+
+def _config(options: argparse.Namespace, data: "list[xr.DataArray] | ChipStore") -> "MaskedConfig":
+    """The autoencoder that is asked for, for the bands that there are."""
+    from timo.training.chips.store import ChipStore
+    from timo.training.pretraining.recipe import autoencoder_config
+
+    if isinstance(data, ChipStore):
+        bands, sensor = data.layout.bands, data.layout.sensor
+    else:
+        bands, sensor = [str(band) for band in data[0].band.values], data[0].attrs.get("sensor")
+    chosen = {"unit": options.unit, "target": options.target, "stem": options.stem}
+    return autoencoder_config(options.size, bands, sensor or "sentinel-2", **chosen)
 
 
 def open_data(

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from timo.errors import TimoError
 from timo.models.mim import MaskedAutoencoder
 from timo.training.pretraining.masked import Batches, MaskedChips, collate, scored_pixels
+from timo.training.pretraining.recipe import default_rate
 
 STATE = "pretraining"
 
@@ -26,7 +27,7 @@ class PretrainOptions:
     Parameters
     ----------
     learning_rate : float, optional
-        Peak of the schedule; by default 1.5e-4 x batch_size / 256, as published.
+        Peak of the schedule; by default `timo.training.pretraining.recipe.default_rate`.
     weight_decay : float
         Of AdamW, for matrices and kernels; biases and norms are not decayed.
     betas : (float, float)
@@ -59,9 +60,9 @@ class PretrainOptions:
         ):
             raise TimoError(f"warm_up and both betas must be at least 0 and under 1, got {self}")
 
-    def rate(self, step: int, steps: int, batch_size: int) -> float:
-        """Learning rate of a step, counted from 0."""
-        peak = self.learning_rate or 1.5e-4 * batch_size / 256
+    def rate(self, step: int, steps: int, default: float) -> float:
+        """Learning rate of a step, counted from 0; `default` is its peak where the options name none."""
+        peak = self.learning_rate or default
         rising = round(self.warm_up * steps)
         if step < rising:
             return peak * (step + 1) / rising
@@ -114,6 +115,7 @@ class PretrainModule(lightning.LightningModule):
         self.model, self.train_chips, self.validation_chips = model, train, validation
         self.options, self.batch_size, self.accumulate = options, batch_size, accumulate
         self.workers, self.seed = workers, seed
+        self.default_rate = default_rate(model.config, batch_size)
         self.batches = len(train) // batch_size
         self.total_steps = epochs * self.batches
         # Steps done since the beginning; on it alone depend the next chips, their masks and the learning rate.
@@ -147,7 +149,7 @@ class PretrainModule(lightning.LightningModule):
             )
         self._seed_step()
         optimizer: Any = self.optimizers()
-        rate = self.options.rate(self.steps, self.total_steps, self.batch_size)
+        rate = self.options.rate(self.steps, self.total_steps, self.default_rate)
         for group in optimizer.param_groups:
             group["lr"] = rate
         parts = _parts(batch, self.accumulate)
@@ -180,7 +182,7 @@ class PretrainModule(lightning.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Mean over all pixels of all processes."""
         error, count = _summed(self.judged)
-        self.log("validation_loss", error / count.clamp(min=1), prog_bar=True)
+        self.log("validation_loss", error / count.clamp(min=1), prog_bar=True, logger=False)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW; the step sets the learning rate."""
@@ -260,7 +262,7 @@ class PretrainModule(lightning.LightningModule):
         self.steps += 1
         if self.steps % self.batches == 0:
             # Once an epoch, with the mean: what Lightning logs in between is lost when a run is resumed.
-            self.log("loss", self.loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=1)
+            self.log("loss", self.loss, on_epoch=True, prog_bar=True, logger=False, batch_size=1)
 
 
 def _parts(batch: dict[str, Any], number: int) -> list[dict[str, Tensor]]:

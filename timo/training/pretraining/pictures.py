@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from timo.atomic import replacing
-from timo.models.mim import MaskedAutoencoder, MaskedConfig
+from timo.models.mim import FRAME_NOISE, UNIT_NOISE, MaskedAutoencoder, MaskedConfig
 from timo.sensors import get_sensor
 from timo.training.pretraining.masked import MaskedChips, collate
 from timo.training.pretraining.module import PretrainModule
@@ -26,7 +26,7 @@ def picture(model: MaskedAutoencoder, chip: dict[str, Tensor], dates: int = 4) -
     """Draw a chip as the model saw it, as it told it, and as it was: a row for each of a few dates.
 
     In the first column hidden units are grey; where there was no observation all columns are white. Colours are true
-    where the bands have red, green and blue, and stretched to the 2nd and 98th percentile of what was there.
+    where the bands have red, green and blue, and stretched to the 2nd and 98th percentile of what was there on the date.
 
     Parameters
     ----------
@@ -64,8 +64,8 @@ def physical(
 ) -> Float[Tensor, "t c h w"]:
     """Turn what was told back into the values of the cube.
 
-    What is told without the mean and scale of a unit (or of all hidden units) gets those of the truth, as the pictures
-    of MAE do: there is nothing else to know them from.
+    What is told without the mean and scale of a frame, of a unit or of all hidden units gets those of the truth, as the
+    pictures of MAE do: there is nothing else to know them from.
     """
     mean, std = (torch.tensor(n)[:, None, None] for n in (config.mean, config.std))
     if config.target != "values":
@@ -73,18 +73,21 @@ def physical(
         valid = chip["valid"][:, None].expand_as(truth)
         if config.target == "batch":
             valid = valid & cover(chip["hidden"], config.unit, chip["valid"])[:, None]
-        unit = config.unit if config.target == "unit" else None
-        for cell in _cells(truth.shape, unit):
+        noise = FRAME_NOISE if config.target == "frame" else UNIT_NOISE
+        for cell in _cells(truth.shape, config):
             inside = truth[cell][valid[cell]]
             if inside.numel() > 1:
-                told[cell] = told[cell] * (inside.var() + 1e-6).sqrt() + inside.mean()
+                told[cell] = told[cell] * (inside.var() + noise).sqrt() + inside.mean()
     return told * std + mean
 
 
-def _cells(shape: torch.Size, unit: int | None) -> list[Any]:
-    """Where the values lie that share their mean and scale: each unit, or everything."""
-    if unit is None:
+def _cells(shape: torch.Size, config: MaskedConfig) -> list[Any]:
+    """Where the values lie that share their mean and scale: each frame and band, each unit, or everything."""
+    if config.target == "batch":
         return [...]
+    if config.target == "frame":
+        return [(t, c) for t in range(shape[0]) for c in range(shape[1])]
+    unit = config.unit
     corners = [(i, j) for i in range(0, shape[2], unit) for j in range(0, shape[3], unit)]
     return [
         (t, slice(None), slice(i, i + unit), slice(j, j + unit))
@@ -115,13 +118,14 @@ def _draw(config: MaskedConfig, chip: dict[str, Tensor], told: Tensor, dates: in
 
     bands = colours(config)
     truth, valid = chip["x"][:, bands].numpy(), chip["valid"].numpy()
-    low, high = _stretch(truth, valid)
     hidden = cover(chip["hidden"], config.unit, chip["valid"]).numpy()
     when = np.unique(np.linspace(0, len(truth) - 1, min(dates, len(truth))).round().astype(int))
     days = chip["dates"].numpy().astype("int64").astype("datetime64[D]")
     figure = Figure(figsize=(6.2, 2 * len(when) + 0.4), dpi=80, layout="constrained")
     axes = figure.subplots(len(when), 3, squeeze=False)
     for row, t in zip(axes, when, strict=True):
+        # Each date for itself: beside snow or haze, all that is told apart on a summer's day would be one green.
+        low, high = _stretch(truth[t], valid[t])
         images = [
             (image[t] - low) / (high - low) for image in (truth, truth, told[:, bands].numpy())
         ]
@@ -140,7 +144,7 @@ def _draw(config: MaskedConfig, chip: dict[str, Tensor], told: Tensor, dates: in
 
 def _stretch(truth: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Lowest and highest value of each colour that is told apart, each (3, 1, 1)."""
-    shown = truth.transpose(1, 0, 2, 3)[:, valid]
+    shown = truth[:, valid]
     if not shown.size:
         return np.zeros((3, 1, 1)), np.ones((3, 1, 1))
     low, high = np.percentile(shown, (2, 98), axis=1)[..., None, None]

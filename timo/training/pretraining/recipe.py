@@ -28,7 +28,7 @@ def autoencoder_config(
     sensor: str = "sentinel-2",
     *,
     unit: int | None = None,
-    target: str = "values",
+    target: str = "frame",
     **encoder: Any,
 ) -> MaskedConfig:
     """Config of a masked autoencoder of a named size.
@@ -43,11 +43,12 @@ def autoencoder_config(
         Sensor of the bands; it gives their mean and scale.
     unit : int, optional
         Side of a mask unit in pixels; by default 8 for tiny, 16 for small and 32, as published, for the others.
-    target : {"values", "unit", "batch"}
-        What is told, see `MaskedConfig`.
+    target : {"values", "frame", "unit", "batch"}
+        What is told, see `MaskedConfig`. By default what a place is within its date: on the sample, maps from few
+        labels gain most from that.
     **encoder
-        Fields of `timo.models.EncoderConfig`. With ``stem="wavelength"`` the wavelengths are those of the bands
-        unless they are given.
+        Fields of `timo.models.EncoderConfig`. By default ``stem="wavelength"``, so that what is learnt from these bands
+        serves others, too; the wavelengths are those of the bands unless they are given.
 
     Raises
     ------
@@ -55,7 +56,7 @@ def autoencoder_config(
         If the size, the sensor, a band or an option is unknown.
     """
     known = get_sensor(sensor).select(bands)
-    if encoder.get("stem") == "wavelength":
+    if encoder.setdefault("stem", "wavelength") == "wavelength":
         encoder.setdefault("wavelengths", tuple(band.wavelength_um for band in known))
     config = encoder_config(size, len(known), **encoder)
     recipe = PUBLISHED | RECIPES.get(size.removeprefix("timo-"), {})
@@ -70,6 +71,15 @@ def autoencoder_config(
         target=target,
         **recipe,
     )
+
+
+def default_rate(config: MaskedConfig, batch_size: int) -> float:
+    """Peak of the learning rate: 1.5e-4 x batch_size / 256, as published, but not under 2e-3 x 32 / width.
+
+    The published rule is for batches of thousands. With the small batches of one machine it would give a rate at which
+    nothing is learnt; there it is the width of the first stage that bounds the rate (tiny has 32, base 128).
+    """
+    return max(1.5e-4 * batch_size / 256, 2e-3 * 32 / config.encoder.dims[0])
 
 
 def new_autoencoder(config: MaskedConfig, seed: int = 0) -> MaskedAutoencoder:
