@@ -212,9 +212,9 @@ def _config(options: argparse.Namespace, data: "list[xr.DataArray] | ChipStore")
     from timo.training.pretraining.recipe import autoencoder_config
 
     if isinstance(data, ChipStore):
-        bands, sensor = data.layout.bands, data.layout.sensor
+        bands, sensor = tuple(data.layout.bands), data.layout.sensor
     else:
-        bands, sensor = [str(band) for band in data[0].band.values], data[0].attrs.get("sensor")
+        bands, sensor = tuple(map(str, data[0].band.values)), data[0].attrs.get("sensor")
     chosen = {"unit": options.unit, "target": options.target, "stem": options.stem}
     return autoencoder_config(options.size, bands, sensor or "sentinel-2", **chosen)
 

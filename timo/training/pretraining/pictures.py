@@ -26,7 +26,7 @@ def picture(model: MaskedAutoencoder, chip: dict[str, Tensor], dates: int = 4) -
     """Draw a chip as the model saw it, as it told it, and as it was: a row for each of a few dates.
 
     In the first column hidden units are grey; where there was no observation all columns are white. Colours are true
-    where the bands have red, green and blue, and stretched to the 2nd and 98th percentile of what was there on the date.
+    where the bands have red, green and blue, and stretched to the 2nd and 98th percentile of what was there that day.
 
     Parameters
     ----------
