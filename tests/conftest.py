@@ -13,3 +13,11 @@ def unchecked():
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread():
+    """The models of the tests are small: a second thread costs more than it gives."""
+    import torch
+
+    torch.set_num_threads(1)

@@ -103,7 +103,9 @@ def test_the_weights_of_one_sensor_read_another(cube):
         assert scores.isfinite().all()
 
 
-@pytest.mark.parametrize("options", [{}, {"position": "fourier"}, {"stem": "wavelength"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"pretrained": False}, {"position": "fourier"}, {"norm": "batch"}]
+)
 def test_a_saved_model_answers_as_before(tmp_path, cube, options):
     model = timo.load_model("timo-tiny", cube, CLASSES, per_date=False, **options)
     found = timo.load_model(timo.save(model, tmp_path / "model"))
@@ -113,7 +115,7 @@ def test_a_saved_model_answers_as_before(tmp_path, cube, options):
 
 
 def test_a_model_saved_before_there_were_stems_is_read(tmp_path, cube):
-    model = timo.load_model("timo-tiny", cube, CLASSES)
+    model = timo.load_model("timo-tiny", cube, CLASSES, pretrained=False)
     config = timo.save(model, tmp_path / "model") / "config.json"
     fields = json.loads(config.read_text())
     for field in ("stem", "wavelengths"):

@@ -1,6 +1,7 @@
 """What installs, what ships, what `import timo` costs, and what the repository must not hold."""
 
 import base64
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -174,6 +175,35 @@ def test_wheel_holds_every_file_of_both_packages(wheel):
     assert names == shipped_files(ROOT / "timo", "timo") | shipped_files(
         ROOT / "widgets", "timo_widgets"
     )
+
+
+def test_sdist_and_wheel_hold_the_pretrained_weights(source, wheel, tmp_path):
+    code = f"from setuptools.build_meta import build_sdist; print(build_sdist({str(tmp_path)!r}))"
+    sdist = tmp_path / run(sys.executable, "-c", code, cwd=source).splitlines()[-1]
+    shutil.unpack_archive(sdist, tmp_path / "unpacked", filter="data")
+    (root,) = (tmp_path / "unpacked").iterdir()
+    folder = "timo/weights/timo-tiny"
+    files = {f"{folder}/{name}" for name in ("weights.safetensors", "config.json", "README.md")}
+    assert all((root / name).is_file() for name in files)
+    assert files <= set(zipfile.ZipFile(wheel).namelist())
+
+
+@pytest.mark.parametrize("unpacked", [True, False])
+def test_an_installed_wheel_loads_its_pretrained_weights(wheel, tmp_path, unpacked):
+    """Also as it is: a package inside an archive, which Python imports as well."""
+    place = tmp_path / "site" if unpacked else wheel
+    if unpacked:
+        zipfile.ZipFile(wheel).extractall(place)
+    others = [path for path in sys.path if path.endswith("site-packages")]
+    code = (
+        f"import sys; sys.path[:0] = [{str(place)!r}]; sys.path += {others!r}\n"
+        "import timo; from timo.models.shipped import load_shipped\n"
+        "print(timo.__file__); print(load_shipped('timo-tiny').sha256)"
+    )
+    file, checksum = run(sys.executable, "-S", "-c", code, cwd=tmp_path, PYTHONPATH="").split()[-2:]
+    assert Path(file).is_relative_to(place)
+    weights = ROOT / "timo/weights/timo-tiny/weights.safetensors"
+    assert checksum == hashlib.sha256(weights.read_bytes()).hexdigest()
 
 
 def test_wheel_holds_the_licence(wheel):

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 import timo
 from timo.errors import TimoError
 from timo.models import save_encoder
+from timo.models.shipped import load_shipped
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
@@ -40,14 +41,6 @@ SMALL = {
     "u-tae": lambda: utae.UTAE(CONFIG, encoder=(16, 16, 32), decoder=(16, 16, 32), heads=8),
     "unet-3d": lambda: unet3d.UNet3D(CONFIG, widths=(4, 8, 8)),
 }
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(params=SMALL)
@@ -378,6 +371,20 @@ def test_the_pretrained_model_has_the_encoder_of_the_folder_and_a_new_head(paths
     assert model.config.encoder.drop_path == 0.1
     ours, theirs = model.encoder.state_dict(), saved.encoder.state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_the_pretrained_model_comes_with_timo_unless_a_folder_is_given(paths):
+    arguments = accuracy.parse([*paths, *QUICK])
+    task, shipped = accuracy.open_task(arguments), load_shipped("timo-tiny")
+    assert arguments.pretrained is None
+    assert accuracy.lacking(arguments.pretrained) is None
+    assert accuracy.checksum(arguments.pretrained) == shipped.sha256
+    model = accuracy.make_model("timo-pretrained", task, 0, arguments.pretrained)
+    state = model.encoder.state_dict()
+    assert all(torch.equal(state[name], value) for name, value in shipped.state.items())
+    for name in ("timo", "timo-factorised"):
+        random = accuracy.make_model(name, task, 2, arguments.pretrained)
+        assert random.config.initial_weights == "random (seed 2)"
 
 
 def test_windows_cover_every_pixel():

@@ -27,14 +27,6 @@ from timo.training import ChipOptions, Optimisation, finetune
 few = settings(max_examples=30, deadline=None)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def to_cube(values, bands=("B4", "B8"), **attrs):
     dates, _, height, width = values.shape
     cube = xr.DataArray(

@@ -11,15 +11,6 @@ from timo.models.tasks import ModelConfig, TiMo
 BANDS = ("B2", "B3", "B4")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Such small sums take longer when they are shared out, and many times longer on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def config(**options):
     small = {"dims": (16, 32, 32, 32), "depths": (1, 1, 1, 1), "heads": (1, 2, 2, 4)}
     return EncoderConfig(in_channels=len(BANDS), **(small | options))

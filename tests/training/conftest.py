@@ -14,15 +14,6 @@ BANDS = ("B4", "B8")
 CLASSES = ("forest", "other")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """The models are small: a second thread costs more than it gives."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def to_grid(values, dims, crs="EPSG:32634", **attrs):
     """Any array on the test's grid; (time, ...) starts in May 2018, a date every ten days."""
     values = np.asarray(values)

@@ -310,12 +310,14 @@ def test_a_picture_touches_neither_the_model_nor_the_users_figures(world, target
     assert model.training
     assert same(weights_of(model), before)
     assert mpl.get_backend() == backend
-    seen, _, truth = (np.asarray(axis.images[0].get_array()) for axis in figure.axes[:3])
+    seen, told, truth = (np.asarray(axis.images[0].get_array()) for axis in figure.axes[:3])
     hidden = chip["hidden"][0].repeat_interleave(8, 0).repeat_interleave(8, 1)[:20, :20].numpy()
     valid = chip["valid"][0].numpy()
     assert (seen[hidden & valid] == 0.5).all()
     assert (seen[~valid] == 1).all()
     np.testing.assert_array_equal(seen[~hidden], truth[~hidden])
+    np.testing.assert_array_equal(told[~hidden], truth[~hidden])
+    assert not np.array_equal(told[hidden & valid], truth[hidden & valid])
 
 
 def test_what_is_told_without_its_frame_gets_it_back(world):

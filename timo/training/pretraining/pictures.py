@@ -25,8 +25,9 @@ GREY, CLOUD = 0.5, 1.0
 def picture(model: MaskedAutoencoder, chip: dict[str, Tensor], dates: int = 4) -> "Figure":
     """Draw a chip as the model saw it, as it told it, and as it was: a row for each of a few dates.
 
-    In the first column hidden units are grey; where there was no observation all columns are white. Colours are true
-    where the bands have red, green and blue, and stretched to the 2nd and 98th percentile of what was there that day.
+    In the first column hidden units are grey; in the second they are what the model told, the others what it saw. Where
+    there was no observation all columns are white. Colours are true where the bands have red, green and blue, and
+    stretched to the 2nd and 98th percentile of what was there that day.
 
     Parameters
     ----------
@@ -130,6 +131,8 @@ def _draw(config: MaskedConfig, chip: dict[str, Tensor], told: Tensor, dates: in
             (image[t] - low) / (high - low) for image in (truth, truth, told[:, bands].numpy())
         ]
         seen, whole, guess = (image.clip(0, 1).transpose(1, 2, 0) for image in images)
+        # Of what it saw, the model is never asked.
+        guess = np.where(hidden[t][..., None], guess, seen)
         for axis, image, mask in zip(
             row, (seen, guess, whole), (hidden[t], None, None), strict=True
         ):
@@ -137,7 +140,7 @@ def _draw(config: MaskedConfig, chip: dict[str, Tensor], told: Tensor, dates: in
             axis.imshow(np.where(valid[t][..., None], grey, CLOUD), interpolation="nearest")
             axis.set(xticks=[], yticks=[])
         row[0].set_ylabel(str(days[t]), fontsize=9)
-    for axis, title in zip(axes[0], ("seen", "told", "truth"), strict=True):
+    for axis, title in zip(axes[0], ("seen", "told where hidden", "truth"), strict=True):
         axis.set_title(title, fontsize=10)
     return figure
 
