@@ -52,12 +52,11 @@ import timo
 from timo.atomic import replacing
 from timo.cube import valid_mask
 from timo.errors import TimoError
+from timo.models.shipped import load_shipped
 from timo.models.weights import CONFIG, WEIGHTS
 from timo.training import ChipOptions, Optimisation
 
 ROOT = Path(__file__).resolve().parents[1]
-# Where `python -m timo.training.pretrain sample --folder runs/pretrained` leaves the encoder.
-PRETRAINED = ROOT / "runs" / "pretrained" / "encoder"
 FACTORISED = ("d-stga", "d-stga", "stga", "stga")
 # Peak learning rates tried with --tune, and the one taken for each model.
 TRIED = (5e-4, 1e-3, 2e-3)
@@ -88,23 +87,22 @@ class Settings:
 
 
 def new_timo(task: Task, seed: int, **encoder: Any) -> timo.models.TiMo:
-    return timo.load_model(
-        "timo-tiny", task.cube, task.classes, per_date=False, seed=seed, drop_path=0.1, **encoder
-    )
+    """TiMo from random weights."""
+    options = {"per_date": False, "drop_path": 0.1, "pretrained": False, **encoder}
+    return timo.load_model("timo-tiny", task.cube, task.classes, seed=seed, **options)
 
 
-def lacking(folder: Path) -> str | None:
-    """Why there is no pretrained model in a folder; None if there is one."""
-    if all((folder / name).is_file() for name in (WEIGHTS, CONFIG)):
+def lacking(folder: Path | None) -> str | None:
+    """Why there is no pretrained model in a folder; None if there is one, and for the one that comes with timo."""
+    if folder is None or all((folder / name).is_file() for name in (WEIGHTS, CONFIG)):
         return None
     return f"there are no pretrained weights: {folder} holds no {WEIGHTS} with its {CONFIG}"
 
 
-def pretrained(task: Task, seed: int, folder: Path) -> timo.models.TiMo:
-    """TiMo whose encoder starts from the folder of a pretrained one, and a new head."""
-    return timo.load_model(
-        folder, task.cube, task.classes, per_date=False, seed=seed, drop_path=0.1
-    )
+def pretrained(task: Task, seed: int, folder: Path | None) -> timo.models.TiMo:
+    """TiMo whose encoder starts from a pretrained one, in a folder or as it comes with timo, and a new head."""
+    options = {"per_date": False, "drop_path": 0.1, "pretrained": True}
+    return timo.load_model(folder or "timo-tiny", task.cube, task.classes, seed=seed, **options)
 
 
 def new_peer(task: Task, seed: int, kind: Callable[..., nn.Module], **options: Any) -> nn.Module:
@@ -114,7 +112,7 @@ def new_peer(task: Task, seed: int, kind: Callable[..., nn.Module], **options: A
         return kind(config, **options)
 
 
-def make_model(name: str, task: Task, seed: int, weights: Path) -> nn.Module:
+def make_model(name: str, task: Task, seed: int, weights: Path | None) -> nn.Module:
     """A new model; the random forest has none."""
     if name == "timo-pretrained":
         return pretrained(task, seed, weights)
@@ -156,7 +154,7 @@ def train(
 
 
 def measure(
-    name: str, task: Task, settings: Settings, *, seed: int, rate: float, weights: Path
+    name: str, task: Task, settings: Settings, *, seed: int, rate: float, weights: Path | None
 ) -> dict[str, Any]:
     """Train a model and test it under every condition."""
     drawn = conditions(
@@ -194,12 +192,19 @@ def cached(path: Path, fresh: bool, compute: Callable[[], dict[str, Any]]) -> di
     return found
 
 
-def key(task: Task, settings: Settings, name: str, rate: float, weights: Path) -> str:
+def key(task: Task, settings: Settings, name: str, rate: float, weights: Path | None) -> str:
     """A short name for all that a result depends on, beside the seed."""
     parts = [task.digest(), json.dumps(asdict(settings)), name, repr(rate)]
     if name == "timo-pretrained":
-        parts.append(hashlib.sha256((weights / WEIGHTS).read_bytes()).hexdigest())
+        parts.append(checksum(weights))
     return hashlib.sha256("|".join(parts).encode()).hexdigest()[:12]
+
+
+def checksum(folder: Path | None) -> str:
+    """SHA-256 of the file of the pretrained weights."""
+    if folder is None:
+        return load_shipped("timo-tiny").sha256
+    return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
 
 
 def run(arguments: argparse.Namespace) -> list[dict[str, Any]]:
@@ -288,7 +293,11 @@ def parse(command: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--year", type=int, help="dates of this year alone; the sample: 2018")
     parser.add_argument("--months", type=int, nargs=2, default=(4, 10), help="growing season")
     parser.add_argument("--block", type=float, default=200, help="side of a square in metres")
-    parser.add_argument("--pretrained", type=Path, default=PRETRAINED, help="folder of an encoder")
+    parser.add_argument(
+        "--pretrained",
+        type=Path,
+        help="folder of an encoder; default: the one that comes with timo",
+    )
     parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "accuracy")
     parser.add_argument("--quick", action="store_true", help="1 epoch, 1 seed, 2 models")
     parser.add_argument("--tune", action="store_true", help="try learning rates, on no test square")

@@ -1,7 +1,9 @@
 """A model for a cube: by the name of a size, or from a folder."""
 
+import logging
+import warnings
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +12,36 @@ import xarray as xr
 from timo import cube as cubes
 from timo.errors import TimoError
 from timo.models.config import SIZES, EncoderConfig, encoder_config
+from timo.models.shipped import SHIPPED, load_shipped
 from timo.models.tasks import ModelConfig, TiMo, build
 from timo.models.weights import SavedEncoder, kind_of, load, load_encoder
 from timo.sensors import Sensor, get_sensor
 
+logger = logging.getLogger(__name__)
+
 # What may be chosen anew for an encoder that is there: none of it changes what its weights mean.
 FREE = ("drop_path", "checkpoint")
+
+
+@dataclass(frozen=True)
+class _Data:
+    """What a new model is to read."""
+
+    bands: tuple[str, ...]
+    sensor: Sensor
+
+    @property
+    def wavelengths(self) -> tuple[float, ...]:
+        return tuple(band.wavelength_um for band in self.sensor.select(self.bands))
+
+
+@dataclass(frozen=True)
+class _Start:
+    """What the encoder of a new model is made of, and the weights that it starts from: of `saved`, or random ones."""
+
+    config: EncoderConfig
+    initial_weights: str
+    saved: SavedEncoder | None = None
 
 
 def load_model(
@@ -26,16 +52,19 @@ def load_model(
     task: str = "segmentation",
     per_date: bool = True,
     seed: int = 0,
+    pretrained: bool | None = None,
     **encoder: Any,
 ) -> TiMo:
     """Model that reads a cube and tells classes apart.
 
+    A new "timo-tiny" starts from the pretrained encoder that comes with timo, wherever it can; what a model started
+    from is in its ``config.initial_weights``, is saved with it and shown with it, and the log says why.
+
     Parameters
     ----------
     name : str or path
-        "timo-tiny", "timo-small", "timo-base", "timo-large" or "timo-huge" for a new model with random weights; the
-        folder of a model that `timo.save` wrote; or the folder of an encoder that `timo.pretrain` wrote, for a new
-        model that starts from it.
+        "timo-tiny", "timo-small", "timo-base", "timo-large" or "timo-huge" for a new model; the folder of a model that
+        `timo.save` wrote; or the folder of an encoder that `timo.pretrain` wrote, for a new model that starts from it.
     cube : xarray.DataArray, optional
         The cube that it is to read; needed for a new model. A saved model is checked against it.
     classes : sequence of str, optional
@@ -45,11 +74,16 @@ def load_model(
     per_date : bool
         For a new model: a class for each date, or for the series.
     seed : int
-        Seed of the weights of a new model.
+        Seed of the random weights of a new model; its head has such in any case.
+    pretrained : bool, optional
+        For a new model of a named size. True: the encoder starts from the pretrained weights that come with timo, of
+        "timo-tiny" alone, which read the bands of any optical sensor. False: from random weights. None: from the
+        pretrained ones where there are some, the options below leave the encoder what it is, and the cube is no radar
+        (which they never saw; True takes them there too, with a warning); from random weights otherwise.
     **encoder
         Fields of `timo.models.EncoderConfig` for a new model, e.g. ``drop_path=0.1``. With ``stem="wavelength"`` the
-        wavelengths are those of the sensor's bands unless they are given. From a pretrained encoder: ``drop_path`` and
-        ``checkpoint`` alone.
+        wavelengths are those of the sensor's bands unless they are given. With pretrained weights: ``drop_path`` and
+        ``checkpoint``, and with the stem of wavelengths ``wavelengths``; any other must be what it is already.
 
     Returns
     -------
@@ -59,91 +93,159 @@ def load_model(
     Raises
     ------
     TimoError
-        If the name is neither a size nor a folder of a model, or the model does not fit the cube or the classes.
+        If the name is neither a size nor a folder of a model, the model does not fit the cube or the classes, or
+        pretrained weights are wanted where there are none that fit.
     """
-    pretrained = None
-    if str(name).removeprefix("timo-") not in SIZES:
-        path = _existing(name)
-        if kind_of(path) == "model":
-            if encoder:
-                raise TimoError(
-                    f"{sorted(encoder)} are options of a new model, {str(name)!r} is a saved one"
-                )
-            return _saved(path, cube, classes)
-        pretrained = load_encoder(path)
+    size = f"timo-{str(name).removeprefix('timo-')}"
+    path = None if size.removeprefix("timo-") in SIZES else _existing(name)
+    if path is not None and kind_of(path) == "model":
+        _check_no_options(path, encoder, pretrained)
+        return _saved(path, cube, classes)
+    data, labels = _data(name, cube, classes)
+    if path is not None:
+        start = _from_folder(path, data, encoder, pretrained)
+    else:
+        start = _from_size(size, data, encoder, pretrained, seed)
+    return _new(start, data, labels, task=task, per_date=per_date, seed=seed)
+
+
+def _data(
+    name: str | Path, cube: xr.DataArray | None, classes: Sequence[str] | None
+) -> tuple[_Data, tuple[str, ...]]:
+    """What a new model reads, and what it tells apart."""
     if cube is None or classes is None:
         raise TimoError(
             f'a new {name} must know what it reads and what it tells apart: load_model("{name}", cube=cube, '
             'classes=["forest", "other"])'
         )
     cubes.check(cube)
-    bands = tuple(str(band) for band in cube.band.values)
     sensor = get_sensor(cube.attrs.get("sensor", "sentinel-2"))
-    if pretrained is None:
-        config = _random(str(name), bands, sensor, encoder)
-    else:
-        config = _continued(path, pretrained, bands, sensor, encoder)
-        if pretrained.config.stem == "plain":
-            bands = pretrained.bands
-    known = sensor.select(bands)
-    normalisation = {band.name: (band.mean, band.std) for band in known}
-    if pretrained is not None and pretrained.sensor == sensor.name:
+    return _Data(tuple(str(band) for band in cube.band.values), sensor), _names(classes)
+
+
+def _new(
+    start: _Start, data: _Data, classes: tuple[str, ...], *, task: str, per_date: bool, seed: int
+) -> TiMo:
+    """Model with a random head; the encoder's weights are random as well unless it starts from others."""
+    saved = start.saved
+    # Kernels of its own bands read nothing else.
+    bands = saved.bands if saved is not None and saved.config.stem == "plain" else data.bands
+    normalisation = {band.name: (band.mean, band.std) for band in data.sensor.select(bands)}
+    if saved is not None and saved.sensor == data.sensor.name:
         # What the encoder was trained with, should the sensor's numbers ever change.
         normalisation |= dict(
-            zip(pretrained.bands, zip(pretrained.mean, pretrained.std, strict=True), strict=True)
+            zip(saved.bands, zip(saved.mean, saved.std, strict=True), strict=True)
         )
-    model = build(
-        ModelConfig(
-            encoder=config,
-            bands=bands,
-            classes=_names(classes),
-            mean=tuple(normalisation[band][0] for band in bands),
-            std=tuple(normalisation[band][1] for band in bands),
-            task=task,
-            per_date=per_date,
-            sensor=sensor.name,
-        ),
-        seed,
+    config = ModelConfig(
+        encoder=start.config,
+        bands=bands,
+        classes=classes,
+        mean=tuple(normalisation[band][0] for band in bands),
+        std=tuple(normalisation[band][1] for band in bands),
+        task=task,
+        per_date=per_date,
+        sensor=data.sensor.name,
+        initial_weights=start.initial_weights,
     )
-    if pretrained is not None:
-        model.encoder.load_state_dict(pretrained.state)
+    model = build(config, seed)
+    if saved is not None:
+        model.encoder.load_state_dict(saved.state)
     return model
 
 
-def _random(
-    size: str, bands: tuple[str, ...], sensor: Sensor, options: dict[str, Any]
-) -> EncoderConfig:
-    """Config of a new encoder for these bands."""
-    if options.get("stem") == "wavelength":
-        wavelengths = tuple(band.wavelength_um for band in sensor.select(bands))
-        options = {"wavelengths": wavelengths} | options
-    return encoder_config(size, len(bands), **options)
+def _from_size(
+    size: str, data: _Data, options: dict[str, Any], pretrained: bool | None, seed: int
+) -> _Start:
+    """Start from the weights that come with timo, or from random ones."""
+    config = _random_config(size, data, options)
+    saved = load_shipped(size) if size in SHIPPED and pretrained is not False else None
+    radar = any(code <= 0 for code in options.get("wavelengths", data.wavelengths))
+    why = "pretrained=False" if pretrained is False else _obstacle(saved, options)
+    if not why and pretrained is None and radar:
+        why = "the pretrained ones never saw radar; pretrained=True takes them all the same"
+    if saved is None or why:
+        if pretrained:
+            raise TimoError(
+                f"{size} cannot start from pretrained weights: {why}. pretrained=False takes random ones"
+            )
+        logger.info("%s: random weights, seed %d (%s)", size, seed, why)
+        return _Start(config, f"random (seed {seed})")
+    if radar:
+        never = f"the pretrained weights of {size} never saw radar: what they make of its bands is random still"
+        warnings.warn(never, stacklevel=3)
+    start = _Start(_continued(saved, data, options), _title(saved, size), saved)
+    logger.info("%s: starts from %s; head random, seed %d", size, start.initial_weights, seed)
+    return start
 
 
-def _continued(
-    path: Path,
-    pretrained: SavedEncoder,
-    bands: tuple[str, ...],
-    sensor: Sensor,
-    options: dict[str, Any],
-) -> EncoderConfig:
-    """Config of a pretrained encoder, for these bands."""
-    if fixed := sorted(set(options) - set(FREE)):
+def _obstacle(saved: SavedEncoder | None, options: dict[str, Any]) -> str:
+    """Why the shipped weights will not do; empty if they will."""
+    if saved is None:
+        return f"timo comes with those of {', '.join(SHIPPED)} alone"
+    if changed := _settled(saved.config, options):
+        return f"with another {' and '.join(changed)} it is not the encoder that was pretrained"
+    return ""
+
+
+def _from_folder(
+    path: Path, data: _Data, options: dict[str, Any], pretrained: bool | None
+) -> _Start:
+    """Start from a pretrained encoder in a folder."""
+    if pretrained is False:
+        raise TimoError(
+            f"{path} holds a pretrained encoder: for random weights give the name of a size, e.g. timo-tiny"
+        )
+    saved = load_encoder(path)
+    if fixed := _settled(saved.config, options):
         raise TimoError(
             f"{fixed} are settled by the encoder at {path}: only {' and '.join(FREE)} can be chosen"
         )
-    config = replace(pretrained.config, **options)
-    if config.stem == "wavelength":
-        wavelengths = tuple(band.wavelength_um for band in sensor.select(bands))
-        return replace(config, in_channels=len(bands), wavelengths=wavelengths)
-    missing = [band for band in pretrained.bands if band not in bands]
-    if missing or pretrained.sensor != sensor.name:
+    _check_bands(path, saved, data)
+    start = _Start(_continued(saved, data, options), _title(saved, path.resolve().name), saved)
+    logger.info("%s: starts from %s", path, start.initial_weights)
+    return start
+
+
+def _settled(config: EncoderConfig, options: dict[str, Any]) -> list[str]:
+    """Options that would make another encoder of a pretrained one."""
+    free = (*FREE, "wavelengths") if config.stem == "wavelength" else FREE
+    own = config.__dict__
+    given = {n: tuple(v) if isinstance(v, list) else v for n, v in options.items()}
+    return sorted(n for n, v in given.items() if n not in free and (n not in own or v != own[n]))
+
+
+def _check_bands(path: Path, saved: SavedEncoder, data: _Data) -> None:
+    if saved.config.stem == "wavelength":
+        return
+    missing = [band for band in saved.bands if band not in data.bands]
+    if missing or saved.sensor != data.sensor.name:
         raise TimoError(
-            f"the encoder at {path} reads the bands {list(pretrained.bands)} of {pretrained.sensor}, the cube has "
-            f"{list(bands)} of {sensor.name}. One with the stem of wavelengths would read any: "
+            f"the encoder at {path} reads the bands {list(saved.bands)} of {saved.sensor}, the cube has "
+            f"{list(data.bands)} of {data.sensor.name}. One with the stem of wavelengths would read any: "
             'timo.pretrain(..., autoencoder_config(..., stem="wavelength"))'
         )
-    return config
+
+
+def _continued(saved: SavedEncoder, data: _Data, options: dict[str, Any]) -> EncoderConfig:
+    """Config of a pretrained encoder, for these bands."""
+    if saved.config.stem == "wavelength":
+        options = {"in_channels": len(data.bands), "wavelengths": data.wavelengths} | options
+    return replace(saved.config, **options)
+
+
+def _title(saved: SavedEncoder, name: str) -> str:
+    """What a pretrained encoder is called, for whoever opens the model a year later."""
+    parts = (saved.card.get("name", name), saved.card.get("version", ""))
+    return f"{' '.join(str(p) for p in parts if p)} (pretrained, sha256 {saved.sha256[:12]})"
+
+
+def _random_config(size: str, data: _Data, options: dict[str, Any]) -> EncoderConfig:
+    """Config of a new encoder for these bands."""
+    if "in_channels" in options:
+        raise TimoError("in_channels is the number of the cube's bands: leave it out")
+    if options.get("stem") == "wavelength":
+        options = {"wavelengths": data.wavelengths} | options
+    return encoder_config(size, len(data.bands), **options)
 
 
 def _names(classes: Sequence[str]) -> tuple[str, ...]:
@@ -161,6 +263,12 @@ def _existing(name: str | Path) -> Path:
             "wrote"
         )
     return path
+
+
+def _check_no_options(path: Path, options: dict[str, Any], pretrained: bool | None) -> None:
+    given = sorted(options) + (["pretrained"] if pretrained is not None else [])
+    if given:
+        raise TimoError(f"{given} are options of a new model, {str(path)!r} is a saved one")
 
 
 def _saved(path: Path, cube: xr.DataArray | None, classes: Sequence[str] | None) -> TiMo:

@@ -39,6 +39,9 @@ class ModelConfig:
         Channels of the segmentation head and of its full-resolution path (0 leaves that out).
     dropout : float
         Before the classifier.
+    initial_weights : str
+        What the encoder's weights were before any fine-tuning, in words, e.g. "random (seed 0)"; empty where nobody
+        wrote it down.
     """
 
     encoder: EncoderConfig
@@ -52,6 +55,7 @@ class ModelConfig:
     head_width: int = 64
     detail: int = 16
     dropout: float = 0.1
+    initial_weights: str = ""
 
     def __post_init__(self) -> None:
         for field in ("bands", "classes"):
@@ -157,7 +161,9 @@ class TiMo(nn.Module):
     def extra_repr(self) -> str:
         """One line for the notebook."""
         count = sum(p.numel() for p in self.parameters())
-        return f"{self.config.task}, {count / 1e6:.1f} M parameters, classes={self.config.classes}"
+        line = f"{self.config.task}, {count / 1e6:.1f} M parameters, classes={self.config.classes}"
+        initial = self.config.initial_weights
+        return f"{line}, initial_weights={initial!r}" if initial else line
 
 
 def build(config: ModelConfig, seed: int = 0) -> TiMo:

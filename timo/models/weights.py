@@ -47,6 +47,8 @@ class SavedEncoder:
         Weights of a `TiMoEncoder`, float32 where they are floating point.
     card : dict
         What else was written down: data, recipe, figures, limits.
+    sha256 : str
+        Checksum of the file of the weights: which weights these are, whatever the folder is called.
     """
 
     config: EncoderConfig
@@ -56,6 +58,7 @@ class SavedEncoder:
     sensor: str
     state: dict[str, Tensor] = field(repr=False)
     card: dict[str, Any] = field(default_factory=dict)
+    sha256: str = ""
 
 
 def save(model: TiMo | MaskedAutoencoder, path: str | Path) -> Path:
@@ -110,7 +113,7 @@ def save_encoder(
     sensor : str
         Their sensor.
     dtype : torch.float32 or torch.float16
-        Of the weights on disk; float16 halves the file and keeps three digits.
+        Of the weights on disk; float16 halves the file and keeps three digits. They are float32 again when read.
     card : dict, optional
         Data, recipe, figures, limits: anything that JSON can hold.
 
@@ -164,6 +167,8 @@ def _write(
         except (TypeError, ValueError) as error:
             raise TimoError(f"the card cannot be written as JSON: {error}") from error
         (partial / CONFIG).write_text(text + "\n", encoding="utf-8")
+        # safetensors keeps its file to whoever wrote it; a model is for all whom the folder is for.
+        (partial / WEIGHTS).chmod((partial / CONFIG).stat().st_mode)
     return path
 
 
@@ -255,7 +260,8 @@ def load_encoder(path: str | Path) -> SavedEncoder:
         expected = TiMoEncoder(about["config"]).state_dict()
     _check_fit(path, tensors, expected)
     state = {n: v.float() if v.is_floating_point() else v for n, v in tensors.items()}
-    return SavedEncoder(**about, state=state, card=_read_card(path / CONFIG))
+    checksum = entries.get("weights_sha256") or _sha256(path / WEIGHTS)
+    return SavedEncoder(**about, state=state, card=_read_card(path / CONFIG), sha256=checksum)
 
 
 def _folder(path: str | Path) -> Path:
