@@ -73,7 +73,7 @@ LEARNING_RATES = {
 class Settings:
     """All that a result depends on, beside the model, the seed and the task."""
 
-    epochs: int = 18
+    epochs: int = 8
     chips: int = 320
     batch: int = 8
     size: int = 32

@@ -5,7 +5,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from timo.models.heads import ClassificationHead, SegmentationHead
+from timo.models.heads import ClassificationHead, DatePooling, SegmentationHead
 
 few = settings(max_examples=10, deadline=None)
 DIMS = (8, 8, 8, 8)
@@ -117,10 +117,10 @@ def test_normalisation_is_that_of_the_config_and_not_among_the_weights(small_mod
 
 
 @pytest.mark.parametrize("detail", [0, 4])
-def test_the_series_head_takes_the_maximum_over_the_dates_that_have_data(detail):
+def test_the_series_head_takes_the_dates_that_have_data_in_any_order(detail):
     torch.manual_seed(0)
     head = SegmentationHead(
-        DIMS, in_channels=2, classes=3, width=8, detail=detail, dropout=0.0
+        DIMS, in_channels=2, classes=3, width=8, detail=detail, dropout=0.0, per_date=False
     ).eval()
     maps, image = random_maps(3, 20, 33), torch.randn(1, 3, 2, 20, 33)
     valid = torch.ones(1, 3, 20, 33, dtype=torch.bool)
@@ -129,11 +129,40 @@ def test_the_series_head_takes_the_maximum_over_the_dates_that_have_data(detail)
     for m in other:
         m[:, 1] += 100
     with torch.no_grad():
-        scores = head(maps, image, valid, per_date=False)
-        assert torch.equal(head(other, image, valid, per_date=False), scores)
-        twice = [m[:, [0, 0, 2]] for m in maps]
-        repeated = image[:, [0, 0, 2]], torch.ones_like(valid)
-        torch.testing.assert_close(head(twice, *repeated, per_date=False), scores)
+        scores = head(maps, image, valid)
+        assert torch.equal(head(other, image, valid), scores)
+        order = [2, 0, 1]
+        turned = head([m[:, order] for m in maps], image[:, order], valid[:, order])
+    torch.testing.assert_close(turned, scores)
+
+
+def test_a_series_is_summed_up_over_the_dates_on_which_the_pixel_was_seen():
+    torch.manual_seed(0)
+    pool = DatePooling(8, 4).eval()
+    series, valid = torch.rand(2, 5, 8, 3, 4), torch.rand(2, 5, 3, 4) < 0.5
+    valid[:, :, 0, 0] = False
+    valid[0] = False
+    valid[0, 1, 2, 2] = True
+    with torch.no_grad():
+        found = pool(series, valid)
+        scores = pool.score(series.flatten(0, 1)).unflatten(0, (2, 5))
+        for b, i, j in torch.cartesian_prod(torch.arange(2), torch.arange(3), torch.arange(4)):
+            dates = valid[b, :, i, j]
+            if not dates.any():
+                dates = valid[b].flatten(1).any(dim=1)
+            weights = scores[b, dates, :, i, j].softmax(dim=0).repeat_interleave(2, dim=1)
+            features = series[b, dates, :, i, j]
+            summed = torch.cat([(weights * features).sum(dim=0), features.amax(dim=0)])
+            expected = pool.merge(summed[None, :, None, None])[0, :, 0, 0]
+            torch.testing.assert_close(found[b, :, i, j], expected)
+
+
+def test_a_series_without_any_observation_has_finite_scores():
+    pool = DatePooling(8, 4)
+    series = torch.rand(1, 3, 8, 2, 2, requires_grad=True)
+    pool(series, torch.zeros(1, 3, 2, 2, dtype=torch.bool)).sum().backward()
+    assert series.grad is not None
+    assert series.grad.isfinite().all()
 
 
 def test_the_classification_head_takes_the_mean_over_the_cells_that_have_data():

@@ -161,6 +161,26 @@ def test_averaging_keeps_an_average(world, new_model):
     assert same(weights_of(plain), snapshots.weights[-1])
 
 
+def test_the_encoder_can_be_frozen_or_moved_at_a_rate_of_its_own(world, new_model):
+    cube, labels, split = world
+    moved = {}
+    for rate in (0.0, 0.1, 1.0):
+        model = new_model()
+        before = weights_of(model)
+        optimisation = Optimisation(encoder_rate=rate)
+        finetune(
+            model, cube, labels, split=split, averaging=0.9, optimisation=optimisation, **SMALL
+        )
+        assert all(p.requires_grad for p in model.parameters())
+        after = weights_of(model)
+        for part in ("encoder", "head"):
+            names = [name for name in before if name.startswith(part)]
+            moved[rate, part] = sum(float((after[n] - before[n]).abs().sum()) for n in names)
+    assert moved[0.0, "encoder"] == 0
+    assert 0 < moved[0.1, "encoder"] < 0.5 * moved[1.0, "encoder"]
+    assert moved[0.0, "head"] > 0.3 * moved[1.0, "head"]
+
+
 def test_early_stopping_stops(world, new_model):
     cube, labels, split = world
     # No weight moves, so no loss gets lower.

@@ -1,5 +1,6 @@
 """From the encoder's maps to answers: a segmentation head per date, a classification head."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -12,6 +13,8 @@ from timo.models.embedding import ChannelNorm
 from timo.models.encoder import STRIDES
 
 POOL_SIZES = (1, 2, 3, 6)
+# Ways in which a series is summed up over its dates.
+DATE_GROUPS = 8
 
 
 def _conv(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
@@ -80,6 +83,43 @@ class Detail(nn.Module):
         return self.layers(x)
 
 
+class DatePooling(nn.Module):
+    """Features of a series at each pixel: their mean over the dates, with learned weights, beside their maximum.
+
+    Each group of channels weighs the dates in its own way (after L-TAE, Garnot & Landrieu 2020, section 3). A maximum
+    alone, as published, is drawn by the one date that is off, the more so the more dates there are.
+
+    Parameters
+    ----------
+    width : int
+        Channels, a multiple of the groups.
+    groups : int
+        Groups of channels.
+    """
+
+    def __init__(self, width: int, groups: int) -> None:
+        super().__init__()
+        self.groups = groups
+        self.score = nn.Conv2d(width, groups, 1)
+        self.merge = _conv(2 * width, width, 1)
+
+    def forward(
+        self, series: Float[Tensor, "b t d h w"], valid: Bool[Tensor, "b t h w"]
+    ) -> Float[Tensor, "b d h w"]:
+        """Pool over the dates on which the pixel was seen, or where it never was, on which anything was."""
+        seen = valid.flatten(2).any(dim=-1)[:, :, None, None].expand_as(valid)
+        counts = torch.where(valid.any(dim=1, keepdim=True), valid, seen)
+        scores = self.score(rearrange(series, "b t d h w -> (b t) d h w"))
+        scores = rearrange(scores, "(b t) g h w -> b t g 1 h w", b=len(series))
+        # Not minus infinity: a series without any observation would have no weights at all.
+        scores = scores.masked_fill(~counts[:, :, None, None], torch.finfo(scores.dtype).min)
+        parts = rearrange(series, "b t (g d) h w -> b t g d h w", g=self.groups)
+        mean = (parts * scores.softmax(dim=1)).sum(dim=1).flatten(1, 2)
+        # Features end in a ReLU: zero is what a date without data adds to the maximum.
+        highest = (series * counts[:, :, None]).amax(dim=1)
+        return self.merge(torch.cat([mean, highest], dim=1))
+
+
 class SegmentationHead(nn.Module):
     """Class scores of every pixel, for each date or for the series.
 
@@ -97,6 +137,8 @@ class SegmentationHead(nn.Module):
         Channels of the full-resolution path; 0 leaves it out, as published.
     dropout : float
         Before the classifier.
+    per_date : bool
+        Scores for each date, or for the series.
     """
 
     def __init__(
@@ -108,6 +150,7 @@ class SegmentationHead(nn.Module):
         width: int,
         detail: int,
         dropout: float,
+        per_date: bool = True,
     ) -> None:
         super().__init__()
         self.pyramid = UPerNet(dims, width)
@@ -116,6 +159,7 @@ class SegmentationHead(nn.Module):
         self.narrow = _conv(width, last, 1) if detail else nn.Identity()
         self.detail = Detail(in_channels, detail) if detail else None
         self.merge = _conv(last + detail, last, 1) if detail else None
+        self.over_dates = None if per_date else DatePooling(last, math.gcd(last, DATE_GROUPS))
         self.classifier = nn.Sequential(nn.Dropout2d(dropout), nn.Conv2d(last, classes, 1))
 
     def forward(
@@ -123,9 +167,8 @@ class SegmentationHead(nn.Module):
         maps: list[Float[Tensor, "b t _dim _i _j"]],
         image: Float[Tensor, "b t c h w"],
         valid: Bool[Tensor, "b t h w"],
-        per_date: bool = True,
     ) -> Float[Tensor, "b ..."]:
-        """Scores (b, t, k, h, w) per date, or (b, k, h, w): the maximum over the dates of each feature.
+        """Scores (b, t, k, h, w) per date, or (b, k, h, w) of the series.
 
         The image must be zero where it is not valid.
         """
@@ -138,12 +181,10 @@ class SegmentationHead(nn.Module):
             pixels = torch.cat([image, valid[:, :, None].to(image.dtype)], dim=2)
             fine = self.detail(rearrange(pixels, "b t c h w -> (b t) c h w"))
             full = self.merge(torch.cat([full, fine], dim=1))
-        if per_date:
+        if self.over_dates is None:
             return rearrange(self.classifier(full), "(b t) k h w -> b t k h w", b=b)
-        seen = valid.flatten(2).any(dim=-1)[:, :, None, None, None]
         series = rearrange(full, "(b t) d h w -> b t d h w", b=b)
-        # Features end in a ReLU: zero is what a date without data adds to the maximum.
-        return self.classifier((series * seen).amax(dim=1))
+        return self.classifier(self.over_dates(series, valid))
 
 
 class ClassificationHead(nn.Module):

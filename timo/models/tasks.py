@@ -113,6 +113,7 @@ class TiMo(nn.Module):
                 width=config.head_width,
                 detail=config.detail,
                 dropout=config.dropout,
+                per_date=config.per_date,
             )
         else:
             self.head = ClassificationHead(dims[-1], classes)
@@ -155,7 +156,7 @@ class TiMo(nn.Module):
         normalised = torch.where(valid[:, :, None], (x - self.mean) / self.std, 0.0)
         maps = self.encoder(normalised, dates, valid)
         if isinstance(self.head, SegmentationHead):
-            return self.head(maps, normalised, valid, self.config.per_date)
+            return self.head(maps, normalised, valid)
         return self.head(maps, valid, self.config.per_date)
 
     def extra_repr(self) -> str:

@@ -16,6 +16,9 @@ from timo.errors import TimoError
 from timo.models.tasks import TiMo
 from timo.training.chips.chip import UNLABELLED
 
+# What the names of the encoder's weights begin with.
+ENCODER = "encoder."
+
 
 @dataclass(frozen=True)
 class Optimisation:
@@ -27,7 +30,8 @@ class Optimisation:
         Peak of the one-cycle schedule.
     encoder_rate : float
         Learning rate of the encoder, relative to that of the head. Under 1, a pretrained encoder keeps more of what it
-        knows while the head, which is new, learns to read it: worth trying where labels are few.
+        knows while the head, which is new, learns to read it; 0 freezes it. Worth trying where labels are few
+        (`notebooks/pretrain_mim.ipynb`).
     weight_decay : float
         Of AdamW, for matrices and kernels; biases and norms are not decayed.
     gap_weight : float
@@ -174,7 +178,9 @@ class FinetuneModule(lightning.LightningModule):
         options = self.optimisation
         groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
         for name, parameter in self.model.named_parameters():
-            part = options.encoder_rate if name.startswith("encoder.") else 1.0
+            if not parameter.requires_grad:
+                continue
+            part = options.encoder_rate if name.startswith(ENCODER) else 1.0
             decay = options.weight_decay if parameter.ndim > 1 else 0.0
             groups.setdefault((part, decay), []).append(parameter)
         return [

@@ -145,4 +145,5 @@ class Averaging(WeightAveraging):
 
 
 def _average(decay: float, average: Tensor, current: Tensor, _: int | Tensor) -> Tensor:
-    return decay * average + (1 - decay) * current
+    # In this form what does not move is not rounded either.
+    return average + (1 - decay) * (current - average)
