@@ -43,7 +43,8 @@ test: $(STAMP) ## style, types, tests, and every notebook in its quick form
 	$(RUN) ruff check
 	$(RUN) ruff format --check
 	$(RUN) mypy
-	$(RUN) pytest
+# By file: what a file prepares is prepared once. One test, one thread; as many at a time as there are cores.
+	$(RUN) pytest -n auto --dist loadfile
 	TIMO_QUICK=1 $(RUN) pytest --nbval-lax --nbval-current-env notebooks
 
 lab: $(STAMP) ## open JupyterLab
