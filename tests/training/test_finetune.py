@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from training_runs import same, weights_of
 
 import timo
 from timo.errors import TimoError
@@ -26,14 +27,6 @@ SMALL = {
     "chips": ChipOptions(size=16, dates=(3, 5)),
     "progress": False,
 }
-
-
-def weights_of(model):
-    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
-
-
-def same(a, b):
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
 # --- the same seed, the same weights

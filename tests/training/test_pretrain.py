@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 import xarray as xr
+from training_runs import same, weights_of
 
 import timo
 from timo.errors import TimoError
@@ -35,14 +36,6 @@ SMALL = {
     "optimisation": PretrainOptions(5e-3),
     "progress": False,
 }
-
-
-def weights_of(model):
-    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
-
-
-def same(a, b):
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 from test_pretrain import CONFIG, SMALL, same, weights_of
+from training_runs import StopAt, StopError
 
 import timo
 from timo.errors import TimoError
@@ -49,21 +50,6 @@ class Signal(Callback):
     def on_train_batch_start(self, trainer, *_):
         if trainer.global_step == self.step:
             os.kill(os.getpid(), self.number)
-
-
-class StopError(Exception):
-    pass
-
-
-class StopAt(Callback):
-    """End a run in the middle, in this process."""
-
-    def __init__(self, step):
-        self.step = step
-
-    def on_train_batch_start(self, trainer, *_):
-        if trainer.global_step == self.step:
-            raise StopError
 
 
 def config_of(kind):

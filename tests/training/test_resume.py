@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from lightning.pytorch.callbacks import Callback
+from training_runs import StopAt, StopError, same, weights_of
 
 import timo
 from timo.errors import TimoError
@@ -40,29 +40,6 @@ torch.set_num_threads(1)
 cube, labels, split = make_world()
 finetune(make_model(), cube, labels, split=split, folder={folder!r}, callbacks=[Kill()], **SMALL)
 """
-
-
-class StopError(Exception):
-    pass
-
-
-class StopAt(Callback):
-    """End a run in the middle, in this process."""
-
-    def __init__(self, step):
-        self.step = step
-
-    def on_train_batch_start(self, trainer, *_):
-        if trainer.global_step == self.step:
-            raise StopError
-
-
-def weights_of(model):
-    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
-
-
-def same(a, b):
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
 def train(new_model, world, parts=True, **options):
