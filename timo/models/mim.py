@@ -240,8 +240,8 @@ class MaskedAutoencoder(nn.Module):
         seen = valid & ~repeat(hidden, "b t i j -> b t (i p) (j q)", p=unit, q=unit)
         maps = self.encoder(values, dates, seen, packed=True)
         tokens = self.fusion(maps, seen)
-        told = units_with_any(seen, unit)
-        tokens = torch.where(told[..., None], tokens, self.mask_token + self._place(tokens, told))
+        visible = units_with_any(seen, unit)[..., None]
+        tokens = torch.where(visible, tokens, self.mask_token + self._place(tokens, visible))
         tokens = self.position(tokens, dates, seen.flatten(2).any(dim=-1))
         rows = tokens.shape[2]
         tokens = rearrange(tokens, "b t i j d -> b t (i j) d")
@@ -253,16 +253,15 @@ class MaskedAutoencoder(nn.Module):
         return rearrange(pixels, "b t (i j) (p q c) -> b t c (i p) (j q)", i=rows, p=unit, q=unit)
 
     def _place(
-        self, tokens: Float[Tensor, "b t i j d"], told: Bool[Tensor, "b t i j"]
+        self, tokens: Float[Tensor, "b t i j d"], visible: Bool[Tensor, "b t i j 1"]
     ) -> Float[Tensor, "b 1 i j d"]:
         """What the other dates say of a place, for a hidden unit to begin with.
 
         Without it the decoder has to find the same place among all tokens before the encoder learns anything but the
         date's mean: for hundreds of steps the loss does not move.
         """
-        seen = told[..., None]
-        mean = (tokens * seen).sum(dim=1, keepdim=True) / seen.sum(dim=1, keepdim=True).clamp(min=1)
-        return self.place(mean)
+        count = visible.sum(dim=1, keepdim=True).clamp(min=1)
+        return self.place((tokens * visible).sum(dim=1, keepdim=True) / count)
 
     def _pad(
         self,
