@@ -1,0 +1,131 @@
+"""All sensors as a page of Markdown: ``python -m timo.sensors > docs/sensors.md``."""
+
+import math
+import sys
+from collections.abc import Iterable, Sequence
+
+from timo.sensors import POLARISATIONS, SENSORS, Collection, Sensor
+
+_INTRODUCTION = """# Sensors
+
+What timo knows of each instrument; this page is written by `python -m timo.sensors`. A cube's `attrs["sensor"]` names
+one of them, `timo.open_cube(..., sensor="...")` opens it. Values of a cube are physical: number × scale + offset, and
+NaN where there was no valid observation.
+"""
+
+
+def page() -> str:
+    """The page, as Markdown."""
+    return "\n".join([_INTRODUCTION, *(_section(sensor) for sensor in SENSORS.values())])
+
+
+def _section(sensor: Sensor) -> str:
+    """What is known of one sensor."""
+    parts = [f"## {sensor.name}", sensor.product + ".", _bands(sensor), _facts(sensor)]
+    return "\n\n".join([*parts, _collections(sensor)]) + "\n"
+
+
+def _bands(sensor: Sensor) -> str:
+    rows = [
+        (
+            f"`{band.name}`",
+            band.common_name or "–",
+            _wavelength(band.wavelength_um),
+            f"{band.gsd_m:g}",
+            "yes" if band.name in sensor.default_bands else "no",
+        )
+        for band in sensor.bands
+    ]
+    head = ("band", "common name", "wavelength, µm", "cell, m", "opened unless others are named")
+    return _table(head, rows)
+
+
+def _wavelength(code: float) -> str:
+    polarisations = {value: name for name, value in POLARISATIONS.items()}
+    return "none" if math.isnan(code) else polarisations.get(code, f"{code:g}")
+
+
+def _facts(sensor: Sensor) -> str:
+    """Values, what is masked, and what must be said."""
+    dates = (
+        f"one for {sensor.period_days} days, named by the first, in UTC"
+        if sensor.period_days
+        else "one for each solar day with an overpass"
+    )
+    lines = [
+        f"Values: {sensor.units}; scale {sensor.scale:g}, offset {sensor.offset:g}.",
+        f"Dates: {dates}.",
+        *_mask(sensor),
+        f"Show with it: {sensor.credit('*years*')}.",
+        f"Terms of use: <{sensor.licence}>",
+    ]
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _mask(sensor: Sensor) -> Iterable[str]:
+    if not sensor.quality:
+        yield "Masked: what holds no data; there is no quality layer."
+        return
+    classes = [f"{i} {name}" for i, name in enumerate(sensor.mask_classes)]
+    masked = "; ".join(classes[i] for i in sensor.masked)
+    kept = "; ".join(text for i, text in enumerate(classes) if i not in sensor.masked)
+    yield f"Masked by `{sensor.mask_name}`: {masked}."
+    yield f"Not masked unless `masked_classes` names it: {kept}."
+    if sensor.fringe_m:
+        which = _join(str(i) for i in sensor.fringed)
+        yield f"Masked with them: {sensor.fringe_m:g} m around {which} (`buffer_m`)."
+    elif sensor.fringed:
+        which = _join(str(i) for i in sensor.fringed)
+        yield f"Masked with them if `buffer_m` is given: so many metres around {which}."
+
+
+def _collections(sensor: Sensor) -> str:
+    rows = [
+        (
+            served.provider,
+            _join(f"`{name}`" for name in served.ids),
+            _assets(sensor, served),
+            _filters(served),
+            _remarks(sensor, served),
+        )
+        for served in sensor.collections
+    ]
+    return _table(("provider", "collections", "called otherwise there", "only", "remarks"), rows)
+
+
+def _assets(sensor: Sensor, served: Collection) -> str:
+    layers = [*sensor.band_names, *filter(None, [sensor.mask_name])]
+    return _join(f"{a} `{served.name(a)}`" for a in layers if served.name(a) != a) or "–"
+
+
+def _filters(served: Collection) -> str:
+    wanted = {
+        key: [value] if isinstance(value, str) else value for key, value in served.where.items()
+    }
+    return _join(f"`{key}` {' or '.join(values)}" for key, values in wanted.items()) or "–"
+
+
+def _remarks(sensor: Sensor, served: Collection) -> str:
+    remarks = [
+        f"cloud cover: `{served.cloud_cover}`" if served.cloud_cover else "no cloud cover",
+        f"orbit: `{served.orbit}`" if served.orbit else "",
+        "linear power, made decibels" if served.linear else "",
+        "offset of 2022 taken off where it is" if served.shift else "",
+        f"second opinion on clouds: `{served.cloud_score.id}`" if served.cloud_score else "",
+        f"show with it: {sensor.credit('*years*', served)}" if served.attribution else "",
+        f"terms of use: <{served.licence}>" if served.licence else "",
+    ]
+    return "; ".join(filter(None, remarks))
+
+
+def _join(parts: Iterable[str]) -> str:
+    return ", ".join(parts)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())
