@@ -25,6 +25,7 @@ FLOORS = {
     "timo.sources": 3,
     "timo.datasets": 3,
     "timo.inspection": 3,
+    "timo.testing": 3,
     "timo.training": 3,
     "timo.mapping": 3,
     "timo.loading": 3,

@@ -1,6 +1,7 @@
 """A model for a cube: by the name of a size, or from a folder."""
 
 import logging
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -32,7 +33,12 @@ class _Data:
 
     @property
     def wavelengths(self) -> tuple[float, ...]:
-        return tuple(band.wavelength_um for band in self.sensor.select(self.bands))
+        return self.sensor.wavelengths(self.bands)
+
+    def codes(self, options: dict[str, Any]) -> dict[str, float]:
+        """Wavelength of each band, of those chosen or else the sensor's; NaN where it has none."""
+        own = [band.wavelength_um for band in self.sensor.select(self.bands)]
+        return dict(zip(self.bands, list(options.get("wavelengths", ())) or own, strict=True))
 
 
 @dataclass(frozen=True)
@@ -159,8 +165,9 @@ def _from_size(
     """Start from the weights that come with timo, or from random ones."""
     config = _random_config(size, data, options)
     saved = load_shipped(size) if size in SHIPPED and pretrained is not False else None
-    radar = any(code <= 0 for code in options.get("wavelengths", data.wavelengths))
-    why = "pretrained=False" if pretrained is False else _obstacle(saved, options)
+    codes = data.codes(options)
+    radar = any(code <= 0 for code in codes.values())
+    why = "pretrained=False" if pretrained is False else _obstacle(saved, options, codes)
     if not why and pretrained is None and radar:
         why = "the pretrained ones never saw radar; pretrained=True takes them all the same"
     if saved is None or why:
@@ -178,12 +185,14 @@ def _from_size(
     return start
 
 
-def _obstacle(saved: SavedEncoder | None, options: dict[str, Any]) -> str:
+def _obstacle(saved: SavedEncoder | None, options: dict[str, Any], codes: dict[str, float]) -> str:
     """Why the shipped weights will not do; empty if they will."""
     if saved is None:
         return f"timo comes with those of {', '.join(SHIPPED)} alone"
     if changed := _settled(saved.config, options):
         return f"with another {' and '.join(changed)} it is not the encoder that was pretrained"
+    if without := [name for name, code in codes.items() if math.isnan(code)]:
+        return f"they tell bands apart by their wavelengths, and there is none of {' and '.join(without)}"
     return ""
 
 
@@ -229,7 +238,7 @@ def _check_bands(path: Path, saved: SavedEncoder, data: _Data) -> None:
 def _continued(saved: SavedEncoder, data: _Data, options: dict[str, Any]) -> EncoderConfig:
     """Config of a pretrained encoder, for these bands."""
     if saved.config.stem == "wavelength":
-        options = {"in_channels": len(data.bands), "wavelengths": data.wavelengths} | options
+        options = {"in_channels": len(data.bands)} | _with_wavelengths(data, options)
     return replace(saved.config, **options)
 
 
@@ -239,12 +248,17 @@ def _title(saved: SavedEncoder, name: str) -> str:
     return f"{' '.join(str(p) for p in parts if p)} (pretrained, sha256 {saved.sha256[:12]})"
 
 
+def _with_wavelengths(data: _Data, options: dict[str, Any]) -> dict[str, Any]:
+    """The options with the wavelengths of the cube's bands, unless others were chosen."""
+    return options if "wavelengths" in options else {"wavelengths": data.wavelengths} | options
+
+
 def _random_config(size: str, data: _Data, options: dict[str, Any]) -> EncoderConfig:
     """Config of a new encoder for these bands."""
     if "in_channels" in options:
         raise TimoError("in_channels is the number of the cube's bands: leave it out")
     if options.get("stem") == "wavelength":
-        options = {"wavelengths": data.wavelengths} | options
+        options = _with_wavelengths(data, options)
     return encoder_config(size, len(data.bands), **options)
 
 

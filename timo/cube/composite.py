@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -12,9 +12,15 @@ import xarray as xr
 from timo.cube.check import DIMS, check
 from timo.errors import TimoError
 
-# Quarters of a year that ends in November: December-February, March-May, June-August,
-# September-November.
-_PERIODS = {"month": "M", "season": "Q-NOV", "year": "Y"}
+# Seasons: December-February, March-May, June-August, September-November.
+_PERIODS = {"month": "MS", "season": "QS-DEC", "year": "YS"}
+_STARTS = (
+    pd.offsets.Day,
+    pd.offsets.Week,
+    pd.offsets.MonthBegin,
+    pd.offsets.QuarterBegin,
+    pd.offsets.YearBegin,
+)
 
 
 def valid_mask(cube: xr.DataArray) -> xr.DataArray:
@@ -31,27 +37,33 @@ def valid_mask(cube: xr.DataArray) -> xr.DataArray:
 
 def composite(
     cube: xr.DataArray,
-    freq: Literal["month", "season", "year"] = "month",
+    freq: str = "month",
     method: Literal["median", "medoid"] = "median",
+    *,
+    origin: Any = None,
 ) -> xr.DataArray:
-    """Composite a cube over months, seasons or years, from valid observations only.
+    """Composite a cube over months, seasons, years or other periods, from valid observations only.
 
     Parameters
     ----------
     cube : xarray.DataArray
         A cube. Lazy in, lazy out; the dates of one period are brought into one chunk.
-    freq : {"month", "season", "year"}
-        Seasons start in December, March, June and September.
+    freq : str
+        "month", "season" (from December, March, June and September), "year", or pandas' name of a
+        period by its start: "2MS" (two months), "QS-DEC", "YS", "W-MON" (weeks from Monday), "16D".
     method : {"median", "medoid"}
         "median": each band's own median; steady, but no spectrum that was ever observed. "medoid":
         the observation whose Euclidean distances to the period's others have the smallest sum, the
         earliest of equals; a spectrum that was observed, hence band ratios that are real (Flood
         2013, Remote Sensing 5(12), 6481-6500).
+    origin : date, optional
+        The day from which periods of several days, months or years are counted: the first period is
+        the one that it lies in. By default the cube's first date.
 
     Returns
     -------
     xarray.DataArray
-        A cube whose `time` is the first day of each period, and whose coordinate `n_valid` (time,
+        A cube whose `time` is the first day of each period (`period_starts`), and whose coordinate `n_valid` (time,
         y, x) counts the observations behind each pixel. A period is there if the cube has a date in
         it; a pixel without a valid observation in it is NaN. Coordinates that go with single dates
         (`scl`) are dropped.
@@ -62,11 +74,10 @@ def composite(
         If the cube is no cube, or `freq` or `method` is none of those above.
     """
     check(cube)
-    if freq not in _PERIODS:
-        raise TimoError(f"Unknown freq {freq!r}. Known: {', '.join(_PERIODS)}.")
     if method not in _METHODS:
         raise TimoError(f"Unknown method {method!r}. Known: {', '.join(_METHODS)}.")
-    starts = cube.indexes["time"].to_period(_PERIODS[freq]).start_time
+    times = cube.indexes["time"]
+    starts = period_starts(times, freq, times[0] if origin is None else origin)
     # What goes with single dates, such as the SCL, has no meaning for a period.
     dated = [name for name, c in cube.coords.items() if "time" in c.dims and name != "time"]
     plain = cube.drop_vars(dated)
@@ -74,13 +85,65 @@ def composite(
     pairs = [
         _reduce(plain.isel(time=np.flatnonzero(starts == p)), _METHODS[method]) for p in periods
     ]
-    index = pd.Index(periods.astype(cube.indexes["time"].dtype), name="time")
+    index = pd.Index(periods.astype(times.dtype), name="time")
     values, count = (_stack([pair[k] for pair in pairs], index) for k in (0, 1))
     result = values.transpose(*DIMS).assign_coords(
         n_valid=count.transpose("time", "y", "x").variable
     )
     result.attrs = cube.attrs | {"composite": f"{freq} {method}"}
     return check(result.rename(cube.name), what="composite")
+
+
+def period_starts(times: pd.DatetimeIndex, freq: str, origin: Any) -> pd.DatetimeIndex:
+    """First day of the period that each date lies in.
+
+    Parameters
+    ----------
+    times : DatetimeIndex
+        Dates, without a time zone.
+    freq : str
+        As in `composite`.
+    origin : date
+        The day from which periods are counted. "16D": every sixteen days from it. "2MS": every two
+        months from its month. Single months, quarters of a named month, weeks and years do not
+        depend on it.
+
+    Returns
+    -------
+    DatetimeIndex
+        As long as `times`.
+
+    Raises
+    ------
+    TimoError
+        If `freq` is none, or dates its periods otherwise than by their first day.
+    """
+    offset = period_offset(freq)
+    first = offset.rollback(pd.Timestamp(origin).normalize())
+    while first > times.min():
+        first -= offset
+    edges = pd.date_range(first, times.max(), freq=offset)
+    return edges[edges.searchsorted(times, side="right") - 1]
+
+
+def period_offset(freq: str) -> pd.tseries.offsets.BaseOffset:
+    """pandas' offset from one period to the next.
+
+    Raises
+    ------
+    TimoError
+        If `freq` is none, or dates its periods otherwise than by their first day.
+    """
+    known = f"{', '.join(_PERIODS)}, or pandas' name of a period by its start: 2MS, QS-DEC, YS, W-MON, 16D"
+    try:
+        offset = pd.tseries.frequencies.to_offset(_PERIODS.get(freq, freq))
+    except (ValueError, TypeError) as error:
+        raise TimoError(f"Unknown freq {freq!r}. Known: {known}.") from error
+    if not isinstance(offset, _STARTS) or offset.n < 1:
+        raise TimoError(
+            f"freq={freq!r} does not date periods of whole days by the first of them. Known: {known}."
+        )
+    return offset
 
 
 def _stack(parts: list[xr.DataArray], index: pd.Index) -> xr.DataArray:

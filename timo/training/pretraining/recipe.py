@@ -53,11 +53,11 @@ def autoencoder_config(
     Raises
     ------
     TimoError
-        If the size, the sensor, a band or an option is unknown.
+        If the size, the sensor, a band or an option is unknown, or a band has no wavelength and the stem needs it.
     """
     known = get_sensor(sensor).select(bands)
-    if encoder.setdefault("stem", "wavelength") == "wavelength":
-        encoder.setdefault("wavelengths", tuple(band.wavelength_um for band in known))
+    if encoder.setdefault("stem", "wavelength") == "wavelength" and "wavelengths" not in encoder:
+        encoder["wavelengths"] = get_sensor(sensor).wavelengths(bands)
     config = encoder_config(size, len(known), **encoder)
     recipe = PUBLISHED | RECIPES.get(size.removeprefix("timo-"), {})
     if unit is not None:

@@ -1,0 +1,347 @@
+"""The cells of a cube that is to be made: a CRS, a corner aligned to multiples of the resolution, and a size."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from numbers import Real
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyproj
+import shapely
+from affine import Affine
+
+from timo.errors import TimoError
+from timo.sources.antimeridian import join, winding
+from timo.sources.area import TOLERANCE_DEGREES, Area, make_area
+from timo.sources.projection import (
+    LONLAT,
+    crs_name,
+    metres_per_unit,
+    project,
+    read_crs,
+    short_name,
+    usual_crs,
+)
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from shapely.geometry.base import BaseGeometry
+
+# Share of a cell by which an area may reach over the edge of a cell that it does not get: GeoJSON is usually written
+# with 6 or 7 decimals, 1 to 10 cm.
+_SLACK = 0.01
+_FINEST_M, _COARSEST_M = 0.1, 112_000
+# Twice the width of a zone; at its ends a kilometre of UTM is 5 m too long.
+_WIDEST_DEGREES = 12
+_KM_PER_DEGREE = 111.32
+_BYTES = 4
+
+
+@dataclass(frozen=True)
+class PixelGrid:
+    """Square cells, rows from north to south.
+
+    Parameters
+    ----------
+    crs : str
+        "EPSG:..." where it has a code, else WKT.
+    left, top : float
+        Coordinates of the upper-left corner, in the unit of the CRS.
+    resolution : float
+        Side of a cell, in the unit of the CRS.
+    height, width : int
+        Rows and columns.
+    """
+
+    crs: str
+    left: float
+    top: float
+    resolution: float
+    height: int
+    width: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.height, self.width
+
+    @property
+    def transform(self) -> Affine:
+        """From (column, row) to (x, y)."""
+        return Affine(self.resolution, 0, self.left, 0, -self.resolution, self.top)
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float]:
+        """Left, bottom, right, top."""
+        right = self.left + self.width * self.resolution
+        return self.left, self.top - self.height * self.resolution, right, self.top
+
+    @property
+    def x(self) -> np.ndarray:
+        """Cell centres, (width,)."""
+        return self.left + (np.arange(self.width) + 0.5) * self.resolution
+
+    @property
+    def y(self) -> np.ndarray:
+        """Cell centres, (height,), descending."""
+        return self.top - (np.arange(self.height) + 0.5) * self.resolution
+
+    @property
+    def coords(self) -> xr.Coordinates:
+        """Coordinates y, x and `spatial_ref` (the CRS), for `xarray.DataArray(..., coords=grid.coords)`."""
+        import rioxarray  # noqa: F401  registers .rio
+        import xarray as xr
+
+        return xr.Dataset(coords={"y": self.y, "x": self.x}).rio.write_crs(self.crs).coords
+
+    @property
+    def megapixels(self) -> float:
+        """Million cells."""
+        return self.height * self.width / 1e6
+
+    @property
+    def metres(self) -> float:
+        """Side of a cell in metres; in a geographic CRS its height, the width being less away from the equator."""
+        return self.resolution * metres_per_unit(pyproj.CRS(self.crs))
+
+    @property
+    def area(self) -> Area:
+        """What it covers; if a pole is inside, all around that down to the lowest latitude of its outline."""
+        crs, lonlat = pyproj.CRS(self.crs), pyproj.CRS(LONLAT)
+        left, bottom, right, top = self.bounds
+        if crs.is_geographic:
+            # The outermost cells may reach beyond the pole, and once more around the globe.
+            box = shapely.box(left, max(bottom, -90), min(right, left + 360), min(top, 90))
+            return Area(join([project(box, crs, lonlat, 0)]))
+        box = shapely.box(left, bottom, right, top)
+        lon, lat = shapely.get_coordinates(project(box, crs, lonlat, TOLERANCE_DEGREES)).T
+        if winding(lon):
+            low, high = (lat.min(), 90) if lat.mean() > 0 else (-90, lat.max())
+            return Area(shapely.box(-180, low, 180, high), (self.crs, box))
+        return make_area([box], crs)
+
+    @property
+    def lonlat_bounds(self) -> tuple[float, float, float, float]:
+        """West, south, east, north of all of it in degrees; the east may lie beyond 180."""
+        return self.area.bounds
+
+    def window(self, rows: slice, columns: slice) -> PixelGrid:
+        """A part of it; the slices may go beyond its edges (negative starts are outside, not from the end)."""
+        return PixelGrid(
+            self.crs,
+            self.left + columns.start * self.resolution,
+            self.top - rows.start * self.resolution,
+            self.resolution,
+            rows.stop - rows.start,
+            columns.stop - columns.start,
+        )
+
+    def pad(self, cells: int) -> PixelGrid:
+        """The same with so many cells more on each side."""
+        return self.window(slice(-cells, self.height + cells), slice(-cells, self.width + cells))
+
+    def mask_of(self, area: Area) -> xr.DataArray:
+        """Where a cell's centre is within the area.
+
+        Returns
+        -------
+        xarray.DataArray
+            (y, x) bool, with the CRS. A centre on the outline itself may be in or out.
+
+        Raises
+        ------
+        TimoError
+            If the area cannot be drawn in the grid's CRS.
+        """
+        import xarray as xr
+        from rasterio.features import geometry_mask
+
+        outline = _outline(area, self.crs, self.resolution)
+        inside = geometry_mask([outline], self.shape, self.transform, invert=True)
+        return xr.DataArray(inside, dims=("y", "x"), coords=self.coords, name="inside")
+
+
+def make_grid(
+    area: Area, resolution: float, crs: Any = None, *, max_megapixels: float = 1000
+) -> PixelGrid:
+    """The cells over an area, their edges at multiples of the resolution.
+
+    Parameters
+    ----------
+    area : Area
+        What must be covered. A box in degrees is no rectangle in most systems: the grid covers its bounds there, with
+        corners beyond the box. An edge is over a cell from a hundredth of it on, so that rounded coordinates do not add
+        a row; the smallest area gets one cell, or those that it lies on.
+    resolution : float
+        Side of a cell, in the unit of the CRS: metres, except in a geographic CRS (degrees) and a few national ones
+        (feet).
+    crs : int, str, pyproj.CRS or rasterio.crs.CRS, optional
+        By default the UTM zone (WGS 84) of the area's centre with the exceptions of Norway and Svalbard, or UPS near
+        the poles (see `timo.sources.projection.usual_crs`).
+    max_megapixels : float
+        A larger grid is refused.
+
+    Returns
+    -------
+    PixelGrid
+        In a geographic CRS its longitudes are as continuous as the area's: beyond 180 across the antimeridian.
+
+    Raises
+    ------
+    TimoError
+        If the CRS cannot be read or does not cover the area, if the area is too wide for one UTM zone, if the
+        resolution makes no sense in the unit of the CRS, or if the grid is too large.
+    """
+    system = read_crs(usual_crs(*area.centre) if crs is None else crs)
+    name = crs_name(system)
+    side = _check_resolution(resolution, system, name)
+    _check_limit(max_megapixels)
+    if crs is None and name not in ("EPSG:32661", "EPSG:32761"):
+        _check_width(area, side, name)
+    left, bottom, right, top = _outline(area, name, side).bounds
+    west, columns = _cells(left, right, side)
+    south, rows = _cells(bottom, top, side)
+    grid = PixelGrid(name, west * side, (south + rows) * side, side, rows, columns)
+    _check_size(grid, max_megapixels)
+    return grid
+
+
+def grid_of(array: xr.DataArray) -> PixelGrid:
+    """The cells that a cube, map or raster has already.
+
+    Parameters
+    ----------
+    array : xarray.DataArray
+        With evenly spaced cell centres x and y in square cells, and a CRS (`array.rio.crs`).
+
+    Returns
+    -------
+    PixelGrid
+        Rows from north to south and columns from west to east, whatever the order in the array.
+
+    Raises
+    ------
+    TimoError
+        If it has no such grid, or a single cell, whose size cannot be told.
+    """
+    from timo.cube import check_grid
+
+    if missing := [dim for dim in ("y", "x") if dim not in getattr(array, "indexes", ())]:
+        raise TimoError(
+            f'A grid is taken from a cube or raster with the coordinates "y" and "x"; {missing[0]!r} is missing here. '
+            "Open rasters with rioxarray.open_rasterio"
+        )
+    check_grid(array)
+    y, x = (np.asarray(array[dim].values, dtype="float64") for dim in ("y", "x"))
+    steps = [abs(v[-1] - v[0]) / (v.size - 1) for v in (x, y) if v.size > 1]
+    if not steps:
+        raise TimoError(
+            "The size of a single cell cannot be told from its coordinates. Use a larger raster"
+        )
+    # A step such as 10.000000001 is rounding.
+    side = float(f"{steps[0]:.9g}")
+    name = crs_name(read_crs(array.rio.crs.to_wkt()))
+    left, top = _origin(np.sort(x), side), -_origin(np.sort(-y), side)
+    return PixelGrid(name, left, top, side, y.size, x.size)
+
+
+def _outline(area: Area, crs: str, resolution: float) -> BaseGeometry:
+    """The area in a CRS: as it was given if that was in the same, else to a hundredth of a cell."""
+    if area.planar is not None and area.planar[0] == crs:
+        return area.planar[1]
+    return project(
+        area.geometry, pyproj.CRS(LONLAT), pyproj.CRS(crs), tolerance=_SLACK * resolution / 2
+    )
+
+
+def _cells(low: float, high: float, side: float) -> tuple[int, int]:
+    """First cell and number of cells over an interval; cell 0 begins at 0."""
+    first = math.floor(low / side + _SLACK)
+    return first, max(math.ceil(high / side - _SLACK) - first, 1)
+
+
+def _origin(centres: np.ndarray, side: float) -> float:
+    """Edge before the first of ascending cell centres, such that the centres follow from it to the bit if they can."""
+    plain = float(centres[0]) - side / 2
+    steps = (np.arange(centres.size) + 0.5) * side
+    for origin in (plain, np.nextafter(plain, np.inf), np.nextafter(plain, -np.inf)):
+        if np.array_equal(origin + steps, centres):
+            return float(origin)
+    return plain
+
+
+def _check_resolution(resolution: Any, crs: pyproj.CRS, name: str) -> float:
+    if not _is_positive(resolution):
+        raise TimoError(
+            f"resolution={resolution!r} is no side of a cell. Give a positive number in the unit of the CRS: metres, "
+            "or degrees in a geographic one"
+        )
+    side, per_unit = float(resolution), metres_per_unit(crs)
+    if _FINEST_M <= side * per_unit <= _COARSEST_M:
+        return side
+    unit = crs.axis_info[0].unit_name
+    raise TimoError(
+        f"resolution={resolution!r} in {short_name(name)}, whose unit is the {unit}, makes cells of "
+        f"{side * per_unit:g} m. {_unit_remedy(side, per_unit, geographic=crs.is_geographic)}"
+    )
+
+
+def _unit_remedy(side: float, per_unit: float, *, geographic: bool) -> str:
+    if geographic:
+        return f"Give degrees: {side:g} metres are {side / per_unit:.4g}; or choose a crs in metres"
+    return (
+        f"Give it in that unit: {side:g} degrees would be {side * _KM_PER_DEGREE * 1e3 / per_unit:.4g} here; cells may "
+        f"be from {_FINEST_M / per_unit:.3g} to {_COARSEST_M / per_unit:.4g}"
+    )
+
+
+def _check_limit(max_megapixels: Any) -> None:
+    if not _is_positive(max_megapixels):
+        raise TimoError(
+            f"max_megapixels={max_megapixels!r} must be a positive number of million cells"
+        )
+
+
+def _is_positive(number: Any) -> bool:
+    return isinstance(number, Real) and not isinstance(number, bool) and float(number) > 0
+
+
+def _check_width(area: Area, side: float, name: str) -> None:
+    """Refuse an area that is too wide for one zone of UTM, whatever it may cost."""
+    west, south, east, north = area.bounds
+    nearest = 0.0 if south <= 0 <= north else min(abs(south), abs(north))
+    width = (east - west) * math.cos(math.radians(nearest))
+    if width <= _WIDEST_DEGREES:
+        return
+    wide, high = width * _KM_PER_DEGREE, (north - south) * _KM_PER_DEGREE
+    raise TimoError(
+        f"The area is {wide:,.0f} km wide, too wide for one UTM zone ({name}): its limit is "
+        f"{_WIDEST_DEGREES * _KM_PER_DEGREE:,.0f} km. Give a crs for all of it, for example an equal-area one such as "
+        '"EPSG:3035" (Europe), "EPSG:6933" (world) or "+proj=laea +lat_0=... +lon_0=...", or take it in parts. '
+        f"At this resolution it has about {wide * high / side**2:,.0f} megapixels a date"
+    )
+
+
+def _check_size(grid: PixelGrid, limit: float) -> None:
+    """Refuse a grid of more megapixels, with what it would take and what would fit."""
+    if grid.megapixels <= limit:
+        return
+    unit = metres_per_unit(pyproj.CRS(grid.crs)) / 1e3
+    wide, high = (cells * grid.resolution * unit for cells in (grid.width, grid.height))
+    raise TimoError(
+        f"The area is too large: {wide:,.4g} km x {high:,.4g} km are {grid.width:,} x {grid.height:,} cells at "
+        f"resolution={grid.resolution:g}, {grid.megapixels:,.0f} megapixels and {grid.megapixels * _BYTES / 1e3:,.2g} "
+        f"GB a date and band; the limit is {limit:,g} megapixels. It would fit at "
+        f"resolution={_fitting(grid, limit):g}; or take a smaller area (is it west, south, east, north?), or allow it "
+        f"with max_megapixels={math.ceil(grid.megapixels)}"
+    )
+
+
+def _fitting(grid: PixelGrid, limit: float) -> float:
+    """Resolution, of two digits, at which the grid is within the limit; a row and a column are spared."""
+    side = grid.resolution * math.sqrt(grid.megapixels / limit)
+    side *= 1 + 2 / math.sqrt(limit * 1e6)
+    step = 10.0 ** (math.floor(math.log10(side)) - 1)
+    return math.ceil(side / step) * step

@@ -1,0 +1,328 @@
+"""What is asked of a source, whatever the source: checked once, at the door."""
+
+from __future__ import annotations
+
+import datetime as dt
+import operator
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from numbers import Real
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from timo.cube.composite import period_offset
+from timo.errors import TimoError
+from timo.sensors import Sensor, get_sensor
+from timo.sources.aoi import Area, parse_aoi
+from timo.sources.area import FORMS
+from timo.sources.grid import PixelGrid, grid_of, make_grid
+from timo.sources.projection import metres_per_unit, read_crs
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+# Before there were satellites, and well before nanoseconds since 1970 end.
+_YEARS = (1950, 2200)
+
+
+@dataclass(frozen=True)
+class CubeRequest:
+    """A cube that is to be made.
+
+    Attributes
+    ----------
+    area : Area
+        The area of interest.
+    grid : PixelGrid
+        The cells of the cube.
+    start, end : pandas.Timestamp
+        First instant, and the first one after the last: half open. In solar days of the area's centre.
+    sensor : Sensor
+        The instrument.
+    bands : tuple of str
+        Names of its bands, in the order of the cube.
+    masked : tuple of int
+        Positions in `sensor.quality` of what is no valid observation.
+    buffer_m : float
+        How far around clouds and shadows (`fringed`) pixels are masked too, in metres between cell centres.
+    composite : str, optional
+        pandas' name of a period, e.g. "1MS": the median of its valid observations, dated with its start.
+    max_cloud : float, optional
+        Images whose metadata say more cloud than so many percent are left out.
+    clip : bool
+        Pixels whose centre is outside the area are NaN.
+    """
+
+    area: Area
+    grid: PixelGrid
+    start: pd.Timestamp
+    end: pd.Timestamp
+    sensor: Sensor
+    bands: tuple[str, ...]
+    masked: tuple[int, ...] = ()
+    buffer_m: float = 0.0
+    composite: str | None = None
+    max_cloud: float | None = None
+    clip: bool = False
+
+    @property
+    def fringed(self) -> tuple[int, ...]:
+        """Those of the masked classes that `buffer_m` widens."""
+        return tuple(i for i in self.masked if i in self.sensor.fringed)
+
+    def solar_day(self, times: pd.DatetimeIndex) -> pd.DatetimeIndex:
+        """Day at the area's centre of instants in UTC: one overpass is one day, even where UTC's midnight cuts it."""
+        return (times + self._solar_shift).floor("D").as_unit("ns")
+
+    def utc(self, instant: pd.Timestamp) -> pd.Timestamp:
+        """When in UTC a solar day of the area's centre begins."""
+        return instant - self._solar_shift
+
+    @property
+    def _solar_shift(self) -> pd.Timedelta:
+        """Solar time less UTC; none for images of several days, which are dated in UTC and not by an overpass."""
+        return pd.Timedelta(hours=0 if self.sensor.period_days else self.area.centre[0] / 15)
+
+
+def make_request(
+    aoi: Any = None,
+    start: Any = None,
+    end: Any = None,
+    *,
+    sensor: str = "sentinel-2",
+    bands: Sequence[str] | None = None,
+    resolution: float | None = None,
+    composite: str | None = None,
+    crs: Any = None,
+    like: xr.DataArray | None = None,
+    max_cloud: float | None = None,
+    masked_classes: Iterable[int] | None = None,
+    buffer_m: float | None = None,
+    clip: bool = False,
+    max_megapixels: float = 1000,
+) -> CubeRequest:
+    """Check what is asked for.
+
+    The parameters are those of `timo.open_cube`.
+
+    Raises
+    ------
+    TimoError
+        If something is missing or makes no sense.
+    """
+    instrument = get_sensor(sensor)
+    first, last = make_span(start, end)
+    names = make_bands(instrument, bands)
+    masked = make_masked(instrument, masked_classes)
+    buffer = instrument.fringe_m if buffer_m is None else buffer_m
+    if not isinstance(clip, bool | np.bool_):
+        raise TimoError(f"clip is True or False; got {clip!r}")
+    finest = min(instrument.band(name).gsd_m for name in names)
+    area, grid = make_place(
+        aoi, resolution, crs, like, finest_m=finest, max_megapixels=max_megapixels
+    )
+    return CubeRequest(
+        area=area,
+        grid=grid,
+        start=first,
+        end=last,
+        sensor=instrument,
+        bands=names,
+        masked=masked,
+        buffer_m=_number(buffer, "buffer_m", "a distance in metres", 10_000),
+        composite=make_composite(composite),
+        max_cloud=None
+        if max_cloud is None
+        else _number(max_cloud, "max_cloud", "a percentage", 100),
+        clip=bool(clip),
+    )
+
+
+def make_place(
+    aoi: Any,
+    resolution: float | None,
+    crs: Any,
+    like: xr.DataArray | None,
+    *,
+    finest_m: float,
+    max_megapixels: float = 1000,
+) -> tuple[Area, PixelGrid]:
+    """Where: the area and its cells.
+
+    Parameters
+    ----------
+    aoi : see `timo.sources.aoi.parse_aoi`
+        None takes all of `like`.
+    resolution, crs
+        As `timo.sources.grid.make_grid`.
+    like : xarray.DataArray, optional
+        A cube or raster whose cells are taken.
+    finest_m : float
+        Side of a cell, in metres, if no resolution is given.
+    max_megapixels : float
+        A larger grid is refused; that of `like` is taken as it is.
+
+    Raises
+    ------
+    TimoError
+        If there is neither aoi nor like, if like is there and resolution or crs as well, if they do not meet, or if
+        one of them makes no sense.
+    """
+    if like is not None:
+        return _place_like(like, aoi, resolution, crs)
+    if aoi is None:
+        raise TimoError(
+            f"aoi is missing: where? Give {FORMS}; or like=, a cube whose cells are taken"
+        )
+    area = parse_aoi(aoi)
+    if resolution is None:
+        resolution = finest_m if crs is None else finest_m / metres_per_unit(read_crs(crs))
+    return area, make_grid(area, resolution, crs, max_megapixels=max_megapixels)
+
+
+def _place_like(
+    like: xr.DataArray, aoi: Any, resolution: float | None, crs: Any
+) -> tuple[Area, PixelGrid]:
+    if given := [n for n, v in {"resolution": resolution, "crs": crs}.items() if v is not None]:
+        raise TimoError(
+            f"like= has a resolution and a crs already: leave out {' and '.join(given)}, or like"
+        )
+    grid = grid_of(like)
+    if aoi is None:
+        return grid.area, grid
+    area = parse_aoi(aoi)
+    if not area.wrapped.intersects(grid.area.wrapped):
+        raise TimoError(f"The aoi, {area!r}, does not meet the grid of like=, {grid.area!r}")
+    return area, grid
+
+
+def make_span(start: Any, end: Any) -> tuple[pd.Timestamp, pd.Timestamp]:
+    """First instant, and the first after the last; a part of a date means all of it.
+
+    Parameters
+    ----------
+    start, end : str, date, datetime, pandas.Timestamp, pandas.Period, numpy.datetime64 or int
+        Both included. "2019", "2019-07" and their likes (also an int, a Period, a datetime64 of that unit) mean all of
+        it. Of a time of day only the day counts, in the time zone that it is given in: dates are solar days of the
+        area.
+
+    Raises
+    ------
+    TimoError
+        If one is missing, is no date, or the end is before the start.
+    """
+    if start is None or end is None:
+        missing = "start" if start is None else "end"
+        raise TimoError(f'{missing} is missing: give dates, as start="2019-01-01", end="2021-12"')
+    first, last = _period(start, "start"), _period(end, "end")
+    if first.year < _YEARS[0] or last.year > _YEARS[1]:
+        raise TimoError(
+            f"start={start!r}, end={end!r} are not within the years {_YEARS[0]} to {_YEARS[1]}"
+        )
+    begin, after = first.start_time, (last + 1).start_time
+    if after <= begin:
+        raise TimoError(f"end={end!r} is before start={start!r}")
+    return begin, after
+
+
+def make_bands(sensor: Sensor, bands: Sequence[str] | None) -> tuple[str, ...]:
+    """Names of the bands, each once; the sensor's usual ones if none are given.
+
+    Raises
+    ------
+    TimoError
+        If the sensor has no such band, or one is named twice.
+    """
+    if bands is None:
+        return sensor.default_bands
+    names = (bands,) if isinstance(bands, str) else tuple(str(name) for name in bands)
+    sensor.select(names)
+    if not names or len(set(names)) < len(names):
+        raise TimoError(f"bands must name at least one band and each once; got {list(names)}")
+    return names
+
+
+def make_masked(sensor: Sensor, classes: Iterable[int] | None) -> tuple[int, ...]:
+    """Positions of the quality classes to mask; the sensor's own if none are given.
+
+    Raises
+    ------
+    TimoError
+        If the sensor has no such class.
+    """
+    if classes is None:
+        return sensor.masked
+    listed = ", ".join(f"{i} {name}" for i, name in enumerate(sensor.mask_classes)) or "none"
+    try:
+        positions = tuple(dict.fromkeys(operator.index(position) for position in classes))
+    except TypeError as error:
+        raise TimoError(
+            f"masked_classes={classes!r} must be a list of numbers of quality classes, () for none. "
+            f"{sensor.name} has: {listed}"
+        ) from error
+    sensor.flagged(0, positions)
+    return positions
+
+
+def make_composite(composite: str | None) -> str | None:
+    """Name of a period, checked; see `timo.cube.composite`.
+
+    Raises
+    ------
+    TimoError
+        If there is no such period, or it is dated otherwise than by its first day.
+    """
+    if composite is None:
+        return None
+    if not isinstance(composite, str):
+        raise TimoError(
+            f'composite={composite!r} is no period: write "1MS" (months), "QS-DEC" (seasons), "YS" (years) or "16D" '
+            "(16 days); or None for every date"
+        )
+    try:
+        period_offset(composite)
+    except TimoError as error:
+        raise TimoError(f"composite={composite!r} is no period: {error}") from error
+    return composite
+
+
+def _number(value: Any, name: str, meaning: str, most: float) -> float:
+    """A number from 0 to the most."""
+    if isinstance(value, Real) and not isinstance(value, bool) and 0 <= float(value) <= most:
+        return float(value)
+    raise TimoError(f"{name} is {meaning}, from 0 to {most:,}; got {value!r}")
+
+
+def _period(date: Any, name: str) -> pd.Period:
+    """The day, month or year that a date means."""
+    try:
+        if isinstance(date, np.datetime64):
+            # Its text has the parts that its unit has: a datetime64[M] is a month.
+            return _period_of_text(str(date))
+        if isinstance(date, str):
+            return _period_of_text(date)
+        if isinstance(date, int | np.integer) and not isinstance(date, bool) and 1 <= date <= 9999:
+            return pd.Period(year=int(date), freq="Y")
+        if isinstance(date, pd.Period):
+            return date if date.freqstr[0] in "YQMW" else date.asfreq("D")
+        if isinstance(date, dt.date) and not pd.isna(date):
+            return pd.Period(year=date.year, month=date.month, day=date.day, freq="D")
+    except (ValueError, TypeError, OverflowError) as error:
+        raise TimoError(_no_date(date, name)) from error
+    raise TimoError(_no_date(date, name))
+
+
+def _period_of_text(text: str) -> pd.Period:
+    """Day, month, quarter or year of a text that begins with the year: of 07/08/2019 nobody knows the month."""
+    if not re.match(r"\s*\d{4}", text):
+        raise ValueError(text)
+    period = pd.Period(text.strip())
+    return period if period.freqstr[0] in "YQM" else period.asfreq("D")
+
+
+def _no_date(date: Any, name: str) -> str:
+    return f'{name}={date!r} cannot be read as a date: write "2019", "2019-07" or "2019-07-31"'
