@@ -1,0 +1,239 @@
+"""What the sources promise, measured: agreement, throughput, faults, interruption, memory.
+
+Nothing but the sample and this machine is needed: Earth Engine is emulated in a process of its own, STAC is a catalog
+written to disk, files are GeoTIFFs beside it. From the root of the repository::
+
+    python benchmarks/sources.py            # everything, a few minutes
+    python benchmarks/sources.py throughput --workers 1 2 4 8 16 32 --limit 16 --rounds 3
+"""
+
+import argparse
+import multiprocessing
+import os
+import resource
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+
+from timo.sources import fetch, open_cube
+from timo.sources.retry import Retry
+from timo.testing.earthengine import Emulator, Faults
+
+SPAWN = multiprocessing.get_context("spawn")
+BOX = (22.1472, 45.2013, 22.1572, 45.2083)
+BANDS = ["B2", "B3", "B4", "B8", "B8A", "B11"]
+
+
+def serve(pipe: Connection, faults: Faults) -> None:
+    """The emulator in a process of its own; what comes through the pipe are new faults, what goes out are counts."""
+    with Emulator(faults=faults) as emulator:
+        pipe.send(emulator.url)
+        while (order := pipe.recv()) is not None:
+            pipe.send((emulator.requests.as_dict(), emulator.gate.peak))
+            emulator.requests.clear()
+            emulator.faults = order
+
+
+class Served:
+    """A handle on that process."""
+
+    def __init__(self, pipe: Connection, url: str) -> None:
+        self.pipe, self.url = pipe, url
+
+    def counts(self, faults: Faults) -> tuple[dict[Any, int], int]:
+        """Requests since the last call and the most of them at a time; from now on with these faults."""
+        self.pipe.send(faults)
+        return self.pipe.recv()
+
+
+@contextmanager
+def emulated(faults: Faults | None = None) -> Iterator[Served]:
+    here, there = SPAWN.Pipe()
+    process = SPAWN.Process(target=serve, args=(there, faults or Faults()), daemon=True)
+    process.start()
+    try:
+        yield Served(here, here.recv())
+    finally:
+        here.send(None)
+        process.join()
+
+
+def cube_of(url: str, **options: Any) -> xr.DataArray:
+    defaults = {"aoi": BOX, "start": "2018-05", "end": "2018-09", "bands": BANDS, "cache": False}
+    return open_cube("earthengine", **{**defaults, "url": url, **options})
+
+
+def throughput(args: argparse.Namespace) -> None:
+    """Requests a second by number of workers, interleaved over the rounds."""
+    faults = Faults(latency=args.latency, concurrent=args.limit, kinds=("pixels",))
+    rates: dict[int, list[float]] = {workers: [] for workers in args.workers}
+    refused: dict[int, int] = dict.fromkeys(args.workers, 0)
+    largest: dict[int, int] = dict.fromkeys(args.workers, 0)
+    with emulated(faults) as served:
+        # Small chunks: what is measured is the way, and not the emulator's arithmetic.
+        cube = cube_of(served.url, bands=["B8"], chunk_size=5, masked_classes=(), end="2018-05-10")
+        cube[:, :, :5, :5].load()
+        for _ in range(args.rounds):
+            for workers in args.workers:
+                served.counts(faults)
+                start = time.perf_counter()
+                fetch(cube, workers=workers, progress=False)
+                seconds = time.perf_counter() - start
+                counts, most = served.counts(faults)
+                rates[workers].append(cube.data.npartitions / seconds)
+                refused[workers] += counts.get(429, 0)
+                largest[workers] = max(largest[workers], most)
+    print(f"\n{cube.data.npartitions} requests, {1000 * args.latency:g} ms each, limit {args.limit} at a time")
+    print(f"{'workers':>8} {'requests/s':>11} {'x one':>6} {'in work':>8} {'refused (429)':>14}")
+    one = statistics.median(rates[args.workers[0]])
+    for workers, found in rates.items():
+        rate = statistics.median(found)
+        print(f"{workers:8d} {rate:11.1f} {rate / one:6.2f} {largest[workers]:8d} {refused[workers]:14d}")
+
+
+def faults(args: argparse.Namespace) -> None:
+    """1,000 requests of which one in ten fails: complete, and the same as without."""
+    broken = Faults(quota=0.03, internal=0.03, unavailable=0.02, truncated=0.02, kinds=("pixels",))
+    patient = Retry(initial_s=0.05, quota_initial_s=0.1)
+    with emulated() as served:
+        options = {"chunk_size": 4, "bands": ["B4", "B8"], "end": "2018-08-31", "retry": patient}
+        cube = cube_of(served.url, **options)
+        expected = fetch(cube, workers=8, progress=False)
+        counts, _ = served.counts(broken)
+        clean = counts["pixels"]
+        start = time.perf_counter()
+        found = fetch(cube, workers=8, progress=False)
+        seconds = time.perf_counter() - start
+        counts, _ = served.counts(Faults())
+    same = np.array_equal(expected.values, found.values, equal_nan=True)
+    failed = {k: v for k, v in counts.items() if k in ("quota", "internal", "unavailable", "truncated")}
+    print(f"\n{clean} requests without faults; with them {counts['pixels']}, of which failed {failed}")
+    print(f"complete and unchanged: {same} ({seconds:.0f} s)")
+
+
+KILLED = """
+import sys
+from pathlib import Path
+sys.path.insert(0, "benchmarks")
+from sources import cube_of
+from timo.sources import fetch
+url, cache = sys.argv[1:]
+fetch(cube_of(url, cache=cache, chunk_size=8), workers=4, progress=False)
+"""
+
+
+def interruption(args: argparse.Namespace) -> None:
+    """Kill -9 in the midst of a fetch, again and again: what was finished is not asked for again."""
+    slow = Faults(latency=0.05, kinds=("pixels",))
+    with emulated(slow) as served, tempfile.TemporaryDirectory() as folder:
+        expected = fetch(cube_of(served.url, chunk_size=8), workers=8, progress=False)
+        chunks = cube_of(served.url, chunk_size=8).data.npartitions
+        served.counts(slow)
+        answered, kept, kills = 0, [0], 0
+        for _ in range(4):
+            run = subprocess.Popen([sys.executable, "-c", KILLED, served.url, folder])
+            while run.poll() is None and len(chunk_files(folder)) < kept[-1] + chunks // 6:
+                time.sleep(0.01)
+            if run.poll() is None:
+                run.send_signal(signal.SIGKILL)
+                kills += 1
+            run.wait()
+            # What was in work at the service when it was killed is answered, to nobody.
+            time.sleep(1)
+            kept.append(len(chunk_files(folder)))
+            answered += served.counts(slow)[0].get("pixels", 0)
+        cube = cube_of(served.url, cache=folder, chunk_size=8)
+        found = fetch(cube, workers=4, progress=False)
+        last = served.counts(slow)[0].get("pixels", 0)
+    same = np.array_equal(expected.values, found.values, equal_nan=True)
+    print(f"\n{chunks} chunks; killed {kills} times, in the cache after each: {kept[1:]}")
+    print(f"asked for in the end: {last} = {chunks} - {kept[-1]}: {last == chunks - kept[-1]}")
+    print(f"asked for in all: {answered + last}, in work when killed: {answered + last - chunks}")
+    print(f"complete and unchanged: {same}")
+
+
+def chunk_files(folder: str) -> list[Path]:
+    return [p for p in Path(folder).glob("*/c/**/*") if p.is_file() and not p.name.startswith(".")]
+
+
+LARGE = """
+import resource, sys
+sys.path.insert(0, "benchmarks")
+from sources import large_cube
+base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+cube = large_cube(sys.argv[1])
+opened = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+part = cube[:, :, 9700:9700 + 600, 9700:9700 + 600]
+from timo.sources import fetch
+fetch(part, workers=int(sys.argv[2]), progress=False)
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+print(*cube.shape, cube.nbytes, part.nbytes, base, opened, peak)
+"""
+
+
+def large_cube(url: str) -> xr.DataArray:
+    """20,000 x 20,000 cells at 24 dates, with the sample in the middle of it."""
+    lon, lat = (BOX[0] + BOX[2]) / 2, (BOX[1] + BOX[3]) / 2
+    import pyproj
+
+    x, y = pyproj.Transformer.from_crs(4326, 32634, always_xy=True).transform(lon, lat)
+    left, top = round(x / 10) * 10 - 100_000, round(y / 10) * 10 + 100_000
+    grid = xr.DataArray(
+        da.zeros((20_000, 20_000), chunks=2000, dtype="float32"),
+        dims=("y", "x"),
+        coords={"y": top - 5 - 10.0 * np.arange(20_000), "x": left + 5 + 10.0 * np.arange(20_000)},
+    ).rio.write_crs(32634)
+    cube = cube_of(url, aoi=None, like=grid, start="2018", end="2020")
+    return cube.isel(time=slice(0, 24))
+
+
+def memory(args: argparse.Namespace) -> None:
+    """Memory of a window of a cube of 20,000 x 20,000 x 24."""
+    with emulated() as served:
+        for workers in (1, 4):
+            done = subprocess.run(
+                [sys.executable, "-c", LARGE, served.url, str(workers)],
+                check=True,
+                capture_output=True,
+                text=True,
+            )
+            *shape, whole, part, base, opened, peak = done.stdout.split()[-9:]
+            requests = served.counts(Faults())[0]["pixels"]
+            print(f"\n{' x '.join(shape)}, {int(whole) / 1e9:.0f} GB; window {int(part) / 2**20:.0f} MiB, {workers} workers")
+            print(f"requests for pixels: {requests}")
+            print(
+                f"resident: {float(base):.0f} MiB after the imports, {float(opened):.0f} opened, "
+                f"{float(peak):.0f} at most while the window was fetched"
+            )
+
+
+SECTIONS = {f.__name__: f for f in (throughput, faults, interruption, memory)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("section", nargs="*", choices=[[], *SECTIONS], default=[])
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32])
+    parser.add_argument("--limit", type=int, default=16)
+    parser.add_argument("--latency", type=float, default=0.05)
+    parser.add_argument("--rounds", type=int, default=3)
+    args = parser.parse_args()
+    print(f"{os.cpu_count()} cores, Python {sys.version.split()[0]}")
+    for name in args.section or SECTIONS:
+        SECTIONS[name](args)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,550 @@
+"""Trying again: how often, how slowly, never in vain, and never with a credential in a message."""
+
+import concurrent.futures
+import io
+import pickle
+import socket
+import ssl
+import threading
+import time
+import traceback
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from timo.errors import TimoError
+from timo.sources.retry import (
+    CancelledError,
+    Retry,
+    Sorted,
+    redact,
+    sort_earthengine_error,
+    without_client_retries,
+)
+
+
+class FakeTime:
+    """A clock that sleeping moves, and a die that always throws the same share."""
+
+    def __init__(self, share=1.0):
+        self.now, self.naps, self.share = 1000.0, [], share
+
+    def clock(self):
+        return self.now
+
+    def sleep(self, seconds):
+        assert seconds > 0
+        self.naps.append(seconds)
+        self.now += seconds
+
+    def uniform(self, low, high):
+        return low + self.share * (high - low)
+
+    def retry(self, **options):
+        return Retry(clock=self.clock, sleep=self.sleep, uniform=self.uniform, **options)
+
+
+class ServiceError(Exception):
+    pass
+
+
+def by_first_word(error):
+    if not isinstance(error, ServiceError):
+        return "unknown"
+    kind, _, message = str(error).partition(" ")
+    return Sorted(kind, message, "Ask for less." if kind == "permanent" else "")
+
+
+def failing(times, kind="transient", result="pixels"):
+    calls = []
+
+    def function(*arguments):
+        calls.append(arguments)
+        if len(calls) <= times:
+            raise ServiceError(f"{kind} failure {len(calls)}")
+        return result
+
+    function.calls = calls
+    return function
+
+
+def test_what_succeeds_is_returned_at_once():
+    fake, function = FakeTime(), failing(0)
+    assert fake.retry().call(function, 1, 2, classify=by_first_word) == "pixels"
+    assert function.calls == [(1, 2)]
+    assert fake.naps == []
+
+
+def test_pauses_double_up_to_the_largest():
+    fake, seen = FakeTime(), []
+    retry = fake.retry(initial_s=1, factor=2, largest_s=10)
+    note = lambda *what: seen.append(what)  # noqa: E731
+    assert retry.call(failing(6), classify=by_first_word, on_retry=note) == "pixels"
+    assert fake.naps == [1, 2, 4, 8, 10, 10]
+    assert [(number, pause) for number, pause, _ in seen] == [
+        *enumerate([1, 2, 4, 8, 10, 10], start=1)
+    ]
+    assert seen[2][2] == Sorted("transient", "failure 3")
+
+
+@given(
+    share=st.floats(0, 1),
+    initial=st.floats(0, 10),
+    factor=st.floats(1, 5),
+    largest=st.floats(0, 100),
+    deadline=st.floats(0, 1000),
+    kind=st.sampled_from(["transient", "quota"]),
+)
+def test_no_attempt_begins_after_the_deadline(share, initial, factor, largest, deadline, kind):  # noqa: PLR0917
+    fake, begun = FakeTime(share), []
+    retry = fake.retry(
+        attempts=50, initial_s=initial, factor=factor, largest_s=largest, deadline_s=deadline
+    )
+
+    def function():
+        begun.append(fake.now - 1000)
+        raise ServiceError(f"{kind} busy")
+
+    with pytest.raises(TimoError, match="busy"):
+        retry.call(function, classify=by_first_word)
+    assert begun[0] == 0
+    assert max(begun) <= deadline + 1e-9
+    assert fake.now - 1000 <= deadline + 1e-9
+    if kind == "transient":
+        # The rounding of the clock is added to that of the pause.
+        for number, (first, second) in enumerate(pairwise(begun)):
+            assert second - first <= min(largest, initial * factor**number) + 1e-6
+
+
+def test_giving_up_says_how_often_how_long_and_what():
+    fake = FakeTime()
+    retry = fake.retry(deadline_s=100, largest_s=40)
+    with pytest.raises(TimoError, match=r"tried 7 times within 63 s.*at most 100 s.*failure 7"):
+        retry.call(failing(99), classify=by_first_word)
+    with pytest.raises(TimoError, match="tried 3 times"):
+        fake.retry(attempts=3).call(failing(99), classify=by_first_word)
+    with pytest.raises(TimoError, match="tried once"):
+        fake.retry(attempts=1).call(failing(99), classify=by_first_word)
+
+
+def test_a_permanent_error_is_raised_at_once_with_the_remedy():
+    fake, function = FakeTime(), failing(99, "permanent")
+    with pytest.raises(TimoError, match=r"^failure 1\. Ask for less\.$"):
+        fake.retry().call(function, classify=by_first_word)
+    assert len(function.calls) == 1
+    assert fake.naps == []
+
+
+def test_errors_of_other_code_come_out_as_they_are():
+    def function():
+        raise KeyError("a bug")
+
+    with pytest.raises(KeyError, match="a bug"):
+        FakeTime().retry().call(function, classify=by_first_word)
+
+
+def test_a_kind_without_a_message_is_enough():
+    def function():
+        raise ServiceError("Bearer ya29.abcdefgh is no good")
+
+    with pytest.raises(TimoError, match="is no good") as caught:
+        FakeTime().retry().call(function, classify=lambda _: "permanent")
+    assert "abcdefgh" not in str(caught.value)
+
+
+def test_a_traceback_does_not_show_the_error_that_held_a_credential():
+    def function():
+        raise ServiceError(
+            "permanent https://earthengine.googleapis.com/v1?key=AIzaSyVerySecretIndeed0123456789"
+        )
+
+    with pytest.raises(TimoError) as caught:
+        FakeTime().retry().call(function, classify=lambda e: Sorted("permanent", redact(str(e))))
+    assert "VerySecret" not in "".join(traceback.format_exception(caught.value))
+    assert caught.value.__context__ is None
+
+
+def test_jitter_spreads_over_the_whole_pause():
+    pauses = []
+    for seed in range(400):
+        fake = FakeTime()
+        retry = Retry(
+            clock=fake.clock, sleep=fake.sleep, uniform=np.random.default_rng(seed).uniform
+        )
+        retry.call(failing(3), classify=by_first_word)
+        pauses.append(fake.naps[2] if len(fake.naps) > 2 else 0.0)
+    quarters = np.histogram(pauses, bins=4, range=(0, 4))[0]
+    assert quarters.min() > 60
+
+
+def test_one_callers_quota_error_makes_the_others_wait():
+    fake = FakeTime(share=0.5)
+    retry = fake.retry(quota_initial_s=8, initial_s=0)
+    with pytest.raises(TimoError):
+        Retry(attempts=1, clock=fake.clock, gate=retry.gate, quota_initial_s=8).call(
+            failing(9, "quota"), classify=by_first_word
+        )
+    assert retry.call(failing(0), classify=by_first_word) == "pixels"
+    # Shut for 4 s, then spread over 4 s more.
+    assert fake.now - 1000 == pytest.approx(4 + 0.5 * 4)
+
+
+def test_quota_pauses_grow_with_each_crowd_and_not_with_each_request():
+    fake = FakeTime()
+    retry = fake.retry(quota_initial_s=2, largest_s=60)
+    longest = []
+    pause = lambda n: longest.append(n) or retry.longest(2, n)  # noqa: E731
+    gate = retry.gate
+    # Eight requests under way at once are all refused.
+    for _ in range(8):
+        gate.close(started=1000, now=1001, pause=pause, message="429")
+    assert longest == [0]
+    assert gate.opens() == (1002, 1)
+    gate.close(started=1003, now=1004, pause=pause, message="429")
+    assert gate.opens() == (1006, 2)
+    gate.passed(started=1003)  # it began before it was refused again
+    gate.close(started=1007, now=1008, pause=pause, message="429")
+    gate.passed(started=1013)
+    gate.close(started=1014, now=1015, pause=pause, message="429")
+    assert longest == [0, 1, 2, 0]
+
+
+def test_who_cannot_pass_the_gate_in_time_says_why():
+    fake = FakeTime()
+    retry = fake.retry(deadline_s=10)
+    retry.gate.close(999, 1000, lambda _: 60, "Too many concurrent requests")
+    with pytest.raises(
+        TimoError, match=r"no request could be made within 10 s.*Too many concurrent"
+    ):
+        retry.call(failing(0), classify=by_first_word)
+    assert fake.now == 1000
+
+
+def test_copies_in_another_process_share_a_gate():
+    retry = Retry(attempts=7)
+    first, second = (pickle.loads(pickle.dumps(retry)) for _ in range(2))  # noqa: S301 - our own
+    assert first == retry
+    assert first.gate is second.gate is retry.gate
+    assert Retry().gate is not retry.gate
+
+
+@pytest.mark.parametrize("as_callable", [False, True])
+def test_a_pause_ends_within_a_fifth_of_a_second_when_cancelled(as_callable):
+    stop = threading.Event()
+    cancel = stop.is_set if as_callable else stop
+    retry = Retry(uniform=lambda _, high: high, initial_s=30)
+    paused = threading.Event()
+    note = lambda *_: paused.set()  # noqa: E731
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        future = pool.submit(
+            retry.call, failing(99), classify=by_first_word, cancel=cancel, on_retry=note
+        )
+        assert paused.wait(5)
+        began = time.monotonic()
+        stop.set()
+        with pytest.raises(CancelledError):
+            future.result(5)
+        assert time.monotonic() - began < 0.2
+
+
+def test_nothing_is_tried_once_it_is_cancelled():
+    function = failing(0)
+    with pytest.raises(CancelledError):
+        Retry().call(function, classify=by_first_word, cancel=lambda: True)
+    assert function.calls == []
+
+
+def test_a_thousand_calls_with_a_tenth_of_failures_end_complete_and_unchanged():
+    chance, lock, failures = np.random.default_rng(4), threading.Lock(), []
+    retry = Retry(initial_s=0.0005, quota_initial_s=0.001, largest_s=0.01)
+
+    def request(number):
+        with lock:
+            drawn = chance.random()
+        if drawn < 0.1:
+            failures.append(number)
+            raise ServiceError("quota 429" if drawn < 0.03 else "transient 503")
+        return number * number
+
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        results = list(
+            pool.map(lambda n: retry.call(request, n, classify=by_first_word), range(1000))
+        )
+    assert results == [number * number for number in range(1000)]
+    assert 60 < len(failures) < 160
+
+
+@pytest.mark.parametrize(
+    "options", [{"attempts": 0}, {"deadline_s": -1}, {"initial_s": -1}, {"factor": 0.5}]
+)
+def test_bad_settings_are_refused(options):
+    with pytest.raises(TimoError):
+        Retry(**options)
+
+
+# --- what errors mean
+
+
+def earthengine_error(status, message, reason="Bad Request"):
+    """The error that the ``ee`` client raises for a reply, with its own chain of causes."""
+    ee = pytest.importorskip("ee")
+    import json
+
+    import httplib2
+    from googleapiclient.errors import HttpError
+
+    content = json.dumps({"error": {"code": status, "message": message}}).encode()
+    response = httplib2.Response({"status": str(status)})
+    response.reason = reason
+
+    class Call:
+        def execute(self, num_retries):
+            assert num_retries == 0
+            raise HttpError(
+                response, content, uri="https://earthengine.googleapis.com/v1?key=AIzaSySecret"
+            )
+
+    try:
+        ee.data._execute_cloud_call(Call(), num_retries=0)
+    except ee.EEException as error:
+        return error
+    raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "kind", "remedy"),
+    [
+        (429, "Too Many Requests", "quota", "workers"),
+        (429, "", "quota", "workers"),
+        (400, "Too many concurrent aggregations.", "quota", "workers"),
+        (429, ("Quota exceeded for quota metric 'Number of read requests' and limit 'Number of read requests per "
+              "minute per user' of service 'earthengine.googleapis.com' for consumer 'project_number:1'."),
+         "quota", "workers"),
+        (429, "Quota exceeded for quota metric 'EECU seconds' and limit 'EECU seconds per day'", "permanent", "wait"),
+        (500, "An internal error has occurred (request: 12345678-aaaa)", "transient", ""),
+        (500, "Backend user code not found", "transient", ""),
+        (502, "", "transient", ""),
+        (503, "The service is currently unavailable.", "transient", ""),
+        (503, "Authentication backend unavailable.", "transient", ""),
+        (504, "Deadline exceeded", "transient", ""),
+        (400, "Earth Engine capacity exceeded.", "transient", ""),
+        (400, "Computation timed out.", "permanent", "smaller chunks"),
+        (504, "Computation timed out.", "permanent", "smaller chunks"),
+        (400, "User memory limit exceeded.", "permanent", "smaller chunks"),
+        (400, "Total request size (56623104 bytes) must be less than or equal to 50331648 bytes.",
+         "permanent", "smaller chunks"),
+        (400, "Request payload size exceeds the limit: 10485760 bytes.", "permanent", "simplify"),
+        (401, "Request had invalid authentication credentials. Expected OAuth 2 access token",
+         "permanent", "ee.Authenticate"),
+        (401, "", "permanent", "ee.Authenticate"),
+        (403, ("Google Earth Engine API has not been used in project 522309567947 before or it is disabled. Enable it "
+              "by visiting https://console.developers.google.com/apis/api/... then retry."), "permanent", "Enable"),
+        (403, "Project 'projects/p' is not registered to use Earth Engine.", "permanent", "register"),
+        (403, ("Caller does not have required permission to use project p. Grant the caller the "
+              "roles/serviceusage.serviceUsageConsumer role"), "permanent", "ee.Initialize"),
+        (403, "Permission denied.", "permanent", "ee.Initialize"),
+        (403, "", "permanent", "ee.Initialize"),
+        (404, ("ImageCollection.load: ImageCollection asset 'COPERNICUS/S9' not found (does not exist or caller does "
+              "not have access)."), "permanent", "identifier"),
+        (400, "Image.select: Band pattern 'B99' did not match any bands. Available bands: [B1, B2]",
+         "permanent", "bands="),
+        (400, "Collection.first: Error in map(ID=1_LE07): Image.select: Pattern 'SR_3' did not match any bands.",
+         "permanent", "bands="),
+        (400, "Image.select: Band pattern 'B2' was applied to an Image with no bands.", "permanent", "widen"),
+        (400, "Collection.first: Empty collection.", "permanent", "widen"),
+        (400, "Unknown element type provided.", "permanent", "report"),
+    ],
+)  # fmt: skip
+def test_replies_of_earth_engine_are_sorted(status, message, kind, remedy):
+    found = sort_earthengine_error(earthengine_error(status, message))
+    assert found.kind == kind
+    assert remedy in found.remedy
+    assert not remedy or kind == "quota" or found.remedy
+    assert message.rstrip(".")[:40] in found.message
+    assert "Secret" not in found.message
+
+
+def test_the_status_counts_where_the_message_says_nothing():
+    expected = {
+        400: "permanent",
+        401: "permanent",
+        418: "permanent",
+        429: "quota",
+        599: "transient",
+    }
+    kinds = {code: sort_earthengine_error(earthengine_error(code, "?")).kind for code in expected}
+    assert kinds == expected
+
+
+def test_errors_of_the_libraries_below_are_sorted():
+    auth = pytest.importorskip("google.auth.exceptions")
+    requests = pytest.importorskip("requests")
+    httplib2 = pytest.importorskip("httplib2")
+    ee = pytest.importorskip("ee")
+    response = requests.Response()
+    response.status_code, response.url = 503, "https://example.org/?access_token=Secret"
+    expected = [
+        (auth.RefreshError("invalid_grant: Token has been expired or revoked.", {}), "permanent"),
+        (auth.DefaultCredentialsError("Your default credentials were not found."), "permanent"),
+        (auth.TransportError("Connection aborted."), "transient"),
+        (auth.RefreshError("temporarily_unavailable", retryable=True), "transient"),
+        (requests.exceptions.ConnectionError("Connection aborted."), "transient"),
+        (requests.exceptions.Timeout("read timed out"), "transient"),
+        (requests.exceptions.ChunkedEncodingError("IncompleteRead(5 bytes read)"), "transient"),
+        (
+            requests.exceptions.HTTPError("503 for url ?access_token=Secret", response=response),
+            "transient",
+        ),
+        (requests.exceptions.SSLError("certificate verify failed"), "permanent"),
+        (httplib2.ServerNotFoundError("Unable to find the server at x"), "transient"),
+        (ssl.SSLEOFError("EOF occurred in violation of protocol"), "transient"),
+        (ssl.SSLCertVerificationError("certificate verify failed"), "permanent"),
+        (ConnectionResetError(104, "Connection reset by peer"), "transient"),
+        (TimeoutError("timed out"), "transient"),
+        (socket.gaierror(-3, "Temporary failure in name resolution"), "transient"),
+        (OSError(101, "Network is unreachable"), "transient"),
+        (ee.EEException("Earth Engine client library not initialized."), "permanent"),
+        (ee.EEException("Please authorize access to your Earth Engine account"), "permanent"),
+        (ee.EEException("ee.Initialize: no project found. Call with project="), "permanent"),
+    ]
+    found = [(error, sort_earthengine_error(error).kind) for error, _ in expected]
+    assert found == expected
+    assert all("Secret" not in sort_earthengine_error(error).message for error, _ in expected)
+
+
+def test_errors_of_other_code_are_unknown():
+    for error in (
+        TypeError("x"),
+        ValueError("x"),
+        KeyError("x"),
+        TimoError("x"),
+        OSError(28, "No space left"),
+    ):
+        assert sort_earthengine_error(error).kind == "unknown"
+    assert sort_earthengine_error(KeyboardInterrupt()).kind == "unknown"
+
+
+@given(st.data())
+def test_a_reply_that_was_cut_short_anywhere_is_transient(data):
+    buffer = io.BytesIO()
+    np.save(buffer, np.zeros((5, 6), dtype=[("B2", "f4"), ("B3", "f4")]))
+    whole = buffer.getvalue()
+    cut = whole[: data.draw(st.integers(0, len(whole) - 1))]
+    with pytest.raises((ValueError, EOFError)) as caught:
+        np.load(io.BytesIO(cut))
+    assert sort_earthengine_error(caught.value).kind == "transient"
+
+
+def test_a_page_in_place_of_the_pixels_is_transient():
+    with pytest.raises(ValueError, match="pickled") as caught:
+        np.load(io.BytesIO(b"<html><title>502 Bad Gateway</title></html>"))
+    assert sort_earthengine_error(caught.value).kind == "transient"
+
+
+# --- nothing secret
+
+SECRET = st.text(
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-", min_size=24, max_size=60
+).map(lambda text: f"Q{text}Z")
+AROUND = st.text(
+    st.characters(
+        codec="ascii", categories=("L", "N", "Zs", "Po"), exclude_characters="@\\\"'%&#*"
+    ),
+    max_size=30,
+).map(lambda text: f"{text} ")
+PLACES = [
+    "https://earthengine.googleapis.com/v1/projects/p?key={}&alt=json",
+    "https://example.org/a?alt=json&access_token={}",
+    "https://example.blob.core.windows.net/a.tif?sv=2021&sig={}&se=1",
+    "https://storage.googleapis.com/x?X-Goog-Signature={}&X-Goog-Expires=3",
+    "https://me:{}@example.org/catalog",
+    "Authorization: Bearer {}",
+    "authorization: Basic {}",
+    "{{'Authorization': 'Bearer {}', 'x': 1}}",
+    '{{"authorization": "Token {}"}}',
+    "bearer {}",
+    "ya29.{}",
+    "1//{}",
+    "AIza{}",
+    "GOCSPX-{}",
+    "eyJ{}.abc.def",
+    '{{"private_key": "{}", "type": "service_account"}}',
+    '{{"private_key_id": "{}"}}',
+    "{{'refresh_token': '{}'}}",
+    "client_secret={}",
+    "api_key = {}",
+    "apikey='{}'",
+    "TOKEN={}",
+    "password={};",
+    "-----BEGIN PRIVATE KEY-----\n{}\n{}\n-----END PRIVATE KEY-----",
+    "-----BEGIN RSA PRIVATE KEY-----\\n{}\\n",
+    "{}@project.iam.gserviceaccount.com",
+]
+
+
+@given(secret=SECRET, place=st.sampled_from(PLACES), before=AROUND, after=AROUND)
+def test_no_credential_is_left_in_a_text(secret, place, before, after):
+    assume(secret[1:-1] not in before + after)
+    text = redact(
+        f"{before}{place.replace('{{', '{').replace('}}', '}').replace('{}', secret)} {after}"
+    )
+    assert secret not in text
+    assert secret[1:-1] not in text
+    assert "hidden" in text
+    assert redact(text) == text
+
+
+def test_what_is_not_secret_stays():
+    for text in (
+        "Total request size (56623104 bytes) must be less than or equal to 50331648 bytes.",
+        "Image.select: Band pattern 'B99' did not match any bands. Available bands: [B1, B2]",
+        "Quota exceeded for quota metric 'Number of read requests' of service 'earthengine.googleapis.com'",
+        "https://code.earthengine.google.com/register?project=my-project",
+        "Expected OAuth 2 access token, login cookie or other valid authentication credential.",
+        "chunk (0, 1, 2) of COPERNICUS/S2_SR_HARMONIZED; key frames, monkey=3",
+    ):
+        assert redact(text) == text
+
+
+@given(st.text(max_size=300))
+def test_any_text_can_be_redacted_twice(text):
+    assert redact(redact(text)) == redact(text)
+
+
+# --- the client's own retries
+
+
+def test_the_clients_retries_are_off_while_anybody_needs_it():
+    ee = pytest.importorskip("ee")
+    before = ee.data._get_state().max_retries
+    ee.data.setMaxRetries(3)
+    try:
+        barrier, seen = threading.Barrier(9), []
+
+        def work(number):
+            barrier.wait()
+            for _ in range(50):
+                with without_client_retries():
+                    seen.append(ee.data._get_state().max_retries)
+                    if number % 2:
+                        time.sleep(0.0002)
+
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        barrier.wait()
+        for thread in threads:
+            thread.join()
+        assert seen == [0] * 400
+        assert ee.data._get_state().max_retries == 3
+        with pytest.raises(KeyError), without_client_retries():
+            raise KeyError
+        assert ee.data._get_state().max_retries == 3
+        with without_client_retries():
+            ee.data.setMaxRetries(7)
+        assert ee.data._get_state().max_retries == 7
+    finally:
+        ee.data.setMaxRetries(before)

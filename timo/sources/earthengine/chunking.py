@@ -1,0 +1,87 @@
+"""How a cube is cut into requests."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from timo.errors import TimoError
+
+# Earth Engine refuses image:computePixels of more than 48 MiB; a pixel counts with one byte for its mask.
+# https://developers.google.com/earth-engine/reference/rest/v1/projects.image/computePixels
+REQUEST_BYTES = 48 * 2**20
+# Half of it: a chunk is what is lost when a request fails, and what is held in memory several times over.
+_USUAL_BYTES = REQUEST_BYTES // 2
+_BYTES = 4
+_MASK_BYTES = 1
+# "Too many bands" is said of more.
+_MOST_LAYERS = 1000
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """Sizes of the chunks of a cube, one request each.
+
+    Attributes
+    ----------
+    sizes : tuple of tuples of int
+        Of each chunk along (time, band, y, x), as dask has them.
+    """
+
+    sizes: tuple[tuple[int, ...], ...]
+
+    @property
+    def requests(self) -> int:
+        """How many there are."""
+        return math.prod(len(sizes) for sizes in self.sizes)
+
+    @property
+    def largest(self) -> tuple[int, ...]:
+        """Shape of the first, which is the largest."""
+        return tuple(sizes[0] for sizes in self.sizes)
+
+    @property
+    def bytes(self) -> int:
+        """What all of them hold, as float32."""
+        return math.prod(sum(sizes) for sizes in self.sizes) * _BYTES
+
+
+def chunks_of(shape: tuple[int, int, int, int], size: int = 256) -> Chunks:
+    """Cut (time, band, y, x) into chunks of all bands, about so many rows and columns, and the dates that then fit.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of the cube.
+    size : int
+        Rows and columns of a chunk; up to half as many again, so that no narrow strip is left over.
+
+    Raises
+    ------
+    TimoError
+        If one date of such a chunk is more than Earth Engine sends at once.
+    """
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise TimoError(f"chunk_size is a number of pixels, 1 or more; got {size!r}")
+    dates, bands, height, width = shape
+    rows, columns = (math.ceil(n / max(1, round(n / size))) for n in (height, width))
+    date = bands * rows * columns * (_BYTES + _MASK_BYTES)
+    if date > REQUEST_BYTES or bands > _MOST_LAYERS:
+        fits = math.isqrt(REQUEST_BYTES // (bands * (_BYTES + _MASK_BYTES)))
+        raise TimoError(
+            f"one date of {bands} bands and {rows} x {columns} pixels is {date / 2**20:.0f} MiB; Earth Engine sends "
+            f"at most {REQUEST_BYTES / 2**20:.0f}: give chunk_size={int(fits / 1.5)} or less"
+        )
+    fitting = max(1, min(_USUAL_BYTES // date, _MOST_LAYERS // bands, dates))
+    # Evenly: 14 dates of which 10 fit are 7 and 7.
+    step = math.ceil(dates / math.ceil(dates / fitting))
+    return Chunks(
+        tuple(
+            _cut(n, k) for n, k in ((dates, step), (bands, bands), (height, rows), (width, columns))
+        )
+    )
+
+
+def _cut(length: int, step: int) -> tuple[int, ...]:
+    whole, rest = divmod(length, step)
+    return (step,) * whole + ((rest,) if rest else ())

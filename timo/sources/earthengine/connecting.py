@@ -1,0 +1,104 @@
+"""Signing in to Earth Engine, with credentials that are there already; none is ever asked for, kept or shown."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import ee
+
+from timo.errors import TimoError
+from timo.sources.retry import redact
+
+_REMEDY = (
+    "Sign in once, in Python: import ee; ee.Authenticate() (a page opens in the browser), then repeat the call with "
+    'project="your-cloud-project". On a server, give service_account="key.json". To try timo without an account, '
+    'open_cube("emulator", ...)'
+)
+
+
+def connect(
+    project: str | None = None, *, service_account: str | Path | None = None, url: str | None = None
+) -> None:
+    """Initialise Earth Engine, unless it is.
+
+    What is there is used, in this order: a service account's key, if one is given; the credentials that
+    ``ee.Authenticate()`` or ``earthengine authenticate`` left; Google's application default credentials. Nothing is
+    asked of the user, and no page is opened: where there are none, the message says what to do.
+
+    Parameters
+    ----------
+    project : str, optional
+        The Google Cloud project that is billed. By default that of the credentials.
+    service_account : path, optional
+        JSON key of a service account.
+    url : str, optional
+        An Earth Engine elsewhere: "https://earthengine-highvolume.googleapis.com" for many small requests, or an
+        emulator on this machine, which takes anybody.
+
+    Raises
+    ------
+    TimoError
+        If there are no credentials, or Earth Engine refuses them.
+    """
+    # The emulator is not to be taken for the real one, nor the other way round.
+    there = base_url() == _clean(url) if url else not is_emulated()
+    if ee.data.is_initialized() and there and project is None and service_account is None:
+        return
+    options: dict[str, Any] = {}
+    if url:
+        options["url"] = _clean(url)
+    if url and _is_here(url):
+        from google.auth.credentials import AnonymousCredentials
+
+        options["credentials"] = AnonymousCredentials()
+        project = project or "emulator"
+    elif service_account:
+        options["credentials"] = _read_key(Path(service_account))
+    _initialize(project, options)
+
+
+def base_url() -> str:
+    """Where the Earth Engine is that is connected."""
+    return _clean(str(getattr(ee.data._get_state(), "cloud_api_base_url", None) or ""))
+
+
+def is_emulated() -> bool:
+    """Whether the Earth Engine that is connected is on this machine."""
+    return _is_here(base_url())
+
+
+def _is_here(url: str) -> bool:
+    return url.startswith(("http://127.0.0.1", "http://localhost"))
+
+
+def _clean(url: str) -> str:
+    return url.rstrip("/")
+
+
+def _initialize(project: str | None, options: dict[str, Any]) -> None:
+    from google.auth.exceptions import GoogleAuthError
+
+    try:
+        ee.Initialize(project=project, **options)
+    except (ee.EEException, GoogleAuthError, OSError) as error:
+        said = redact(str(error)).strip().splitlines()
+        raise TimoError(
+            f"Earth Engine lets nobody in: {said[0] if said else 'no reason given'}. {_REMEDY}"
+        ) from error
+
+
+def _read_key(path: Path) -> Any:
+    path = path.expanduser()
+    try:
+        email = json.loads(path.read_text(encoding="utf-8"))["client_email"]
+        return ee.ServiceAccountCredentials(email, str(path))
+    except FileNotFoundError as error:
+        raise TimoError(f"there is no service account key '{path}'") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        # Nothing of the file is repeated: it holds a private key.
+        raise TimoError(
+            f"'{path}' is no JSON key of a service account: download one from the Google Cloud console (IAM, service "
+            "accounts, keys)"
+        ) from None if isinstance(error, ValueError | KeyError | TypeError) else error

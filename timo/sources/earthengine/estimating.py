@@ -1,0 +1,150 @@
+"""What a cube from Earth Engine will cost, before a pixel is fetched."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from timo.sources.earthengine.connecting import connect
+from timo.sources.earthengine.opening import plan_series
+from timo.sources.request import make_request
+from timo.sources.retry import Retry
+
+# Rough, of what users report of computePixels: an answer takes a second and a half to prepare, and comes with so many
+# bytes a second. How long masking and medians take on the servers nobody can tell in advance.
+_SECONDS_A_REQUEST = 1.5
+_BYTES_A_SECOND = 10e6
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What fetching a whole cube takes.
+
+    Attributes
+    ----------
+    images : int
+        Images that are read on the servers.
+    dates : int
+        Dates of the cube.
+    first, last : pandas.Timestamp
+        The first and the last of them.
+    height, width : int
+        Rows and columns.
+    bands : int
+        Number of bands.
+    requests : int
+        Requests for pixels: one each chunk.
+    bytes : int
+        What comes through the network, and what the cube takes in memory: float32.
+    seconds : float
+        Roughly, with `workers` requests at a time.
+    workers : int
+        Requests at a time.
+    """
+
+    images: int
+    dates: int
+    first: pd.Timestamp
+    last: pd.Timestamp
+    height: int
+    width: int
+    bands: int
+    requests: int
+    bytes: int
+    seconds: float
+    workers: int
+
+    @property
+    def megapixels(self) -> float:
+        """Million cells of a date."""
+        return self.height * self.width / 1e6
+
+    def __str__(self) -> str:
+        return (
+            f"{self.images:,} images on {self.dates:,} dates, {self.first:%Y-%m-%d} to {self.last:%Y-%m-%d}; "
+            f"{self.height:,} x {self.width:,} pixels, {self.bands} bands: {self.requests:,} requests, "
+            f"{_bytes(self.bytes)}, about {_time(self.seconds)} with {self.workers} at a time"
+        )
+
+
+def estimate(
+    *,
+    orbit: str | None = None,
+    cloud_score: bool | float = False,
+    project: str | None = None,
+    service_account: str | Path | None = None,
+    url: str | None = None,
+    chunk_size: int = 256,
+    workers: int = 8,
+    retry: Retry | None = None,
+    **options: Any,
+) -> Estimate:
+    """Tell what ``open_cube("earthengine", ...)`` with the same options would fetch. No pixel is fetched.
+
+    Parameters
+    ----------
+    orbit, cloud_score, project, service_account, url, chunk_size, retry
+        See `timo.sources.earthengine.open_earthengine`.
+    workers : int
+        Requests at a time, as `timo.fetch` takes them.
+    **options
+        See `timo.open_cube`.
+
+    Returns
+    -------
+    Estimate
+        Print it. The seconds are rough; all else is counted.
+
+    Raises
+    ------
+    TimoError
+        As `timo.open_cube`.
+
+    Notes
+    -----
+    One small request lists the images. What is in the cache already is not taken off.
+    """
+    request = make_request(**options)
+    connect(project, service_account=service_account, url=url)
+    series = plan_series(
+        request,
+        orbit=orbit,
+        cloud_score=cloud_score,
+        chunk_size=chunk_size,
+        retry=retry or Retry(),
+    )
+    chunks = series.chunks
+    seconds = math.ceil(chunks.requests / workers) * _SECONDS_A_REQUEST
+    return Estimate(
+        images=len(series.listing.ids),
+        dates=len(series.times),
+        first=series.days[0],
+        last=series.days[-1],
+        height=request.grid.height,
+        width=request.grid.width,
+        bands=len(request.bands),
+        requests=chunks.requests,
+        bytes=chunks.bytes,
+        seconds=max(seconds, chunks.bytes / _BYTES_A_SECOND),
+        workers=workers,
+    )
+
+
+def _bytes(number: float) -> str:
+    for unit in ("kB", "MB", "GB"):
+        number /= 1000
+        if number < 1000:
+            return f"{number:.3g} {unit}"
+    return f"{number / 1000:.3g} TB"
+
+
+def _time(seconds: float) -> str:
+    for unit, length in (("s", 60), ("min", 60), ("h", 24)):
+        if seconds < 2 * length:
+            return f"{seconds:.0f} {unit}"
+        seconds /= length
+    return f"{seconds:.0f} days"

@@ -1,0 +1,174 @@
+"""What Earth Engine is asked to do with a sensor's images: filter, mask, scale. Graphs only; nothing is sent."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+
+import ee
+
+from timo.errors import TimoError
+from timo.sensors import Collection, Sensor
+from timo.sources.request import CubeRequest
+from timo.sources.scenes import fringe_cells, half_axes
+
+PROVIDER = "earthengine"
+
+
+def images_of(
+    request: CubeRequest, *, orbit: str | None = None, cloud_score: float | None = None
+) -> ee.ImageCollection:
+    """The images that a request asks for, in order of time: bands named as in the cube, masked, in physical units.
+
+    Parameters
+    ----------
+    request : CubeRequest
+        What is asked for.
+    orbit : {"ascending", "descending"}, optional
+        Only these passes (Sentinel-1).
+    cloud_score : float, optional
+        Mask what Cloud Score+ gives less than this, 0..1, in place of the clouds and shadows of the quality layer
+        (Pasquarella et al. 2023, CVPR Workshops).
+
+    Returns
+    -------
+    ee.ImageCollection
+        float bands; a pixel is valid in all bands or in none. `system:time_start` is kept.
+
+    Raises
+    ------
+    TimoError
+        If the sensor is not on Earth Engine, has no cloud cover, orbit or cloud score to select by.
+    """
+    served = request.sensor.collection(PROVIDER)
+    images = filtered(request, served, orbit)
+    if cloud_score is not None:
+        images = _link_cloud_score(images, request.sensor, served)
+    return images.map(lambda image: _prepared(ee.Image(image), request, served, cloud_score))
+
+
+def filtered(
+    request: CubeRequest, served: Collection, orbit: str | None = None
+) -> ee.ImageCollection:
+    """The images, as they are, in order of time."""
+    conditions = [_condition(name, value) for name, value in served.where.items()]
+    if served.band_list:
+        conditions += [ee.Filter.listContains(served.band_list, band) for band in request.bands]
+    if request.max_cloud is not None:
+        conditions.append(ee.Filter.lte(_cloud_property(request.sensor, served), request.max_cloud))
+    if orbit is not None:
+        conditions.append(_orbit_condition(request.sensor, served, orbit))
+    first, after = (
+        request.utc(instant).strftime("%Y-%m-%dT%H:%M:%S")
+        for instant in (request.start, request.end)
+    )
+    area = ee.Geometry(request.area.geojson, None, False)
+    parts = []
+    for name in served.ids:
+        images = ee.ImageCollection(name).filterDate(first, after).filterBounds(area)
+        for condition in conditions:
+            images = images.filter(condition)
+        parts.append(images)
+    merged = parts[0]
+    for part in parts[1:]:
+        merged = merged.merge(part)
+    return merged.sort("system:time_start")
+
+
+def _prepared(
+    image: ee.Image, request: CubeRequest, served: Collection, cloud_score: float | None
+) -> ee.Image:
+    sensor = request.sensor
+    data = image.select([served.name(band) for band in request.bands], list(request.bands))
+    valid = data.mask().reduce(ee.Reducer.min())
+    masked, fringed = request.masked, request.fringed
+    if cloud_score is not None and served.cloud_score is not None:
+        score = image.select(served.cloud_score.band)
+        valid = valid.And(score.gte(cloud_score))
+        masked, fringed = (
+            tuple(i for i in positions if i not in served.cloud_score.replaces)
+            for positions in (masked, fringed)
+        )
+    if masked:
+        quality = image.select(served.name(sensor.mask_name))
+        valid = valid.And(flagged(quality, sensor, masked).Not())
+        if fringed:
+            valid = valid.And(_far(flagged(quality, sensor, fringed), request))
+    scale = sensor.scale if served.scale is None else served.scale
+    offset = sensor.offset if served.offset is None else served.offset
+    physical = data.multiply(scale).add(offset) if (scale, offset) != (1, 0) else data
+    return ee.Image(
+        physical.toFloat()
+        .updateMask(valid)
+        .copyProperties(image, ["system:time_start", "system:index"])
+    )
+
+
+def flagged(quality: ee.Image, sensor: Sensor, positions: Iterable[int]) -> ee.Image:
+    """Where the quality layer says any of these things of a pixel: 1, else 0 (`Sensor.flagged`).
+
+    In as few operations as can be: the codes of a plain classification with one, flags of a single bit with two.
+    """
+    kinds = [sensor.quality[position] for position in positions]
+    codes = [kind.value for kind in kinds if kind.bits is None]
+    single = [kind.bits for kind in kinds if kind.bits is not None and kind.value == kind.bits]
+    flags = sum(bits for bits in single if bits.bit_count() == 1)
+    others = [
+        k
+        for k in kinds
+        if k.bits is not None and not (k.value == k.bits and k.bits.bit_count() == 1)
+    ]
+    said = [quality.bitwiseAnd(k.bits).eq(k.value) for k in others]
+    if codes:
+        said.append(quality.remap(codes, [1] * len(codes), 0))
+    if flags:
+        said.append(quality.bitwiseAnd(flags).neq(0))
+    if not said:
+        return quality.multiply(0)
+    return functools.reduce(lambda a, b: a.Or(b), said)
+
+
+def _far(fringed: ee.Image, request: CubeRequest) -> ee.Image:
+    """0 within `buffer_m` of what is 1, else 1."""
+    if not fringe_cells(request):
+        # No other cell's centre is that near.
+        return fringed.Not()
+    # In cells of the grid that is asked for, as all sources have it: what Earth Engine takes for a metre differs by the
+    # projection. Beyond the image nothing is known to be a cloud; without a value there, its edge would be masked.
+    cells = max(half_axes(request))
+    return fringed.unmask(0, False).focalMax(cells, "circle", "pixels").Not()
+
+
+def _condition(name: str, value: object) -> ee.Filter:
+    if isinstance(value, tuple | list):
+        return ee.Filter.inList(name, list(value))
+    return ee.Filter.eq(name, value)
+
+
+def _cloud_property(sensor: Sensor, served: Collection) -> str:
+    if not served.cloud_cover:
+        raise TimoError(
+            f"max_cloud cannot be used: the images of {sensor.name} do not say how cloudy they are. Leave it out; "
+            "clouds are masked pixel by pixel"
+        )
+    return served.cloud_cover
+
+
+def _orbit_condition(sensor: Sensor, served: Collection, orbit: str) -> ee.Filter:
+    if orbit not in ("ascending", "descending"):
+        raise TimoError(f'orbit is "ascending" or "descending"; got {orbit!r}')
+    if not served.orbit:
+        raise TimoError(
+            f"orbit cannot be chosen: the images of {sensor.name} do not say theirs. Leave it out"
+        )
+    return ee.Filter.eq(served.orbit, orbit.upper())
+
+
+def _link_cloud_score(
+    images: ee.ImageCollection, sensor: Sensor, served: Collection
+) -> ee.ImageCollection:
+    if served.cloud_score is None:
+        raise TimoError(f"there is no Cloud Score+ of {sensor.name}: leave cloud_score out")
+    return images.linkCollection(
+        ee.ImageCollection(served.cloud_score.id), [served.cloud_score.band]
+    )

@@ -1,0 +1,260 @@
+"""A cube from Earth Engine, lazily: dates are listed at once, pixels are fetched chunk by chunk when they are used."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import dask.array as da
+import ee
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from timo.errors import TimoError
+from timo.sensors import Collection
+from timo.sources.cache import CachedArray, ChunkCache
+from timo.sources.earthengine.chunking import Chunks, chunks_of
+from timo.sources.earthengine.connecting import base_url, connect
+from timo.sources.earthengine.dates import (
+    N_VALID,
+    Listing,
+    composited,
+    daily,
+    days_of,
+    layers,
+    listing_of,
+    read_listing,
+)
+from timo.sources.earthengine.images import PROVIDER, filtered, images_of
+from timo.sources.earthengine.pixels import PixelReader, ask, open_series
+from timo.sources.fetching import fetched_array
+from timo.sources.request import CubeRequest
+from timo.sources.retry import Retry
+from timo.sources.scenes import attribution, cube_of_days, no_image
+
+# Of how a chunk is asked for: with another number, what is in the cache is not used any more.
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Series:
+    """What is to be fetched: one image for each date, and how its pixels are cut into requests.
+
+    Attributes
+    ----------
+    request : CubeRequest
+        What was asked for.
+    images : ee.ImageCollection
+        One for each of `times`, with the bands of the request; of a composite also "n_valid".
+    times, days : pandas.DatetimeIndex
+        Dates of the cube, and the days on which there are images.
+    listing : Listing
+        Those images.
+    chunks : Chunks
+        One request each.
+    """
+
+    request: CubeRequest
+    images: ee.ImageCollection
+    times: pd.DatetimeIndex
+    days: pd.DatetimeIndex
+    listing: Listing
+    chunks: Chunks
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of what is fetched of each date."""
+        return (*self.request.bands, *((N_VALID,) if self.request.composite else ()))
+
+    def key(self, stacked: ee.ImageCollection) -> str:
+        """Digest of all that the pixels depend on: the graph, the grid, the service, the images and their versions."""
+        grid = self.request.grid
+        facts = {
+            "version": _VERSION,
+            "service": base_url(),
+            "graph": stacked.serialize(),
+            "grid": [grid.crs, grid.left, grid.top, grid.resolution, *grid.shape],
+            "images": [self.listing.ids, self.listing.versions],
+            "chunks": self.chunks.sizes,
+        }
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def open_earthengine(
+    request: CubeRequest,
+    *,
+    orbit: str | None = None,
+    cloud_score: bool | float = False,
+    project: str | None = None,
+    service_account: str | Path | None = None,
+    url: str | None = None,
+    cache: bool | str | Path = True,
+    chunk_size: int = 256,
+    retry: Retry | None = None,
+) -> xr.DataArray:
+    """Open a cube from Google Earth Engine, lazily: ``timo.open_cube("earthengine", aoi=..., ...)``.
+
+    Images are filtered, masked, scaled, mosaicked by day and composited on its servers; xee brings the pixels, a chunk
+    at a time. What was fetched is kept in a cache on this machine, so that an interrupted fetch goes on where it was,
+    and a repeated one costs nothing; when an image was reprocessed, or a new one came in, it is fetched anew.
+
+    Parameters
+    ----------
+    request : CubeRequest
+        What is asked for: the options that all sources share, see `timo.open_cube`.
+    orbit : {"ascending", "descending"}, optional
+        Only these passes (Sentinel-1).
+    cloud_score : bool or float
+        Mask by Cloud Score+ (Sentinel-2) in place of the clouds and shadows of the product's own layer: what has a
+        score of less than this, 0..1; True takes the usual threshold (Pasquarella et al. 2023, CVPR Workshops).
+    project : str, optional
+        The Google Cloud project that is billed.
+    service_account : path, optional
+        JSON key of a service account; by default the credentials that ``ee.Authenticate()`` left.
+    url : str, optional
+        An Earth Engine elsewhere: the address of an emulator.
+    cache : bool or path
+        Whether to keep what was fetched, or where.
+    chunk_size : int
+        Rows and columns of a chunk, about.
+    retry : Retry, optional
+        How patient to be when Earth Engine is busy or fails.
+
+    Returns
+    -------
+    xarray.DataArray
+        A cube that passed `timo.cube.check`, lazy; of composites with the coordinate `n_valid`.
+
+    Raises
+    ------
+    TimoError
+        If Earth Engine lets nobody in or refuses, or no image is there.
+
+    See Also
+    --------
+    timo.sources.earthengine.estimate : what it will cost, before anything is fetched
+    timo.fetch : compute it, in parallel, with progress
+    """
+    connect(project, service_account=service_account, url=url)
+    retry = retry or Retry()
+    series = plan_series(
+        request, orbit=orbit, cloud_score=cloud_score, chunk_size=chunk_size, retry=retry
+    )
+    served = request.sensor.collection(PROVIDER)
+    cube = cube_of(series, f"Google Earth Engine, {', '.join(served.ids)}", cache, retry)
+    if cloud_score is not False:
+        cube.attrs["attribution"] += "; clouds by Cloud Score+, Google, CC BY 4.0"
+    return cube
+
+
+def plan_series(
+    request: CubeRequest,
+    *,
+    orbit: str | None,
+    cloud_score: bool | float,
+    chunk_size: int,
+    retry: Retry,
+) -> Series:
+    """List the images of a request, and cut the cube into requests.
+
+    Raises
+    ------
+    TimoError
+        If no image is there, or Earth Engine refuses.
+    """
+    served = request.sensor.collection(PROVIDER)
+    images = images_of(request, orbit=orbit, cloud_score=_threshold(request, served, cloud_score))
+    listing = read_listing(ask(listing_of(filtered(request, served, orbit)), retry))
+    return series_of(request, images, listing, chunk_size)
+
+
+def _threshold(request: CubeRequest, served: Collection, cloud_score: bool | float) -> float | None:
+    """From which Cloud Score+ on a pixel is clear; None: it is not asked."""
+    if cloud_score is False or cloud_score is None:
+        return None
+    if served.cloud_score is None:
+        raise TimoError(f"there is no Cloud Score+ of {request.sensor.name}: leave cloud_score out")
+    if cloud_score is True:
+        return served.cloud_score.threshold
+    if not isinstance(cloud_score, int | float) or not 0 <= cloud_score <= 1:
+        raise TimoError(
+            f"cloud_score is True, or a threshold from 0 to 1 ({served.cloud_score.threshold} is usual); "
+            f"got {cloud_score!r}"
+        )
+    return float(cloud_score)
+
+
+def series_of(
+    request: CubeRequest, images: ee.ImageCollection, listing: Listing, chunk_size: int
+) -> Series:
+    """One image a date, of images that are prepared and listed.
+
+    Raises
+    ------
+    TimoError
+        If there is none, or a chunk would be too large.
+    """
+    if not listing.ids:
+        raise no_image(request, "none at all")
+    days = days_of(listing, request)
+    dated, times = daily(images, days, request), days
+    count = len(request.bands)
+    if request.composite:
+        dated, times = composited(dated, days, request)
+        count += 1
+    chunks = chunks_of((len(times), count, *request.grid.shape), chunk_size)
+    return Series(request, dated, times, days, listing, chunks)
+
+
+def cube_of(series: Series, source: str, cache: bool | str | Path, retry: Retry) -> xr.DataArray:
+    """The cube of a series, lazily."""
+    request = series.request
+    stacked = layers(series.images, len(series.times), series.layers)
+    opened = open_series(stacked, request.grid, series.chunks, retry)
+    reader = PixelReader(opened, len(series.layers), base_url(), retry)
+    key = series.key(stacked)
+    values = fetched_array(
+        reader,
+        shape=tuple(sum(sizes) for sizes in series.chunks.sizes),
+        chunks=series.chunks.largest,
+        cached=_cached(series, key, source, cache),
+        name=f"earthengine-{key[:32]}",
+    )
+    bands = values[:, : len(request.bands)]
+    cube = cube_of_days(replace(request, composite=None), bands, series.times, source)
+    if "attribution" in cube.attrs:
+        cube.attrs["attribution"] = attribution(request.sensor, series.days)
+    if request.composite is None:
+        return cube
+    cube.attrs["composite"] = f"{request.composite} median"
+    return cube.assign_coords(n_valid=(("time", "y", "x"), _counts(values)))
+
+
+def _counts(values: da.Array) -> da.Array:
+    return values[:, -1].map_blocks(
+        lambda block: np.nan_to_num(block).astype("int16"), dtype="int16"
+    )
+
+
+def _cached(series: Series, key: str, source: str, cache: bool | str | Path) -> CachedArray | None:
+    if cache is False:
+        return None
+    kept = ChunkCache(None if cache is True else cache)
+    grid = series.request.grid
+    description = {
+        "source": source,
+        "layers": list(series.layers),
+        "times": [f"{time:%Y-%m-%d}" for time in series.times],
+        "crs": grid.crs,
+        "bounds": list(grid.bounds),
+    }
+    return kept.array(
+        key,
+        tuple(sum(sizes) for sizes in series.chunks.sizes),
+        series.chunks.largest,
+        "float32",
+        description,
+    )

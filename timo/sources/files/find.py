@@ -1,0 +1,124 @@
+"""Which files are meant."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from glob import glob, has_magic
+from pathlib import Path
+from typing import Any, Literal
+
+from timo.errors import TimoError
+
+Kind = Literal["raster", "netcdf", "zarr"]
+_KINDS: dict[str, Kind] = {
+    ".tif": "raster",
+    ".tiff": "raster",
+    ".jp2": "raster",
+    ".vrt": "raster",
+    ".nc": "netcdf",
+    ".nc4": "netcdf",
+    ".cdf": "netcdf",
+    ".zarr": "zarr",
+}
+_READS = "GeoTIFF (.tif, .tiff), JPEG 2000 (.jp2), .vrt, NetCDF (.nc) or Zarr (.zarr)"
+_ZARR_FILES = ("zarr.json", ".zgroup", ".zmetadata")
+
+
+def find_files(path: Any) -> tuple[Kind, list[Path]]:
+    """The files that a path, a glob, a folder or a list of them means, in order of their names.
+
+    Returns
+    -------
+    kind : {"raster", "netcdf", "zarr"}
+        What all of them are.
+    files : list of Path
+        A list's own order is kept; what a glob or a folder holds comes in the order of names (numbers by value).
+
+    Raises
+    ------
+    TimoError
+        If there is none, or if they are a mixture or something else.
+    """
+    given = [path] if isinstance(path, str | os.PathLike) else _as_list(path)
+    files = list(dict.fromkeys(file for item in given for file in _expand(item)))
+    if not files:
+        raise TimoError(
+            f"path={path!r} names no file. Expected: {_READS}; a glob, a folder or a list of them."
+        )
+    kinds = {
+        kind: [f for f in files if _kind(f) == kind] for kind in dict.fromkeys(map(_kind, files))
+    }
+    if len(kinds) > 1:
+        seen = ", ".join(
+            f"{len(some)} {kind} (such as {some[0].name})" for kind, some in kinds.items()
+        )
+        raise TimoError(
+            f"path={str(path)!r} holds a mixture: {seen}. Say which are meant, for instance with a glob: "
+            f'path="{files[0].parent}/*{files[0].suffix}".'
+        )
+    return next(iter(kinds)), files
+
+
+def _as_list(path: Any) -> Sequence[Any]:
+    if isinstance(path, Iterable):
+        items = list(path)
+        if all(isinstance(item, str | os.PathLike) for item in items):
+            return items
+    raise TimoError(f"path must be a path, a glob, a folder or a list of paths; got {path!r}.")
+
+
+def _expand(item: str | os.PathLike[str]) -> list[Path]:
+    text = os.fspath(item)
+    path = Path(text).expanduser()
+    if path.exists():
+        if path.is_dir() and _kind_or_none(path) is None:
+            return _walk(path) or _refuse_empty(path)
+        _kind(path)
+        return [path]
+    if not has_magic(text):
+        raise TimoError(f"There is no file {text!r} (seen from {Path.cwd()}).")
+    found = [Path(name) for name in glob(str(path), recursive=True)]  # noqa: PTH207 - absolute ones too
+    if not found:
+        raise TimoError(f"No file matches {text!r} (seen from {Path.cwd()}).")
+    return sorted((f for f in found if _kind(f)), key=_by_number)
+
+
+def _walk(folder: Path) -> list[Path]:
+    """The files of a folder and those below it; a Zarr store is one, and not looked into."""
+    files: list[Path] = []
+    for child in folder.iterdir():
+        if _kind_or_none(child):
+            files.append(child)
+        elif child.is_dir():
+            files += _walk(child)
+    return sorted(files, key=_by_number)
+
+
+def _refuse_empty(folder: Path) -> list[Path]:
+    kinds = sorted({child.suffix or child.name for child in folder.iterdir()})
+    seen = f"only {', '.join(kinds[:8])}" if kinds else "nothing at all"
+    raise TimoError(f"{folder} holds nothing that can be opened, {seen}. Expected: {_READS}.")
+
+
+def _kind_or_none(path: Path) -> Kind | None:
+    if path.is_dir() and any((path / name).exists() for name in _ZARR_FILES):
+        return "zarr"
+    kind = _KINDS.get(path.suffix.lower())
+    return None if kind != "zarr" and path.is_dir() else kind
+
+
+def _kind(path: Path) -> Kind:
+    kind = _kind_or_none(path)
+    if kind is None:
+        raise TimoError(f"{path} is no {_READS}. Leave it out, or convert it (gdal_translate).")
+    return kind
+
+
+def _by_number(path: Path) -> list[tuple[int, int, str]]:
+    """Order of names in which 10 follows 9."""
+    return [
+        (1, int(part), "") if part.isdigit() else (0, 0, part)
+        for part in re.split(r"(\d+)", str(path))
+    ]

@@ -1,0 +1,244 @@
+"""``python -m timo.sources.millionst STORE``: chips of Sentinel-2 from all over the world, for pretraining."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from timo.errors import TimoError
+from timo.sources.millionst.cost import estimate
+from timo.sources.millionst.fetch import Fetched, fetch_chips, present
+from timo.sources.millionst.places import PlaceRule
+from timo.sources.millionst.plan import ChipPlan
+from timo.sources.millionst.progress import Progress
+from timo.sources.millionst.quota import CONCURRENT, PER_SECOND, Quota, Tally
+from timo.sources.retry import CancelledError, Retry
+
+DESCRIPTION = """\
+Fetch chips of Sentinel-2 from places all over the world, each at several dates, into a chip store for pretraining.
+
+What it will cost is said first; with --dry-run, that is all. After an interruption of any kind, give the same command
+again: it goes on where it was. More --places enlarge a store. See what is there with
+python -m timo.training.chips info|verify STORE."""
+
+_PLAN, _RULE = ChipPlan(), PlaceRule()
+# What the sample has, which the emulator shows.
+_EMULATED = {
+    "start": "2016-01-01",
+    "end": "2020-12-31",
+    "bands": ("B2", "B3", "B4", "B8", "B8A", "B11"),
+}
+
+# Earth Engine itself gives up after five minutes.
+_DEADLINE_MS = 600_000
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; 0 = done, 2 = something given was wrong or Earth Engine refused, 130 = interrupted."""
+    options = _parser().parse_args(arguments)
+    try:
+        done = _run(options)
+    except TimoError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 130 if isinstance(error, CancelledError) else 2
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted: what was complete is kept; the same command goes on\n")
+        return 130
+    if done is None or done.complete:
+        return 0
+    sys.stderr.write("interrupted: what has arrived is kept; the same command goes on\n")
+    return 130
+
+
+def _run(options: argparse.Namespace) -> Fetched | None:
+    plan = make_plan(options)
+    # Wrong numbers are met before anything is looked at.
+    if options.workers < 1:
+        raise TimoError(f"workers must be at least 1; got {options.workers}")
+    quota = Quota(options.requests_per_second, options.concurrent)
+    retry = Retry(deadline_s=60 * options.patience_minutes)
+    pace = {"per_second": quota.per_second, "concurrent": min(options.workers, quota.concurrent)}
+    cost = estimate(plan, present(plan, options.store), **pace)
+    sys.stdout.write(f"{cost.describe()}\n")
+    sys.stdout.flush()
+    if options.dry_run or not cost.places:
+        return None
+    with ExitStack() as stack:
+        stop = stack.enter_context(_interruptible())
+        _connect(options, stack)
+        done = _fetch(options, plan, quota, retry, stop)
+    sys.stdout.write(f"{_sentence(done)}\n")
+    return done
+
+
+def _fetch(
+    options: argparse.Namespace, plan: ChipPlan, quota: Quota, retry: Retry, stop: threading.Event
+) -> Fetched:
+    from timo.sources.millionst.asking import EarthEngineChips
+
+    progress = Progress(plan.places, Tally(), options.report_seconds)
+    source = EarthEngineChips(quota, retry, progress.tally, stop)
+    try:
+        return fetch_chips(
+            plan,
+            options.store,
+            source,
+            workers=options.workers,
+            commit_s=options.commit_seconds,
+            stop=stop,
+            report=progress.update,
+        )
+    finally:
+        progress.close()
+        sys.stderr.write(f"{progress.summary()}\n")
+
+
+def _connect(options: argparse.Namespace, stack: ExitStack) -> None:
+    import ee
+
+    from timo.sources.earthengine.connecting import connect
+
+    url = options.url
+    if options.source == "emulator" and url is None:
+        from timo.testing.earthengine import Emulator, sample_backing
+
+        url = stack.enter_context(Emulator(sample_backing(everywhere=True))).url
+    connect(options.project, service_account=options.service_account, url=url)
+    # By default the client waits for ever for a connection that died, and with it a thread.
+    ee.data.setDeadline(_DEADLINE_MS)
+    _keep_connections(options.workers)
+
+
+def _keep_connections(workers: int) -> None:
+    """Let each thread keep its connection open; by default, the client closes all but ten after each request."""
+    import ee
+    from requests.adapters import HTTPAdapter
+
+    session = ee.data._get_state().requests_session
+    if session is not None:
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, HTTPAdapter(pool_maxsize=max(10, workers)))
+
+
+@contextmanager
+def _interruptible() -> Iterator[threading.Event]:
+    """An event that Ctrl-C sets, once: what is under way is finished. A second one ends all at once."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def note(*_: Any) -> None:
+        signal.signal(signal.SIGINT, usual)
+        sys.stderr.write("interrupted: finishing what is under way; Ctrl-C again to leave it\n")
+        stop.set()
+
+    usual = signal.signal(signal.SIGINT, note)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, usual)
+
+
+def make_plan(options: argparse.Namespace) -> ChipPlan:
+    """The plan that options of the command line describe.
+
+    Raises
+    ------
+    TimoError
+        If one of them makes no sense.
+    """
+    names = ("places", "dates", "size", "max_cloud", "min_clear")
+    emulated = _EMULATED if options.source == "emulator" else {}
+    usual = {"start": _PLAN.start, "end": _PLAN.end, "bands": None} | emulated
+    distance = _RULE.distance_m if options.distance_m is None else options.distance_m
+    rule = PlaceRule(options.seed, options.around_cities, distance, options.city_km)
+    chosen = {name: getattr(options, name) for name in names}
+    chosen |= {name: getattr(options, name) or default for name, default in usual.items()}
+    return ChipPlan(**chosen, min_dates=options.min_dates, rule=rule)
+
+
+def _sentence(done: Fetched) -> str:
+    refused = f", {done.refused} refused by Earth Engine" if done.refused else ""
+    return f"{done.written} places written, {done.already} were there, {done.replaced} too cloudy and replaced{refused}"
+
+
+def _parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        prog="python -m timo.sources.millionst",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("store", metavar="STORE", type=Path, help="created if it is not there")
+    _add_plan(made.add_argument_group("what"))
+    _add_source(made.add_argument_group("where from"))
+    _add_run(made.add_argument_group("how"))
+    return made
+
+
+def _add_plan(group: Any) -> None:
+    def option(name: str, kind: Any, default: Any, text: str, **more: Any) -> None:
+        shown = "" if default is None else " (%(default)s)"
+        group.add_argument(f"--{name}", type=kind, default=default, help=text + shown, **more)
+
+    option("places", int, _PLAN.places, "number of places")
+    option("dates", int, _PLAN.dates, "windows of time, and an image of each")
+    option("start", str, None, f"first day (default: {_PLAN.start})")
+    option("end", str, None, f"last day (default: {_PLAN.end})")
+    option("size", int, _PLAN.size, "height and width in pixels of 10 m")
+    option("bands", str, None, "default: the ten of 10 and 20 m", nargs="+")
+    option("max-cloud", float, _PLAN.max_cloud, "percent of an image, by its metadata")
+    option("min-clear", float, _PLAN.min_clear, "least share of valid pixels of a date")
+    option("min-dates", int, None, "least number of such dates (default: 7 in 10 of --dates)")
+    option("seed", int, _RULE.seed, "another seed, other places")
+    option("around-cities", float, _RULE.around_cities, "share of places around cities")
+    option("city-km", float, _RULE.city_km, "how far around them (standard deviation)")
+    option(
+        "distance-m", float, None, f"least distance of two places (default: {_RULE.distance_m:g})"
+    )
+
+
+def _add_source(group: Any) -> None:
+    group.add_argument(
+        "--source",
+        choices=("earthengine", "emulator"),
+        default="earthengine",
+        help="the emulator shows the sample of timo, wherever a place is: to try it without an account (%(default)s)",
+    )
+    group.add_argument("--project", help="the Google Cloud project that is billed")
+    group.add_argument("--service-account", type=Path, metavar="KEY.json")
+    group.add_argument("--url", help="of an emulator that runs already")
+
+
+def _add_run(group: Any) -> None:
+    group.add_argument("--dry-run", action="store_true", help="say what it would cost, and stop")
+    group.add_argument("--workers", type=int, default=20, help="threads that fetch (%(default)s)")
+    group.add_argument(
+        "--requests-per-second", type=float, default=PER_SECOND, help="quota (%(default)s)"
+    )
+    group.add_argument("--concurrent", type=int, default=CONCURRENT, help="quota (%(default)s)")
+    group.add_argument(
+        "--patience-minutes",
+        type=float,
+        default=30,
+        help="how long a failed request is made again (%(default)s)",
+    )
+    group.add_argument(
+        "--commit-seconds",
+        type=float,
+        default=60,
+        help="what a kill may cost at most (%(default)s)",
+    )
+    group.add_argument(
+        "--report-seconds", type=float, default=5, help="from line to line (%(default)s)"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,172 @@
+"""What Earth Engine is asked for a place: the images that there are, and the pixels of those that were chosen."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+import ee
+import numpy as np
+import pandas as pd
+
+from timo.errors import TimoError
+from timo.sources.earthengine.images import PROVIDER, filtered, images_of
+from timo.sources.millionst.quota import Quota, Tally
+from timo.sources.millionst.source import Image, RefusedError
+from timo.sources.request import CubeRequest
+from timo.sources.retry import (
+    CancelledError,
+    Retry,
+    Sorted,
+    sort_earthengine_error,
+    without_client_retries,
+)
+from timo.training.chips.layout import NODATA
+
+T = TypeVar("T")
+# Shares of an image in percent, besides that of clouds, that will be masked. An image may lack them.
+_UNSEEN = ("SNOW_ICE_PERCENTAGE", "NODATA_PIXEL_PERCENTAGE")
+_MOST = int(np.iinfo("int16").max)
+
+
+@dataclass(frozen=True)
+class EarthEngineChips:
+    """Asks the Earth Engine that is connected; safe to call from many threads.
+
+    Parameters
+    ----------
+    quota : Quota
+        How fast.
+    retry : Retry
+        How patiently.
+    tally : Tally
+        Where requests are counted.
+    stop : threading.Event
+        Set it, and no request is made any more.
+    """
+
+    quota: Quota = field(default_factory=Quota)
+    retry: Retry = field(default_factory=Retry)
+    tally: Tally = field(default_factory=Tally)
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def list_images(self, requests: Sequence[CubeRequest]) -> list[list[Image]]:
+        """The images that meet each request, in order of time; one request to Earth Engine.
+
+        Raises
+        ------
+        TimoError
+            If Earth Engine refuses, or does not answer in time.
+        """
+        question = ee.List([_listing(request) for request in requests])
+        answers: list[dict[str, Any]] = self._call(lambda: question.getInfo() or [], lambda _: 0)
+        return [_read(answer) for answer in answers]
+
+    def read(self, request: CubeRequest, dates: Sequence[tuple[Image, int]]) -> np.ndarray:
+        """Digital numbers of some images.
+
+        Parameters
+        ----------
+        request : CubeRequest
+            Of the place.
+        dates : sequence of (Image, int)
+            The images, with their days since 1970-01-01.
+
+        Returns
+        -------
+        numpy.ndarray
+            (t, c, h, w) int16; `NODATA` in all bands where one is masked. Numbers beyond 32,767 (reflectance 3.3) are
+            that.
+
+        Raises
+        ------
+        RefusedError
+            If Earth Engine refuses for good.
+        TimoError
+            If it does not answer in time.
+        """
+        grid = request.grid
+        transform = grid.transform
+        parameters = {
+            "expression": chip_image(request, dates),
+            "fileFormat": "NUMPY_NDARRAY",
+            "grid": {
+                "dimensions": {"width": grid.width, "height": grid.height},
+                "affineTransform": {
+                    "scaleX": transform.a,
+                    "shearX": transform.b,
+                    "translateX": transform.c,
+                    "shearY": transform.d,
+                    "scaleY": transform.e,
+                    "translateY": transform.f,
+                },
+                "crsCode": grid.crs,
+            },
+        }
+        got = self._call(lambda: ee.data.computePixels(parameters), lambda array: int(array.nbytes))
+        shape = (len(dates), len(request.bands), *grid.shape)
+        # One field for each band, in order; each is a plane of the array.
+        values = np.stack([got[name] for name in got.dtype.names or ()])
+        if values.dtype != np.int16 or values.size != np.prod(shape):
+            raise RefusedError(
+                f"Earth Engine sent {values.shape} {values.dtype}, not {shape} int16"
+            )
+        return values.reshape(shape)
+
+    def _call(self, function: Callable[[], T], size: Callable[[T], int]) -> T:
+        kinds: list[str] = []
+
+        def attempt() -> T:
+            with self.quota.request():
+                return function()
+
+        def classify(error: Exception) -> Sorted:
+            found = sort_earthengine_error(error)
+            kinds.append(found.kind)
+            return found
+
+        try:
+            with without_client_retries():
+                answer = self.retry.call(
+                    attempt,
+                    classify=classify,
+                    cancel=self.stop,
+                    on_retry=lambda _, __, failure: self.tally.retried(failure.kind),
+                )
+        except CancelledError:
+            raise
+        except TimoError as error:
+            if kinds and kinds[-1] == "permanent":
+                raise RefusedError(str(error)) from None
+            raise
+        self.tally.answered(size(answer))
+        return answer
+
+
+def chip_image(request: CubeRequest, dates: Sequence[tuple[Image, int]]) -> ee.Image:
+    """One image of all bands of all dates, date by date, int16."""
+    layers = []
+    for number, (image, days) in enumerate(dates):
+        day = pd.Timestamp(days, unit="D")
+        near = replace(request, start=day, end=day + pd.Timedelta(1, "D"))
+        one = images_of(near).filter(ee.Filter.eq("system:index", image.index)).first()
+        layers.append(ee.Image(one).rename([f"{number}_{band}" for band in request.bands]))
+    stored = ee.Image.cat(layers).min(_MOST).unmask(NODATA, False)
+    return stored.toInt16()
+
+
+def _listing(request: CubeRequest) -> ee.Dictionary:
+    served = request.sensor.collection(PROVIDER)
+    images = filtered(request, served)
+    names = ("system:index", "system:time_start", served.cloud_cover, *_UNSEEN)
+    return ee.Dictionary({str(i): images.aggregate_array(name) for i, name in enumerate(names)})
+
+
+def _read(answer: dict[str, Any]) -> list[Image]:
+    indices, times, *shares = (answer.get(str(i)) or [] for i in range(3 + len(_UNSEEN)))
+    # Values that are missing are left out of such a list: what does not have one for each image cannot be told apart.
+    unseen = np.sum([s for s in shares if len(s) == len(indices)], axis=0)
+    found = zip(indices, times, np.broadcast_to(unseen, len(indices)), strict=True)
+    return [Image(str(i), pd.Timestamp(t, unit="ms"), float(share)) for i, t, share in found]

@@ -1,0 +1,302 @@
+"""Fetching: many requests under way, few results in memory, one writer; what is complete is never fetched again."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from timo.errors import TimoError
+from timo.sources.millionst.cost import LISTED
+from timo.sources.millionst.journal import Journal
+from timo.sources.millionst.plan import SENSOR, ChipPlan, Target
+from timo.sources.millionst.source import Image, RefusedError, Source
+from timo.sources.request import CubeRequest
+from timo.sources.retry import CancelledError
+from timo.training.chips.layout import NODATA
+from timo.training.chips.store import ChipStore
+from timo.training.chips.writer import Place as StoredPlace
+from timo.training.chips.writer import StoreWriter
+
+# Chips beyond one for each worker that are asked for, or have arrived and wait for the writer: what is in memory.
+_SPARE = 2
+# Lists of images that are under way at once: enough that no worker waits for one.
+_LISTINGS = 2
+# Places that may be refused before it is taken for a fault of all requests: so many, and this share of what arrived.
+_REFUSED, _REFUSED_SHARE = 3, 0.01
+# As many places may be too cloudy for each that is there, and these besides: then it is not the places.
+_CLOUDY, _CLOUDY_EACH = 100, 20
+_PAUSE_S = 0.2
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What a run did.
+
+    Attributes
+    ----------
+    written : int
+        Places that were added.
+    already : int
+        Places that were in the store.
+    replaced : int
+        Places that were too cloudy, or were before.
+    refused : int
+        Places that Earth Engine refused to send.
+    complete : bool
+        Whether all places are there: not so after an interrupt.
+    """
+
+    written: int
+    already: int
+    replaced: int
+    refused: int
+    complete: bool
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """A place of which it is known what to fetch."""
+
+    target: Target
+    request: CubeRequest
+    dates: list[tuple[Image, int]]
+
+
+def fetch_chips(
+    plan: ChipPlan,
+    store: str | Path,
+    source: Source,
+    *,
+    workers: int = 20,
+    commit_s: float = 60.0,
+    stop: threading.Event | None = None,
+    report: Callable[[int, int], None] | None = None,
+) -> Fetched:
+    """Fetch the places of a plan that a chip store lacks, and add them to it.
+
+    The places are the first so many of the sequence that are clear enough, whatever the order in which they arrive.
+
+    Parameters
+    ----------
+    plan : ChipPlan
+        What.
+    store : path
+        The chip store; created if it is not there.
+    source : Source
+        Where from.
+    workers : int
+        Threads that fetch.
+    commit_s : float
+        What arrived is made to count after so many seconds at most; what did not count yet is lost by a kill, and
+        fetched again.
+    stop : threading.Event, optional
+        Set it to end early: what is under way is finished and kept.
+    report : callable, optional
+        Called now and then with the number of places that are there and of those that were replaced.
+
+    Returns
+    -------
+    Fetched
+        Numbers of places.
+
+    Raises
+    ------
+    TimoError
+        If the store cannot be written or holds something else, or Earth Engine refuses or does not answer. What is
+        complete stays, and the same call goes on from there.
+    """
+    if workers < 1:
+        raise TimoError(f"workers must be at least 1; got {workers}")
+    with StoreWriter(store, plan.layout).open() as writer:
+        years = sorted({plan.windows[0].year, (plan.windows[-1] - pd.Timedelta(1, "D")).year})
+        attribution = SENSOR.attribution.format(years="-".join(str(year) for year in years))
+        writer.note([attribution], [f"Earth Engine: {SENSOR.product}"], 0.0)
+        run = _Run(plan, writer, source, stop or threading.Event())
+        return run.go(workers, commit_s, report)
+
+
+def present(plan: ChipPlan, store: str | Path) -> int:
+    """How many of the places of a plan are in a store."""
+    path = Path(store).expanduser()
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return 0
+    keys = set(ChipStore(path).table["key"].tolist())
+    rejected = Journal(path, plan.criteria).keys
+    acceptable = (target.key for target in plan.targets() if target.key not in rejected)
+    return sum(key in keys for key in islice(acceptable, plan.places))
+
+
+class _Run:
+    """One run: which places are undecided, what is under way, what became of it. For one thread."""
+
+    def __init__(
+        self,
+        plan: ChipPlan,
+        writer: StoreWriter,
+        source: Source,
+        stop: threading.Event,
+    ) -> None:
+        self.plan, self.writer, self.source = plan, writer, source
+        self.stop = stop
+        self.journal = Journal(writer.path, plan.criteria)
+        self.known = writer.keys
+        self.already = self.written = self.replaced = self.refused = self.undecided = 0
+        self.rejected = 0
+        self.failure: TimoError | None = None
+        self.targets = plan.targets()
+        self.ready: deque[_Chosen] = deque()
+        self.listings: dict[Future[list[list[Image]]], list[tuple[Target, CubeRequest]]] = {}
+        self.reads: dict[Future[np.ndarray], _Chosen] = {}
+
+    @property
+    def done(self) -> int:
+        """Places that are in the store, or will be with the next commit."""
+        return self.already + self.written
+
+    def go(
+        self, workers: int, commit_s: float, report: Callable[[int, int], None] | None
+    ) -> Fetched:
+        """Fetch until all places are there, or it is to stop."""
+        pool = ThreadPoolExecutor(workers, thread_name_prefix="chips")
+        committed = time.monotonic()
+        try:
+            while self._submit(pool, workers):
+                self._take_finished()
+                if time.monotonic() - committed > commit_s:
+                    self.writer.commit()
+                    committed = time.monotonic()
+                if report is not None:
+                    report(self.done, self.replaced)
+        finally:
+            # Where all went well there is nothing to cancel; else nobody waits for what is under way.
+            self.stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+        self.writer.commit()
+        if self.failure is not None:
+            raise self.failure
+        complete = self.done >= self.plan.places
+        return Fetched(self.written, self.already, self.replaced, self.refused, complete)
+
+    def _submit(self, pool: ThreadPoolExecutor, workers: int) -> bool:
+        """Ask for more, as far as there is room; False if nothing is under way."""
+        room = workers + _SPARE
+        while self.ready and len(self.reads) < room and not self.stop.is_set():
+            chosen = self.ready.popleft()
+            self.reads[pool.submit(self._read, chosen)] = chosen
+        while len(self.listings) < _LISTINGS and len(self.ready) < room and not self.stop.is_set():
+            asked = [(target, self.plan.request(target)) for target in self._draw(LISTED)]
+            if not asked:
+                break
+            requests = [request for _, request in asked]
+            self.listings[pool.submit(self.source.list_images, requests)] = asked
+        return bool(self.listings or self.reads)
+
+    def _draw(self, most: int) -> list[Target]:
+        """The next places of which nothing is known, as many as are still needed."""
+        drawn: list[Target] = []
+        while len(drawn) < most and self.done + self.undecided < self.plan.places:
+            target = next(self.targets)
+            if target.key in self.known:
+                self.already += 1
+            elif target.key in self.journal.keys:
+                self.replaced += 1
+            else:
+                self.undecided += 1
+                drawn.append(target)
+        return drawn
+
+    def _read(self, chosen: _Chosen) -> np.ndarray:
+        """All dates of a place, in as many requests as it takes; in a worker."""
+        step = -(-len(chosen.dates) // self.plan.parts)
+        parts = [chosen.dates[i : i + step] for i in range(0, len(chosen.dates), step)]
+        return np.concatenate([self.source.read(chosen.request, part) for part in parts])
+
+    def _take_finished(self) -> None:
+        """Wait for something to arrive, and decide on the places it is about."""
+        under_way: list[Future[Any]] = [*self.reads, *self.listings]
+        done, _ = wait(under_way, _PAUSE_S, FIRST_COMPLETED)
+        for future in done:
+            listed, chosen = self.listings.pop(future, None), self.reads.pop(future, None)
+            try:
+                answer = future.result()
+            except CancelledError:
+                continue
+            except RefusedError as error:
+                self._refuse(error, chosen)
+            except TimoError as error:
+                self._fail(error)
+            else:
+                if listed is not None:
+                    self._take_images(listed, answer)
+                elif chosen is not None:
+                    self._take_pixels(chosen, answer)
+
+    def _take_images(
+        self, asked: list[tuple[Target, CubeRequest]], found: list[list[Image]]
+    ) -> None:
+        for (target, request), images in zip(asked, found, strict=True):
+            dates = self.plan.choose(images, request)
+            if len(dates) < self.plan.fewest:
+                self._reject(target, f"{len(dates)} windows with an image")
+            else:
+                self.ready.append(_Chosen(target, request, dates))
+
+    def _take_pixels(self, chosen: _Chosen, stored: np.ndarray) -> None:
+        valid = (stored != NODATA).all(axis=1)
+        clear = valid.mean(axis=(1, 2))
+        keep = (clear >= self.plan.min_clear) & (clear > 0)
+        if keep.sum() < self.plan.fewest:
+            self._reject(chosen.target, f"{keep.sum()} clear dates of {len(keep)}")
+            return
+        grid, days = chosen.target.grid, np.array([day for _, day in chosen.dates], "int32")
+        self.writer.add(
+            StoredPlace(
+                stored=np.where(valid[keep, None], stored[keep], np.int16(NODATA)),
+                valid=valid[keep],
+                days=days[keep],
+                crs=grid.crs,
+                left=grid.left,
+                top=grid.top,
+                cell=grid.resolution,
+                key=chosen.target.key,
+            )
+        )
+        self.undecided -= 1
+        self.written += 1
+
+    def _reject(self, target: Target, why: str) -> None:
+        self.journal.add(target.key, why)
+        self.undecided -= 1
+        self.replaced += 1
+        self.rejected += 1
+        if self.rejected > _CLOUDY + _CLOUDY_EACH * self.done:
+            plan = self.plan
+            self._fail(
+                TimoError(
+                    f"{self.rejected} places were looked at, and only {self.done} of them have {plan.fewest} dates of "
+                    f"at most {plan.max_cloud:g} % cloud with {100 * plan.min_clear:g} % of valid pixels (the last: "
+                    f"{why}). Check the span, or lower min_dates or min_clear, or raise max_cloud"
+                )
+            )
+
+    def _refuse(self, error: RefusedError, chosen: _Chosen | None) -> None:
+        """Leave a place out for this run; if it is not the only one, the fault is not the place's."""
+        self.refused += 1
+        self.undecided -= 1
+        if chosen is None or self.refused > _REFUSED + _REFUSED_SHARE * self.written:
+            self._fail(error)
+
+    def _fail(self, error: TimoError) -> None:
+        """End the run with this error, once what is under way has ended."""
+        self.failure = self.failure or error
+        self.stop.set()

@@ -1,0 +1,232 @@
+"""Which places a data set for pretraining is made of: the rule, in one function, `sample_places`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from itertools import count, islice
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from timo.errors import TimoError
+from timo.sources.millionst.world import (
+    CLIMATE_CELL,
+    CLIMATES,
+    ICE_CAP,
+    LAND_CELL,
+    NORTH,
+    SURVEYED,
+    World,
+    load_world,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MOST = 2_000_000
+# Chips of 264 pixels of 10 m do not overlap, however they lie to each other (diagonal: 3,734 m).
+DISTANCE_M = 4000.0
+CITY_KM = 25.0
+
+# Candidates that are drawn at once: part of the rule, because it decides which random number is whose.
+_BLOCK = 4096
+# Least metres of a degree of latitude (at the equator), and of one of longitude, where it is multiplied by the cosine;
+# less a hair, so that no rounding brings two places nearer than they may be.
+_METRES_LAT, _METRES_LON = 110_574 * 0.9999, 111_319 * 0.9999
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place on land: degrees, its climate (Koeppen-Geiger, "Dfb"), and why it was drawn ("city" or "climate")."""
+
+    lon: float
+    lat: float
+    climate: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class PlaceRule:
+    """What the sequence of places depends on; see `sample_places`."""
+
+    seed: int = 0
+    around_cities: float = 0.5
+    distance_m: float = DISTANCE_M
+    city_km: float = CITY_KM
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise TimoError(f"seed is a whole number from 0 on, got {self.seed}")
+        if not 0 <= self.around_cities <= 1:
+            raise TimoError(
+                f"around_cities is the share of places around cities, 0 to 1; got {self.around_cities}"
+            )
+        if not 100 <= self.distance_m <= 100_000:
+            raise TimoError(
+                f"distance_m is the least distance of two places in metres, 100 to 100,000; got {self.distance_m}"
+            )
+        if not 0 < self.city_km <= 500:
+            raise TimoError(
+                f"city_km is how far around cities places lie in km, up to 500; got {self.city_km}"
+            )
+
+
+def sample_places(
+    n: int,
+    seed: int = 0,
+    *,
+    around_cities: float = 0.5,
+    distance_m: float = DISTANCE_M,
+    city_km: float = CITY_KM,
+) -> pd.DataFrame:
+    """Draw places on land, around cities and over all climates.
+
+    The rule: the places are a sequence that the seed alone decides, so that the first 1,000 of 100,000 are the 1,000
+    that are drawn alone. The share `around_cities` of them, evenly in the sequence, is of the kind "city": a city of
+    100,000 inhabitants or more is drawn with a chance in proportion to the square root of its inhabitants, and a place
+    around its centre by a normal distribution. The others are of the kind "climate": one of the 29 Koeppen-Geiger
+    climates that are no ice cap is drawn with a chance in proportion to the square root of its area, so that rare
+    climates are not lost among deserts and taiga, and a place in it, each square kilometre as likely as another.
+
+    A candidate is moved to the nearest point of a lattice whose points are `distance_m` apart or more, and is left out
+    where that is taken, is not on land, or is beyond what Sentinel-2 surveys (56 degrees south to 82.8 north); the next
+    candidate of the same kind takes its turn. There are none in Antarctica and on ice caps, which are masked as snow.
+
+    Parameters
+    ----------
+    n : int
+        Number of places.
+    seed : int
+        Another seed, other places.
+    around_cities : float
+        Share of the places that are around cities.
+    distance_m : float
+        Least distance of two places, in metres.
+    city_km : float
+        Standard deviation of the distance from a city's centre, to the east and to the north, in kilometres.
+
+    Returns
+    -------
+    pandas.DataFrame
+        lon, lat (degrees), climate (Koeppen-Geiger), kind ("city" or "climate"); a row for each place, in order.
+
+    Raises
+    ------
+    TimoError
+        If an option makes no sense.
+
+    Notes
+    -----
+    The data set MillionST (https://arxiv.org/abs/2505.08723) has 100,000 places, too; the rule is timo's own. The data
+    behind it are named in `timo.sources.millionst.world`.
+    """
+    import pandas as pd
+
+    if not 1 <= n <= MOST:
+        raise TimoError(f"the number of places is 1 to {MOST:,}; got {n}")
+    rule = PlaceRule(seed, around_cities, distance_m, city_km)
+    return pd.DataFrame(list(islice(iter_places(rule), n)))
+
+
+def iter_places(rule: PlaceRule) -> Iterator[Place]:
+    """The sequence of places that `sample_places` begins with, without end."""
+    world = load_world()
+    streams = {"city": _cities(rule, world), "climate": _climates(rule, world)}
+    taken: set[tuple[int, int]] = set()
+    for i in count():
+        turn = int((i + 1) * rule.around_cities) > int(i * rule.around_cities)
+        kind = "city" if turn else "climate"
+        point, lon, lat, climate = next(c for c in streams[kind] if c[0] not in taken)
+        taken.add(point)
+        yield Place(lon, lat, CLIMATES[climate], kind)
+
+
+Candidate = tuple[tuple[int, int], float, float, int]
+
+
+def _cities(rule: PlaceRule, world: World) -> Iterator[Candidate]:
+    """Candidates around cities."""
+    lons, lats, people = world.cities.T
+    chances = np.cumsum(np.sqrt(people))
+    sigma = rule.city_km * 1000
+
+    def draw(u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        which = np.searchsorted(chances, u[:, 0] * chances[-1], side="right")
+        # Box and Muller's normal numbers.
+        reach, angle = sigma * np.sqrt(-2 * np.log1p(-u[:, 1])), 2 * np.pi * u[:, 2]
+        lat = lats[which] + reach * np.sin(angle) / _METRES_LAT
+        narrow = np.cos(np.radians(lats[which]))
+        return lons[which] + reach * np.cos(angle) / (_METRES_LON * narrow), lat
+
+    return _candidates(rule, world, 0, draw)
+
+
+def _climates(rule: PlaceRule, world: World) -> Iterator[Candidate]:
+    """Candidates over all climates."""
+    chances = _climate_chances()
+    factor = round(CLIMATE_CELL / LAND_CELL)
+    columns = world.climates.shape[1]
+
+    def draw(u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        which = np.searchsorted(chances, u[:, 0] * chances[-1], side="right")
+        row, column = which // columns * factor, which % columns * factor
+        inner = np.arange(factor)
+        parts = world.land[
+            row[:, None, None] + inner[:, None], column[:, None, None] + inner
+        ].reshape(len(u), -1)
+        # One of the land cells within the climate's: the first at which so many have been passed.
+        passed = parts.cumsum(axis=1)
+        part = (passed > (u[:, 1] * passed[:, -1])[:, None]).argmax(axis=1)
+        lat = NORTH - (row + part // factor + u[:, 2]) * LAND_CELL
+        return (column + part % factor + u[:, 3]) * LAND_CELL - 180, lat
+
+    return _candidates(rule, world, 1, draw)
+
+
+@cache
+def _climate_chances() -> np.ndarray:
+    """Running sum of the chances of the cells of the raster of climates."""
+    world = load_world()
+    rows, columns = world.climates.shape
+    factor = round(CLIMATE_CELL / LAND_CELL)
+    land = world.land.reshape(rows, factor, columns, factor).sum(axis=(1, 3))
+    lat = NORTH - (np.arange(rows) + 0.5) * CLIMATE_CELL
+    surveyed = (lat >= SURVEYED[0]) & (lat <= SURVEYED[1])
+    areas = land * (np.cos(np.radians(lat)) * surveyed)[:, None]
+    areas[np.isin(world.climates, [0, ICE_CAP])] = 0
+    total = np.bincount(world.climates.ravel(), areas.ravel(), len(CLIMATES))
+    weights = np.divide(1, np.sqrt(total), out=np.zeros_like(total), where=total > 0)
+    return np.cumsum(areas.ravel() * weights[world.climates.ravel()])
+
+
+def _candidates(
+    rule: PlaceRule,
+    world: World,
+    stream: int,
+    draw: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
+) -> Iterator[Candidate]:
+    """What is drawn from uniform numbers (n, 4), moved to the lattice, as far as it is land."""
+    for block in count():
+        # Of numpy's streams, only the raw ones are promised to stay as they are from version to version (NEP 19).
+        raw = np.random.PCG64(np.random.SeedSequence([rule.seed, stream, block]))
+        u = (raw.random_raw(4 * _BLOCK) >> np.uint64(11)).reshape(_BLOCK, 4) * 2.0**-53
+        row, column, lon, lat = _snap(*draw(u), rule.distance_m)
+        for i in np.flatnonzero(world.is_land(lon, lat)):
+            climate = int(world.climate(lon[i], lat[i]))
+            yield (int(row[i]), int(column[i])), float(lon[i]), float(lat[i]), climate
+
+
+def _snap(lon: np.ndarray, lat: np.ndarray, distance_m: float) -> tuple[np.ndarray, ...]:
+    """Row, column, longitude and latitude of the lattice's points that are nearest.
+
+    Rows are parallels at equal distances; in a row, points are at equal distances all around the earth.
+    """
+    height = distance_m / _METRES_LAT
+    row = np.floor((lat + 90) / height)
+    lat = -90 + (row + 0.5) * height
+    columns = np.floor(360 * _METRES_LON * np.cos(np.radians(lat)) / distance_m)
+    column = np.floor((lon + 180) / 360 % 1 * columns)
+    lon = (column + 0.5) / columns * 360 - 180
+    return row.astype("int64"), column.astype("int64"), np.round(lon, 6), np.round(lat, 6)

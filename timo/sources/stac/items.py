@@ -1,0 +1,180 @@
+"""Which of the items that were found belong to a request."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+import pystac
+import shapely
+from shapely.geometry import shape
+
+from timo.errors import TimoError
+from timo.sensors import Collection
+from timo.sources.request import CubeRequest
+from timo.sources.scenes import no_image
+from timo.sources.stac.assets import Layout, has_assets, layers_of, missing
+
+# Where catalogues write the tile or the path and row of a scene.
+_TILES = (
+    ("grid:code",),
+    ("s2:mgrs_tile",),
+    ("mgrs:utm_zone", "mgrs:latitude_band", "mgrs:grid_square"),
+    ("landsat:wrs_path", "landsat:wrs_row"),
+    ("modis:horizontal-tile", "modis:vertical-tile"),
+)
+_VERSIONS = ("s2:processing_baseline", "processing:version")
+_MADE = ("s2:generation_time", "processing:datetime", "created", "updated")
+# Of two datastrips in one tile both are wanted; when the sensing of one began stands in its name.
+_DATASTRIP = re.compile(r"_S(\d{8}T\d{6})")
+
+
+def instants(items: Sequence[pystac.Item]) -> pd.DatetimeIndex:
+    """When the items were taken, in UTC, without a time zone; of those of several days, the first instant.
+
+    Raises
+    ------
+    TimoError
+        If an item has no date.
+    """
+    times = []
+    for item in items:
+        time = item.datetime or item.common_metadata.start_datetime
+        if time is None:
+            raise TimoError(f"Item {item.id} has no datetime and no start_datetime. Leave it out")
+        times.append(time)
+    return pd.DatetimeIndex(pd.to_datetime(times, utc=True)).tz_localize(None).as_unit("ns")
+
+
+def select_items(
+    request: CubeRequest, layout: Layout, items: Sequence[pystac.Item], orbit: str | None = None
+) -> list[pystac.Item]:
+    """Items that a request asks for, in order of (time, id).
+
+    Parameters
+    ----------
+    request : CubeRequest
+        What is asked for.
+    layout : Layout
+        How the catalogue serves the sensor.
+    items : sequence of pystac.Item
+        What was found.
+    orbit : {"ascending", "descending"}, optional
+        Only these passes.
+
+    Returns
+    -------
+    list of pystac.Item
+        Those that meet the area, lie within the dates, have all assets, and whose properties are as the request and the
+        sensor's collection want them. An item that does not say how cloudy it is, or lacks a property of
+        `Collection.where`, is kept; one that does not say its orbit is not. Of one scene in several processings, the
+        newest.
+
+    Raises
+    ------
+    TimoError
+        If none is left, or if the items cannot be told apart by what is asked for.
+    """
+    if request.max_cloud is not None:
+        _check_says_clouds(request, layout.served)
+    if orbit is not None:
+        _check_orbit(request, layout.served, orbit)
+    days = request.solar_day(instants(items))
+    dated = {
+        id(item): request.start <= day < request.end for item, day in zip(items, days, strict=True)
+    }
+    tests: dict[str, Callable[[pystac.Item], bool]] = {
+        "of other dates": lambda item: dated[id(item)],
+        "elsewhere": lambda item: _meets(request, item),
+        "of another kind": lambda item: _is_kind(layout.served, item),
+        "on another orbit": lambda item: _on_orbit(layout.served, item, orbit),
+        "too cloudy": lambda item: _is_clear(request, layout.served, item),
+    }
+    left, seen = list(items), []
+    for reason, test in tests.items():
+        kept = [item for item in left if test(item)]
+        if len(kept) < len(left):
+            seen.append(f"{len(left) - len(kept)} {reason}")
+        left = kept
+    if not left:
+        raise no_image(request, ", ".join(seen) or "no item at all")
+    complete = [item for item in left if has_assets(item, layout.names)]
+    if not complete:
+        raise missing(request, left, layers_of(request))
+    return newest(complete)
+
+
+def newest(items: Sequence[pystac.Item]) -> list[pystac.Item]:
+    """Of each scene the newest processing, in order of (time, id)."""
+    times = dict(zip((id(item) for item in items), instants(items), strict=True))
+    best: dict[object, pystac.Item] = {}
+    for item in items:
+        key = _scene(item, times[id(item)])
+        if key not in best or _version(item) > _version(best[key]):
+            best[key] = item
+    return sorted(best.values(), key=lambda item: (times[id(item)], item.id))
+
+
+def _scene(item: pystac.Item, time: pd.Timestamp) -> object:
+    """What two processings of one scene have in common."""
+    said = item.properties
+    tile = next((names for names in _TILES if all(said.get(name) for name in names)), None)
+    if tile is None:
+        return item.collection_id, item.id
+    begun = _DATASTRIP.search(str(said.get("s2:datastrip_id", "")))
+    when = begun[1] if begun else time.floor("s")
+    return item.collection_id, said.get("platform"), tuple(said[name] for name in tile), when
+
+
+def _version(item: pystac.Item) -> tuple[float, str, str]:
+    said = item.properties
+    version = next((str(said[name]) for name in _VERSIONS if said.get(name)), "0")
+    number = float(version) if re.fullmatch(r"\d+(\.\d+)?", version) else 0.0
+    made = next((str(said[name]) for name in _MADE if said.get(name)), "")
+    return number, made, item.id
+
+
+def _meets(request: CubeRequest, item: pystac.Item) -> bool:
+    if item.geometry is None:
+        raise TimoError(
+            f"Item {item.id} has no geometry: where it lies is not known. Leave it out, or write its footprint into it"
+        )
+    return bool(shapely.intersects(shape(item.geometry), request.area.wrapped))
+
+
+def _is_kind(served: Collection, item: pystac.Item) -> bool:
+    for name, value in served.where.items():
+        allowed = value if isinstance(value, tuple) else (value,)
+        if name in item.properties and item.properties[name] not in allowed:
+            return False
+    return True
+
+
+def _on_orbit(served: Collection, item: pystac.Item, orbit: str | None) -> bool:
+    return orbit is None or str(item.properties.get(served.orbit)).lower() == orbit
+
+
+def _is_clear(request: CubeRequest, served: Collection, item: pystac.Item) -> bool:
+    if request.max_cloud is None:
+        return True
+    cover = item.properties.get(served.cloud_cover)
+    return cover is None or not np.isfinite(cover) or float(cover) <= request.max_cloud
+
+
+def _check_says_clouds(request: CubeRequest, served: Collection) -> None:
+    if not served.cloud_cover:
+        raise TimoError(
+            f"max_cloud cannot be used: the images of {request.sensor.name} do not say how cloudy they are. Leave it "
+            "out; clouds are masked pixel by pixel"
+        )
+
+
+def _check_orbit(request: CubeRequest, served: Collection, orbit: str) -> None:
+    if orbit not in ("ascending", "descending"):
+        raise TimoError(f'orbit is "ascending" or "descending"; got {orbit!r}')
+    if not served.orbit:
+        raise TimoError(
+            f"orbit cannot be chosen: the images of {request.sensor.name} do not say theirs. Leave it out"
+        )

@@ -1,0 +1,1 @@
+"""What helps to test and to learn without the network."""

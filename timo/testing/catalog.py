@@ -1,0 +1,175 @@
+"""The sample as a static STAC catalog on disk: items of Sentinel-2 as Earth Search has them, and their COGs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyproj
+import pystac
+import rasterio
+import shapely
+
+from timo.errors import TimoError
+from timo.sensors import get_sensor
+from timo.sources.grid import PixelGrid
+from timo.testing import sample
+
+_SERVED = get_sensor("sentinel-2").collection("earth-search")
+_PROJECTION = "https://stac-extensions.github.io/projection/v2.0.0/schema.json"
+
+
+def write_catalog(
+    folder: str | Path,
+    *,
+    start: Any = None,
+    end: Any = None,
+    bands: Sequence[str] = sample.BANDS,
+) -> Path:
+    """Write the sample as a catalog that ``open_cube("stac", catalog=...)`` reads.
+
+    Parameters
+    ----------
+    folder : path
+        Made if it is not there; it must not hold a catalog yet. All 140 scenes with all bands take 29 MB.
+    start, end : date, optional
+        First and last day, both included; by default all scenes.
+    bands : sequence of str
+        Which; "SCL" is always there.
+
+    Returns
+    -------
+    pathlib.Path
+        Of its catalog.json. Links and addresses in it are relative: the folder can be moved.
+
+    Raises
+    ------
+    TimoError
+        If a catalog is there already, no scene lies within the dates, or the sample has no such band.
+    """
+    folder = Path(folder)
+    if (folder / "catalog.json").exists():
+        raise TimoError(f"{folder} holds a catalog already. Give another folder, or delete it")
+    days = sample.scene_times().normalize()
+    wanted = np.ones(len(days), bool)
+    if start is not None:
+        wanted &= days >= pd.Timestamp(start)
+    if end is not None:
+        wanted &= days <= pd.Timestamp(end)
+    if not wanted.any():
+        raise TimoError(
+            f"No scene between start={start!r} and end={end!r}. The sample goes from {days[0]:%Y-%m-%d} to "
+            f"{days[-1]:%Y-%m-%d}"
+        )
+    catalog = pystac.Catalog("sample", "Sentinel-2 over 100 ha of forest in Romania, 2015-2021")
+    items = [write_item(folder, scene, bands) for scene in np.flatnonzero(wanted).tolist()]
+    extent = pystac.Extent(
+        pystac.SpatialExtent([list(_footprint(sample.sample_grid()).bounds)]),
+        pystac.TemporalExtent([[items[0].datetime, items[-1].datetime]]),
+    )
+    served = pystac.Collection(_SERVED.ids[0], "Sentinel-2 Level-2A", extent)
+    catalog.add_child(served)
+    served.add_items(items)
+    catalog.normalize_hrefs(str(folder))
+    for item in items:
+        _make_relative(item, folder)
+    catalog.save(pystac.CatalogType.SELF_CONTAINED)
+    return folder / "catalog.json"
+
+
+def write_item(folder: Path, scene: int, bands: Sequence[str]) -> pystac.Item:
+    """Write the COGs of a scene into `folder`, and return its item."""
+    name = sample.scene_ids("earth-search")[scene]
+    footprint = _footprint(sample.sample_grid())
+    item = pystac.Item(
+        name,
+        shapely.geometry.mapping(footprint),
+        list(footprint.bounds),
+        sample.scene_times()[scene].to_pydatetime(),
+        {
+            "platform": sample.platforms()[scene],
+            "constellation": "sentinel-2",
+            "grid:code": f"MGRS-{sample.TILE}",
+            "eo:cloud_cover": float(sample.cloud_percent()[scene]),
+            "s2:processing_baseline": sample.BASELINE,
+            # Nothing had to be added: this baseline has no offset.
+            "earthsearch:boa_offset_applied": False,
+            "proj:code": sample.CRS,
+        },
+        stac_extensions=[_PROJECTION],
+    )
+    for band in (*bands, sample.QUALITY):
+        path = folder / name / f"{_SERVED.name(band)}.tif"
+        grid = sample.sample_grid(sample.resolution_m(band))
+        item.add_asset(
+            _SERVED.name(band), write_cog(path, sample.numbers(band)[scene], grid, band=band)
+        )
+    return item
+
+
+def write_cog(
+    path: Path, values: np.ndarray, grid: PixelGrid, *, band: str, nodata: int = 0
+) -> pystac.Asset:
+    """Write one band as a cloud-optimised GeoTIFF, and return it as an asset that says how it lies.
+
+    Parameters
+    ----------
+    path : path
+        Where to; its folder is made.
+    values : numpy.ndarray
+        (y, x) integers on the grid.
+    grid : PixelGrid
+        Its cells.
+    band : str
+        Its name in the cube.
+    nodata : int
+        The number of a pixel without data.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with rasterio.open(
+        path,
+        "w",
+        driver="COG",
+        width=grid.width,
+        height=grid.height,
+        count=1,
+        dtype=values.dtype,
+        crs=grid.crs,
+        transform=grid.transform,
+        nodata=nodata,
+        compress="DEFLATE",
+        overview_resampling="MODE" if band == sample.QUALITY else "AVERAGE",
+    ) as file:
+        file.write(values, 1)
+    return pystac.Asset(
+        str(path),
+        media_type=pystac.MediaType.COG,
+        roles=["data"],
+        extra_fields=_lies(values, grid, nodata),
+    )
+
+
+def _lies(values: np.ndarray, grid: PixelGrid, nodata: int) -> dict[str, Any]:
+    return {
+        "gsd": grid.resolution,
+        "proj:shape": list(grid.shape),
+        "proj:transform": list(grid.transform)[:6],
+        "raster:bands": [{"data_type": str(values.dtype), "nodata": nodata}],
+    }
+
+
+def _make_relative(item: pystac.Item, folder: Path) -> None:
+    """Addresses of the assets as seen from the item."""
+    home = Path(item.get_self_href() or "").parent
+    for asset in item.assets.values():
+        file = (folder / item.id / Path(asset.href).name).resolve()
+        asset.href = Path(pystac.utils.make_relative_href(str(file), str(home / "x"))).as_posix()
+
+
+def _footprint(grid: PixelGrid) -> shapely.Polygon:
+    """The outline of a grid, in degrees."""
+    to_degrees = pyproj.Transformer.from_crs(grid.crs, 4326, always_xy=True).transform
+    return shapely.transform(shapely.box(*grid.bounds), to_degrees, interleaved=False)

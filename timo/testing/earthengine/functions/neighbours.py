@@ -1,0 +1,216 @@
+"""Neighbourhoods: kernels, focal filters, reducers of what lies around a pixel."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from timo.testing.earthengine.errors import EngineError
+from timo.testing.earthengine.grid import Grid
+from timo.testing.earthengine.image import Band, Image, Pixels, Workspace, both
+from timo.testing.earthengine.pixeltype import PixelType, cast
+from timo.testing.earthengine.reducers import SIMPLE, Output, Reducer
+from timo.testing.earthengine.registry import register
+from timo.testing.earthengine.values import Kernel
+
+# "Neighborhood is too large": the service has a limit of its own, in pixels from the centre.
+_MOST_RADIUS = 512
+_UNITS = ("pixels", "meters")
+
+
+def _kernel(name: str) -> Callable[..., Kernel]:
+    def make(
+        radius: float, units: str = "pixels", normalize: bool = True, magnitude: float = 1
+    ) -> Kernel:
+        # Weights change nothing in what is computed here: all in the kernel count the same.
+        del normalize, magnitude
+        if units not in _UNITS:
+            raise EngineError(f"Kernel.{name}: Unknown unit '{units}'. Known: pixels, meters.")
+        return Kernel(name, radius, units)
+
+    return make
+
+
+register("Kernel.circle")(_kernel("circle"))
+register("Kernel.square")(_kernel("square"))
+
+
+def half_widths(kernel: Kernel, grid: Grid) -> dict[int, int]:
+    """Rows of a kernel from its middle -> how many columns it goes to either side there."""
+    radius = kernel.radius
+    if kernel.units == "meters":
+        radius /= grid.projection.nominal_scale
+    if radius > _MOST_RADIUS:
+        raise EngineError(f"Kernel: the radius is {radius:g} pixels; the most is {_MOST_RADIUS}.")
+    # What is off by rounding alone is in: 50 m in pixels of 10 m are five.
+    reach = math.floor(radius + 1e-9)
+    if kernel.shape == "square":
+        return dict.fromkeys(range(-reach, reach + 1), reach)
+    rows = range(-reach, reach + 1)
+    return {row: math.floor(math.sqrt(max(radius**2 - row**2, 0)) + 1e-9) for row in rows}
+
+
+def _running(values: np.ndarray, half: int, pick: np.ufunc) -> np.ndarray:
+    """The greatest (or least) of 2 half + 1 values in a row; the result is 2 half columns shorter."""
+    width = 2 * half + 1
+    found, covered = values, 1
+    while covered < width:
+        step = min(covered, width - covered)
+        found = pick(found[:, :-step], found[:, step:])
+        covered += step
+    return found
+
+
+def _extreme(values: np.ndarray, halves: dict[int, int], pick: np.ufunc) -> np.ndarray:
+    """The greatest (or least) value in a kernel around each pixel of a padded array.
+
+    Row by row of the kernel: rows of one width share their running maximum.
+    """
+    reach, widest = max(halves), max(halves.values())
+    height, width = values.shape[0] - 2 * reach, values.shape[1] - 2 * widest
+    running = {half: _running(values, half, pick) for half in set(halves.values())}
+    found: np.ndarray | None = None
+    for row, half in halves.items():
+        left = widest - half
+        part = running[half][reach + row : reach + row + height, left : left + width]
+        found = part if found is None else pick(found, part)
+    assert found is not None
+    return found
+
+
+def _ends(kind: PixelType) -> tuple[Any, Any]:
+    """The least and greatest number of a type."""
+    if not kind.is_int:
+        return -np.inf, np.inf
+    info = np.iinfo(kind.dtype)
+    return info.min, info.max
+
+
+def _extreme_band(band: Band, kernel: Kernel, pick: np.ufunc) -> Band:
+    low, high = _ends(band.type)
+    neutral = low if pick is np.maximum else high
+
+    def source(grid: Grid, work: Workspace) -> Pixels:
+        halves = half_widths(kernel, grid)
+        pixels = band.at(grid.pad(max(halves.values()), max(halves)), work)
+        values = _extreme(pixels.filled(neutral).astype(band.type.dtype), halves, pick)
+        if pixels.valid is None:
+            return Pixels(values, None)
+        valid = _extreme(pixels.valid, halves, np.maximum)
+        return Pixels(np.where(valid, values, 0).astype(band.type.dtype), valid)
+
+    return replace(band, source=source)
+
+
+def _offsets(halves: dict[int, int]) -> Iterator[tuple[int, int]]:
+    for row, half in halves.items():
+        yield from ((row, column) for column in range(-half, half + 1))
+
+
+def _reduced_band(band: Band, kernel: Kernel, output: Output) -> Band:
+    """A reducer of the valid pixels in a kernel around each."""
+    if output.stacked is None:
+        raise EngineError(f"Reducer.{output.name}: The emulator cannot apply it to pixels.")
+    stacked, kind = output.stacked, output.typing(band.type)
+
+    def source(grid: Grid, work: Workspace) -> Pixels:
+        halves = half_widths(kernel, grid)
+        reach, widest = max(halves), max(halves.values())
+        pixels = band.at(grid.pad(widest, reach), work)
+        mask = pixels.mask()
+        found, some = np.empty(grid.shape, dtype=kind.dtype), np.empty(grid.shape, dtype=bool)
+        places = list(_offsets(halves))
+        # So many rows that a stack of them takes about 32 MB.
+        step = max(1, 2**22 // (len(places) * grid.width))
+        for top in range(0, grid.height, step):
+            rows = min(step, grid.height - top)
+            windows = [
+                (
+                    slice(top + reach + j, top + reach + j + rows),
+                    slice(widest + i, widest + i + grid.width),
+                )
+                for j, i in places
+            ]
+            values = np.stack([pixels.values[window] for window in windows])
+            result, good = stacked(values, np.stack([mask[window] for window in windows]))
+            found[top : top + rows] = cast(np.asarray(result), kind)
+            some[top : top + rows] = good
+        return Pixels(np.where(some, found, 0).astype(kind.dtype), some)
+
+    return replace(band, type=kind, source=source)
+
+
+def _focal(name: str) -> Callable[..., Image]:
+    picks: dict[str, np.ufunc] = {"max": np.maximum, "min": np.minimum}
+
+    def apply(
+        image: Image,
+        *,
+        radius: float = 1.5,
+        kernel_type: str = "circle",
+        units: str = "pixels",
+        iterations: int = 1,
+        kernel: Kernel | None = None,
+    ) -> Image:
+        shape = kernel or _kernel_of(kernel_type, radius, units)
+        bands = list(image.bands)
+        for _ in range(int(iterations)):
+            if name in picks:
+                bands = [_extreme_band(band, shape, picks[name]) for band in bands]
+            else:
+                bands = [_reduced_band(band, shape, SIMPLE[name]) for band in bands]
+        return image.with_bands(bands)
+
+    return apply
+
+
+def _kernel_of(kernel_type: str, radius: float, units: str) -> Kernel:
+    if kernel_type not in {"circle", "square"} or units not in _UNITS:
+        raise EngineError(
+            f"Image.focal: the emulator knows the kernels circle and square, in pixels or meters; "
+            f"got '{kernel_type}' in '{units}'."
+        )
+    return Kernel(kernel_type, radius, units)
+
+
+for _name in ("max", "min", "mean", "median", "mode"):
+    register(f"Image.focal{_name.capitalize()}", f"Image.focal_{_name}")(_focal(_name))
+
+
+@register("Image.reduceNeighborhood")
+def reduce_neighborhood(
+    image: Image,
+    reducer: Reducer,
+    kernel: Kernel,
+    *,
+    input_weight: str = "kernel",
+    skip_masked: bool = True,
+    optimization: str | None = None,
+) -> Image:
+    """A reducer of the pixels around each, e.g. "B2_mean"; masked pixels stay so unless told otherwise."""
+    del input_weight, optimization
+    bands = []
+    for band in image.bands:
+        for output in reducer.outputs:
+            reduced = _reduced_band(band, kernel, output)
+            bands.append(
+                replace(
+                    _kept(reduced, band) if skip_masked else reduced,
+                    name=f"{band.name}_{output.name}",
+                )
+            )
+    return image.with_bands(bands)
+
+
+def _kept(reduced: Band, band: Band) -> Band:
+    """A band, masked where another one is."""
+
+    def source(grid: Grid, work: Workspace) -> Pixels:
+        pixels = reduced.at(grid, work)
+        return Pixels(pixels.values, both(pixels.valid, band.at(grid, work).valid))
+
+    return replace(reduced, source=source)
