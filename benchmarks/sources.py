@@ -10,7 +10,6 @@ written to disk, files are GeoTIFFs beside it. From the root of the repository::
 import argparse
 import multiprocessing
 import os
-import resource
 import signal
 import statistics
 import subprocess
@@ -95,12 +94,16 @@ def throughput(args: argparse.Namespace) -> None:
                 rates[workers].append(cube.data.npartitions / seconds)
                 refused[workers] += counts.get(429, 0)
                 largest[workers] = max(largest[workers], most)
-    print(f"\n{cube.data.npartitions} requests, {1000 * args.latency:g} ms each, limit {args.limit} at a time")
+    print(
+        f"\n{cube.data.npartitions} requests, {1000 * args.latency:g} ms each, limit {args.limit} at a time"
+    )
     print(f"{'workers':>8} {'requests/s':>11} {'x one':>6} {'in work':>8} {'refused (429)':>14}")
     one = statistics.median(rates[args.workers[0]])
     for workers, found in rates.items():
         rate = statistics.median(found)
-        print(f"{workers:8d} {rate:11.1f} {rate / one:6.2f} {largest[workers]:8d} {refused[workers]:14d}")
+        print(
+            f"{workers:8d} {rate:11.1f} {rate / one:6.2f} {largest[workers]:8d} {refused[workers]:14d}"
+        )
 
 
 def faults(args: argparse.Namespace) -> None:
@@ -118,8 +121,12 @@ def faults(args: argparse.Namespace) -> None:
         seconds = time.perf_counter() - start
         counts, _ = served.counts(Faults())
     same = np.array_equal(expected.values, found.values, equal_nan=True)
-    failed = {k: v for k, v in counts.items() if k in ("quota", "internal", "unavailable", "truncated")}
-    print(f"\n{clean} requests without faults; with them {counts['pixels']}, of which failed {failed}")
+    failed = {
+        k: v for k, v in counts.items() if k in ("quota", "internal", "unavailable", "truncated")
+    }
+    print(
+        f"\n{clean} requests without faults; with them {counts['pixels']}, of which failed {failed}"
+    )
     print(f"complete and unchanged: {same} ({seconds:.0f} s)")
 
 
@@ -211,7 +218,8 @@ def memory(args: argparse.Namespace) -> None:
             )
             *shape, whole, part, base, opened, peak = done.stdout.split()[-9:]
             requests = served.counts(Faults())[0]["pixels"]
-            print(f"\n{' x '.join(shape)}, {int(whole) / 1e9:.0f} GB; window {int(part) / 2**20:.0f} MiB, {workers} workers")
+            size = f"{int(whole) / 1e9:.0f} GB; window {int(part) / 2**20:.0f} MiB"
+            print(f"\n{' x '.join(shape)}, {size}, {workers} workers")
             print(f"requests for pixels: {requests}")
             print(
                 f"resident: {float(base):.0f} MiB after the imports, {float(opened):.0f} opened, "
@@ -223,7 +231,9 @@ SECTIONS = {f.__name__: f for f in (throughput, faults, interruption, memory)}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("section", nargs="*", choices=[[], *SECTIONS], default=[])
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32])
     parser.add_argument("--limit", type=int, default=16)

@@ -17,6 +17,7 @@ from timo.cube import (
     check_labels,
     composite,
     hectares,
+    period_starts,
     split_blocks,
     valid_mask,
 )
@@ -265,6 +266,58 @@ def test_seasons_start_in_december_and_years_in_january():
     assert list(seasons) == list(pd.to_datetime(["2018-09-01", "2018-12-01", "2019-03-01"]))
     years = composite(cube, freq="year").indexes["time"]
     assert list(years) == list(pd.to_datetime(["2018-01-01", "2019-01-01"]))
+
+
+@pytest.mark.parametrize(
+    ("freq", "expected"),
+    [
+        ("1MS", ["2018-11-01", "2018-12-01", "2019-02-01", "2019-03-01"]),
+        ("2MS", ["2018-10-01", "2018-12-01", "2019-02-01", "2019-02-01"]),
+        ("QS-DEC", ["2018-09-01", "2018-12-01", "2018-12-01", "2019-03-01"]),
+        ("YS", ["2018-01-01", "2018-01-01", "2019-01-01", "2019-01-01"]),
+        ("W-MON", ["2018-11-26", "2018-11-26", "2019-02-25", "2019-02-25"]),
+        ("16D", ["2018-11-30", "2018-11-30", "2019-02-18", "2019-02-18"]),
+    ],
+)
+def test_periods_of_any_length(freq, expected):
+    cube = make_cube(dates=["2018-11-30", "2018-12-01", "2019-02-28", "2019-03-01"])
+    # Two months are counted from the origin's month, sixteen days from its day, before it too.
+    origin = "2019-02-02"
+    starts = period_starts(cube.indexes["time"], freq, origin)
+    assert list(starts) == list(pd.to_datetime(expected))
+    result = composite(cube, freq=freq, origin=origin)
+    assert list(result.indexes["time"]) == sorted(set(starts))
+    assert result.attrs["composite"] == f"{freq} median"
+
+
+def test_days_are_counted_from_the_first_date_unless_said_otherwise():
+    cube = make_cube(dates=["2019-01-05", "2019-01-20", "2019-01-21"])
+    starts = composite(cube, freq="16D").indexes["time"]
+    assert list(starts) == list(pd.to_datetime(["2019-01-05", "2019-01-21"]))
+
+
+@few
+@given(
+    freq=st.sampled_from(["month", "season", "year", "1MS", "3MS", "2YS", "QS-JAN", "W", "5D"]),
+    days=st.lists(st.integers(0, 3000), min_size=1, max_size=8, unique=True),
+    origin=st.integers(0, 3000),
+)
+def test_a_date_lies_in_its_period(freq, days, origin):
+    day = pd.Timedelta(days=1)
+    times = pd.DatetimeIndex(pd.Timestamp("2015-01-01") + day * np.sort(days))
+    starts = period_starts(times, freq, pd.Timestamp("2015-01-01") + day * origin)
+    offset = pd.tseries.frequencies.to_offset(
+        {"month": "MS", "season": "QS-DEC", "year": "YS"}.get(freq, freq)
+    )
+    assert all(start <= time < start + offset for start, time in zip(starts, times, strict=True))
+    # What starts a period is in it, whatever else is in the series.
+    assert list(period_starts(starts, freq, starts[0])) == list(starts)
+
+
+@pytest.mark.parametrize("freq", ["ME", "12h", "-1MS", "B", None, 3, ""])
+def test_periods_that_are_none_are_refused(freq):
+    with pytest.raises(TimoError, match=r"freq.*Known: month, season, year"):
+        composite(make_cube(), freq=freq)
 
 
 def test_medoid_is_the_one_of_smallest_summed_distance():

@@ -13,7 +13,7 @@ from shapely import MultiPolygon, Point, Polygon, box
 from shapely.affinity import translate
 
 from timo.errors import TimoError
-from timo.sources.aoi import Area, parse_aoi
+from timo.sources.place.aoi import Area, parse_aoi
 
 PLACE = box(22.0, 45.0, 22.1, 45.1)
 GEOMETRY = shapely.geometry.mapping(PLACE)

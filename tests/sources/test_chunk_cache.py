@@ -23,8 +23,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from timo.errors import TimoError
-from timo.sources import cache as module
-from timo.sources.cache import ChunkCache, default_folder, main
+from timo.sources.cache import ChunkCache, default_folder
+from timo.sources.cache import store as module
+from timo.sources.cache.__main__ import main
 
 KEY = "0123456789abcdef" * 4
 OTHER = "f" * 64
@@ -165,7 +166,7 @@ def test_an_array_of_an_older_format_is_discarded(cache, monkeypatch):
     array.write((0, 0), values_of(array, (0, 0)))
     path = array.path
     del array
-    monkeypatch.setattr("timo.sources.cached_array.FORMAT", 2)
+    monkeypatch.setattr("timo.sources.cache.array.FORMAT", 2)
     assert cache.array(KEY, (4, 4), (2, 2)).read((0, 0)) is None
     assert not path.exists()
 

@@ -37,7 +37,9 @@ def test_on_the_grid_of_the_sample_the_cube_is_the_sample(sample):
     cube = opened(sample)
     assert cube.chunks is not None
     assert check(cube.compute()).dtype == np.float32
-    xr.testing.assert_allclose(cube.drop_vars("spatial_ref"), sample.drop_vars(["spatial_ref", "scl"]), rtol=2e-7)
+    xr.testing.assert_allclose(
+        cube.drop_vars("spatial_ref"), sample.drop_vars(["spatial_ref", "scl"]), rtol=2e-7
+    )
     assert cube.rio.crs == sample.rio.crs
     assert cube.attrs["sensor"] == "sentinel-2"
     assert cube.attrs["attribution"] == "Contains modified Copernicus Sentinel data 2018"
@@ -132,7 +134,13 @@ def test_a_second_opinion_on_clouds(sample):
 def test_other_sensors(name, tmp_path):
     with Emulator(synthetic_backing(name)) as other:
         cube = open_cube(
-            "earthengine", aoi=BOX, sensor=name, start="2018", end="2020", url=other.url, cache=tmp_path
+            "earthengine",
+            aoi=BOX,
+            sensor=name,
+            start="2018",
+            end="2020",
+            url=other.url,
+            cache=tmp_path,
         ).load()
     connect_emulator()
     check(cube)
@@ -174,11 +182,17 @@ def test_a_cube_of_raw_images_takes_the_area_as_earth_engine_has_it(sample):
 BAD = {
     "band": ({"bands": ["B5"]}, r"Band pattern 'B5' did not match any bands"),
     "orbit": ({"orbit": "ascending"}, r"orbit cannot be chosen: the images of sentinel-2"),
-    "no image": ({"start": "2012", "end": "2013"}, r"no image of sentinel-2 between 2012-01-01 and 2013-12-31"),
+    "no image": (
+        {"start": "2012", "end": "2013"},
+        r"no image of sentinel-2 between 2012-01-01 and 2013-12-31",
+    ),
     "clear": ({"max_cloud": 0, "start": "2018-02", "end": "2018-02"}, r"raise max_cloud"),
     "score": ({"cloud_score": 2}, r"threshold from 0 to 1 .*got 2"),
     "chunk": ({"chunk_size": 0}, r"chunk_size is a number of pixels"),
-    "cloud of radar": ({"sensor": "sentinel-1", "bands": None, "max_cloud": 5}, r"do not say how cloudy"),
+    "cloud of radar": (
+        {"sensor": "sentinel-1", "bands": None, "max_cloud": 5},
+        r"do not say how cloudy",
+    ),
 }
 
 
@@ -205,7 +219,7 @@ def test_without_credentials_the_message_says_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "none.json"))
     ee.Reset()
     asked = []
-    monkeypatch.setattr(ee, "Authenticate", lambda *a, **k: asked.append(a))
+    monkeypatch.setattr(ee, "Authenticate", lambda *a, **_: asked.append(a))
     with pytest.raises(TimoError, match=r"Earth Engine lets nobody in: .*ee.Authenticate\(\)"):
         open_cube("earthengine", aoi=BOX, start="2019", end="2019")
     assert not asked

@@ -17,7 +17,7 @@ from timo.sources.files import layers as reading
 from timo.sources.files import open_files
 from timo.sources.files.grids import FileGrid
 from timo.sources.files.layers import Numbers, RasterLayer, read_layers
-from timo.sources.grid import PixelGrid
+from timo.sources.place.grid import PixelGrid
 
 AOI = (22.152, 45.206, 22.158, 45.210)
 

@@ -12,7 +12,7 @@ from written_files import PLACE, UTM, scene, write_tif
 from timo.sources.files import layers as reading
 from timo.sources.files.grids import FileGrid, overlap, place, window_on
 from timo.sources.files.layers import ArrayLayer, Numbers, RasterLayer, read_layers
-from timo.sources.grid import PixelGrid
+from timo.sources.place.grid import PixelGrid
 
 HEIGHT, WIDTH = 40, 50
 VALUES = scene(bands=1)[0]

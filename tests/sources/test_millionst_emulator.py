@@ -14,12 +14,12 @@ import pytest
 pytest.importorskip("ee")
 pytest.importorskip("nrt")
 
-from timo.sources.aoi import make_area
 from timo.sources.millionst import ChipPlan, PlaceRule
 from timo.sources.millionst.__main__ import main
 from timo.sources.millionst.asking import EarthEngineChips
 from timo.sources.millionst.quota import Quota
 from timo.sources.millionst.source import RefusedError
+from timo.sources.place.aoi import make_area
 from timo.sources.retry import Retry
 from timo.testing.earthengine import Emulator, Faults, sample_backing
 from timo.training.chips import ChipStore, verify

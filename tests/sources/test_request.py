@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from timo.cube.composite import period_starts
 from timo.errors import TimoError
 from timo.sensors import SENSORS, get_sensor
-from timo.sources.aoi import parse_aoi
-from timo.sources.grid import grid_of
+from timo.sources.place.aoi import parse_aoi
+from timo.sources.place.grid import grid_of
 from timo.sources.request import CubeRequest, make_composite, make_request, make_span
 from timo.sources.sample import open_sample
 

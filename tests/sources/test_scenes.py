@@ -16,8 +16,8 @@ from timo.cube import check, composite
 from timo.errors import TimoError
 from timo.sensors import get_sensor
 from timo.sources import open_cube
-from timo.sources.area import Area
-from timo.sources.grid import PixelGrid
+from timo.sources.place.area import Area
+from timo.sources.place.grid import PixelGrid
 from timo.sources.request import CubeRequest
 from timo.sources.scenes import cube_from_scenes, fringe_cells, half_axes
 from timo.testing import sample

@@ -16,7 +16,7 @@ from timo.cube import check, composite
 from timo.errors import TimoError
 from timo.sensors import get_sensor
 from timo.sources import open_cube
-from timo.sources.grid import PixelGrid
+from timo.sources.place.grid import PixelGrid
 from timo.sources.request import CubeRequest, make_request
 from timo.sources.stac import open_stac
 from timo.sources.stac.opening import chunk_side

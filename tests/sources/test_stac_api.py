@@ -213,6 +213,14 @@ def test_items_are_signed_by_a_modifier(api):
     assert len(signed) > 5
 
 
+def test_a_signing_that_fails(api):
+    def sign(_item):
+        raise ConnectionError("nobody there")
+
+    with pytest.raises(TimoError, match=r"could not be signed \(nobody there\)"):
+        open_stac(ask(), catalog=api.url, modifier=sign)
+
+
 def test_a_preset_is_an_api_whose_names_are_known(api, monkeypatch):
     from timo.sources.stac import catalogs
 

@@ -127,7 +127,7 @@ def period_starts(times: pd.DatetimeIndex, freq: str, origin: Any) -> pd.Datetim
 
 
 def period_offset(freq: str) -> pd.tseries.offsets.BaseOffset:
-    """pandas' offset from one period to the next.
+    """Pandas' offset from one period to the next.
 
     Raises
     ------

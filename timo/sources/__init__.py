@@ -28,11 +28,11 @@ __getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
     submodules=["earthengine"],
     submod_attrs={
-        "aoi": ["Area", "parse_aoi"],
+        "place.aoi": ["Area", "parse_aoi"],
         "clearings": ["sample_clearings"],
         "earthengine": ["from_ee_image_collection"],
         "fetching": ["fetch"],
-        "grid": ["PixelGrid"],
+        "place.grid": ["PixelGrid"],
         "request": ["CubeRequest"],
         "sample": ["open_sample", "sample_labels", "sample_tree_cover"],
     },

@@ -10,7 +10,7 @@ import pyproj
 import xarray as xr
 
 from timo.cube import cell_size_m, dilate
-from timo.sources.grid import PixelGrid
+from timo.sources.place.grid import PixelGrid
 from timo.sources.request import CubeRequest
 
 # Flags of a pixel: bits of one byte, so that the quality layer is looked at once.

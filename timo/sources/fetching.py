@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from timo.atomic import replacing
 from timo.errors import TimoError
-from timo.sources.cached_array import CachedArray
+from timo.sources.cache.array import CachedArray
 from timo.sources.retry import Cancel, CancelledError, is_cancelled, set_current_cancel
 
 if TYPE_CHECKING:

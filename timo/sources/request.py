@@ -16,10 +16,10 @@ import pandas as pd
 from timo.cube.composite import period_offset
 from timo.errors import TimoError
 from timo.sensors import Sensor, get_sensor
-from timo.sources.aoi import Area, parse_aoi
-from timo.sources.area import FORMS
-from timo.sources.grid import PixelGrid, grid_of, make_grid
-from timo.sources.projection import metres_per_unit, read_crs
+from timo.sources.place.aoi import Area, parse_aoi
+from timo.sources.place.area import FORMS
+from timo.sources.place.grid import PixelGrid, grid_of, make_grid
+from timo.sources.place.projection import metres_per_unit, read_crs
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -155,10 +155,10 @@ def make_place(
 
     Parameters
     ----------
-    aoi : see `timo.sources.aoi.parse_aoi`
+    aoi : see `timo.sources.place.aoi.parse_aoi`
         None takes all of `like`.
     resolution, crs
-        As `timo.sources.grid.make_grid`.
+        As `timo.sources.place.grid.make_grid`.
     like : xarray.DataArray, optional
         A cube or raster whose cells are taken.
     finest_m : float

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyproj
 import pystac
 import rasterio
@@ -15,7 +14,8 @@ import shapely
 
 from timo.errors import TimoError
 from timo.sensors import get_sensor
-from timo.sources.grid import PixelGrid
+from timo.sources.place.grid import PixelGrid
+from timo.sources.request import make_span
 from timo.testing import sample
 
 _SERVED = get_sensor("sentinel-2").collection("earth-search")
@@ -36,7 +36,7 @@ def write_catalog(
     folder : path
         Made if it is not there; it must not hold a catalog yet. All 140 scenes with all bands take 29 MB.
     start, end : date, optional
-        First and last day, both included; by default all scenes.
+        First and last day, both included; a part of a date means all of it. By default all scenes.
     bands : sequence of str
         Which; "SCL" is always there.
 
@@ -54,11 +54,8 @@ def write_catalog(
     if (folder / "catalog.json").exists():
         raise TimoError(f"{folder} holds a catalog already. Give another folder, or delete it")
     days = sample.scene_times().normalize()
-    wanted = np.ones(len(days), bool)
-    if start is not None:
-        wanted &= days >= pd.Timestamp(start)
-    if end is not None:
-        wanted &= days <= pd.Timestamp(end)
+    first, after = make_span(days[0] if start is None else start, days[-1] if end is None else end)
+    wanted = (days >= first) & (days < after)
     if not wanted.any():
         raise TimoError(
             f"No scene between start={start!r} and end={end!r}. The sample goes from {days[0]:%Y-%m-%d} to "

@@ -14,7 +14,7 @@ import pandas as pd
 import xarray as xr
 
 from timo.errors import TimoError
-from timo.sources.grid import PixelGrid
+from timo.sources.place.grid import PixelGrid
 from timo.sources.sample import _BANDS_10M, _BANDS_20M, _read
 
 CRS = "EPSG:3035"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterable
 
 import ee
+import numpy as np
 
 from timo.errors import TimoError
 from timo.sensors import Collection, Sensor
@@ -13,6 +15,8 @@ from timo.sources.request import CubeRequest
 from timo.sources.scenes import fringe_cells, half_axes
 
 PROVIDER = "earthengine"
+# Cells from the middle: the weights of a kernel travel with each request.
+_LARGEST_KERNEL = 40
 
 
 def images_of(
@@ -111,14 +115,10 @@ def flagged(quality: ee.Image, sensor: Sensor, positions: Iterable[int]) -> ee.I
     """
     kinds = [sensor.quality[position] for position in positions]
     codes = [kind.value for kind in kinds if kind.bits is None]
-    single = [kind.bits for kind in kinds if kind.bits is not None and kind.value == kind.bits]
-    flags = sum(bits for bits in single if bits.bit_count() == 1)
-    others = [
-        k
-        for k in kinds
-        if k.bits is not None and not (k.value == k.bits and k.bits.bit_count() == 1)
-    ]
-    said = [quality.bitwiseAnd(k.bits).eq(k.value) for k in others]
+    masks = [(kind.bits, kind.value) for kind in kinds if kind.bits is not None]
+    single = {bits for bits, value in masks if bits == value and bits.bit_count() == 1}
+    flags = sum(single)
+    said = [quality.bitwiseAnd(bits).eq(value) for bits, value in masks if bits not in single]
     if codes:
         said.append(quality.remap(codes, [1] * len(codes), 0))
     if flags:
@@ -135,8 +135,18 @@ def _far(fringed: ee.Image, request: CubeRequest) -> ee.Image:
         return fringed.Not()
     # In cells of the grid that is asked for, as all sources have it: what Earth Engine takes for a metre differs by the
     # projection. Beyond the image nothing is known to be a cloud; without a value there, its edge would be masked.
-    cells = max(half_axes(request))
-    return fringed.unmask(0, False).focalMax(cells, "circle", "pixels").Not()
+    known = fringed.unmask(0, False)
+    height, width = half_axes(request)
+    if abs(height - width) < 1e-6 or max(height, width) > _LARGEST_KERNEL:
+        return known.focalMax(max(height, width), "circle", "pixels").Not()
+    return known.focalMax(kernel=_ellipse(height, width)).Not()
+
+
+def _ellipse(height: float, width: float) -> ee.Kernel:
+    """Cells whose centre is within an ellipse of these half axes, in cells: in degrees, a circle in metres."""
+    rows, columns = (np.arange(-math.floor(n), math.floor(n) + 1) for n in (height, width))
+    inside = (rows[:, None] / height) ** 2 + (columns / width) ** 2 <= 1 + 1e-9
+    return ee.Kernel.fixed(weights=inside.astype(int).tolist())
 
 
 def _condition(name: str, value: object) -> ee.Filter:

@@ -14,7 +14,7 @@ import xarray as xr
 from timo.errors import TimoError
 from timo.sources.earthengine.chunking import REQUEST_BYTES, Chunks
 from timo.sources.earthengine.connecting import base_url
-from timo.sources.grid import PixelGrid
+from timo.sources.place.grid import PixelGrid
 from timo.sources.retry import Retry, sort_earthengine_error, without_client_retries
 
 # What a masked pixel comes as. Whole, small and no reflectance, backscatter or index: a float image stays one of 32

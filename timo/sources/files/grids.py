@@ -11,8 +11,8 @@ from affine import Affine
 from rasterio.enums import Resampling
 from rasterio.warp import reproject, transform, transform_bounds
 
-from timo.sources.grid import PixelGrid
-from timo.sources.projection import crs_name, read_crs, short_name
+from timo.sources.place.grid import PixelGrid
+from timo.sources.place.projection import crs_name, read_crs, short_name
 
 # Of a cell: what coordinates may be off by rounding.
 _CLOSE = 1e-3

@@ -25,7 +25,7 @@ from timo.sources.files.grids import (
     warp,
     window_on,
 )
-from timo.sources.grid import PixelGrid
+from timo.sources.place.grid import PixelGrid
 
 # Cells of an array that are read at once: 256 MiB in double precision.
 _MOST = 2**25

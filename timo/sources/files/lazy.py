@@ -12,7 +12,7 @@ import numpy as np
 from timo.errors import TimoError
 from timo.sensors import Sensor
 from timo.sources.files.layers import Layer, Numbers, read_layers
-from timo.sources.grid import PixelGrid
+from timo.sources.place.grid import PixelGrid
 
 # What stands where the quality layer says nothing: none of its classes.
 NO_QUALITY = -1

@@ -15,7 +15,7 @@ from timo.sensors import POLARISATIONS, SENSORS, get_sensor
 from timo.sources.files.arrays import open_dataset
 from timo.sources.files.bands import read_bands
 from timo.sources.files.find import Kind
-from timo.sources.grid import grid_of
+from timo.sources.place.grid import grid_of
 from timo.sources.request import make_span
 
 

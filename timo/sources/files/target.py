@@ -11,12 +11,12 @@ from typing import Any
 from rasterio.warp import transform_bounds
 
 from timo.errors import TimoError
-from timo.sources.area import Area
 from timo.sources.files.grids import FileGrid, own_grid
 from timo.sources.files.layers import Layer
 from timo.sources.files.scenes import FileScene
-from timo.sources.grid import PixelGrid
-from timo.sources.projection import crs_name, read_crs
+from timo.sources.place.area import Area
+from timo.sources.place.grid import PixelGrid
+from timo.sources.place.projection import crs_name, read_crs
 from timo.sources.request import make_place
 
 

@@ -16,11 +16,11 @@ import shapely
 
 from timo.errors import TimoError
 from timo.sensors import SENSORS, Sensor
-from timo.sources.aoi import make_area
-from timo.sources.grid import PixelGrid
 from timo.sources.millionst.places import Place, PlaceRule, iter_places
 from timo.sources.millionst.source import Image
-from timo.sources.projection import LONLAT, usual_crs
+from timo.sources.place.aoi import make_area
+from timo.sources.place.grid import PixelGrid
+from timo.sources.place.projection import LONLAT, usual_crs
 from timo.sources.request import CubeRequest, make_bands, make_span
 from timo.training.chips.layout import Layout
 

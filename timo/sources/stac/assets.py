@@ -11,7 +11,7 @@ import pystac
 
 from timo.errors import TimoError
 from timo.sensors import Collection
-from timo.sources.projection import metres_per_unit
+from timo.sources.place.projection import metres_per_unit
 from timo.sources.request import CubeRequest
 from timo.sources.stac.catalogs import PRESETS
 

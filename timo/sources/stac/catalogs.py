@@ -155,8 +155,8 @@ def signer_of(catalog: Any) -> Callable[[Any], Any] | None:
     except ModuleNotFoundError as error:
         package = module.replace("_", "-")
         raise TimoError(
-            f"The files of {catalog!r} are signed with {package}, which is not installed: pip install {package}. Or use "
-            'catalog="earth-search", whose Sentinel-2 images need no signing'
+            f"The files of {catalog!r} are signed with {package}, which is not installed: pip install {package}. Or "
+            'use catalog="earth-search", whose Sentinel-2 images need no signing'
         ) from error
 
 

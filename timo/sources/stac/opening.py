@@ -18,9 +18,9 @@ from odc.geo.geobox import GeoBox
 
 from timo.cube import period_starts
 from timo.errors import TimoError
-from timo.sources.grid import PixelGrid
+from timo.sources.place.grid import PixelGrid
 from timo.sources.request import CubeRequest
-from timo.sources.scenes import attribution, cube_from_scenes, fringe_cells
+from timo.sources.scenes import attribution, cube_from_scenes, fringe_cells, no_image
 from timo.sources.stac.assets import Layout, calibration, find_layout, pixel_metres
 from timo.sources.stac.catalogs import Access, describe, find_items, signer_of
 from timo.sources.stac.items import instants, select_items
@@ -105,12 +105,13 @@ def open_stac(
     ids = [collection] if isinstance(collection, str) else collection
     sign = modifier or signer_of(catalog)
     found = find_items(catalog, request, ids, Access(timeout, headers), max_items)
+    if not found:
+        raise no_image(request, f"nothing in {describe(catalog)}")
     preset = catalog if isinstance(catalog, str) else ""
     layout = find_layout(request, preset, found, assets)
     items = select_items(request, layout, found, orbit)
     if sign is not None:
-        for item in items:
-            sign(item)
+        _sign_all(items, sign)
     side = chunk_side(request, instants(items)) if chunks is None else int(chunks)
     scale, offset, shift = calibration(request, layout, items)
     served = layout.served
@@ -131,6 +132,16 @@ def open_stac(
     days = request.solar_day(instants(items))
     own = served if layout.trusted else None
     return cube.assign_attrs(attribution=attribution(request.sensor, days, own))
+
+
+def _sign_all(items: Sequence[pystac.Item], sign: Callable[[Any], Any]) -> None:
+    try:
+        for item in items:
+            sign(item)
+    except OSError as error:
+        raise TimoError(
+            f"The addresses of the files could not be signed ({error}). Is there a network, and is the provider up?"
+        ) from error
 
 
 def chunk_side(request: CubeRequest, times: pd.DatetimeIndex) -> int:

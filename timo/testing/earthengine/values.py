@@ -151,17 +151,20 @@ class Kernel:
 
     Parameters
     ----------
-    shape : {"circle", "square"}
+    shape : {"circle", "square", "fixed"}
         What it looks like.
     radius : float
         Half its size.
     units : {"pixels", "meters"}
         Of the radius.
+    rows : tuple of (int, int)
+        Of a fixed one: rows from the middle, and how many columns it goes to either side there.
     """
 
     shape: str
     radius: float
     units: str = "pixels"
+    rows: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)

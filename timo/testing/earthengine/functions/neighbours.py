@@ -39,8 +39,47 @@ register("Kernel.circle")(_kernel("circle"))
 register("Kernel.square")(_kernel("square"))
 
 
+@register("Kernel.fixed")
+def fixed(
+    weights: list[list[float]],
+    *,
+    width: int = -1,
+    height: int = -1,
+    x: int = -1,
+    y: int = -1,
+    normalize: bool = False,
+) -> Kernel:
+    """A kernel by its weights. Which are 0 counts; all others count the same."""
+    del normalize
+    inside = np.array(weights, dtype=float) != 0
+    rows, columns = inside.shape
+    if {width, columns} - {-1, columns} or {height, rows} - {-1, rows}:
+        raise EngineError(
+            f"Kernel.fixed: the weights are {rows} x {columns}, not {height} x {width}."
+        )
+    halves = {}
+    for row in range(rows):
+        count = int(inside[row].sum())
+        if count:
+            halves[row - rows // 2] = count // 2
+        middle = slice((columns - count) // 2, (columns + count) // 2)
+        # Rows that are runs about the focus: what a running maximum can do, and every ellipse is.
+        if count and (count % 2 == 0 or not inside[row, middle].all()):
+            raise EngineError(
+                "Kernel.fixed: the emulator knows kernels whose rows are runs about the middle."
+            )
+    centred = {x, columns // 2} - {-1, columns // 2} or {y, rows // 2} - {-1, rows // 2}
+    if not rows % 2 or not columns % 2 or centred or not halves:
+        raise EngineError(
+            "Kernel.fixed: the emulator knows kernels with the focus in their middle."
+        )
+    return Kernel("fixed", max(rows, columns) / 2, "pixels", tuple(halves.items()))
+
+
 def half_widths(kernel: Kernel, grid: Grid) -> dict[int, int]:
     """Rows of a kernel from its middle -> how many columns it goes to either side there."""
+    if kernel.rows:
+        return dict(kernel.rows)
     radius = kernel.radius
     if kernel.units == "meters":
         radius /= grid.projection.nominal_scale

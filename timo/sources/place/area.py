@@ -14,8 +14,8 @@ from shapely.geometry.base import BaseGeometry
 from shapely.geometry.polygon import orient
 
 from timo.errors import TimoError
-from timo.sources.antimeridian import cut, join, unwrap
-from timo.sources.projection import LONLAT, crs_name, project, read_crs
+from timo.sources.place.antimeridian import cut, join, unwrap
+from timo.sources.place.projection import LONLAT, crs_name, project, read_crs
 
 FORMS = (
     "(west, south, east, north) in degrees, GeoJSON (a dict, or the path of a file), WKT, a shapely geometry in "

@@ -15,9 +15,9 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from timo.errors import TimoError
-from timo.sources.antimeridian import join
-from timo.sources.area import FORMS, Area, check_degrees, check_finite, check_valid, make_area
-from timo.sources.projection import LONLAT
+from timo.sources.place.antimeridian import join
+from timo.sources.place.area import FORMS, Area, check_degrees, check_finite, check_valid, make_area
+from timo.sources.place.projection import LONLAT
 
 __all__ = ["Area", "parse_aoi"]
 

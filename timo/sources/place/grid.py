@@ -13,9 +13,9 @@ import shapely
 from affine import Affine
 
 from timo.errors import TimoError
-from timo.sources.antimeridian import join, winding
-from timo.sources.area import TOLERANCE_DEGREES, Area, make_area
-from timo.sources.projection import (
+from timo.sources.place.antimeridian import join, winding
+from timo.sources.place.area import TOLERANCE_DEGREES, Area, make_area
+from timo.sources.place.projection import (
     LONLAT,
     crs_name,
     metres_per_unit,
@@ -179,7 +179,7 @@ def make_grid(
         (feet).
     crs : int, str, pyproj.CRS or rasterio.crs.CRS, optional
         By default the UTM zone (WGS 84) of the area's centre with the exceptions of Norway and Svalbard, or UPS near
-        the poles (see `timo.sources.projection.usual_crs`).
+        the poles (see `timo.sources.place.projection.usual_crs`).
     max_megapixels : float
         A larger grid is refused.
 

@@ -12,21 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from timo.errors import TimoError
-from timo.sources.client_retries import without_client_retries
-from timo.sources.failures import Sorted, redact, sort_earthengine_error
-
-__all__ = [
-    "CancelledError",
-    "Gate",
-    "Retry",
-    "Sorted",
-    "current_cancel",
-    "is_cancelled",
-    "redact",
-    "set_current_cancel",
-    "sort_earthengine_error",
-    "without_client_retries",
-]
+from timo.sources.retry.failures import Sorted, redact, sort_earthengine_error
 
 T = TypeVar("T")
 # How often a pause looks whether it was cancelled.

@@ -7,7 +7,6 @@ there.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import re
@@ -24,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from timo.errors import TimoError
-from timo.sources.cache_info import CacheInfo, describe
-from timo.sources.cached_array import CachedArray
+from timo.sources.cache.array import CachedArray
+from timo.sources.cache.info import CacheInfo, describe
 
 LIMIT_BYTES = 20_000_000_000
 # Of the key of a request and of what its array looks like: see `CachedArray`.
@@ -263,24 +262,3 @@ def _move(partial: Path, path: Path) -> None:
                 raise
         else:
             return
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run ``python -m timo.sources.cache info|clear``."""
-    parser = argparse.ArgumentParser(prog="python -m timo.sources.cache", description=__doc__)
-    parser.add_argument("action", choices=["info", "clear"])
-    parser.add_argument("--folder", help="by default the one of open_cube")
-    parser.add_argument("--older-than-days", type=float, help="clear only what was not used since")
-    given = parser.parse_args(arguments)
-    cache = ChunkCache(given.folder)
-    if given.action == "info":
-        sys.stdout.write(f"{cache.info()}\n")
-        return 0
-    days = given.older_than_days
-    gone = cache.clear(None if days is None else timedelta(days=days))
-    sys.stdout.write(f"removed {gone.bytes / 1e6:.1f} MB of {len(gone.arrays)} requests\n")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,27 @@
+"""Requests that fail for a moment are made again; errors are sorted, and no credential is in what is said of them."""
+
+from timo.sources.retry.backoff import (
+    Cancel,
+    CancelledError,
+    Gate,
+    Retry,
+    current_cancel,
+    is_cancelled,
+    set_current_cancel,
+)
+from timo.sources.retry.client import without_client_retries
+from timo.sources.retry.failures import Sorted, redact, sort_earthengine_error
+
+__all__ = [
+    "Cancel",
+    "CancelledError",
+    "Gate",
+    "Retry",
+    "Sorted",
+    "current_cancel",
+    "is_cancelled",
+    "redact",
+    "set_current_cancel",
+    "sort_earthengine_error",
+    "without_client_retries",
+]
