@@ -10,6 +10,7 @@ written to disk, files are GeoTIFFs beside it. From the root of the repository::
 import argparse
 import multiprocessing
 import os
+import shutil
 import signal
 import statistics
 import subprocess
@@ -26,6 +27,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
+from timo.sensors import get_sensor
 from timo.sources import fetch, open_cube
 from timo.sources.retry import Retry
 from timo.testing.earthengine import Emulator, Faults
@@ -111,7 +113,7 @@ def faults(args: argparse.Namespace) -> None:
     broken = Faults(quota=0.03, internal=0.03, unavailable=0.02, truncated=0.02, kinds=("pixels",))
     patient = Retry(initial_s=0.05, quota_initial_s=0.1)
     with emulated() as served:
-        options = {"chunk_size": 4, "bands": ["B4", "B8"], "end": "2018-08-31", "retry": patient}
+        options = {"chunk_size": 2, "bands": ["B4", "B8"], "end": "2018-06-30", "retry": patient}
         cube = cube_of(served.url, **options)
         expected = fetch(cube, workers=8, progress=False)
         counts, _ = served.counts(broken)
@@ -176,18 +178,25 @@ def chunk_files(folder: str) -> list[Path]:
 
 
 LARGE = """
-import resource, sys
+import sys
 sys.path.insert(0, "benchmarks")
-from sources import large_cube
-base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+from sources import large_cube, most_mib
+base = most_mib()
 cube = large_cube(sys.argv[1])
-opened = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+opened = most_mib()
 part = cube[:, :, 9700:9700 + 600, 9700:9700 + 600]
 from timo.sources import fetch
-fetch(part, workers=int(sys.argv[2]), progress=False)
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+path = None if sys.argv[3] == "memory" else sys.argv[3]
+fetch(part, workers=int(sys.argv[2]), progress=False, path=path)
+peak = most_mib()
 print(*cube.shape, cube.nbytes, part.nbytes, base, opened, peak)
 """
+
+
+def most_mib() -> float:
+    """The most memory that this process has had, in MiB."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
 
 def large_cube(url: str) -> xr.DataArray:
@@ -208,26 +217,68 @@ def large_cube(url: str) -> xr.DataArray:
 
 def memory(args: argparse.Namespace) -> None:
     """Memory of a window of a cube of 20,000 x 20,000 x 24."""
-    with emulated() as served:
-        for workers in (1, 4):
+    with emulated() as served, tempfile.TemporaryDirectory() as folder:
+        print(
+            f"\n{'to':>8} {'workers':>8} {'requests':>9} {'imports':>8} {'opened':>7} {'at most':>8}   MiB resident"
+        )
+        for where, workers in (("memory", 1), ("memory", 4), ("disk", 1), ("disk", 4)):
+            path = "memory" if where == "memory" else f"{folder}/{workers}.zarr"
             done = subprocess.run(
-                [sys.executable, "-c", LARGE, served.url, str(workers)],
+                [sys.executable, "-c", LARGE, served.url, str(workers), path],
                 check=True,
                 capture_output=True,
                 text=True,
             )
             *shape, whole, part, base, opened, peak = done.stdout.split()[-9:]
             requests = served.counts(Faults())[0]["pixels"]
-            size = f"{int(whole) / 1e9:.0f} GB; window {int(part) / 2**20:.0f} MiB"
-            print(f"\n{' x '.join(shape)}, {size}, {workers} workers")
-            print(f"requests for pixels: {requests}")
-            print(
-                f"resident: {float(base):.0f} MiB after the imports, {float(opened):.0f} opened, "
-                f"{float(peak):.0f} at most while the window was fetched"
+            sizes = " ".join(
+                f"{float(n):{width}.0f}" for n, width in ((base, 8), (opened, 7), (peak, 8))
             )
+            print(f"{where:>8} {workers:8d} {requests:9d} {sizes}")
+        print(
+            f"{' x '.join(shape)}: {int(whole) / 1e9:.0f} GB; the window: {int(part) / 2**20:.0f} MiB"
+        )
 
 
-SECTIONS = {f.__name__: f for f in (throughput, faults, interruption, memory)}
+def copy_scenes(catalog: Path, folder: Path) -> Path:
+    """The files of the catalog, named as people name theirs."""
+    served = get_sensor("sentinel-2").collection("earth-search")
+    names = {served.name(band): band for band in (*BANDS, "SCL")}
+    folder.mkdir()
+    for path in catalog.glob("*/*.tif"):
+        date = path.parent.name.split("_")[2]
+        shutil.copy(path, folder / f"{date}_{names[path.stem]}.tif")
+    return folder
+
+
+def agreement(args: argparse.Namespace) -> None:
+    """The same place and dates through three sources."""
+    from timo.testing.catalog import write_catalog
+
+    with emulated() as served, tempfile.TemporaryDirectory() as folder:
+        span = {"start": "2018-05", "end": "2018-09"}
+        catalog = write_catalog(Path(folder) / "catalog", **span)
+        options = {"aoi": BOX, "bands": BANDS, **span}
+        scenes = copy_scenes(catalog.parent, Path(folder) / "scenes")
+        for composite in (None, "1MS"):
+            engine = cube_of(served.url, composite=composite).compute()
+            stac = open_cube("stac", catalog=str(catalog), composite=composite, **options).compute()
+            files = open_cube(
+                "files", path=scenes, sensor="sentinel-2", composite=composite, **options
+            ).compute()
+            print(
+                f"\n{composite or 'dates'}: {dict(engine.sizes)}, {float(np.isnan(engine).mean()):.0%} masked"
+            )
+            for name, cube in (("stac", stac), ("files", files)):
+                same = np.isclose(cube, engine, rtol=0, atol=1e-6, equal_nan=True)
+                cells = int((~same.all(axis=(0, 1))).sum())
+                print(
+                    f"{name:>6} and earthengine: {same.mean():.4%} of the values within 1e-6, "
+                    f"{cells} of {cube[0, 0].size:,} cells differ at some date"
+                )
+
+
+SECTIONS = {f.__name__: f for f in (agreement, throughput, faults, interruption, memory)}
 
 
 def main() -> None:

@@ -1,7 +1,9 @@
 import json
+import re
 
 import ee
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
@@ -9,9 +11,24 @@ from timo.cube import check, composite
 from timo.errors import TimoError
 from timo.sources import from_ee_image_collection, open_cube
 from timo.sources.earthengine import connect, estimate
+from timo.sources.earthengine.chunking import chunks_of
+from timo.sources.earthengine.connecting import DEADLINE_MS
+from timo.sources.earthengine.dates import listing_of, millis, read_listing
+from timo.sources.earthengine.images import PROVIDER, filtered
+from timo.sources.earthengine.layers import Dated, Layers
+from timo.sources.earthengine.pixels import ask
 from timo.sources.emulated import connect_emulator, emulator
+from timo.sources.request import make_request
 from timo.sources.retry import Retry
-from timo.testing.earthengine import Emulator, sample_backing, synthetic_backing
+from timo.testing.earthengine import (
+    BackedBand,
+    BackedImage,
+    Backing,
+    Emulator,
+    sample_backing,
+    synthetic_backing,
+)
+from timo.testing.earthengine.service import Service
 
 S2 = "COPERNICUS/S2_SR_HARMONIZED"
 BANDS = ["B2", "B3", "B4", "B8", "B8A", "B11"]
@@ -82,19 +99,189 @@ def test_what_was_fetched_is_not_fetched_again(sample, tmp_path):
     np.testing.assert_array_equal(first, again)
 
 
-def test_another_request_or_another_version_of_an_image_is_another_key(sample, tmp_path):
+def test_another_request_is_another_key(sample, tmp_path):
     opened(sample, cache=tmp_path).load()
     before = pixels()
     opened(sample, cache=tmp_path, buffer_m=0).load()
     assert pixels() > before
-    backing = sample_backing()
-    with Emulator(backing) as reprocessed:
-        connect(url=reprocessed.url)
-        try:
-            images = ee.ImageCollection(S2)
-            assert images.size().getInfo() == 140
-        finally:
-            connect_emulator()
+
+
+@pytest.mark.parametrize("reprocessed", [False, True])
+def test_what_is_kept_of_an_image_is_fetched_anew_when_it_was_reprocessed(reprocessed, tmp_path):
+    # https://developers.google.com/earth-engine/guides/image_info: the property system:version is the "version number
+    # (ingestion timestamp as microseconds since Unix epoch)".
+    with Emulator(small_store()) as service:
+        first = small_cube(service, cache=tmp_path).load()
+        known = service.service
+        service.service = Service(small_store(newer=reprocessed))
+        again = small_cube(service, cache=tmp_path).load()
+        service.service = known
+        assert service.requests["pixels"] == 1 + reprocessed
+    connect_emulator()
+    assert float(abs(again - first).max()) == pytest.approx(0.1 if reprocessed else 0, abs=1e-6)
+
+
+def small_store(*, newer: bool = False, moved: int = 0) -> Backing:
+    """Three images of one hour, two of them of one second, with B4 of 0.1, 0.2 and 0.3 and a gap in the last."""
+    start = 1_561_975_200_000 + moved  # 2019-07-01 10:00
+    images = []
+    for number, (index, seconds) in enumerate([("b", 0), ("z", 7), ("a", 7)]):
+        values = np.full((40, 40), 1000 * (number + 1) + 1000 * newer, "uint16")
+        values[:20] = np.where(index == "z", 0, values[:20])
+        bands = {
+            "B4": BackedBand(values, nodata=0),
+            "SCL": BackedBand(np.full((40, 40), 4, "uint8")),
+        }
+        time = start + 1000 * seconds
+        images.append(
+            BackedImage(
+                f"20190701T100000_{index}",
+                time,
+                time,
+                "EPSG:32634",
+                (10.0, 0.0, 590_000.0, 0.0, -10.0, 5_006_400.0),
+                bands,
+                {"CLOUDY_PIXEL_PERCENTAGE": 0.0},
+                version=7 + newer,
+            )
+        )
+    return Backing({S2: images})
+
+
+def small_cube(service, **options):
+    near = {"aoi": (22.1435, 45.2035, 22.1475, 45.2060), "bands": ["B4"], "start": "2019-07-01"}
+    return open_cube(
+        "earthengine",
+        **{**near, "end": "2019-07-01", "url": service.url, "cache": False, **options},
+    )
+
+
+def test_of_two_images_of_one_time_the_later_name_is_on_top_whatever_the_order_they_come_in():
+    with Emulator(small_store()) as service:
+        cube = small_cube(service).load()
+        # What Earth Engine's `sort` does with equal times, nobody says: here, the other way round.
+        service.service.backing._images[S2].reverse()
+        again = small_cube(service).load()
+    connect_emulator()
+    np.testing.assert_array_equal(cube, again)
+    values = np.unique(cube.values[np.isfinite(cube.values)])
+    # "z" is on top of "a", which is seen through its gap; both are later than "b".
+    np.testing.assert_allclose(values, [0.2, 0.3])
+
+
+@pytest.mark.parametrize(("moved", "dates"), [(0, 1), (-1, 0)])
+def test_a_day_begins_at_its_millisecond(moved, dates):
+    """Local solar midnight is at no whole second."""
+    request = make_request(aoi=(22.1435, 45.2035, 22.1475, 45.2060), start=2019, end=2019)
+    midnight = millis(request.utc(pd.Timestamp("2019-07-01")))
+    assert midnight % 1000
+    with Emulator(small_store(moved=midnight - 1_561_975_200_000 + moved)) as service:
+        images = list(service.service.backing.collections[S2])
+        service.service = Service(Backing({S2: images[:1]}))
+        if dates:
+            assert small_cube(service).sizes["time"] == dates
+        else:
+            with pytest.raises(TimoError, match="no image of sentinel-2"):
+                small_cube(service)
+    connect_emulator()
+
+
+def test_a_request_holds_the_images_of_its_dates_and_no_others(sample):
+    sent = []
+    real = ee.data.computePixels
+
+    def note(params):
+        sent.append(params["expression"].serialize())
+        return real(params)
+
+    cube = opened(sample)
+    assert cube.sizes["time"] > 10
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ee.data, "computePixels", note)
+        cube.isel(time=slice(3, 5)).data.blocks[0].compute()
+        part = opened(sample, chunk_size=256).isel(time=[4])
+        layers = Layers(Dated(tuple([ee.Image(f"{S2}/{n}")] for n in "abcd"), first_of, ("p", "q")))
+        ids = set(re.findall(r"S2_SR_HARMONIZED/(\w)", layers.toList(3, 3).serialize()))
+    assert ids == {"b", "c"}
+    assert len(sent) == 1
+    # Neither a search of the collection nor the outline of the area goes with it.
+    assert "ImageCollection.load" not in sent[0]
+    assert "Filter" not in sent[0]
+    assert part.sizes["time"] == 1
+
+
+def first_of(images) -> ee.Image:
+    return ee.Image(ee.List(images).get(0))
+
+
+def test_collections_of_several_satellites_are_listed_each_by_its_ids():
+    with Emulator(synthetic_backing("landsat-8-9")) as service:
+        connect(url=service.url)
+        request = make_request(aoi=BOX, sensor="landsat-8-9", start=2018, end=2020)
+        parts = filtered(request, request.sensor.collection(PROVIDER))
+        listing = read_listing(ask(listing_of(parts), PATIENT), list(parts))
+    connect_emulator()
+    assert {i.rpartition("/")[0] for i in listing.ids} == set(parts)
+    assert listing.times.is_monotonic_increasing
+    assert len(listing.versions) == len(listing.ids)
+
+
+def test_a_chunk_keeps_the_limits_of_a_request_even_if_it_came_in_64_bits():
+    # https://developers.google.com/earth-engine/reference/rest/v1/projects.image/computePixels
+    for shape, size in [
+        ((500, 10, 256, 256), 256),
+        ((500, 1, 3000, 3000), 900),
+        ((3000, 12, 9, 9), 256),
+    ]:
+        dates, bands, rows, columns = chunks_of(shape, size).largest
+        assert dates * bands * rows * columns * 9 <= 48 * 2**20
+        assert dates * bands <= 1024
+    with pytest.raises(
+        TimoError, match=r"Earth Engine sends at most 48: give chunk_size=\d+ or less"
+    ):
+        chunks_of((1, 12, 2000, 2000), 1000)
+    with pytest.raises(TimoError, match="300 bands are more than the 256 of a request"):
+        chunks_of((1, 300, 10, 10))
+
+
+@pytest.mark.parametrize("own", [0, 5000])
+def test_where_timo_initialises_no_request_waits_for_ever_and_connections_are_kept(own):
+    with Emulator(small_store()) as service:
+        ee.Reset()
+        if own:
+            emulator().initialize()
+            ee.data.setDeadline(own)
+        connect(url=service.url, workers=25)
+        state = ee.data._get_state()
+        assert state.deadline_ms == (own or DEADLINE_MS)
+        assert state.requests_session.get_adapter(service.url)._pool_maxsize == 25
+    ee.Reset()
+    connect_emulator()
+
+
+def test_what_the_user_has_initialised_stays_as_it_is():
+    with Emulator(small_store()) as service:
+        ee.Reset()
+        service.initialize()
+        connect(url=service.url)
+        assert ee.data._get_state().deadline_ms == 0
+    ee.Reset()
+    connect_emulator()
+
+
+def test_images_made_of_others_have_no_resolution_of_their_own():
+    # https://developers.google.com/earth-engine/guides/projections: "composites or mosaics with different projections
+    # will have a default WGS84 projection with a 1-degree scale".
+    with Emulator(small_store()) as service:
+        connect(url=service.url)
+        mosaic = ee.ImageCollection(S2).mosaic().set("system:time_start", 1_561_975_200_000)
+        images = ee.ImageCollection([mosaic])
+        options = {"aoi": (22.1435, 45.2035, 22.1475, 45.2060), "url": service.url, "cache": False}
+        with pytest.raises(TimoError, match="made of others .*: give resolution="):
+            from_ee_image_collection(images, bands=["B4"], **options)
+        cube = from_ee_image_collection(images, bands=["B4"], resolution=10, **options)
+        assert float(cube.max()) == 3000
+    connect_emulator()
 
 
 def test_an_estimate_is_what_is_then_fetched(sample):

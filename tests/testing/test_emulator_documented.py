@@ -197,3 +197,34 @@ def test_an_image_without_a_match_is_linked_to_masked_bands():
     shares = [1 - masked(ee.Image(linked.get(i)).select("extra")).mask.mean() for i in range(3)]
     assert shares[0] == shares[2] == 0
     assert shares[1] > 0.9
+
+
+def test_a_request_for_more_bands_than_1024_is_refused():
+    # https://developers.google.com/earth-engine/reference/rest/v1/projects.image/computePixels: "at most 32K pixels in
+    # either dimension and at most 1024 bands. Requests exceeding these limits will result in an error code of 400".
+    many = ee.Image.constant([1] * 1025).toByte()
+    with pytest.raises(
+        ee.EEException, match=r"Number of bands \(1025\) must be less than or equal"
+    ):
+        pixels(many)
+    assert len(pixels(many.select(list(range(1024)))).dtype) == 1024
+
+
+def test_a_request_of_more_than_10_mib_is_refused():
+    # As the client passes it on: "EEException: Request payload size exceeds the limit: 10485760 bytes."
+    # (https://github.com/gee-community/geetools, pygaul: usage)
+    with pytest.raises(ee.EEException, match="Request payload size exceeds the limit: 10485760"):
+        ee.String("x" * 10 * 2**20).getInfo()
+
+
+def test_an_asset_has_a_version_and_what_is_computed_has_none():
+    # https://developers.google.com/earth-engine/guides/image_info: image.get('system:version') is the "version number
+    # (ingestion timestamp as microseconds since Unix epoch)".
+    images = ee.ImageCollection(COLLECTION)
+    versions = images.aggregate_array("system:version").getInfo()
+    assert len(versions) == 3
+    assert versions[0] == image(0).getInfo()["version"]
+    # https://developers.google.com/earth-engine/apidocs/ee-imagecollection-aggregate_array: the list of all "values of
+    # the selected property".
+    computed = images.map(lambda i: ee.Image(1).set("A", 1))
+    assert computed.aggregate_array("system:version").getInfo() == []

@@ -7,15 +7,20 @@ from dataclasses import dataclass
 
 from timo.errors import TimoError
 
-# Earth Engine refuses image:computePixels of more than 48 MiB; a pixel counts with one byte for its mask.
-# https://developers.google.com/earth-engine/reference/rest/v1/projects.image/computePixels
+# Earth Engine refuses image:computePixels of more than 48 MiB, 32,768 pixels a side or 1,024 bands
+# (https://developers.google.com/earth-engine/reference/rest/v1/projects.image/computePixels); by xee, a pixel counts
+# with one byte for its mask.
 REQUEST_BYTES = 48 * 2**20
 # Half of it: a chunk is what is lost when a request fails, and what is held in memory several times over.
 _USUAL_BYTES = REQUEST_BYTES // 2
 _BYTES = 4
 _MASK_BYTES = 1
-# "Too many bands" is said of more.
-_MOST_LAYERS = 1000
+# A band in 32 bits whose masked pixels get a whole number may come in 64: of the type of such a union the documentation
+# says no more than "the union of the input types". A request must do either way.
+_WIDEST_BYTES = 8
+# Fewer than the 1,024 bands of a request: xee puts them together one upon another, and with their number grows the
+# depth of the expression that Earth Engine computes.
+_MOST_LAYERS = 256
 
 
 @dataclass(frozen=True)
@@ -65,12 +70,17 @@ def chunks_of(shape: tuple[int, int, int, int], size: int = 256) -> Chunks:
         raise TimoError(f"chunk_size is a number of pixels, 1 or more; got {size!r}")
     dates, bands, height, width = shape
     rows, columns = (math.ceil(n / max(1, round(n / size))) for n in (height, width))
-    date = bands * rows * columns * (_BYTES + _MASK_BYTES)
-    if date > REQUEST_BYTES or bands > _MOST_LAYERS:
-        fits = math.isqrt(REQUEST_BYTES // (bands * (_BYTES + _MASK_BYTES)))
+    if bands > _MOST_LAYERS:
         raise TimoError(
-            f"one date of {bands} bands and {rows} x {columns} pixels is {date / 2**20:.0f} MiB; Earth Engine sends "
-            f"at most {REQUEST_BYTES / 2**20:.0f}: give chunk_size={int(fits / 1.5)} or less"
+            f"{bands} bands are more than the {_MOST_LAYERS} of a request: open some at a time"
+        )
+    date = bands * rows * columns * (_BYTES + _MASK_BYTES)
+    widest = bands * (_WIDEST_BYTES + _MASK_BYTES)
+    if rows * columns * widest > REQUEST_BYTES:
+        fits = math.isqrt(REQUEST_BYTES // widest)
+        raise TimoError(
+            f"one date of {bands} bands and {rows} x {columns} pixels may be {rows * columns * widest / 2**20:.0f} "
+            f"MiB; Earth Engine sends at most {REQUEST_BYTES / 2**20:.0f}: give chunk_size={int(fits / 1.5)} or less"
         )
     fitting = max(1, min(_USUAL_BYTES // date, _MOST_LAYERS // bands, dates))
     # Evenly: 14 dates of which 10 fit are 7 and 7.

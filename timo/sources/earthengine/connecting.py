@@ -18,14 +18,28 @@ _REMEDY = (
 )
 
 
+# Earth Engine ends what is asked interactively after five minutes (developers.google.com/earth-engine/guides/usage).
+DEADLINE_MS = 600_000
+# Requests that a project may have under way at once, by default (the same page).
+CONCURRENT = 40
+HIGH_VOLUME = "https://earthengine-highvolume.googleapis.com"
+
+
 def connect(
-    project: str | None = None, *, service_account: str | Path | None = None, url: str | None = None
+    project: str | None = None,
+    *,
+    service_account: str | Path | None = None,
+    url: str | None = None,
+    workers: int = CONCURRENT,
 ) -> None:
     """Initialise Earth Engine, unless it is.
 
     What is there is used, in this order: a service account's key, if one is given; the credentials that
     ``ee.Authenticate()`` or ``earthengine authenticate`` left; Google's application default credentials. Nothing is
     asked of the user, and no page is opened: where there are none, the message says what to do.
+
+    Where it is this that initialises, no request waits for more than ten minutes, unless ``ee.data.setDeadline`` says
+    otherwise already, and `workers` threads keep their connections open.
 
     Parameters
     ----------
@@ -34,8 +48,11 @@ def connect(
     service_account : path, optional
         JSON key of a service account.
     url : str, optional
-        An Earth Engine elsewhere: "https://earthengine-highvolume.googleapis.com" for many small requests, or an
+        An Earth Engine elsewhere: `HIGH_VOLUME` for many small requests (it keeps fewer intermediate results than the
+        usual one, so that composites cost more there: developers.google.com/earth-engine/cloud/highvolume), or an
         emulator on this machine, which takes anybody.
+    workers : int
+        Requests at a time.
 
     Raises
     ------
@@ -57,6 +74,8 @@ def connect(
     elif service_account:
         options["credentials"] = _read_key(Path(service_account))
     _initialize(project, options)
+    _wait_no_longer()
+    _keep_connections(workers)
 
 
 def base_url() -> str:
@@ -87,6 +106,22 @@ def _initialize(project: str | None, options: dict[str, Any]) -> None:
         raise TimoError(
             f"Earth Engine lets nobody in: {said[0] if said else 'no reason given'}. {_REMEDY}"
         ) from error
+
+
+def _wait_no_longer() -> None:
+    """By default the client waits for ever for a connection that died, and with it a thread."""
+    if not ee.data._get_state().deadline_ms:
+        ee.data.setDeadline(DEADLINE_MS)
+
+
+def _keep_connections(workers: int) -> None:
+    """Let each thread keep its connection open; by default, the client closes all but ten after each request."""
+    from requests.adapters import HTTPAdapter
+
+    session = ee.data._get_state().requests_session
+    if session is not None:
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, HTTPAdapter(pool_maxsize=max(10, workers)))
 
 
 def _read_key(path: Path) -> Any:

@@ -1,11 +1,13 @@
-"""Which dates there are, and one image for each of them or for each period of a composite."""
+"""Which images there are, and what the image of each day or period is made of."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import ee
+import numpy as np
 import pandas as pd
 
 from timo.cube.composite import period_starts
@@ -18,14 +20,14 @@ _MS = pd.Timedelta(milliseconds=1)
 
 @dataclass(frozen=True)
 class Listing:
-    """The images that there are: what one small request to Earth Engine tells.
+    """The images that there are, in order of (time, id): what one small request to Earth Engine tells.
 
     Attributes
     ----------
     ids : tuple of str
-        `system:index` of each.
+        Of the assets, "COPERNICUS/S2_SR_HARMONIZED/20190102T..."; `system:index` of images that somebody has computed.
     times : pandas.DatetimeIndex
-        Their start in UTC, ascending.
+        Their start in UTC.
     versions : tuple of int
         Of the assets: a reprocessed image has another. Empty where the service does not say.
     """
@@ -35,36 +37,54 @@ class Listing:
     versions: tuple[int, ...]
 
 
-def listing_of(images: ee.ImageCollection) -> ee.Dictionary:
-    """What to ask for to make a `Listing`."""
-    return ee.Dictionary(
-        {
-            "ids": images.aggregate_array("system:index"),
-            "times": images.aggregate_array("system:time_start"),
-            "versions": images.aggregate_array("system:version"),
-        }
+def listing_of(parts: Mapping[str, ee.ImageCollection]) -> ee.List:
+    """What to ask for to make a `Listing` of collections by their ids; "" for one that is no asset.
+
+    Lists of properties, and not the images: of those Earth Engine sends at most 5,000 ("Collection query aborted after
+    accumulating over 5000 elements", developers.google.com/earth-engine/guides/best_practices).
+    """
+    names = {"ids": "system:index", "times": "system:time_start", "versions": "system:version"}
+    return ee.List(
+        [
+            ee.Dictionary({key: part.aggregate_array(name) for key, name in names.items()})
+            for part in parts.values()
+        ]
     )
 
 
-def read_listing(answer: dict) -> Listing:
-    """The answer to `listing_of`.
+def read_listing(answers: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Listing:
+    """The answer to `listing_of`, of collections with these names.
 
     Raises
     ------
     TimoError
         If some image has no date.
     """
-    ids, times, versions = (answer.get(name) or [] for name in ("ids", "times", "versions"))
+    found = []
+    for name, answer in zip(names, answers, strict=True):
+        ids, times, versions = (answer.get(key) or [] for key in ("ids", "times", "versions"))
+        # Such a list leaves out values that are missing.
+        _check_dated(ids, times)
+        known = versions if len(versions) == len(ids) else [None] * len(ids)
+        prefix = f"{name}/" if name else ""
+        found += [(t, f"{prefix}{i}", v) for t, i, v in zip(times, ids, known, strict=True)]
+    # Here, because what Earth Engine's `sort` does with images of one time it does not say.
+    found.sort(key=lambda image: image[:2])
+    stamps = pd.Series([t for t, _, _ in found], dtype="int64")
+    said = [int(v) for _, _, v in found if v is not None]
+    return Listing(
+        tuple(i for _, i, _ in found),
+        pd.DatetimeIndex(pd.to_datetime(stamps, unit="ms")),
+        tuple(said) if len(said) == len(found) else (),
+    )
+
+
+def _check_dated(ids: Sequence[Any], times: Sequence[Any]) -> None:
     if len(times) != len(ids):
         raise TimoError(
             f"{len(ids) - len(times)} of the {len(ids)} images have no system:time_start, so that they have no date: "
             "set it, with image.set('system:time_start', ee.Date(...).millis())"
         )
-    return Listing(
-        tuple(str(i) for i in ids),
-        pd.to_datetime(pd.Series(times, dtype="int64"), unit="ms").pipe(pd.DatetimeIndex),
-        tuple(int(v) for v in versions) if len(versions) == len(ids) else (),
-    )
 
 
 def days_of(listing: Listing, request: CubeRequest) -> pd.DatetimeIndex:
@@ -72,67 +92,38 @@ def days_of(listing: Listing, request: CubeRequest) -> pd.DatetimeIndex:
     return request.solar_day(listing.times).unique().sort_values()
 
 
-def daily(
-    images: ee.ImageCollection, days: pd.DatetimeIndex, request: CubeRequest
-) -> ee.ImageCollection:
-    """One image for each day: of several, the last that is valid at a pixel is on top."""
-    starts = ee.List([_ms(request.utc(day)) for day in days])
+def assets_of_days(
+    listing: Listing, days: pd.DatetimeIndex, request: CubeRequest
+) -> list[list[ee.Image]]:
+    """The images of each day, in order.
 
-    def mosaic(start: ee.Number) -> ee.Image:
-        begin = ee.Date(start)
-        day = images.filterDate(begin, begin.advance(1, "day")).mosaic()
-        return day.set("system:time_start", start)
-
-    return ee.ImageCollection.fromImages(starts.map(mosaic))
-
-
-def composited(
-    images: ee.ImageCollection, days: pd.DatetimeIndex, request: CubeRequest
-) -> tuple[ee.ImageCollection, pd.DatetimeIndex]:
-    """One image for each period that has a date: the median of each band, and last how many it is the median of.
-
-    Returns
-    -------
-    images : ee.ImageCollection
-        Bands of the request, and "n_valid".
-    periods : pandas.DatetimeIndex
-        Their first days.
+    By their ids, so that no request for pixels searches the collection again, and none can find other images than were
+    listed.
     """
+    at = days.get_indexer(request.solar_day(listing.times))
+    return [[ee.Image(listing.ids[i]) for i in np.flatnonzero(at == n)] for n in range(len(days))]
+
+
+def spans_of_days(days: pd.DatetimeIndex, request: CubeRequest) -> list[list[int]]:
+    """When each day begins and ends, in milliseconds since 1970-01-01 in UTC."""
+    one = pd.Timedelta(1, "D")
+    return [[millis(request.utc(day)), millis(request.utc(day + one))] for day in days]
+
+
+def periods_of(days: pd.DatetimeIndex, request: CubeRequest) -> tuple[pd.DatetimeIndex, np.ndarray]:
+    """First days of the periods that have a date, and the number of the period of each day."""
     assert request.composite is not None
     starts = period_starts(days, request.composite, request.start)
     periods = starts.unique()
-    # From the period's first date to its last: no need to know where the period ends.
-    spans = [
-        [_ms(request.utc(days[starts == p][0])), _ms(request.utc(days[starts == p][-1])) + 1]
-        for p in periods
-    ]
-
-    def median(span: ee.List) -> ee.Image:
-        part = images.filterDate(ee.List(span).get(0), ee.List(span).get(1))
-        count = part.select(0).count().unmask(0, False).rename(N_VALID)
-        middle = part.median().rename(list(request.bands)).toFloat()
-        return middle.addBands(count.toFloat()).set("system:time_start", ee.List(span).get(0))
-
-    return ee.ImageCollection.fromImages(ee.List(spans).map(median)), periods
+    return periods, periods.get_indexer(starts)
 
 
-def layers(images: ee.ImageCollection, count: int, bands: Sequence[str]) -> ee.ImageCollection:
-    """One image of one band, "value", for each of so many dates and each band, date by date.
-
-    xee asks for one band of many images at a time. What it takes to mask a pixel is the same for all bands, and would
-    be computed once for each: in this form all bands of a date come with one request.
-    """
-
-    def split(image: ee.Image) -> ee.List:
-        def pick(band: ee.String) -> ee.Image:
-            single = ee.Image(image).select([band], ["value"])
-            return single.set("system:time_start", ee.Image(image).get("system:time_start"))
-
-        return ee.List(list(bands)).map(pick)
-
-    every = images.toList(count).map(split)
-    return ee.ImageCollection.fromImages(every.flatten())
+def median_of_days(images: ee.ImageCollection, bands: Sequence[str]) -> ee.Image:
+    """The median of each band over the days that are valid, and last how many these are."""
+    count = images.select(0).count().unmask(0, False).rename(N_VALID)
+    return images.median().rename(list(bands)).toFloat().addBands(count.toFloat())
 
 
-def _ms(instant: pd.Timestamp) -> int:
+def millis(instant: pd.Timestamp) -> int:
+    """Milliseconds since 1970-01-01."""
     return int((instant - pd.Timestamp(0)) // _MS)

@@ -13,11 +13,22 @@ import xarray as xr
 from timo.errors import TimoError
 from timo.sensors import Sensor, get_sensor
 from timo.sources.earthengine.connecting import connect
-from timo.sources.earthengine.dates import listing_of, read_listing
+from timo.sources.earthengine.dates import (
+    days_of,
+    listing_of,
+    millis,
+    read_listing,
+    spans_of_days,
+)
+from timo.sources.earthengine.layers import Dated
 from timo.sources.earthengine.opening import cube_of, series_of
 from timo.sources.earthengine.pixels import ask
 from timo.sources.request import CubeRequest, make_composite, make_place, make_span
 from timo.sources.retry import Retry
+from timo.sources.scenes import no_image
+
+# A little less than a degree.
+_DEGREE_M = 111_000
 
 
 def from_ee_image_collection(
@@ -53,7 +64,8 @@ def from_ee_image_collection(
         With `system:time_start`. All images have the bands.
     aoi, resolution, crs, like, start, end, composite, clip, max_megapixels
         As in `timo.open_cube`; `aoi` may be an ``ee.Geometry``, an ``ee.Feature`` or the ``user_roi`` of a geemap map.
-        Without start and end all dates are taken; without a resolution, that of the first image's first band.
+        Without start and end all dates are taken; without a resolution, that of the first image's first band, which
+        mosaics and composites have none of.
     bands : sequence of str, optional
         Which bands; by default those of the first image.
     sensor : str, optional
@@ -82,8 +94,9 @@ def from_ee_image_collection(
     found = ask(_facts(images), retry)
     names = tuple(bands) if bands is not None else tuple(found["bands"] or ())
     drawn = ask(aoi, retry) if isinstance(aoi, ee.ComputedObject) else aoi
+    finest = _finest(found["scale"], given=resolution is not None or like is not None)
     area, grid = make_place(
-        drawn, resolution, crs, like, finest_m=found["scale"], max_megapixels=max_megapixels
+        drawn, resolution, crs, like, finest_m=finest, max_megapixels=max_megapixels
     )
     first, after = _when(start, end, found["times"])
     instrument = Sensor("", "", (), 1.0, "") if sensor is None else get_sensor(sensor)
@@ -99,15 +112,20 @@ def from_ee_image_collection(
         composite=make_composite(composite),
         clip=clip,
     )
-    begin, finish = (
-        request.utc(t).strftime("%Y-%m-%dT%H:%M:%S") for t in (request.start, request.end)
-    )
+    begin, finish = (millis(request.utc(t)) for t in (request.start, request.end))
     selected = images.filterDate(begin, finish).filterBounds(ee.Geometry(area.geojson, None, False))
-    listing = read_listing(ask(listing_of(selected), retry))
-    prepared = selected.sort("system:time_start").map(
-        lambda image: _plain(ee.Image(image), names, scale, offset)
-    )
-    series = series_of(request, prepared, listing, chunk_size)
+    listing = read_listing(ask(listing_of({"": selected}), retry), [""])
+    if not listing.ids:
+        raise no_image(request, "none at all")
+    days = days_of(listing, request)
+
+    def mosaic(span: Any) -> ee.Image:
+        within = selected.filterDate(ee.List(span).get(0), ee.List(span).get(1))
+        day = within.sort("system:time_start")
+        return day.map(lambda image: _plain(ee.Image(image), names, scale, offset)).mosaic()
+
+    daily = Dated(tuple(spans_of_days(days, request)), mosaic, names)
+    series = series_of(request, daily, days, listing, chunk_size)
     cube = cube_of(series, "Google Earth Engine, an ee.ImageCollection", cache, retry)
     return cube if sensor is not None else cube.rename("value")
 
@@ -127,12 +145,26 @@ def _facts(images: ee.ImageCollection) -> ee.Dictionary:
     )
 
 
+def _finest(scale: float, *, given: bool) -> float:
+    """The pixels of an image in metres.
+
+    Of what is made of several images Earth Engine says that they are of one degree
+    (developers.google.com/earth-engine/guides/projections).
+    """
+    if scale > _DEGREE_M and not given:
+        raise TimoError(
+            "the images have no resolution of their own, as they are made of others (mosaics, composites): give "
+            "resolution="
+        )
+    return scale
+
+
 def _plain(image: ee.Image, bands: Sequence[str], scale: float, offset: float) -> ee.Image:
     data = image.select(list(bands))
-    valid = data.mask().reduce(ee.Reducer.min())
+    valid = data.mask().reduce(ee.Reducer.min()).gt(0)
     if (scale, offset) != (1.0, 0.0):
         data = data.multiply(scale).add(offset)
-    return ee.Image(data.toFloat().updateMask(valid).copyProperties(image, ["system:time_start"]))
+    return data.toFloat().updateMask(valid)
 
 
 def _when(start: Any, end: Any, found: list[int]) -> tuple[pd.Timestamp, pd.Timestamp]:

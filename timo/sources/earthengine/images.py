@@ -11,6 +11,7 @@ import numpy as np
 
 from timo.errors import TimoError
 from timo.sensors import Collection, Sensor
+from timo.sources.earthengine.dates import millis
 from timo.sources.request import CubeRequest
 from timo.sources.scenes import fringe_cells, half_axes
 
@@ -19,42 +20,20 @@ PROVIDER = "earthengine"
 _LARGEST_KERNEL = 40
 
 
-def images_of(
-    request: CubeRequest, *, orbit: str | None = None, cloud_score: float | None = None
-) -> ee.ImageCollection:
-    """The images that a request asks for, in order of time: bands named as in the cube, masked, in physical units.
+def filtered(
+    request: CubeRequest, served: Collection, orbit: str | None = None
+) -> dict[str, ee.ImageCollection]:
+    """The images that meet a request, as they are, of each collection by its id.
 
-    Parameters
-    ----------
-    request : CubeRequest
-        What is asked for.
-    orbit : {"ascending", "descending"}, optional
-        Only these passes (Sentinel-1).
-    cloud_score : float, optional
-        Mask what Cloud Score+ gives less than this, 0..1, in place of the clouds and shadows of the quality layer
-        (Pasquarella et al. 2023, CVPR Workshops).
-
-    Returns
-    -------
-    ee.ImageCollection
-        float bands; a pixel is valid in all bands or in none. `system:time_start` is kept.
+    Conditions stand directly on the collections, before anything is computed, where Earth Engine looks them up in its
+    index. Of Sentinel-2 a tile can come twice from one overflight: products are cut where their reception was, with
+    some overlap, and both parts are needed.
 
     Raises
     ------
     TimoError
-        If the sensor is not on Earth Engine, has no cloud cover, orbit or cloud score to select by.
+        If the sensor has no cloud cover or orbit to select by.
     """
-    served = request.sensor.collection(PROVIDER)
-    images = filtered(request, served, orbit)
-    if cloud_score is not None:
-        images = _link_cloud_score(images, request.sensor, served)
-    return images.map(lambda image: _prepared(ee.Image(image), request, served, cloud_score))
-
-
-def filtered(
-    request: CubeRequest, served: Collection, orbit: str | None = None
-) -> ee.ImageCollection:
-    """The images, as they are, in order of time."""
     conditions = [_condition(name, value) for name, value in served.where.items()]
     if served.band_list:
         conditions += [ee.Filter.listContains(served.band_list, band) for band in request.bands]
@@ -62,36 +41,58 @@ def filtered(
         conditions.append(ee.Filter.lte(_cloud_property(request.sensor, served), request.max_cloud))
     if orbit is not None:
         conditions.append(_orbit_condition(request.sensor, served, orbit))
-    first, after = (
-        request.utc(instant).strftime("%Y-%m-%dT%H:%M:%S")
-        for instant in (request.start, request.end)
-    )
+    first, after = (millis(request.utc(instant)) for instant in (request.start, request.end))
     area = ee.Geometry(request.area.geojson, None, False)
-    parts = []
+    parts = {}
     for name in served.ids:
         images = ee.ImageCollection(name).filterDate(first, after).filterBounds(area)
         for condition in conditions:
             images = images.filter(condition)
-        parts.append(images)
-    merged = parts[0]
-    for part in parts[1:]:
-        merged = merged.merge(part)
-    return merged.sort("system:time_start")
+        parts[name] = images
+    return parts
 
 
-def _prepared(
-    image: ee.Image, request: CubeRequest, served: Collection, cloud_score: float | None
+def prepared(
+    image: ee.Image, request: CubeRequest, *, cloud_score: float | None = None
 ) -> ee.Image:
+    """An image of a sensor's collection: bands named as in the cube, masked, in physical units.
+
+    All of it is computed in the projection and at the scale of the request for pixels, of inputs by nearest neighbour
+    each from its own projection (developers.google.com/earth-engine/guides/projections: "inputs are requested in the
+    output projection"; guides/resample). That is so of a mosaic and a median of such images, too: no `reproject` is
+    needed, and with one Earth Engine would compute more than is asked for.
+
+    Parameters
+    ----------
+    image : ee.Image
+        An asset, with its `system:index`.
+    request : CubeRequest
+        What is asked for.
+    cloud_score : float, optional
+        Mask what Cloud Score+ gives less than this, 0..1, in place of the clouds and shadows of the quality layer
+        (Pasquarella et al. 2023, CVPR Workshops). An image that has none is masked as a whole.
+
+    Returns
+    -------
+    ee.Image
+        float bands; a pixel is valid in all bands or in none. At a coarse level of an image's pyramid, where masks are
+        shares of valid pixels, any share is valid.
+
+    Raises
+    ------
+    TimoError
+        If the sensor is not on Earth Engine, or has no cloud score.
+    """
     sensor = request.sensor
+    served = sensor.collection(PROVIDER)
     data = image.select([served.name(band) for band in request.bands], list(request.bands))
-    valid = data.mask().reduce(ee.Reducer.min())
+    valid = data.mask().reduce(ee.Reducer.min()).gt(0)
     masked, fringed = request.masked, request.fringed
-    if cloud_score is not None and served.cloud_score is not None:
-        score = image.select(served.cloud_score.band)
+    if cloud_score is not None:
+        score, replaced = _cloud_score(image, sensor, served)
         valid = valid.And(score.gte(cloud_score))
         masked, fringed = (
-            tuple(i for i in positions if i not in served.cloud_score.replaces)
-            for positions in (masked, fringed)
+            tuple(i for i in positions if i not in replaced) for positions in (masked, fringed)
         )
     if masked:
         quality = image.select(served.name(sensor.mask_name))
@@ -101,11 +102,7 @@ def _prepared(
     scale = sensor.scale if served.scale is None else served.scale
     offset = sensor.offset if served.offset is None else served.offset
     physical = data.multiply(scale).add(offset) if (scale, offset) != (1, 0) else data
-    return ee.Image(
-        physical.toFloat()
-        .updateMask(valid)
-        .copyProperties(image, ["system:time_start", "system:index"])
-    )
+    return physical.toFloat().updateMask(valid)
 
 
 def flagged(quality: ee.Image, sensor: Sensor, positions: Iterable[int]) -> ee.Image:
@@ -133,8 +130,10 @@ def _far(fringed: ee.Image, request: CubeRequest) -> ee.Image:
     if not fringe_cells(request):
         # No other cell's centre is that near.
         return fringed.Not()
-    # In cells of the grid that is asked for, as all sources have it: what Earth Engine takes for a metre differs by the
-    # projection. Beyond the image nothing is known to be a cloud; without a value there, its edge would be masked.
+    # In cells of the grid that is asked for, as all sources have it: a kernel in pixels is in those of the output, not
+    # of the image (apidocs/ee-kernel-circle: only one in meters "will resize when the zoom-level is changed"), and what
+    # Earth Engine takes for a metre differs by the projection.
+    # Beyond the image nothing is known to be a cloud; without a value there, its edge would be masked.
     known = fringed.unmask(0, False)
     height, width = half_axes(request)
     if abs(height - width) < 1e-6 or max(height, width) > _LARGEST_KERNEL:
@@ -174,11 +173,11 @@ def _orbit_condition(sensor: Sensor, served: Collection, orbit: str) -> ee.Filte
     return ee.Filter.eq(served.orbit, orbit.upper())
 
 
-def _link_cloud_score(
-    images: ee.ImageCollection, sensor: Sensor, served: Collection
-) -> ee.ImageCollection:
+def _cloud_score(
+    image: ee.Image, sensor: Sensor, served: Collection
+) -> tuple[ee.Image, tuple[int, ...]]:
+    """The Cloud Score+ of an image, and the classes of the quality layer that it stands for."""
     if served.cloud_score is None:
         raise TimoError(f"there is no Cloud Score+ of {sensor.name}: leave cloud_score out")
-    return images.linkCollection(
-        ee.ImageCollection(served.cloud_score.id), [served.cloud_score.band]
-    )
+    scores, band = ee.ImageCollection(served.cloud_score.id), served.cloud_score.band
+    return image.linkCollection(scores, [band]).select(band), served.cloud_score.replaces

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import dask.array as da
 import ee
@@ -21,14 +23,15 @@ from timo.sources.earthengine.connecting import base_url, connect
 from timo.sources.earthengine.dates import (
     N_VALID,
     Listing,
-    composited,
-    daily,
+    assets_of_days,
     days_of,
-    layers,
     listing_of,
+    median_of_days,
+    periods_of,
     read_listing,
 )
-from timo.sources.earthengine.images import PROVIDER, filtered, images_of
+from timo.sources.earthengine.images import PROVIDER, filtered, prepared
+from timo.sources.earthengine.layers import Dated
 from timo.sources.earthengine.pixels import PixelReader, ask, open_series
 from timo.sources.fetching import fetched_array
 from timo.sources.request import CubeRequest
@@ -36,7 +39,7 @@ from timo.sources.retry import Retry
 from timo.sources.scenes import attribution, cube_of_days, no_image
 
 # Of how a chunk is asked for: with another number, what is in the cache is not used any more.
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class Series:
     ----------
     request : CubeRequest
         What was asked for.
-    images : ee.ImageCollection
+    images : Dated
         One for each of `times`, with the bands of the request; of a composite also "n_valid".
     times, days : pandas.DatetimeIndex
         Dates of the cube, and the days on which there are images.
@@ -58,24 +61,20 @@ class Series:
     """
 
     request: CubeRequest
-    images: ee.ImageCollection
+    images: Dated
     times: pd.DatetimeIndex
     days: pd.DatetimeIndex
     listing: Listing
     chunks: Chunks
 
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """Names of what is fetched of each date."""
-        return (*self.request.bands, *((N_VALID,) if self.request.composite else ()))
-
-    def key(self, stacked: ee.ImageCollection) -> str:
+    @functools.cached_property
+    def key(self) -> str:
         """Digest of all that the pixels depend on: the graph, the grid, the service, the images and their versions."""
         grid = self.request.grid
         facts = {
             "version": _VERSION,
             "service": base_url(),
-            "graph": stacked.serialize(),
+            "graph": self.images.serialize(),
             "grid": [grid.crs, grid.left, grid.top, grid.resolution, *grid.shape],
             "images": [self.listing.ids, self.listing.versions],
             "chunks": self.chunks.sizes,
@@ -166,9 +165,19 @@ def plan_series(
         If no image is there, or Earth Engine refuses.
     """
     served = request.sensor.collection(PROVIDER)
-    images = images_of(request, orbit=orbit, cloud_score=_threshold(request, served, cloud_score))
-    listing = read_listing(ask(listing_of(filtered(request, served, orbit)), retry))
-    return series_of(request, images, listing, chunk_size)
+    score = _threshold(request, served, cloud_score)
+    parts = filtered(request, served, orbit)
+    listing = read_listing(ask(listing_of(parts), retry), list(parts))
+    if not listing.ids:
+        raise no_image(request, "none at all")
+    days = days_of(listing, request)
+
+    def mosaic(images: Any) -> ee.Image:
+        masked = ee.List(images).map(lambda i: prepared(ee.Image(i), request, cloud_score=score))
+        return ee.ImageCollection.fromImages(masked).mosaic()
+
+    daily = Dated(tuple(assets_of_days(listing, days, request)), mosaic, request.bands)
+    return series_of(request, daily, days, listing, chunk_size)
 
 
 def _threshold(request: CubeRequest, served: Collection, cloud_score: bool | float) -> float | None:
@@ -188,40 +197,47 @@ def _threshold(request: CubeRequest, served: Collection, cloud_score: bool | flo
 
 
 def series_of(
-    request: CubeRequest, images: ee.ImageCollection, listing: Listing, chunk_size: int
+    request: CubeRequest, daily: Dated, days: pd.DatetimeIndex, listing: Listing, chunk_size: int
 ) -> Series:
-    """One image a date, of images that are prepared and listed.
+    """One image a date or a period, of images of days.
 
     Raises
     ------
     TimoError
-        If there is none, or a chunk would be too large.
+        If a chunk would be too large.
     """
-    if not listing.ids:
-        raise no_image(request, "none at all")
-    days = days_of(listing, request)
-    dated, times = daily(images, days, request), days
-    count = len(request.bands)
-    if request.composite:
-        dated, times = composited(dated, days, request)
-        count += 1
-    chunks = chunks_of((len(times), count, *request.grid.shape), chunk_size)
+    dated, times = (daily, days) if request.composite is None else _composited(daily, days, request)
+    chunks = chunks_of((len(times), len(dated.bands), *request.grid.shape), chunk_size)
     return Series(request, dated, times, days, listing, chunks)
+
+
+def _composited(
+    daily: Dated, days: pd.DatetimeIndex, request: CubeRequest
+) -> tuple[Dated, pd.DatetimeIndex]:
+    """One image for each period that has a date: the median of each band, and how many days it is the median of."""
+    periods, number = periods_of(days, request)
+    parts = tuple(
+        [daily.sources[i] for i in np.flatnonzero(number == n)] for n in range(len(periods))
+    )
+
+    def median(part: Any) -> ee.Image:
+        images = ee.ImageCollection.fromImages(ee.List(part).map(daily.make))
+        return median_of_days(images, request.bands)
+
+    return Dated(parts, median, (*request.bands, N_VALID)), periods
 
 
 def cube_of(series: Series, source: str, cache: bool | str | Path, retry: Retry) -> xr.DataArray:
     """The cube of a series, lazily."""
     request = series.request
-    stacked = layers(series.images, len(series.times), series.layers)
-    opened = open_series(stacked, request.grid, series.chunks, retry)
-    reader = PixelReader(opened, len(series.layers), base_url(), retry)
-    key = series.key(stacked)
+    opened = open_series(series.images, request.grid, series.chunks, retry)
+    reader = PixelReader(opened, len(series.images.bands), base_url(), retry)
     values = fetched_array(
         reader,
         shape=tuple(sum(sizes) for sizes in series.chunks.sizes),
         chunks=series.chunks.largest,
-        cached=_cached(series, key, source, cache),
-        name=f"earthengine-{key[:32]}",
+        cached=_cached(series, source, cache),
+        name=f"earthengine-{series.key[:32]}",
     )
     bands = values[:, : len(request.bands)]
     cube = cube_of_days(replace(request, composite=None), bands, series.times, source)
@@ -239,20 +255,20 @@ def _counts(values: da.Array) -> da.Array:
     )
 
 
-def _cached(series: Series, key: str, source: str, cache: bool | str | Path) -> CachedArray | None:
+def _cached(series: Series, source: str, cache: bool | str | Path) -> CachedArray | None:
     if cache is False:
         return None
     kept = ChunkCache(None if cache is True else cache)
     grid = series.request.grid
     description = {
         "source": source,
-        "layers": list(series.layers),
+        "layers": list(series.images.bands),
         "times": [f"{time:%Y-%m-%d}" for time in series.times],
         "crs": grid.crs,
         "bounds": list(grid.bounds),
     }
     return kept.array(
-        key,
+        series.key,
         tuple(sum(sizes) for sizes in series.chunks.sizes),
         series.chunks.largest,
         "float32",

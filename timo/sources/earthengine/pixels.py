@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import ee
 import numpy as np
 import xarray as xr
 
 from timo.errors import TimoError
 from timo.sources.earthengine.chunking import REQUEST_BYTES, Chunks
 from timo.sources.earthengine.connecting import base_url
+from timo.sources.earthengine.layers import BAND, Dated, Layers
 from timo.sources.place.grid import PixelGrid
 from timo.sources.retry import Retry, sort_earthengine_error, without_client_retries
 
@@ -36,7 +35,7 @@ def ask(question: Any, retry: Retry) -> Any:
 
 @dataclass(frozen=True)
 class PixelReader:
-    """Reads chunks (time, band, y, x) of images that `layers` has made; safe to call from many threads.
+    """Reads chunks (time, band, y, x) of `Layers`; safe to call from many threads.
 
     Parameters
     ----------
@@ -71,15 +70,13 @@ class PixelReader:
         return values.reshape(-1, self.bands, *values.shape[1:]).astype("float32", copy=False)
 
 
-def open_series(
-    images: ee.ImageCollection, grid: PixelGrid, chunks: Chunks, retry: Retry
-) -> xr.DataArray:
-    """Open layers with xee: (layer, y, x), lazy.
+def open_series(images: Dated, grid: PixelGrid, chunks: Chunks, retry: Retry) -> xr.DataArray:
+    """Open the bands of all dates with xee: (layer, y, x), lazy.
 
     Parameters
     ----------
-    images : ee.ImageCollection
-        Of one band, "value".
+    images : Dated
+        One for each date.
     grid : PixelGrid
         The cells.
     chunks : Chunks
@@ -95,7 +92,7 @@ def open_series(
     dates, bands, rows, columns = chunks.largest
     transform = grid.transform
     opening: Callable[[], xr.Dataset] = lambda: xr.open_dataset(  # noqa: E731
-        images,  # type: ignore[arg-type]  # its backend takes them
+        Layers(images),  # type: ignore[arg-type]  # its backend takes them
         engine="ee",
         crs=grid.crs,
         crs_transform=(
@@ -117,8 +114,6 @@ def open_series(
         # Retried by timo: xee would try what cannot succeed again and again, too.
         getitem_kwargs={"max_retries": 0},
     )
-    with without_client_retries(), warnings.catch_warnings():
-        # Dates are known already, from the listing.
-        warnings.filterwarnings("ignore", message="Unable to retrieve 'system:time_start'")
+    with without_client_retries():
         dataset = retry.call(opening, classify=sort_earthengine_error)
-    return dataset["value"]
+    return dataset[BAND]

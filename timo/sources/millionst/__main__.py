@@ -35,9 +35,6 @@ _EMULATED = {
     "bands": ("B2", "B3", "B4", "B8", "B8A", "B11"),
 }
 
-# Earth Engine itself gives up after five minutes.
-_DEADLINE_MS = 600_000
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 0 = done, 2 = something given was wrong or Earth Engine refused, 130 = interrupted."""
@@ -100,30 +97,19 @@ def _fetch(
 
 
 def _connect(options: argparse.Namespace, stack: ExitStack) -> None:
-    import ee
-
-    from timo.sources.earthengine.connecting import connect
+    from timo.sources.earthengine.connecting import HIGH_VOLUME, connect
 
     url = options.url
     if options.source == "emulator" and url is None:
         from timo.testing.earthengine import Emulator, sample_backing
 
         url = stack.enter_context(Emulator(sample_backing(everywhere=True))).url
-    connect(options.project, service_account=options.service_account, url=url)
-    # By default the client waits for ever for a connection that died, and with it a thread.
-    ee.data.setDeadline(_DEADLINE_MS)
-    _keep_connections(options.workers)
-
-
-def _keep_connections(workers: int) -> None:
-    """Let each thread keep its connection open; by default, the client closes all but ten after each request."""
-    import ee
-    from requests.adapters import HTTPAdapter
-
-    session = ee.data._get_state().requests_session
-    if session is not None:
-        for scheme in ("http://", "https://"):
-            session.mount(scheme, HTTPAdapter(pool_maxsize=max(10, workers)))
+    connect(
+        options.project,
+        service_account=options.service_account,
+        url=url or HIGH_VOLUME,
+        workers=options.workers,
+    )
 
 
 @contextmanager

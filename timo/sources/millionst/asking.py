@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import ee
@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from timo.errors import TimoError
-from timo.sources.earthengine.images import PROVIDER, filtered, images_of
+from timo.sources.earthengine.images import PROVIDER, filtered, prepared
 from timo.sources.millionst.quota import Quota, Tally
 from timo.sources.millionst.source import Image, RefusedError
 from timo.sources.request import CubeRequest
@@ -147,19 +147,19 @@ class EarthEngineChips:
 
 def chip_image(request: CubeRequest, dates: Sequence[tuple[Image, int]]) -> ee.Image:
     """One image of all bands of all dates, date by date, int16."""
+    collection = request.sensor.collection(PROVIDER).ids[0]
     layers = []
-    for number, (image, days) in enumerate(dates):
-        day = pd.Timestamp(days, unit="D")
-        near = replace(request, start=day, end=day + pd.Timedelta(1, "D"))
-        one = images_of(near).filter(ee.Filter.eq("system:index", image.index)).first()
-        layers.append(ee.Image(one).rename([f"{number}_{band}" for band in request.bands]))
+    for number, (image, _) in enumerate(dates):
+        # By its id: nothing is searched for.
+        one = prepared(ee.Image(f"{collection}/{image.index}"), request)
+        layers.append(one.rename([f"{number}_{band}" for band in request.bands]))
     stored = ee.Image.cat(layers).min(_MOST).unmask(NODATA, False)
     return stored.toInt16()
 
 
 def _listing(request: CubeRequest) -> ee.Dictionary:
     served = request.sensor.collection(PROVIDER)
-    images = filtered(request, served)
+    (images,) = filtered(request, served).values()
     names = ("system:index", "system:time_start", served.cloud_cover, *_UNSEEN)
     return ee.Dictionary({str(i): images.aggregate_array(name) for i, name in enumerate(names)})
 

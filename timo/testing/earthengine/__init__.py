@@ -24,7 +24,8 @@ What it does
 than 400 of the service's algorithms: collections and their filters, joins and reducers, band maths and bits, masks,
 neighbourhoods, projections, mosaics and composites, statistics of regions, lists, dictionaries, strings, numbers, dates
 and geometries. An algorithm that it does not know is refused with its name; it never makes a number up. Limits are the
-service's: 48 MiB and 32,768 pixels a side in one request, 5,000 elements of a collection.
+service's: 48 MiB, 32,768 pixels a side and 1,024 bands in one request, which itself is of at most 10 MiB; 5,000
+elements of a collection.
 
 As in Earth Engine a result is masked where any of its inputs is; pixels come from the level of the image's pyramid
 whose scale is the closest that is not coarser than the request's, by nearest neighbour; composites ignore masked

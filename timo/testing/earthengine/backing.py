@@ -66,6 +66,8 @@ class BackedImage:
         In longitude and latitude; None: the outline of its first band.
     periodic : bool
         The pixels go on over the whole Earth, mirrored at each edge.
+    version : int, optional
+        Of the asset; None: one that follows from its time.
     """
 
     index: str
@@ -77,16 +79,22 @@ class BackedImage:
     properties: Mapping[str, Any] = field(default_factory=dict)
     footprint: BaseGeometry | None = None
     periodic: bool = False
+    version: int | None = None
 
     def image(self, collection: str) -> Image:
         """The image as expressions see it."""
         bands = tuple(self._band(name, band) for name, band in self.bands.items())
         footprint = self.footprint if self.footprint is not None else self._outline()
-        identity = {"system:index": self.index, "system:id": f"{collection}/{self.index}"}
+        version = self.time_start * 1000 if self.version is None else self.version
+        identity = {
+            "system:index": self.index,
+            "system:id": f"{collection}/{self.index}",
+            "system:version": version,
+        }
         times = {"system:time_start": self.time_start, "system:time_end": self.time_end}
         size = sum(band.values.nbytes for band in self.bands.values())
         properties = {"system:asset_size": size, **self.properties, **identity, **times}
-        return Image(bands, properties, footprint, identity["system:id"], self.time_start * 1000)
+        return Image(bands, properties, footprint, str(identity["system:id"]), version)
 
     def _band(self, name: str, band: BackedBand) -> Band:
         a, _, left, _, e, top = self.transform

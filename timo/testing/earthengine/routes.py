@@ -13,6 +13,8 @@ from timo.testing.earthengine.errors import EngineError
 from timo.testing.earthengine.service import Service, algorithms, discovery
 
 _JSON = "application/json; charset=UTF-8"
+# Of a request: what Google's services accept.
+MOST_PAYLOAD = 10 * 2**20
 
 
 class Answer(NamedTuple):
@@ -33,6 +35,8 @@ def _json(value: Any) -> Answer:
 
 
 def _parsed(body: bytes) -> Mapping[str, Any]:
+    if len(body) > MOST_PAYLOAD:
+        raise EngineError(f"Request payload size exceeds the limit: {MOST_PAYLOAD} bytes.")
     try:
         found = json.loads(body or b"{}")
     except ValueError as error:

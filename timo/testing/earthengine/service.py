@@ -26,6 +26,7 @@ from timo.testing.earthengine.tiles import painted, png, tile_grid
 # https://developers.google.com/earth-engine/reference/rest/v1/projects.image/computePixels
 MOST_BYTES = 48 * 2**20
 MOST_PIXELS_A_SIDE = 32768
+MOST_BANDS = 1024
 
 
 class Service:
@@ -181,6 +182,10 @@ def _npy(image: Image, grid: Grid) -> bytes:
     """A structured array (height, width), a field for each band, in numpy's format; masked pixels are 0."""
     if not image.bands:
         raise EngineError("Image has no bands.")
+    if len(image.bands) > MOST_BANDS:
+        raise EngineError(
+            f"Number of bands ({len(image.bands)}) must be less than or equal to {MOST_BANDS}."
+        )
     check_size(grid, sum(band.type.dtype.itemsize for band in image.bands))
     found = np.zeros(grid.shape, dtype=[(band.name, band.type.dtype) for band in image.bands])
     work = Workspace()

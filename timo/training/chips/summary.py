@@ -8,6 +8,8 @@ from timo.training.chips.layout import NO_DATE, State
 from timo.training.chips.table import Table
 
 
+_MOST_EXTENTS = 8
+
 def summarise(table: Table, state: State) -> dict[str, Any]:
     """Figures of a store, of which only the table is read.
 
@@ -62,13 +64,21 @@ def describe(figures: dict[str, Any]) -> str:
         "on disk": f"{figures['bytes'] / 1e6:.1f} MB in {figures['files']} files",
     }
     rows = [f"{name:<12}{value}" for name, value in lines.items()]
-    for crs, extent in figures["extent"].items():
-        rows.append(
-            f"{'extent':<12}{', '.join(f'{edge:.10g}' for edge in extent)} in {_short(crs)}"
-        )
+    rows += [f"{'extent':<12}{line}" for line in _extents(figures["extent"])]
     for name in ("source", "attribution"):
         rows += [f"{name:<12}{value}" for value in figures[name]]
     return "\n".join(rows)
+
+
+def _extents(extents: dict[str, Any]) -> list[str]:
+    if len(extents) > _MOST_EXTENTS:
+        # Places all over the world: their zones tell more than the metres within each.
+        names = sorted(_short(crs) for crs in extents)
+        return [f"in {len(names)} coordinate reference systems, {names[0]} to {names[-1]}"]
+    return [
+        f"{', '.join(f'{edge:.10g}' for edge in extent)} in {_short(crs)}"
+        for crs, extent in extents.items()
+    ]
 
 
 def _images(figures: dict[str, Any]) -> str:
