@@ -210,6 +210,16 @@ def test_a_request_holds_the_images_of_its_dates_and_no_others(sample):
     assert part.sizes["time"] == 1
 
 
+def test_a_small_place_on_many_dates_comes_in_replies_that_numpy_reads():
+    """It refuses headers of more than 10,000 characters, which 500 bands have."""
+    before = pixels()
+    place = {"aoi": (22.1500, 45.2040, 22.1512, 45.2048), "bands": BANDS, "masked_classes": ()}
+    cube = open_cube("emulator", **place, start=2015, end=2021, cache=False).load()
+    assert cube.sizes["time"] * cube.sizes["band"] > 800
+    assert pixels() - before == 4
+    assert float(np.isfinite(cube).mean()) > 0.9
+
+
 def first_of(images) -> ee.Image:
     return ee.Image(ee.List(images).get(0))
 
@@ -235,13 +245,19 @@ def test_a_chunk_keeps_the_limits_of_a_request_even_if_it_came_in_64_bits():
     ]:
         dates, bands, rows, columns = chunks_of(shape, size).largest
         assert dates * bands * rows * columns * 9 <= 48 * 2**20
-        assert dates * bands <= 1024
+        assert dates * bands <= 256
     with pytest.raises(
         TimoError, match=r"Earth Engine sends at most 48: give chunk_size=\d+ or less"
     ):
         chunks_of((1, 12, 2000, 2000), 1000)
     with pytest.raises(TimoError, match="300 bands are more than the 256 of a request"):
         chunks_of((1, 300, 10, 10))
+
+
+def test_a_request_is_made_of_a_thousand_images_at_most_where_dates_can_be_parted():
+    assert chunks_of((12, 3, 64, 64), images=300).sizes[0] == (3, 3, 3, 3)
+    assert chunks_of((12, 3, 64, 64), images=5000).sizes[0] == (1,) * 12
+    assert chunks_of((12, 3, 64, 64), images=3).sizes[0] == (12,)
 
 
 @pytest.mark.parametrize("own", [0, 5000])
@@ -277,7 +293,7 @@ def test_images_made_of_others_have_no_resolution_of_their_own():
         mosaic = ee.ImageCollection(S2).mosaic().set("system:time_start", 1_561_975_200_000)
         images = ee.ImageCollection([mosaic])
         options = {"aoi": (22.1435, 45.2035, 22.1475, 45.2060), "url": service.url, "cache": False}
-        with pytest.raises(TimoError, match="made of others .*: give resolution="):
+        with pytest.raises(TimoError, match=r"made of others .*: give resolution="):
             from_ee_image_collection(images, bands=["B4"], **options)
         cube = from_ee_image_collection(images, bands=["B4"], resolution=10, **options)
         assert float(cube.max()) == 3000
@@ -364,6 +380,16 @@ def test_a_cube_of_raw_images_takes_the_area_as_earth_engine_has_it(sample):
     assert cube.rio.resolution() == (10, -10)
     assert cube.rio.crs.to_epsg() == 32634
     assert 0.2 < float(cube.sel(band="B8", time="2018-07-01").mean()) < 0.5
+
+
+def test_a_collection_without_an_image_is_refused(sample):
+    connect_emulator()
+    none = ee.ImageCollection(S2).filterDate("1999-01-01", "1999-02-01")
+    with pytest.raises(TimoError, match="holds no image"):
+        from_ee_image_collection(none, like=sample, cache=False, url=emulator().url)
+    bare = ee.ImageCollection([ee.Image(1).rename("B4")])
+    with pytest.raises(TimoError, match=r"the images have no system:time_start"):
+        from_ee_image_collection(bare, like=sample, cache=False, url=emulator().url)
 
 
 BAD = {

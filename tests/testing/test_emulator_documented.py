@@ -207,12 +207,12 @@ def test_a_request_for_more_bands_than_1024_is_refused():
         ee.EEException, match=r"Number of bands \(1025\) must be less than or equal"
     ):
         pixels(many)
-    assert len(pixels(many.select(list(range(1024)))).dtype) == 1024
+    assert len(pixels(many.select(list(range(400)))).dtype) == 400
 
 
 def test_a_request_of_more_than_10_mib_is_refused():
-    # As the client passes it on: "EEException: Request payload size exceeds the limit: 10485760 bytes."
-    # (https://github.com/gee-community/geetools, pygaul: usage)
+    # https://pygadm.readthedocs.io/en/stable/usage.html: "EEException: Request payload size exceeds the limit: 10485760
+    # bytes."
     with pytest.raises(ee.EEException, match="Request payload size exceeds the limit: 10485760"):
         ee.String("x" * 10 * 2**20).getInfo()
 
@@ -226,5 +226,5 @@ def test_an_asset_has_a_version_and_what_is_computed_has_none():
     assert versions[0] == image(0).getInfo()["version"]
     # https://developers.google.com/earth-engine/apidocs/ee-imagecollection-aggregate_array: the list of all "values of
     # the selected property".
-    computed = images.map(lambda i: ee.Image(1).set("A", 1))
+    computed = images.map(lambda i: ee.Image(i).add(1))
     assert computed.aggregate_array("system:version").getInfo() == []

@@ -34,8 +34,12 @@ def test_many_algorithms_are_known():
     [
         ("Image.gradient", {}, "the emulator does not know this algorithm"),
         ("Image.nonsense", {}, "no such algorithm"),
-        ("Number.add", {"left": 1}, r"Required argument \(right\) missing or null"),
-        ("Number.add", {"left": 1, "right": None}, r"Required argument \(right\) missing or null"),
+        ("Number.add", {"left": 1}, "Parameter 'right' is required and may not be null"),
+        (
+            "Number.add",
+            {"left": 1, "right": None},
+            "Parameter 'right' is required and may not be null",
+        ),
         ("Number.add", {"left": 1, "right": 2, "middle": 3}, "Unrecognized argument: middle"),
         (
             "Number.add",

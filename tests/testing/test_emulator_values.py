@@ -243,7 +243,7 @@ WRONG = {
     "place": (lambda: ee.List([1, 2]).get(2), "List.get: List index must be between 0 and 1"),
     "null": (
         lambda: ee.Image(images().filter(ee.Filter.never()).first()).bandNames(),
-        "missing or null",
+        "is required and may not be null",
     ),
     "function of an element": (
         lambda: images().map(lambda image: image.get("NAME")),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import lazy_loader
 
 from timo.errors import TimoError
+from timo.sources.options import unknown_option, unknown_source
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -113,14 +114,14 @@ def open_cube(source: str = "sample", **options: Any) -> xr.DataArray:
     TimoError
         If the source or one of its options is unknown or makes no sense, or if the selection holds nothing.
     """
-    if source not in SOURCES:
-        raise TimoError(f"Unknown source {source!r}. Known: {', '.join(sorted(SOURCES))}.")
+    if not isinstance(source, str) or source not in SOURCES:
+        raise unknown_source(source, SOURCES)
     opener = _load(source)
     own, shared = _parameters(opener)
     if unknown := [name for name in options if name not in {**own, **shared}]:
-        raise TimoError(
-            f'open_cube("{source}") takes no option {unknown[0]!r}. It takes: {", ".join([*shared, *own])}.'
-        )
+        raise unknown_option(source, unknown[0], [*shared, *own])
+    if missing := [n for n, p in own.items() if p.default is p.empty and n not in options]:
+        raise TimoError(f'open_cube("{source}") needs {missing[0]}=: see help(timo.open_cube).')
     given = {name: value for name, value in options.items() if name in own}
     if not shared:
         return opener(**given)

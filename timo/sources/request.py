@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import operator
 import re
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from numbers import Real
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,8 @@ import pandas as pd
 
 from timo.cube.composite import period_offset
 from timo.errors import TimoError
-from timo.sensors import Sensor, get_sensor
+from timo.sensors import SENSORS, Sensor, get_sensor
+from timo.sources.options import nearest, unknown_sensor
 from timo.sources.place.aoi import Area, parse_aoi
 from timo.sources.place.area import FORMS
 from timo.sources.place.grid import PixelGrid, grid_of, make_grid
@@ -27,6 +29,30 @@ if TYPE_CHECKING:
 
 # Before there were satellites, and well before nanoseconds since 1970 end.
 _YEARS = (1950, 2200)
+# What people write for a period -> its name by its start; without a leading 1.
+_PERIODS = {
+    "m": "1MS",
+    "me": "1MS",
+    "monthly": "1MS",
+    "months": "1MS",
+    "ms": "1MS",
+    "q": "QS-DEC",
+    "qe": "QS-DEC",
+    "quarterly": "QS-DEC",
+    "seasonal": "QS-DEC",
+    "seasons": "QS-DEC",
+    "y": "YS",
+    "ye": "YS",
+    "a": "YS",
+    "as": "YS",
+    "yearly": "YS",
+    "annual": "YS",
+    "years": "YS",
+    "weekly": "W-MON",
+    "week": "W-MON",
+    "daily": "1D",
+    "day": "1D",
+}
 
 
 @dataclass(frozen=True)
@@ -114,7 +140,7 @@ def make_request(
     TimoError
         If something is missing or makes no sense.
     """
-    instrument = get_sensor(sensor)
+    instrument = make_sensor(sensor)
     first, last = make_span(start, end)
     names = make_bands(instrument, bands)
     masked = make_masked(instrument, masked_classes)
@@ -135,9 +161,7 @@ def make_request(
         masked=masked,
         buffer_m=_number(buffer, "buffer_m", "a distance in metres", 10_000),
         composite=make_composite(composite),
-        max_cloud=None
-        if max_cloud is None
-        else _number(max_cloud, "max_cloud", "a percentage", 100),
+        max_cloud=None if max_cloud is None else _percentage(max_cloud),
         clip=bool(clip),
     )
 
@@ -187,6 +211,11 @@ def make_place(
 def _place_like(
     like: xr.DataArray, aoi: Any, resolution: float | None, crs: Any
 ) -> tuple[Area, PixelGrid]:
+    if not hasattr(like, "indexes"):
+        raise TimoError(
+            f"like= takes a cube or raster (xarray.DataArray) whose cells are taken; got {type(like).__name__}. A file is "
+            "opened with rioxarray.open_rasterio(path)"
+        )
     if given := [n for n, v in {"resolution": resolution, "crs": crs}.items() if v is not None]:
         raise TimoError(
             f"like= has a resolution and a crs already: leave out {' and '.join(given)}, or like"
@@ -229,8 +258,28 @@ def make_span(start: Any, end: Any) -> tuple[pd.Timestamp, pd.Timestamp]:
     return begin, after
 
 
+def make_sensor(name: str) -> Sensor:
+    """The sensor of that name.
+
+    Raises
+    ------
+    TimoError
+        If timo does not know it; the message has the name that was probably meant.
+    """
+    if not isinstance(name, str) or name not in SENSORS:
+        raise unknown_sensor(name, SENSORS)
+    return get_sensor(name)
+
+
 def make_bands(sensor: Sensor, bands: Sequence[str] | None) -> tuple[str, ...]:
     """Names of the bands, each once; the sensor's usual ones if none are given.
+
+    Parameters
+    ----------
+    sensor : Sensor
+        The instrument.
+    bands : sequence of str, optional
+        By its own names ("B4", also "b4" and "B04") or by common ones ("red", "nir", "swir16").
 
     Raises
     ------
@@ -239,11 +288,47 @@ def make_bands(sensor: Sensor, bands: Sequence[str] | None) -> tuple[str, ...]:
     """
     if bands is None:
         return sensor.default_bands
-    names = (bands,) if isinstance(bands, str) else tuple(str(name) for name in bands)
-    sensor.select(names)
+    given = [bands] if isinstance(bands, str) else bands
+    # A set has no order, and that of a cube's bands matters.
+    if not isinstance(given, Iterable) or isinstance(given, Set | Mapping | bytes):
+        raise TimoError(f'bands must be a list of names, as ["B4", "B8"]; got {bands!r}')
+    named = list(given)
+    names = tuple(_band_name(sensor, name) for name in named)
     if not names or len(set(names)) < len(names):
-        raise TimoError(f"bands must name at least one band and each once; got {list(names)}")
+        raise TimoError(f"bands must name at least one band and each once; got {named}")
     return names
+
+
+def _band_name(sensor: Sensor, name: Any) -> str:
+    """The band that a name means, as the sensor spells it."""
+    if name in sensor.band_names:
+        return str(name)
+    spellings = {band.common_name: band.name for band in sensor.bands if band.common_name}
+    spellings |= {_plain_band(band): band for band in sensor.band_names}
+    if isinstance(name, str) and (band := spellings.get(_plain_band(name))):
+        return band
+    raise TimoError(
+        f"{sensor.name} has no band {name!r}.{_band_hint(sensor, name, spellings)} Its bands are: "
+        f"{', '.join(_with_common_name(sensor))}."
+    )
+
+
+def _plain_band(name: str) -> str:
+    """Lower case, no zeros before a number: "B04" is b4."""
+    return re.sub(r"(?<![0-9])0+(?=\d)", "", name.strip().lower())
+
+
+def _band_hint(sensor: Sensor, name: Any, spellings: Mapping[str, str]) -> str:
+    if name == sensor.mask_name:
+        return f" {name} is its quality layer, which masks pixels (masked_classes=)."
+    if isinstance(name, str) and "," in name:
+        return " Give a list of names."
+    near = nearest(name, spellings)
+    return f" Did you mean {spellings[near]!r}?" if near else ""
+
+
+def _with_common_name(sensor: Sensor) -> list[str]:
+    return [f"{b.name} ({b.common_name})" if b.common_name else b.name for b in sensor.bands]
 
 
 def make_masked(sensor: Sensor, classes: Iterable[int] | None) -> tuple[int, ...]:
@@ -258,7 +343,7 @@ def make_masked(sensor: Sensor, classes: Iterable[int] | None) -> tuple[int, ...
         return sensor.masked
     listed = ", ".join(f"{i} {name}" for i, name in enumerate(sensor.mask_classes)) or "none"
     try:
-        positions = tuple(dict.fromkeys(operator.index(position) for position in classes))
+        positions = tuple(dict.fromkeys(_position(position) for position in classes))
     except TypeError as error:
         raise TimoError(
             f"masked_classes={classes!r} must be a list of numbers of quality classes, () for none. "
@@ -266,6 +351,12 @@ def make_masked(sensor: Sensor, classes: Iterable[int] | None) -> tuple[int, ...
         ) from error
     sensor.flagged(0, positions)
     return positions
+
+
+def _position(number: Any) -> int:
+    if isinstance(number, bool | np.bool_):
+        raise TypeError(number)
+    return operator.index(number)
 
 
 def make_composite(composite: str | None) -> str | None:
@@ -284,17 +375,40 @@ def make_composite(composite: str | None) -> str | None:
             "(16 days); or None for every date"
         )
     try:
-        period_offset(composite)
+        offset = period_offset(composite)
     except TimoError as error:
-        raise TimoError(f"composite={composite!r} is no period: {error}") from error
+        meant = _PERIODS.get(composite.lower().lstrip("1"))
+        hint = f" Did you mean {meant!r}?" if meant else ""
+        raise TimoError(f"composite={composite!r} is no period: {error}{hint}") from error
+    if _too_long(offset):
+        raise TimoError(f"composite={composite!r} is no period of at most a hundred years")
     return composite
+
+
+def _too_long(offset: pd.offsets.BaseOffset) -> bool:
+    """Whether a period is longer than a century: none of its dates would have a nanosecond."""
+    begin = pd.Timestamp("2000-01-01")
+    try:
+        return bool(begin + offset > pd.Timestamp("2100-01-01"))
+    except (OverflowError, pd.errors.OutOfBoundsDatetime, pd.errors.OutOfBoundsTimedelta):
+        return True
 
 
 def _number(value: Any, name: str, meaning: str, most: float) -> float:
     """A number from 0 to the most."""
     if isinstance(value, Real) and not isinstance(value, bool) and 0 <= float(value) <= most:
         return float(value)
-    raise TimoError(f"{name} is {meaning}, from 0 to {most:,}; got {value!r}")
+    raise TimoError(f"{name} must be {meaning}, a number from 0 to {most:,}; got {value!r}")
+
+
+def _percentage(value: Any) -> float:
+    percent = _number(value, "max_cloud", "a percentage", 100)
+    if 0 < percent < 1:
+        warnings.warn(
+            f"max_cloud={value!r} is less than one percent. For {100 * percent:g} % write max_cloud={100 * percent:g}.",
+            stacklevel=4,
+        )
+    return percent
 
 
 def _period(date: Any, name: str) -> pd.Period:

@@ -179,12 +179,13 @@ def select_scenes(request: CubeRequest, times: pd.DatetimeIndex, ids: Sequence[s
 def no_image(request: CubeRequest, seen: str) -> TimoError:
     """The error to raise where no image is left; `seen` says what there was."""
     last = request.end - pd.Timedelta(days=1)
-    west, south, east, north = request.area.geometry.bounds
+    west, south, east, north = request.area.bounds
     remedy = "widen the dates" + ("" if request.max_cloud is None else ", raise max_cloud")
     clouds = "" if request.max_cloud is None else f" with at most {request.max_cloud:g} % cloud"
     return TimoError(
         f"no image of {request.sensor.name} between {request.start:%Y-%m-%d} and {last:%Y-%m-%d} over "
-        f"{west:.4g}..{east:.4g} E, {south:.4g}..{north:.4g} N{clouds}: {remedy} (seen: {seen})"
+        f"{west:.7g}..{east:.7g} E, {south:.7g}..{north:.7g} N{clouds}: {remedy}, or look at the area, which is "
+        f"(west, south, east, north), longitude first (seen: {seen})"
     )
 
 

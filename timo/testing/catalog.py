@@ -54,7 +54,8 @@ def write_catalog(
     if (folder / "catalog.json").exists():
         raise TimoError(f"{folder} holds a catalog already. Give another folder, or delete it")
     days = sample.scene_times().normalize()
-    first, after = make_span(days[0] if start is None else start, days[-1] if end is None else end)
+    # What is left open reaches beyond the first and the last scene.
+    first, after = make_span("1950" if start is None else start, "2200" if end is None else end)
     wanted = (days >= first) & (days < after)
     if not wanted.any():
         raise TimoError(

@@ -18,9 +18,13 @@ _MASK_BYTES = 1
 # A band in 32 bits whose masked pixels get a whole number may come in 64: of the type of such a union the documentation
 # says no more than "the union of the input types". A request must do either way.
 _WIDEST_BYTES = 8
-# Fewer than the 1,024 bands of a request: xee puts them together one upon another, and with their number grows the
-# depth of the expression that Earth Engine computes.
+# Fewer than the 1,024 bands of a request. The client reads a reply with NumPy, which refuses headers of more than
+# 10,000 characters (numpy.load, `max_header_size`): some 450 bands. And xee puts bands together one upon another, so
+# that with their number grows the depth of the expression that Earth Engine computes.
 _MOST_LAYERS = 256
+# Images that a request is made of, unless one date of a composite takes more: each is named in it (of 10 MiB at most),
+# masked, and held in memory while a median is computed.
+_MOST_IMAGES = 1000
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class Chunks:
         return math.prod(sum(sizes) for sizes in self.sizes) * _BYTES
 
 
-def chunks_of(shape: tuple[int, int, int, int], size: int = 256) -> Chunks:
+def chunks_of(shape: tuple[int, int, int, int], size: int = 256, images: int = 1) -> Chunks:
     """Cut (time, band, y, x) into chunks of all bands, about so many rows and columns, and the dates that then fit.
 
     Parameters
@@ -60,6 +64,8 @@ def chunks_of(shape: tuple[int, int, int, int], size: int = 256) -> Chunks:
         Of the cube.
     size : int
         Rows and columns of a chunk; up to half as many again, so that no narrow strip is left over.
+    images : int
+        How many a date is made of, at most.
 
     Raises
     ------
@@ -82,7 +88,8 @@ def chunks_of(shape: tuple[int, int, int, int], size: int = 256) -> Chunks:
             f"one date of {bands} bands and {rows} x {columns} pixels may be {rows * columns * widest / 2**20:.0f} "
             f"MiB; Earth Engine sends at most {REQUEST_BYTES / 2**20:.0f}: give chunk_size={int(fits / 1.5)} or less"
         )
-    fitting = max(1, min(_USUAL_BYTES // date, _MOST_LAYERS // bands, dates))
+    limits = (_USUAL_BYTES // date, _MOST_LAYERS // bands, _MOST_IMAGES // max(1, images), dates)
+    fitting = max(1, min(limits))
     # Evenly: 14 dates of which 10 fit are 7 and 7.
     step = math.ceil(dates / math.ceil(dates / fitting))
     return Chunks(

@@ -16,11 +16,10 @@ _REMEDY = (
     'project="your-cloud-project". On a server, give service_account="key.json". To try timo without an account, '
     'open_cube("emulator", ...)'
 )
-
-
-# Earth Engine ends what is asked interactively after five minutes (developers.google.com/earth-engine/guides/usage).
+# Earth Engine itself ends a request after five minutes
+# (developers.google.com/earth-engine/guides/processing_environments).
 DEADLINE_MS = 600_000
-# Requests that a project may have under way at once, by default (the same page).
+# Requests that a project may have under way at once, by default (developers.google.com/earth-engine/guides/usage).
 CONCURRENT = 40
 HIGH_VOLUME = "https://earthengine-highvolume.googleapis.com"
 
@@ -49,8 +48,9 @@ def connect(
         JSON key of a service account.
     url : str, optional
         An Earth Engine elsewhere: `HIGH_VOLUME` for many small requests (it keeps fewer intermediate results than the
-        usual one, so that composites cost more there: developers.google.com/earth-engine/cloud/highvolume), or an
-        emulator on this machine, which takes anybody.
+        usual one, so that composites cost more there:
+        developers.google.com/earth-engine/guides/processing_environments), or an emulator on this machine, which takes
+        anybody.
     workers : int
         Requests at a time.
 

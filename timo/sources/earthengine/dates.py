@@ -64,7 +64,8 @@ def read_listing(answers: Sequence[Mapping[str, Any]], names: Sequence[str]) -> 
     for name, answer in zip(names, answers, strict=True):
         ids, times, versions = (answer.get(key) or [] for key in ("ids", "times", "versions"))
         # Such a list leaves out values that are missing.
-        _check_dated(ids, times)
+        if len(times) != len(ids):
+            raise undated(f"{len(ids) - len(times)} of the {len(ids)}")
         known = versions if len(versions) == len(ids) else [None] * len(ids)
         prefix = f"{name}/" if name else ""
         found += [(t, f"{prefix}{i}", v) for t, i, v in zip(times, ids, known, strict=True)]
@@ -79,12 +80,12 @@ def read_listing(answers: Sequence[Mapping[str, Any]], names: Sequence[str]) -> 
     )
 
 
-def _check_dated(ids: Sequence[Any], times: Sequence[Any]) -> None:
-    if len(times) != len(ids):
-        raise TimoError(
-            f"{len(ids) - len(times)} of the {len(ids)} images have no system:time_start, so that they have no date: "
-            "set it, with image.set('system:time_start', ee.Date(...).millis())"
-        )
+def undated(which: str) -> TimoError:
+    """The error to raise of images without a date."""
+    return TimoError(
+        f"{which} images have no system:time_start, so that they have no date: set it, with "
+        "image.set('system:time_start', ee.Date(...).millis())"
+    )
 
 
 def days_of(listing: Listing, request: CubeRequest) -> pd.DatetimeIndex:

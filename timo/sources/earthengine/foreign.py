@@ -19,6 +19,7 @@ from timo.sources.earthengine.dates import (
     millis,
     read_listing,
     spans_of_days,
+    undated,
 )
 from timo.sources.earthengine.layers import Dated
 from timo.sources.earthengine.opening import cube_of, series_of
@@ -92,9 +93,12 @@ def from_ee_image_collection(
     connect(project, service_account=service_account, url=url)
     retry = retry or Retry()
     found = ask(_facts(images), retry)
-    names = tuple(bands) if bands is not None else tuple(found["bands"] or ())
+    if not found["first"]:
+        raise TimoError("the collection holds no image: widen its dates, its area or its filters")
+    first_image = found["first"][0]
+    names = tuple(bands) if bands is not None else tuple(first_image["bands"])
     drawn = ask(aoi, retry) if isinstance(aoi, ee.ComputedObject) else aoi
-    finest = _finest(found["scale"], given=resolution is not None or like is not None)
+    finest = _finest(first_image["scale"], given=resolution is not None or like is not None)
     area, grid = make_place(
         drawn, resolution, crs, like, finest_m=finest, max_megapixels=max_megapixels
     )
@@ -131,12 +135,17 @@ def from_ee_image_collection(
 
 
 def _facts(images: ee.ImageCollection) -> ee.Dictionary:
-    """What must be known of the collection: its bands, its scale and its span of dates."""
-    first = ee.Image(images.first())
+    """What must be known of the collection: its bands, its scale and its span of dates; no `first` if it is empty."""
+
+    def describe(image: Any) -> ee.Dictionary:
+        band = ee.Image(image).select(0)
+        names = ee.Image(image).bandNames()
+        return ee.Dictionary({"bands": names, "scale": band.projection().nominalScale()})
+
+    # A list of one or none: what is asked of an image that is not there, Earth Engine refuses.
     return ee.Dictionary(
         {
-            "bands": first.bandNames(),
-            "scale": first.select(0).projection().nominalScale(),
+            "first": images.toList(1).map(describe),
             "times": [
                 images.aggregate_min("system:time_start"),
                 images.aggregate_max("system:time_start"),
@@ -169,6 +178,8 @@ def _plain(image: ee.Image, bands: Sequence[str], scale: float, offset: float) -
 
 def _when(start: Any, end: Any, found: list[int]) -> tuple[pd.Timestamp, pd.Timestamp]:
     """The dates asked for, or those of the collection and a day around: solar days differ from those of UTC."""
+    if found[0] is None:
+        raise undated("the")
     day = pd.Timedelta(days=1)
     low, high = (pd.Timestamp(ms, unit="ms").floor("D") for ms in found)
     if start is None and end is None:

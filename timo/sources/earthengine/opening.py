@@ -96,9 +96,10 @@ def open_earthengine(
 ) -> xr.DataArray:
     """Open a cube from Google Earth Engine, lazily: ``timo.open_cube("earthengine", aoi=..., ...)``.
 
-    Images are filtered, masked, scaled, mosaicked by day and composited on its servers; xee brings the pixels, a chunk
-    at a time. What was fetched is kept in a cache on this machine, so that an interrupted fetch goes on where it was,
-    and a repeated one costs nothing; when an image was reprocessed, or a new one came in, it is fetched anew.
+    Images are listed once, and masked, scaled, mosaicked by day and composited on its servers; xee brings the pixels, a
+    chunk at a time, of the images that were listed. What was fetched is kept in a cache on this machine, so that an
+    interrupted fetch goes on where it was, and a repeated one costs nothing; when an image was reprocessed, or a new
+    one came in, it is fetched anew.
 
     Parameters
     ----------
@@ -131,6 +132,17 @@ def open_earthengine(
     ------
     TimoError
         If Earth Engine lets nobody in or refuses, or no image is there.
+
+    Notes
+    -----
+    A project may have 40 requests under way at once, and make 6,000 in a minute, unless Google grants it more
+    (developers.google.com/earth-engine/guides/usage). What the servers compute for a noncommercial project is limited
+    by the month (guides/noncommercial_tiers). When Earth Engine says that memory or time does not suffice, a smaller
+    `chunk_size` helps.
+
+    Sentinel-1 is in decibels and comes without the noise along the borders of its scenes as far as ESA's toolbox finds
+    it (datasets/catalog/COPERNICUS_S1_GRD, "GRD border noise removal"). Reflectances of Landsat below zero, over water
+    and in shadow, are kept. Cloud Score+ is computed some time after an image came in.
 
     See Also
     --------
@@ -207,8 +219,17 @@ def series_of(
         If a chunk would be too large.
     """
     dated, times = (daily, days) if request.composite is None else _composited(daily, days, request)
-    chunks = chunks_of((len(times), len(dated.bands), *request.grid.shape), chunk_size)
+    shape = (len(times), len(dated.bands), *request.grid.shape)
+    chunks = chunks_of(shape, chunk_size, _most_images(listing, days, request))
     return Series(request, dated, times, days, listing, chunks)
+
+
+def _most_images(listing: Listing, days: pd.DatetimeIndex, request: CubeRequest) -> int:
+    """How many images the date of the cube is made of that is made of most."""
+    date = days.get_indexer(request.solar_day(listing.times))
+    if request.composite is not None:
+        date = periods_of(days, request)[1][date]
+    return int(np.bincount(date).max())
 
 
 def _composited(

@@ -29,7 +29,8 @@ SENSOR = SENSORS["sentinel-2"]
 _UNSCALED: Sensor = replace(SENSOR, scale=1.0, offset=0.0)
 # Earth Engine sends no more at once, in 1024 bands at most; a pixel counts with one byte for its mask.
 # https://developers.google.com/earth-engine/reference/rest/v1/projects.image/computePixels
-_REQUEST_BYTES, _MOST_BANDS = 48 * 2**20, 1000
+# The client reads a reply with NumPy, which refuses headers of more than 10,000 characters: some 480 bands.
+_REQUEST_BYTES, _MOST_BANDS = 48 * 2**20, 450
 _BYTES, _MASK_BYTES = 2, 1
 _SHARD_BYTES = 2**28
 

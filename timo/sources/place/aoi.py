@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from numbers import Real
 from pathlib import Path
@@ -67,17 +68,40 @@ def _of_text(text: str | Path) -> Area:
         try:
             geometry = shapely.from_wkt(found[2])
         except shapely.errors.GEOSException as error:
-            raise TimoError(f"The area is no WKT that can be read: {error}") from error
+            raise TimoError(
+                f"The area is no WKT that can be read: {error}. Expected, for example: POLYGON ((22.1 45.2, 22.2 45.2, "
+                "22.2 45.3, 22.1 45.2))"
+            ) from error
         return make_area([geometry], int(found[1]) if found[1] else LONLAT)
     if isinstance(text, str) and text.lstrip().startswith("{"):
         return _of_geojson(_read_json(text, "The text given as aoi"))
+    if isinstance(text, str):
+        _check_path(text)
     return _of_file(Path(text).expanduser())
+
+
+def _check_path(text: str) -> None:
+    """Refuse text that is meant otherwise than as a file's path."""
+    if not text.strip():
+        raise TimoError(f"aoi is an empty text. Give {FORMS}")
+    if re.match(r"\s*\w+://", text):
+        raise TimoError(
+            f"aoi={text!r} is an address, and timo reads files on this machine. Download it, or open it with "
+            "geopandas.read_file(address) and give that"
+        )
+    if re.fullmatch(r"[\s()\[\]]*[-+.\d]+(\s*[,;\s]\s*[-+.\d]+){3}[\s()\[\]]*", text):
+        numbers = ", ".join(re.findall(r"[-+.\d]+", text))
+        raise TimoError(f"aoi={text!r} is text. Give four numbers, without quotes: ({numbers})")
 
 
 def _of_file(path: Path) -> Area:
     """Area of a vector file."""
     if not path.exists():
-        raise TimoError(f"The area's file is not there: {str(path)!r}. Give {FORMS}")
+        raise TimoError(
+            f"The area's file is not there: {str(path)!r} (seen from {Path.cwd()}). Give {FORMS}"
+        )
+    if path.is_dir() and path.suffix.lower() != ".gdb":
+        raise TimoError(f"{str(path)!r} is a folder. Give the path of a file in it, as .geojson")
     if path.suffix.lower() in (".json", ".geojson"):
         try:
             text = path.read_text(encoding="utf-8-sig")
@@ -94,7 +118,10 @@ def _of_file(path: Path) -> Area:
     try:
         return _of_frame(geopandas.read_file(path))
     except (RuntimeError, OSError) as error:
-        raise TimoError(f"{str(path)!r} cannot be read as a vector file: {error}") from error
+        said = str(error).split(";")[0].rstrip(". ")
+        raise TimoError(
+            f"{str(path)!r} cannot be read as a vector file: {said}. Save the area as GeoJSON, or give {FORMS}"
+        ) from error
 
 
 def _read_json(text: str, what: str) -> Mapping[str, Any]:
@@ -138,7 +165,7 @@ def _shape(data: Any, kind: Any) -> BaseGeometry:
     if kind not in known:
         raise TimoError(
             f'The area is no GeoJSON: its type is {kind!r}, and not "Polygon", "MultiPolygon", "Feature" or '
-            '"FeatureCollection"'
+            f'"FeatureCollection". Give {FORMS}'
         )
     try:
         return shapely.geometry.shape(data)
@@ -175,14 +202,14 @@ def _of_box(box: Any) -> Area:
     if len(numbers) != 4 or not all(
         isinstance(n, Real) and not isinstance(n, bool) for n in numbers
     ):
-        raise TimoError(f"aoi={box!r} is not four numbers. Give {FORMS}")
+        raise TimoError(f"aoi={reprlib.repr(box)} is not four numbers. Give {FORMS}")
     west, south, east, north = (float(n) for n in numbers)
     corners = np.array([[west, south], [east, north]])
     check_finite(corners)
     check_degrees(corners)
     if south > north:
         raise TimoError(
-            f"The box's south {south:g} lies north of its north {north:g}. The order is (west, south, east, north)"
+            f"The box's south {south:.7g} lies north of its north {north:.7g}. The order is (west, south, east, north)"
         )
     if west > east:
         east += 360 * math.ceil((west - east) / 360)
@@ -211,7 +238,10 @@ def _of_object(aoi: Any) -> Area:
         return _of_geojson(data) if crs is None else make_area(list(_geometries(data)), crs)
     if hasattr(aoi, "user_roi") or hasattr(aoi, "draw_control") or hasattr(aoi, "controls"):
         return _of_map(aoi)
-    raise TimoError(f"A {type(aoi).__name__} is no area that timo can read. Give {FORMS}")
+    hint = " To take the cells of a cube or raster, give like=." if hasattr(aoi, "dims") else ""
+    raise TimoError(
+        f"aoi of type {type(aoi).__name__} is no area that timo can read.{hint} Give {FORMS}"
+    )
 
 
 def _of_frame(frame: Any) -> Area:

@@ -284,16 +284,17 @@ def _check_resolution(resolution: Any, crs: pyproj.CRS, name: str) -> float:
     unit = crs.axis_info[0].unit_name
     raise TimoError(
         f"resolution={resolution!r} in {short_name(name)}, whose unit is the {unit}, makes cells of "
-        f"{side * per_unit:g} m. {_unit_remedy(side, per_unit, geographic=crs.is_geographic)}"
+        f"{side * per_unit:.6g} m. {_unit_remedy(side, per_unit, geographic=crs.is_geographic)}"
     )
 
 
 def _unit_remedy(side: float, per_unit: float, *, geographic: bool) -> str:
     if geographic:
         return f"Give degrees: {side:g} metres are {side / per_unit:.4g}; or choose a crs in metres"
+    degrees = side * _KM_PER_DEGREE * 1e3 / per_unit
+    meant = f": {side:g} degrees would be {degrees:.4g} here" if side < 1 else ""
     return (
-        f"Give it in that unit: {side:g} degrees would be {side * _KM_PER_DEGREE * 1e3 / per_unit:.4g} here; cells may "
-        f"be from {_FINEST_M / per_unit:.3g} to {_COARSEST_M / per_unit:.4g}"
+        f"Give it in that unit{meant}; cells may be from {_FINEST_M / per_unit:.3g} to {_COARSEST_M / per_unit:.6g}"
     )
 
 
@@ -319,7 +320,8 @@ def _check_width(area: Area, side: float, name: str) -> None:
     raise TimoError(
         f"The area is {wide:,.0f} km wide, too wide for one UTM zone ({name}): its limit is "
         f"{_WIDEST_DEGREES * _KM_PER_DEGREE:,.0f} km. Give a crs for all of it, for example an equal-area one such as "
-        '"EPSG:3035" (Europe), "EPSG:6933" (world) or "+proj=laea +lat_0=... +lon_0=...", or take it in parts. '
+        '"EPSG:3035" (Europe), "EPSG:6933" (world) or "+proj=laea +lat_0=... +lon_0=...", or take it in parts; is it '
+        "west, south, east, north? "
         f"At this resolution it has about {wide * high / side**2:,.0f} megapixels a date"
     )
 

@@ -102,7 +102,7 @@ def call(name: str, arguments: Mapping[str, Any]) -> Any:
     for argument, required in parameters.items():
         if required and argument not in given:
             raise EngineError(
-                f"{name}: Required argument ({argument.rstrip('_')}) missing or null."
+                f"{name}: Parameter '{argument.rstrip('_')}' is required and may not be null."
             )
     if surplus := [argument for argument in given if argument not in parameters]:
         raise EngineError(

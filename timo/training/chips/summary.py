@@ -7,7 +7,6 @@ import numpy as np
 from timo.training.chips.layout import NO_DATE, State
 from timo.training.chips.table import Table
 
-
 _MOST_EXTENTS = 8
 
 def summarise(table: Table, state: State) -> dict[str, Any]:

@@ -86,7 +86,9 @@ def copy_properties(
 ) -> Any:
     """The first element with properties of the second: those named, or all that are not the system's."""
     if destination is None or source is None:
-        raise EngineError("Element.copyProperties: Required argument (source) missing or null.")
+        raise EngineError(
+            "Element.copyProperties: Parameter 'source' is required and may not be null."
+        )
     found = properties_of(source)
     if properties is not None:
         return _settable(destination).set({k: found[k] for k in properties if k in found})
