@@ -23,11 +23,11 @@ ifneq ($(INSTALLED),yes)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lab format clean
+.PHONY: help demo test test-ui lab format clean
 
 help: ## list these targets
 	@echo "usage: make TARGET [PYTHON=python3.12]"
-	@sed -n 's/^\([a-z]*\):.*## /  \1	/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /  \1	/p' Makefile
 
 demo: $(STAMP) ## map a real forest and when it was cut, into runs/deforestation (minutes)
 	@mkdir -p $(RESULTS)
@@ -46,6 +46,14 @@ test: $(STAMP) ## style, types, tests, and every notebook in its quick form
 # By file: what a file prepares is prepared once. One test, one thread; as many at a time as there are cores.
 	$(RUN) pytest -n auto --dist loadfile
 	TIMO_QUICK=1 $(RUN) pytest --nbval-lax --nbval-current-env notebooks
+
+# A browser of the system or of Playwright's; `apt-get` needs root.
+test-ui: $(STAMP) ## the workbench in a real browser (installs Chromium when root)
+	@.venv/bin/python tests/ui/find_browser.py || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+		&& apt-get update -q && apt-get install -y -q chromium; } || { \
+		echo "No Chromium. Install it: 'sudo apt-get install -y chromium'," \
+			"or '.venv/bin/python -m playwright install chromium'." >&2; exit 1; }
+	$(RUN) pytest -m ui tests/ui
 
 lab: $(STAMP) ## open JupyterLab
 	$(RUN) jupyterlab $(LAB_FLAGS)

@@ -29,6 +29,7 @@ FLOORS = {
     "timo.training": 3,
     "timo.mapping": 3,
     "timo.loading": 3,
+    "timo.interruption": 3,
     "timo_widgets": 4,
 }
 INTERFACE = {"timo_widgets", "ipywidgets", "leafmap", "ipyleaflet", "anywidget", "IPython"}

@@ -9,13 +9,23 @@ __version__ = "0.1.0"
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["cube", "errors", "mapping", "models", "sensors", "sources", "testing", "training"],
+    submodules=[
+        "cube",
+        "errors",
+        "inspection",
+        "mapping",
+        "models",
+        "sensors",
+        "sources",
+        "testing",
+        "training",
+    ],
     submod_attrs={
         "errors": ["TimoError"],
         "loading": ["load_model"],
         "mapping": ["estimate_area", "export", "loss_areas", "loss_year", "predict"],
         "models": ["create_encoder", "save"],
         "sources": ["fetch", "open_cube", "sample_clearings", "sample_labels"],
-        "training": ["finetune", "pretrain"],
+        "training": ["Features", "finetune", "fit_head", "pretrain"],
     },
 )

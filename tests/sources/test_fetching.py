@@ -236,14 +236,20 @@ def test_one_failure_ends_the_pauses_of_the_others():
     assert time.monotonic() - began < 5
 
 
+# Ten requests are answered; those after them only once the fetch is told to stop, however long that takes to arrive.
 INTERRUPTED = """
-    import sys, threading, time
+    import itertools, sys, threading, time
     import numpy as np, xarray as xr
     from timo.sources.cache import ChunkCache
     from timo.sources.fetching import fetch, fetched_array
+    from timo.sources.retry import current_cancel, is_cancelled
+
+    number = itertools.count(1)
 
     def request(index, slices):
-        time.sleep(0.05)
+        if next(number) > 10:
+            while not is_cancelled(current_cancel()):
+                time.sleep(0.01)
         sys.stdout.write(f"{index}\\n")
         sys.stdout.flush()
         return np.ones(tuple(s.stop - s.start for s in slices), "float32")
@@ -270,7 +276,7 @@ def start_fetch(folder):
 def test_an_interrupt_stops_it_and_keeps_what_is_done(tmp_path):
     process, lines = start_fetch(tmp_path)
     process.send_signal(signal.SIGINT)
-    rest, _ = process.communicate(timeout=30)
+    rest, _ = process.communicate(timeout=60)
     lines += rest.splitlines()
     assert process.returncode == 0
     assert lines[-1].startswith("stopped: The fetch was stopped after")
@@ -278,7 +284,8 @@ def test_an_interrupt_stops_it_and_keeps_what_is_done(tmp_path):
     assert lines[-1].endswith("[]")
     present = ChunkCache(tmp_path).array(KEY, (400, 1, 4, 4), (1, 1, 4, 4)).present()
     assert len(present) == len(lines) - 1
-    assert len(present) < 30
+    # The two that were under way are kept, and no other one was begun.
+    assert len(present) <= 12
 
 
 @pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")

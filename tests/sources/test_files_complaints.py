@@ -232,7 +232,7 @@ def test_dates_without_files(series):
 def test_a_cube_that_would_be_huge(series):
     assert "megapixels; the limit is 1e-05" in complaint(series, resolution=10, max_megapixels=1e-5)
     assert "resolution is missing" in complaint(series, crs="EPSG:3035")
-    assert "resolution is the side of a cell" in complaint(series, resolution=-10)
+    assert "resolution=-10 is no side of a cell" in complaint(series, resolution=-10)
 
 
 def test_digital_numbers_that_are_floats(tmp_path):

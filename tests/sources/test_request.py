@@ -157,7 +157,7 @@ def test_like_refused(cube):
     )
     assert "leave out crs, or like" in refusal(aoi=None, like=cube, crs=3035)
     assert "does not meet the grid of like=" in refusal(like=cube, aoi=(23, 45, 24, 46))
-    assert "'y' is missing" in refusal(aoi=None, like=cube.values)
+    assert "like= takes a cube or raster" in refusal(aoi=None, like=cube.values)
     bare = cube.drop_vars("spatial_ref")
     assert "no coordinate reference system" in refusal(aoi=None, like=bare)
 

@@ -451,7 +451,7 @@ def test_missing_assets_are_named(tmp_path):
     with pytest.raises(TimoError) as error:
         open_items([item])
     for words in (
-        "B4, SCL of sentinel-2",
+        "No item has assets for SCL of sentinel-2",
         "oops, red",
         'assets={"SCL": "..."}',
         "masked_classes=()",

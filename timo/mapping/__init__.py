@@ -9,8 +9,10 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "change": ["loss_year"],
         "combine": ["mean_probability"],
         "export": ["export"],
+        "polygons": ["to_polygons"],
         "predict": ["predict"],
         "provenance": ["provenance"],
         "sampling": ["allocate", "pixel_areas", "sample_size", "stratified_sample"],
+        "watching": ["compute"],
     },
 )

@@ -1,4 +1,4 @@
-"""Maps to files that other software opens: cloud-optimised GeoTIFF, Zarr, NetCDF."""
+"""Maps to files that other software opens: cloud-optimised GeoTIFF, Zarr, NetCDF, GeoJSON."""
 
 import importlib.util
 import json
@@ -20,10 +20,11 @@ from timo.mapping.geotiff import (
     resolve_nodata,
     write_geotiff,
 )
+from timo.mapping.polygons import write_geojson
 from timo.mapping.provenance import clean
 
 PROVENANCE = "provenance"
-_SUFFIXES = {".tif": "tif", ".tiff": "tif", ".zarr": "zarr", ".nc": "nc"}
+_SUFFIXES = {".tif": "tif", ".tiff": "tif", ".zarr": "zarr", ".nc": "nc", ".geojson": "geojson"}
 
 
 def export(
@@ -33,6 +34,7 @@ def export(
     nodata: float | None = None,
     provenance: Mapping[str, Any] | None = None,
     overwrite: bool = True,
+    smallest_ha: float = 0.0,
 ) -> Path:
     """Write a map to a file; the suffix of `path` says which.
 
@@ -45,6 +47,9 @@ def export(
         A Zarr store (format 3) with every variable and coordinate, in the chunks of dask.
     ``.nc``
         NetCDF-4, where netCDF4 or h5netcdf is installed.
+    ``.geojson``
+        Polygons of a (y, x) map of classes, in degrees, see `timo.mapping.to_polygons`: read into
+        memory as a whole.
 
     Dask-backed data are computed a few blocks at a time: memory is bounded by the chunks, not by
     the map. The output appears under its name only when it is complete.
@@ -67,6 +72,8 @@ def export(
         ``TIMO_PROVENANCE`` of a GeoTIFF, the attribute ``provenance`` elsewhere.
     overwrite : bool
         Whether an older output at `path` is replaced.
+    smallest_ha : float
+        Of ``.geojson``: polygons smaller than this, in hectares, are left out.
 
     Returns
     -------
@@ -85,6 +92,8 @@ def export(
         known = ", ".join(_SUFFIXES)
         raise TimoError(f"unknown output format '{path.suffix}' of '{path.name}': use {known}")
     _check_replaceable(path, kind, overwrite=overwrite)
+    if smallest_ha and kind != "geojson":
+        raise TimoError(f"smallest_ha is for polygons (.geojson); '{path.name}' is none")
     if not isinstance(data, xr.DataArray | xr.Dataset):
         raise TimoError(
             f"an xarray DataArray or Dataset can be exported, not a {type(data).__name__}"
@@ -94,6 +103,8 @@ def export(
     record = provenance if provenance is not None else _read_record(data)
     if kind == "tif":
         write_geotiff(_one_variable(data), path, nodata, record)
+    elif kind == "geojson":
+        write_geojson(data, path, nodata, record, smallest_ha)
     else:
         _write_store(data, path, kind, nodata, record)
     return path

@@ -3,7 +3,8 @@
 import copy
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import dask
@@ -17,7 +18,8 @@ from torch import Tensor
 from timo import cube as cubes
 from timo.errors import TimoError
 from timo.mapping.provenance import provenance
-from timo.models.tasks import TiMo
+from timo.mapping.watching import current_watch
+from timo.models.tasks import ModelConfig, TiMo
 
 NO_LABEL = -1
 # One tile at a time goes through the model, whatever the scheduler: its memory is that of one tile. The threads of dask
@@ -67,28 +69,39 @@ def predict(
     TimoError
         If cube and model do not fit each other, or an option makes no sense.
     """
+    parameters = {"tile": tile, "halo": halo, "window": window, "fill_gaps": fill_gaps}
+    cube = readable(model, cube, parameters)
+    # A copy: the model may be trained further, or be in training, by the time that the map is computed.
+    data = _lazy_probability(copy.deepcopy(model).eval(), cube, parameters)
+    return as_map(data, model, cube, parameters)
+
+
+def readable(model: TiMo, cube: xr.DataArray, parameters: dict[str, Any]) -> xr.DataArray:
+    """The cube with the bands of the model, after a look at both and at the options of `predict`.
+
+    Raises
+    ------
+    TimoError
+        If they do not fit each other, or an option makes no sense.
+    """
+    tile, halo, window = (parameters[name] for name in ("tile", "halo", "window"))
     if min(tile, window) < 1 or halo < 0:
         raise TimoError(
             f"tile and window must be at least 1 and halo at least 0, got {tile}, {window} and {halo}"
         )
     if model.config.task != "segmentation":
         raise TimoError(f"predict maps pixels; this model is for {model.config.task}")
-    cube = _bands_of(model, cubes.check(cube))
-    parameters = {"tile": tile, "halo": halo, "window": window, "fill_gaps": fill_gaps}
-    # A copy: the model may be trained further, or be in training, by the time that the map is computed.
-    data = _lazy_probability(copy.deepcopy(model).eval(), cube, parameters)
+    return _bands_of(model, cubes.check(cube))
+
+
+def as_map(data: Any, model: TiMo, cube: xr.DataArray, parameters: dict[str, Any]) -> xr.Dataset:
+    """The map of `predict` from its probabilities, an array (class, [time,] y, x) of NumPy or Dask."""
     temporal = ("time",) if model.config.per_date else ()
     coords: dict[str, Any] = {"class": list(model.config.classes)}
     for name in (*temporal, "y", "x", "spatial_ref"):
         if name in cube.coords:
             coords[name] = cube[name]
     probability = xr.DataArray(data, dims=("class", *temporal, "y", "x"), coords=coords)
-    return _as_map(probability, model, cube, parameters)
-
-
-def _as_map(
-    probability: xr.DataArray, model: TiMo, cube: xr.DataArray, parameters: dict[str, Any]
-) -> xr.Dataset:
     known = probability.notnull().all("class")
     dtype = "int8" if probability.sizes["class"] <= 127 else "int16"
     label = probability.fillna(0).argmax("class").where(known, NO_LABEL).astype(dtype)
@@ -129,27 +142,54 @@ def _lazy_probability(
 ) -> dask.array.Array:
     """Dask array of probabilities, one chunk a tile; a chunk reads its own part of the cube and nothing else."""
     dates = cubes.days_since_epoch(cube.time)
-    tile, halo = parameters["tile"], parameters["halo"]
+    tile = parameters["tile"]
     if not cube.chunks and not cube.variable._in_memory:
         # In a file, and not in chunks: asking for .data would read it all.
         cube = cube.chunk({"y": tile, "x": tile})
     # One node of the graph, not an argument of each: a cluster is sent the weights once.
     shared = dask.delayed(model, traverse=False)
     classes = len(model.config.classes)
-    height, width = cube.sizes["y"], cube.sizes["x"]
     rows = []
+    for places in tiles(cube.sizes["y"], cube.sizes["x"], parameters):
+        row = []
+        for place in places:
+            part = cube.data[:, :, place.rows, place.columns]
+            block = dask.delayed(_predict_tile, pure=False)(
+                shared, part, dates, place.crop, parameters
+            )
+            shape = (classes, *((len(dates),) if model.config.per_date else ()), *place.crop[2:])
+            row.append(dask.array.from_delayed(block, shape=shape, dtype="float32"))
+        rows.append(row)
+    return dask.array.block(rows)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a tile lies: what the model sees of the cube, and the part of that which the map takes."""
+
+    rows: slice
+    columns: slice
+    crop: tuple[int, int, int, int]  # top, left, height, width
+
+    @property
+    def inner(self) -> tuple[slice, slice]:
+        """Rows and columns of the map."""
+        top, left = self.rows.start + self.crop[0], self.columns.start + self.crop[1]
+        return slice(top, top + self.crop[2]), slice(left, left + self.crop[3])
+
+
+def tiles(height: int, width: int, parameters: dict[str, Any]) -> Iterator[list[Place]]:
+    """Row by row, the tiles of a map."""
+    tile, halo = parameters["tile"], parameters["halo"]
     for top in range(0, height, tile):
         row = []
         for left in range(0, width, tile):
             inner = (min(tile, height - top), min(tile, width - left))
             north, west = max(top - halo, 0), max(left - halo, 0)
-            part = cube.data[:, :, north : top + inner[0] + halo, west : left + inner[1] + halo]
-            crop = (top - north, left - west, *inner)
-            block = dask.delayed(_predict_tile, pure=False)(shared, part, dates, crop, parameters)
-            shape = (classes, *((len(dates),) if model.config.per_date else ()), *inner)
-            row.append(dask.array.from_delayed(block, shape=shape, dtype="float32"))
-        rows.append(row)
-    return dask.array.block(rows)
+            rows = slice(north, min(top + inner[0] + halo, height))
+            columns = slice(west, min(left + inner[1] + halo, width))
+            row.append(Place(rows, columns, (top - north, left - west, *inner)))
+        yield row
 
 
 def _predict_tile(
@@ -159,30 +199,48 @@ def _predict_tile(
     crop: tuple[int, int, int, int],
     parameters: dict[str, Any],
 ) -> Float[np.ndarray, "..."]:
+    watch = current_watch()
+    with _IN_USE, watch.over(model):
+        runs = seen_windows(x, parameters)
+        watch.begin(len(runs))
+        each = ((some, _scores(model, x[some], dates[some])) for some in runs)
+        return tile_probability(watch.each(each), model.config, x, crop, parameters)
+
+
+def tile_probability(
+    scored: Iterable[tuple[np.ndarray, Tensor]],
+    config: ModelConfig,
+    x: Float[np.ndarray, "t c h w"],
+    crop: tuple[int, int, int, int],
+    parameters: dict[str, Any],
+) -> Float[np.ndarray, "..."]:
+    """Probabilities of a tile without its border, from the dates and the scores of each window of dates."""
     top, left, height, width = crop
     inner = (..., slice(top, top + height), slice(left, left + width))
-    valid = np.isfinite(x).all(axis=1)
-    with _IN_USE:
-        probability = _mean_over_windows(model, x, dates, valid, parameters)[inner]
+    probability = _mean_over_windows(scored, config, x)[inner]
     if not parameters["fill_gaps"]:
-        observed = valid[inner] if model.config.per_date else valid[inner].any(axis=0)
+        valid = np.isfinite(x).all(axis=1)[inner]
+        observed = valid if config.per_date else valid.any(axis=0)
         probability = np.where(observed, probability, np.float32("nan"))
     return np.ascontiguousarray(probability)
 
 
+def seen_windows(x: Float[np.ndarray, "t c h w"], parameters: dict[str, Any]) -> list[np.ndarray]:
+    """The windows of dates of a tile in which anything was observed, as positions."""
+    valid = np.isfinite(x).all(axis=1)
+    clear = np.arange(len(x)) if parameters["fill_gaps"] else np.flatnonzero(valid.any(axis=(1, 2)))
+    return [some for some in _windows(clear, parameters["window"]) if valid[some].any()]
+
+
 def _mean_over_windows(
-    model: TiMo, x: np.ndarray, dates: np.ndarray, valid: np.ndarray, parameters: dict[str, Any]
+    scored: Iterable[tuple[np.ndarray, Tensor]], config: ModelConfig, x: np.ndarray
 ) -> Float[np.ndarray, "..."]:
     """Mean of the probabilities of all windows that hold a date (or, without dates, of all windows)."""
-    clear = np.arange(len(x)) if parameters["fill_gaps"] else np.flatnonzero(valid.any(axis=(1, 2)))
-    classes, per_date = len(model.config.classes), model.config.per_date
+    classes, per_date = len(config.classes), config.per_date
     shape = (classes, *((len(x),) if per_date else ()), *x.shape[-2:])
     total, count = np.zeros(shape, "float32"), np.zeros(len(x), "float32")
     windows = 0
-    for some in _windows(clear, parameters["window"]):
-        if not valid[some].any():
-            continue
-        scores = _scores(model, x[some], dates[some])
+    for some, scores in scored:
         if per_date:
             total[:, some] += scores.softmax(dim=1).movedim(1, 0).numpy()
             count[some] += 1

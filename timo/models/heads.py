@@ -30,6 +30,13 @@ def _resize(x: Float[Tensor, "f c h w"], size: Sequence[int]) -> Float[Tensor, "
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
 
 
+def enlarge(frames: Float[Tensor, "f d i j"], size: Sequence[int]) -> Float[Tensor, "f d h w"]:
+    """Features of tokens at full resolution."""
+    height, width = size
+    # Exactly four pixels to a token, then cropped: a size that is no multiple of 4 does not shift the map.
+    return _resize(frames, [4 * s for s in frames.shape[-2:]])[..., :height, :width]
+
+
 class PyramidPooling(nn.Module):
     """Context of the whole frame at several grains, beside the map itself (Zhao et al. 2017)."""
 
@@ -172,11 +179,22 @@ class SegmentationHead(nn.Module):
 
         The image must be zero where it is not valid.
         """
-        b, (height, width) = len(image), image.shape[-2:]
+        return self.finish(self.coarse(maps), image, valid)
+
+    def coarse(self, maps: list[Float[Tensor, "b t _dim _i _j"]]) -> Float[Tensor, "f d i j"]:
+        """All that is done at the resolution of the encoder's finest map, of every date by itself."""
         frames = self.pyramid([rearrange(m, "b t c i j -> (b t) c i j") for m in maps])
-        frames = self.narrow(frames)
-        # Exactly four pixels to a token, then cropped: a size that is no multiple of 4 does not shift the map.
-        full = _resize(frames, [4 * s for s in frames.shape[-2:]])[..., :height, :width]
+        return self.narrow(frames)
+
+    def finish(
+        self,
+        frames: Float[Tensor, "f d i j"],
+        image: Float[Tensor, "b t c h w"],
+        valid: Bool[Tensor, "b t h w"],
+    ) -> Float[Tensor, "b ..."]:
+        """Scores from what `coarse` gave: all that is done at full resolution."""
+        b = len(image)
+        full = enlarge(frames, image.shape[-2:])
         if self.detail is not None and self.merge is not None:
             pixels = torch.cat([image, valid[:, :, None].to(image.dtype)], dim=2)
             fine = self.detail(rearrange(pixels, "b t c h w -> (b t) c h w"))

@@ -151,13 +151,19 @@ class TiMo(nn.Module):
             If the shapes do not fit each other or the bands.
         """
         check_series(x, dates, valid, len(self.config.bands))
-        finite = x.isfinite().all(dim=2)
-        valid = finite if valid is None else valid & finite
-        normalised = torch.where(valid[:, :, None], (x - self.mean) / self.std, 0.0)
+        normalised, valid = self.normalise(x, valid)
         maps = self.encoder(normalised, dates, valid)
         if isinstance(self.head, SegmentationHead):
             return self.head(maps, normalised, valid)
         return self.head(maps, valid, self.config.per_date)
+
+    def normalise(
+        self, x: Float[Tensor, "b t c h w"], valid: Bool[Tensor, "b t h w"] | None = None
+    ) -> tuple[Float[Tensor, "b t c h w"], Bool[Tensor, "b t h w"]]:
+        """Values as the encoder reads them, zero where there is no observation; and where there is one."""
+        finite = x.isfinite().all(dim=2)
+        valid = finite if valid is None else valid & finite
+        return torch.where(valid[:, :, None], (x - self.mean) / self.std, 0.0), valid
 
     def extra_repr(self) -> str:
         """One line for the notebook."""

@@ -152,6 +152,8 @@ class _Session:
         head = f"The fetch was stopped after {self.done} of {self.total} chunks."
         if self.kept == self.fetched > 0:
             return f"{head} They are in the cache: the same call goes on from there."
+        if self.kept == self.fetched:
+            return head
         return f"{head} {self.fetched - self.kept} of them are not in the cache and will be fetched again."
 
 
@@ -191,7 +193,7 @@ def fetch(
         Asked before each request; when it says so, no other request is made. Those under way are waited for, and kept.
     path : path, optional
         Write the cube to this Zarr store, chunk by chunk, and return it lazily from there: for what does not fit into
-        memory. The store appears under its name when it is complete.
+        memory. The store appears under its name when it is complete; one that is there already is replaced.
 
     Returns
     -------
@@ -207,12 +209,42 @@ def fetch(
     TimoError
         If `workers` is less than 1, or a request failed.
     """
-    if workers < 1:
-        raise TimoError(f"workers must be at least 1; got {workers}")
+    _check_options(cube, workers, cancel)
     if path is not None:
-        return _fetch_to(Path(path), cube, workers, progress, cancel)
+        return _fetch_to(_check_path(path, cube), cube, workers, progress, cancel)
     with _computing(cube, workers, progress, cancel) as options:
         return cube.compute(**options)
+
+
+def _check_options(cube: Any, workers: Any, cancel: Any) -> None:
+    if not hasattr(cube, "__dask_graph__"):
+        raise TimoError(
+            f"fetch takes a cube (xarray.DataArray), as timo.open_cube opens it; got {type(cube).__name__}"
+        )
+    # numpy's integers, too.
+    if isinstance(workers, bool) or not hasattr(workers, "__index__") or workers < 1:
+        raise TimoError(f"workers must be a whole number, at least 1; got {workers!r}")
+    if cancel is not None and not callable(cancel) and not hasattr(cancel, "is_set"):
+        raise TimoError(
+            f"cancel must be a threading.Event, or a function that says whether to stop; got {cancel!r}"
+        )
+
+
+def _check_path(path: Any, cube: Any) -> Path:
+    """Where to write, before anything is fetched."""
+    if not isinstance(path, str | os.PathLike):
+        raise TimoError(f'path must be that of a Zarr store, as "cube.zarr"; got {path!r}')
+    store = Path(path).expanduser()
+    if store.suffix != ".zarr":
+        raise TimoError(f"'{path}' must end in .zarr: that is what is written chunk by chunk")
+    if store.is_file():
+        raise TimoError(f"'{path}' is a file, and a Zarr store is a folder: choose another name")
+    marks = ("zarr.json", ".zgroup", ".zarray")
+    if store.is_dir() and any(store.iterdir()) and not any((store / m).exists() for m in marks):
+        raise TimoError(f"'{path}' is a folder with something else in it: choose another name")
+    if not hasattr(cube, "to_dataset"):
+        raise TimoError(f"path= writes a cube (xarray.DataArray); got {type(cube).__name__}")
+    return store
 
 
 def _fetch_to(
@@ -221,8 +253,6 @@ def _fetch_to(
     import rioxarray  # noqa: F401 - registers .rio
     import xarray as xr
 
-    if path.suffix != ".zarr":
-        raise TimoError(f"'{path}' must end in .zarr: that is what is written chunk by chunk")
     name = str(cube.name or "cube")
     # Chunks and compression of where it came from do not fit what is written. Zarr wants chunks of one size, and has no
     # standard for strings of fixed length.

@@ -22,10 +22,11 @@ _SOURCES = {
     "demo": "sample",
     "example": "sample",
 }
-_CATALOGS = {
+CATALOGS = {
     "planetarycomputer": "planetary-computer",
     "pc": "planetary-computer",
     "mpc": "planetary-computer",
+    "microsoft": "planetary-computer",
     "earthsearch": "earth-search",
     "aws": "earth-search",
 }
@@ -128,9 +129,7 @@ def nearest(name: Any, known: Iterable[str], meant: Mapping[str, str] | None = N
     return plain[close[0]] if close else None
 
 
-def did_you_mean(
-    name: Any, known: Iterable[str], meant: Mapping[str, str] | None = None
-) -> str:
+def did_you_mean(name: Any, known: Iterable[str], meant: Mapping[str, str] | None = None) -> str:
     """A question to put into a message, with a space before it; empty if nothing is near."""
     near = nearest(name, known, meant)
     return f" Did you mean {near!r}?" if near else ""
@@ -140,7 +139,7 @@ def unknown_source(source: Any, known: Iterable[str]) -> TimoError:
     """The error to raise for a source that there is not."""
     listed = ", ".join(sorted(known))
     hint = did_you_mean(source, known, _SOURCES)
-    if isinstance(source, str) and (catalog := _CATALOGS.get(_simple(source))):
+    if isinstance(source, str) and (catalog := CATALOGS.get(_simple(source))):
         hint = f' Did you mean open_cube("stac", catalog="{catalog}")?'
     elif not isinstance(source, str) or "/" in source or "." in source:
         hint = f' What lies on this machine is opened with open_cube("files", path={source!r}).'
@@ -150,7 +149,9 @@ def unknown_source(source: Any, known: Iterable[str]) -> TimoError:
 def unknown_sensor(name: Any, known: Iterable[str]) -> TimoError:
     """The error to raise for a sensor that there is not."""
     listed = ", ".join(sorted(known))
-    return TimoError(f"Unknown sensor {name!r}. Known: {listed}.{did_you_mean(name, known, _SENSORS)}")
+    return TimoError(
+        f"Unknown sensor {name!r}. Known: {listed}.{did_you_mean(name, known, _SENSORS)}"
+    )
 
 
 def unknown_option(source: str, name: str, known: Iterable[str]) -> TimoError:

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 # Before there were satellites, and well before nanoseconds since 1970 end.
 _YEARS = (1950, 2200)
+# Cells a side of a chunk: of smaller ones the graph of a small cube takes minutes.
+LEAST_CHUNK = 16
+# Cells. Earth Engine refuses kernels of a larger radius.
+_WIDEST_BUFFER = 512
 # What people write for a period -> its name by its start; without a leading 1.
 _PERIODS = {
     "m": "1MS",
@@ -145,8 +149,6 @@ def make_request(
     names = make_bands(instrument, bands)
     masked = make_masked(instrument, masked_classes)
     buffer = instrument.fringe_m if buffer_m is None else buffer_m
-    if not isinstance(clip, bool | np.bool_):
-        raise TimoError(f"clip is True or False; got {clip!r}")
     finest = min(instrument.band(name).gsd_m for name in names)
     area, grid = make_place(
         aoi, resolution, crs, like, finest_m=finest, max_megapixels=max_megapixels
@@ -159,10 +161,10 @@ def make_request(
         sensor=instrument,
         bands=names,
         masked=masked,
-        buffer_m=_number(buffer, "buffer_m", "a distance in metres", 10_000),
+        buffer_m=make_buffer(buffer, grid),
         composite=make_composite(composite),
         max_cloud=None if max_cloud is None else _percentage(max_cloud),
-        clip=bool(clip),
+        clip=make_clip(clip),
     )
 
 
@@ -213,8 +215,8 @@ def _place_like(
 ) -> tuple[Area, PixelGrid]:
     if not hasattr(like, "indexes"):
         raise TimoError(
-            f"like= takes a cube or raster (xarray.DataArray) whose cells are taken; got {type(like).__name__}. A file is "
-            "opened with rioxarray.open_rasterio(path)"
+            f"like= takes a cube or raster (xarray.DataArray) whose cells are taken; got {type(like).__name__}. A file "
+            "is opened with rioxarray.open_rasterio(path)"
         )
     if given := [n for n, v in {"resolution": resolution, "crs": crs}.items() if v is not None]:
         raise TimoError(
@@ -269,6 +271,26 @@ def make_sensor(name: str) -> Sensor:
     if not isinstance(name, str) or name not in SENSORS:
         raise unknown_sensor(name, SENSORS)
     return get_sensor(name)
+
+
+def make_open_span(
+    start: Any, end: Any, first: Any, last: Any
+) -> tuple[pd.Timestamp, pd.Timestamp]:
+    """As `make_span`, where the dates of data take the place of what is not given: of the first and last of them.
+
+    The span is empty if the data end before `start`, or begin after `end`.
+    """
+    if start is not None and end is not None:
+        return make_span(start, end)
+    begin, after = (
+        pd.Timestamp(first).floor("D"),
+        pd.Timestamp(last).floor("D") + pd.Timedelta("1D"),
+    )
+    if start is not None:
+        begin = make_span(start, start)[0]
+    if end is not None:
+        after = make_span(end, end)[1]
+    return begin, max(begin, after)
 
 
 def make_bands(sensor: Sensor, bands: Sequence[str] | None) -> tuple[str, ...]:
@@ -359,6 +381,50 @@ def _position(number: Any) -> int:
     return operator.index(number)
 
 
+def make_buffer(buffer_m: Any, grid: PixelGrid) -> float:
+    """How far around clouds to mask, in metres.
+
+    Raises
+    ------
+    TimoError
+        If it is no distance, or of so many cells that Earth Engine would refuse it and others would take hours.
+    """
+    metres = _number(buffer_m, "buffer_m", "a distance in metres", 10_000)
+    if metres > _WIDEST_BUFFER * grid.metres:
+        raise TimoError(
+            f"buffer_m={buffer_m:g} is {metres / grid.metres:,.0f} cells of {grid.metres:g} m; {_WIDEST_BUFFER} cells "
+            "can be masked around a cloud. Give less, or a larger resolution"
+        )
+    return metres
+
+
+def make_clip(clip: Any) -> bool:
+    """Whether to clip.
+
+    Raises
+    ------
+    TimoError
+        If it is neither True nor False.
+    """
+    if not isinstance(clip, bool | np.bool_):
+        raise TimoError(f"clip is True or False; got {clip!r}")
+    return bool(clip)
+
+
+def make_whole(value: Any, name: str, meaning: str = "a number", least: int = 1) -> int:
+    """A whole number that is at least so much.
+
+    Raises
+    ------
+    TimoError
+        If it is none.
+    """
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or value < least:
+        raise TimoError(f"{name} is {meaning}, {least} or more; got {value!r}")
+    return int(value)
+
+
 def make_composite(composite: str | None) -> str | None:
     """Name of a period, checked; see `timo.cube.composite`.
 
@@ -398,7 +464,7 @@ def _number(value: Any, name: str, meaning: str, most: float) -> float:
     """A number from 0 to the most."""
     if isinstance(value, Real) and not isinstance(value, bool) and 0 <= float(value) <= most:
         return float(value)
-    raise TimoError(f"{name} must be {meaning}, a number from 0 to {most:,}; got {value!r}")
+    raise TimoError(f"{name} is {meaning}, from 0 to {most:,}; got {value!r}")
 
 
 def _percentage(value: Any) -> float:

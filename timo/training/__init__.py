@@ -6,7 +6,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "chips": ["ChipDataset", "ChipOptions"],
+        "features": ["Features"],
         "finetune": ["Finetuned", "finetune"],
+        "head": ["FittedHead", "fit_head"],
         "labels": ["labels_in_time"],
         "module": ["Optimisation"],
         "pretrain": ["Pretrained", "pretrain"],

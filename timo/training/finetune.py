@@ -19,14 +19,17 @@ from torch.utils.data import DataLoader
 from timo import cube as cubes
 from timo.atomic import check_writable, replacing
 from timo.errors import TimoError
+from timo.interruption import OnStep, StopRequestedError, interruptible
 from timo.models.tasks import TiMo
 from timo.models.weights import CONFIG, save
+from timo.sources.retry import Cancel, CancelledError
 from timo.training.chips import ChipDataset, ChipOptions, collate
 from timo.training.chips.chip import UNLABELLED
 from timo.training.history import History, Progress
 from timo.training.isolation import isolated
 from timo.training.module import ENCODER, FinetuneModule, Optimisation
-from timo.training.resume import Averaging, ResumeCheckpoint, find_checkpoint, make_plan
+from timo.training.resume import Averaging, ResumeCheckpoint, find_checkpoint, make_plan, settle
+from timo.training.stopping import Steps, load, step_loss
 
 TRAIN, VALIDATION = 0, 1
 RESUME, MODEL = "resume.ckpt", "model"
@@ -41,14 +44,18 @@ class Finetuned:
     history : DataFrame
         One row an epoch: loss, validation_loss, validation_accuracy, validation_f1 (mean over the classes), seconds.
     epoch : int
-        Epoch whose weights the model holds: the one of the lowest validation loss, the last without validation.
+        Epoch whose weights the model holds: the one of the lowest validation loss, the last without validation. -1:
+        stopped before the first step.
     seconds : float
         Wall time of this call.
+    stopped : bool
+        Whether `stop` ended it before its end.
     """
 
     history: pd.DataFrame
     epoch: int
     seconds: float
+    stopped: bool = False
 
 
 def finetune(
@@ -70,6 +77,8 @@ def finetune(
     resume: bool = False,
     progress: bool = True,
     callbacks: Sequence[Callback] = (),
+    stop: Cancel | None = None,
+    on_step: OnStep | None = None,
 ) -> Finetuned:
     """Train a model on the labelled pixels of a cube, in place.
 
@@ -112,6 +121,13 @@ def finetune(
         Show a progress bar.
     callbacks : sequence of lightning.Callback
         Further callbacks.
+    stop : threading.Event or callable, optional
+        Asked before each layer and after each batch, also while the cube is loaded. When it says so, the call returns
+        with ``.stopped`` true and a model that can be used: its best weights so far, or without validation those of the
+        last whole step, averaged as at the end. In `folder`, ``model/`` holds them, and the resume checkpoint is that
+        of the last whole epoch: `resume` ends with the weights of the whole run all the same.
+    on_step : callable, optional
+        Is given a `timo.interruption.StepReport` after each step, in the thread of this call.
 
     Returns
     -------
@@ -129,9 +145,14 @@ def finetune(
     if resume and folder is None:
         raise TimoError("resume needs the folder of the run that is to go on: give folder=...")
     cubes.check_labels(labels, cubes.check(cube))
-    _check_model(model, cube, labels)
-    cube = cube.compute()
+    check_model(model, cube, labels)
     home = _check_home(folder) if folder is not None else None
+    began = time.monotonic()
+    try:
+        cube = load(cube, stop)
+    except CancelledError:
+        # Before the first step: the model is what it was.
+        return _keep(model, home, Finetuned(pd.DataFrame(), -1, time.monotonic() - began, True))
     chips, optimisation = chips or ChipOptions(), optimisation or Optimisation()
     everything = ChipDataset(cube, labels, chips_per_epoch, chips, seed)
     train, validation = _divide(everything, None if split is None else _check_split(split, cube))
@@ -144,6 +165,8 @@ def finetune(
     ours: list[Callback] = [history]
     if averaging is not None:
         ours.append(Averaging(decay=averaging))
+    # After the average has taken in the step.
+    ours.append(Steps(stop, on_step, step_loss))
     if patience is not None:
         ours.append(EarlyStopping("validation_loss", patience=patience))
     if progress:
@@ -158,23 +181,29 @@ def finetune(
             (home / RESUME).unlink(missing_ok=True)
         checkpoint = find_checkpoint(home / RESUME, plan)
         ours.append(ResumeCheckpoint(home / RESUME, plan))
-    started = time.monotonic()
-    _fit(
+    stopped = _fit(
         FinetuneModule(model, optimisation, weights),
         _loader(train, batch_size),
         None if validation is None else _loader(validation, batch_size),
         callbacks=[*ours, *callbacks],
         epochs=epochs,
         checkpoint=checkpoint,
+        stop=stop,
     )
     if history.best is not None:
         model.load_state_dict(history.best)
-    result = Finetuned(history.table(), history.epoch, time.monotonic() - started)
+    seconds = time.monotonic() - began
+    return _keep(model, home, Finetuned(history.table(), history.epoch, seconds, stopped))
+
+
+def _keep(model: TiMo, home: Path | None, result: Finetuned) -> Finetuned:
+    """Write what a run ends with; the checkpoint of one that was stopped stays, to go on with."""
     if home is not None:
         with replacing(home / "history.csv") as partial:
             result.history.to_csv(partial, index=False)
         save(model, home / MODEL)
-        (home / RESUME).unlink(missing_ok=True)
+        if not result.stopped:
+            (home / RESUME).unlink(missing_ok=True)
     return result
 
 
@@ -207,10 +236,12 @@ def _fit(
     callbacks: list[Callback],
     epochs: int,
     checkpoint: Path | None,
-) -> None:
+    stop: Cancel | None,
+) -> bool:
+    """Train; return whether `stop` ended it."""
     module.model.train()
     try:
-        with isolated(), _frozen(module):
+        with isolated(), _frozen(module), interruptible(module.model, stop):
             trainer = lightning.Trainer(
                 accelerator="auto",
                 devices=1,
@@ -226,6 +257,11 @@ def _fit(
                 deterministic="warn",
             )
             trainer.fit(module, train, validation, ckpt_path=checkpoint, weights_only=True)
+    except StopRequestedError:
+        settle(module, callbacks)
+        return True
+    else:
+        return False
     finally:
         for callback in callbacks:
             if isinstance(callback, Progress):
@@ -247,10 +283,19 @@ def _frozen(module: FinetuneModule) -> Iterator[None]:
             parameter.requires_grad_(before[name])
 
 
-def _check_model(model: TiMo, cube: xr.DataArray, labels: xr.DataArray) -> None:
+def check_model(model: TiMo, cube: xr.DataArray, labels: xr.DataArray) -> None:
+    """Meet a model that cannot learn these labels on this cube.
+
+    Raises
+    ------
+    TimoError
+        If task, bands or classes do not fit.
+    """
     config = model.config
     if config.task != "segmentation":
-        raise TimoError(f"finetune trains segmentation models, this one is for {config.task}")
+        raise TimoError(
+            f"only segmentation models are trained on labelled pixels, this one is for {config.task}"
+        )
     bands = tuple(str(band) for band in cube.band.values)
     if bands != config.bands:
         raise TimoError(

@@ -25,12 +25,13 @@ class History(Callback):
     best: dict[str, Tensor] | None = None
     best_epoch: int = -1
     best_loss: float = math.inf
+    last_epoch: int = -1
 
     def on_train_epoch_start(
         self, trainer: lightning.Trainer, _: lightning.LightningModule
     ) -> None:
         """Chips, dropout and stochastic depth depend on the epoch's number: a resumed run is as the whole run."""
-        epoch = self.dataset.epoch = trainer.current_epoch
+        epoch = self.dataset.epoch = self.last_epoch = trainer.current_epoch
         state = np.random.SeedSequence([self.dataset.seed, epoch]).generate_state(1, np.uint64)
         torch.manual_seed(int(state[0]))
         self.started = time.monotonic()
@@ -60,7 +61,10 @@ class History(Callback):
     @property
     def epoch(self) -> int:
         """Epoch of the weights that the model ends with: the best, the last without validation."""
-        return self.best_epoch if self.best is not None else int(self.rows[-1]["epoch"])
+        if self.best is not None:
+            return self.best_epoch
+        # A run that was resumed after its last epoch has begun none.
+        return max(self.last_epoch, int(self.rows[-1]["epoch"]) if self.rows else -1)
 
     def table(self) -> pd.DataFrame:
         """The rows as a table."""

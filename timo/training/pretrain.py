@@ -17,10 +17,15 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from timo.atomic import check_writable
+from timo.cube import check
 from timo.errors import TimoError
+from timo.interruption import OnStep, StopRequestedError, interruptible
 from timo.models.masking import MaskOptions
 from timo.models.mim import MaskedAutoencoder, MaskedConfig
-from timo.models.weights import CONFIG, load
+from timo.models.weights import CONFIG
+from timo.models.weights import load as load_weights
+from timo.sources.retry import Cancel
+from timo.training.chips.store import ChipStore
 from timo.training.history import Progress
 from timo.training.isolation import isolated
 from timo.training.pretraining.interrupt import PretrainCheckpoint
@@ -30,7 +35,8 @@ from timo.training.pretraining.module import PretrainModule, PretrainOptions
 from timo.training.pretraining.pictures import Pictures
 from timo.training.pretraining.source import Data, make_autoencoder, open_source
 from timo.training.pretraining.windows import WindowOptions
-from timo.training.resume import Averaging, find_checkpoint
+from timo.training.resume import Averaging, find_checkpoint, settle
+from timo.training.stopping import Steps, load
 
 RESUME, PICTURES = "resume.ckpt", "pictures"
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
@@ -50,11 +56,14 @@ class Pretrained:
         One row an epoch: epoch, step (done so far), loss, validation_loss, learning_rate (of the last step), seconds.
     seconds : float
         Wall time of this call.
+    stopped : bool
+        Whether `stop` ended it before its end.
     """
 
     model: MaskedAutoencoder
     history: pd.DataFrame
     seconds: float
+    stopped: bool = False
 
 
 def pretrain(
@@ -85,6 +94,8 @@ def pretrain(
     picture_every: int | None = None,
     progress: bool = True,
     callbacks: Sequence[Callback] = (),
+    stop: Cancel | None = None,
+    on_step: OnStep | None = None,
 ) -> Pretrained:
     """Pretrain an encoder on series without labels, by masked image modelling (TiMo, section 3.3).
 
@@ -147,6 +158,13 @@ def pretrain(
         Show a progress bar.
     callbacks : sequence of lightning.Callback
         Further callbacks.
+    stop : threading.Event or callable, optional
+        Asked before each layer and after each batch, for one process. When it says so, the call returns with
+        ``.stopped`` true and a model that can be used: as it was after the last whole step. In `folder`, ``model/`` and
+        ``encoder/`` hold it, and the resume checkpoint is of that step (of an earlier one, if the stop fell into a
+        validation).
+    on_step : callable, optional
+        Is given a `timo.interruption.StepReport` after each step, in the thread of this call.
 
     Returns
     -------
@@ -158,6 +176,8 @@ def pretrain(
     TimoError
         If data, exclude and model do not fit each other, an option makes no sense, the folder cannot be written, the
         checkpoint is damaged or of another run, or the training diverges.
+    CancelledError
+        If `stop` said so while the cubes were loaded: there is no model yet.
     """
     started = time.monotonic()
     numbers = {"epochs": epochs, "batch_size": batch_size, "accumulate": accumulate}
@@ -176,7 +196,7 @@ def pretrain(
     chips, masks = chips or WindowOptions(), masks or MaskOptions()
     optimisation = optimisation or PretrainOptions()
     source = open_source(
-        data, exclude, chips, length=chips_per_epoch, batch_size=batch_size, seed=seed
+        _load(data, stop), exclude, chips, length=chips_per_epoch, batch_size=batch_size, seed=seed
     )
     autoencoder = make_autoencoder(model, source, unit, seed)
     config = autoencoder.config
@@ -201,6 +221,8 @@ def pretrain(
     ours: list[Callback] = [journal]
     if averaging is not None:
         ours.append(Averaging(decay=averaging))
+    # After the average has taken in the step.
+    ours.append(Steps(stop, on_step, _Loss()))
     if progress and _is_first():
         ours.append(Progress(epochs))
     checkpoint = None
@@ -216,11 +238,13 @@ def pretrain(
         choices |= {"optimisation": optimisation, "averaging": averaging, "precision": precision}
         plan = {name: repr(value) for name, value in choices.items()} | {"data": source.digest}
         checkpoint = _checkpoint(home / RESUME, plan, resume)
-        ours += [Keep(home, RESUME), PretrainCheckpoint(home / RESUME, plan, checkpoint_every)]
-    _fit(
+        ours.append(PretrainCheckpoint(home / RESUME, plan, checkpoint_every))
+    keep = Keep(home, RESUME)
+    stopped = _fit(
         module,
-        [*ours, *callbacks],
+        [*ours, keep, *callbacks],
         checkpoint,
+        stop,
         max_epochs=epochs,
         precision=precision,
         accelerator=accelerator,
@@ -230,9 +254,35 @@ def pretrain(
         logger=logger,
         default_root_dir=home,
     )
-    if sharded and home is not None:
-        autoencoder.load_state_dict(load(home / MODEL, kind="autoencoder").state_dict())
-    return Pretrained(autoencoder.eval(), journal.table(), time.monotonic() - started)
+    if stopped:
+        keep.write(autoencoder)
+    elif sharded and home is not None:
+        autoencoder.load_state_dict(load_weights(home / MODEL, kind="autoencoder").state_dict())
+    return Pretrained(autoencoder.eval(), journal.table(), time.monotonic() - started, stopped)
+
+
+def _load(data: Data, stop: Cancel | None) -> Data:
+    """Bring cubes into memory, until `stop` says so; a store is read chip by chip."""
+    if stop is None or isinstance(data, ChipStore | str | Path):
+        return data
+    cubes = [data] if isinstance(data, xr.DataArray) else list(data)
+    return [load(check(cube), stop) for cube in cubes]
+
+
+class _Loss:
+    """Loss of a step, from the sum that the module keeps of those of the epoch."""
+
+    def __init__(self) -> None:
+        self.steps, self.summed = 0, 0.0
+
+    def __call__(self, module: lightning.LightningModule, _: Any) -> float:
+        assert isinstance(module, PretrainModule)
+        summed, done = float(module.summed), (module.steps - 1) % module.batches + 1
+        # The first step of a resumed run may be in the middle of an epoch: the mean so far is the best there is.
+        follows = module.steps == self.steps + 1
+        loss = summed / done if not follows else summed - (self.summed if done > 1 else 0.0)
+        self.steps, self.summed = module.steps, summed
+        return loss
 
 
 def _check_numbers(numbers: dict[str, int]) -> None:
@@ -303,14 +353,24 @@ def _tensorboard(home: Path) -> Any:
 
 
 def _fit(
-    module: PretrainModule, callbacks: list[Callback], checkpoint: Path | None, **options: Any
-) -> None:
+    module: PretrainModule,
+    callbacks: list[Callback],
+    checkpoint: Path | None,
+    stop: Cancel | None,
+    **options: Any,
+) -> bool:
+    """Train; return whether `stop` ended it."""
     module.model.train()
     try:
-        with isolated():
+        with isolated(), interruptible(module.model, stop):
             trainer = _trainer(module, callbacks, options)
-            _check_processes(trainer, module)
+            _check_processes(trainer, module, stop)
             trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
+    except StopRequestedError:
+        settle(module, callbacks)
+        return True
+    else:
+        return False
     finally:
         for callback in callbacks:
             if isinstance(callback, Progress):
@@ -348,14 +408,20 @@ def _plugins() -> list[Any]:
     return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
 
 
-def _check_processes(trainer: lightning.Trainer, module: PretrainModule) -> None:
+def _check_processes(
+    trainer: lightning.Trainer, module: PretrainModule, stop: Cancel | None
+) -> None:
     processes, parts = trainer.world_size, module.accumulate
+    if processes > 1 and stop is not None:
+        raise TimoError(
+            "stop is for one process: several would not stop at the same step. Leave it out, or use devices=1"
+        )
     if module.batch_size % (processes * parts):
         raise TimoError(
             f"a batch of {module.batch_size} chips cannot be shared out evenly to {processes} processes in {parts} "
             f"parts each: use a multiple of {processes * parts}"
         )
-    if processes > 1 and not any(isinstance(c, Keep) for c in trainer.callbacks):  # type: ignore[attr-defined]
+    if processes > 1 and not any(isinstance(c, PretrainCheckpoint) for c in trainer.callbacks):  # type: ignore[attr-defined]
         raise TimoError("more than one process needs the folder of the run: give folder=...")
 
 

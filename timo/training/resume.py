@@ -2,6 +2,7 @@
 
 import hashlib
 import pickle
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import lightning
 import numpy as np
 import torch
 import xarray as xr
-from lightning.pytorch.callbacks import Checkpoint, WeightAveraging
+from lightning.pytorch.callbacks import Callback, Checkpoint, WeightAveraging
 from torch import Tensor
 
 from timo.atomic import replacing
@@ -138,10 +139,39 @@ class Averaging(WeightAveraging):
     def __init__(self, decay: float) -> None:
         # Not Lightning's own moving average: its function cannot be sent to another process.
         super().__init__(avg_fn=partial(_average, decay))
+        # Whether the averaged weights are in the model, as they are during a validation.
+        self.swapped = False
+
+    def on_validation_epoch_start(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule
+    ) -> None:
+        """Validate the averaged weights."""
+        super().on_validation_epoch_start(trainer, module)
+        self.swapped = True
+
+    def on_validation_epoch_end(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule
+    ) -> None:
+        """Go on with the others."""
+        super().on_validation_epoch_end(trainer, module)
+        self.swapped = False
+
+    def settle(self, module: lightning.LightningModule) -> None:
+        """Leave the averaged weights in the model of a run that was stopped."""
+        if self._average_model is not None and not self.swapped:
+            self._copy_average_to_current(module)
+        self.swapped = True
 
     def on_fit_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         """A run that was killed after its last epoch trains no more when it is resumed: `on_train_end` is left out."""
         self.on_train_end(trainer, module)
+
+
+def settle(module: lightning.LightningModule, callbacks: Iterable[Callback]) -> None:
+    """Leave in the model of a run that was stopped what a run ends with: the averaged weights, if there are any."""
+    for callback in callbacks:
+        if isinstance(callback, Averaging):
+            callback.settle(module)
 
 
 def _average(decay: float, average: Tensor, current: Tensor, _: int | Tensor) -> Tensor:

@@ -73,6 +73,8 @@ class ChunkCache:
     ) -> None:
         if limit_bytes < 0:
             raise TimoError(f"limit_bytes must not be negative; got {limit_bytes}")
+        if folder is not None and not (isinstance(folder, str | os.PathLike) and str(folder)):
+            raise TimoError(f"the cache is a folder: give its path; got {folder!r}")
         self.folder = default_folder() if folder is None else Path(folder).expanduser()
         self.folder = self.folder.absolute()
         self.limit_bytes = int(limit_bytes)

@@ -129,9 +129,12 @@ def read_bands(bands: Sequence[str], sensor: Sensor) -> tuple[str, ...]:
     TimoError
         If the sensor has no such band, or one is named twice.
     """
-    names = [bands] if isinstance(bands, str) else [str(name) for name in bands]
-    known = (match_band(name, sensor) for name in names)
-    return make_bands(sensor, [band or name for band, name in zip(known, names, strict=True)])
+    if isinstance(bands, str):
+        bands = [bands]
+    if not isinstance(bands, Sequence):
+        return make_bands(sensor, bands)
+    known = (match_band(name, sensor) if isinstance(name, str) else None for name in bands)
+    return make_bands(sensor, [band or name for band, name in zip(known, bands, strict=True)])
 
 
 def is_position(name: str) -> bool:

@@ -71,6 +71,10 @@ def _as_list(path: Any) -> Sequence[Any]:
 
 def _expand(item: str | os.PathLike[str]) -> list[Path]:
     text = os.fspath(item)
+    if not str(text).strip():
+        raise TimoError(
+            f"path is an empty text. Expected: {_READS}; a glob, a folder or a list of them."
+        )
     path = Path(text).expanduser()
     if path.exists():
         if path.is_dir() and _kind_or_none(path) is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,12 @@ def make_naming(dates: Any, pattern: Any, band_names: Sequence[str | None] | Non
         raise TimoError(
             f"pattern={pattern!r} has neither a group (?P<date>...) nor (?P<band>...): name what it is to find."
         )
+    if dates is not None and not (callable(dates) or isinstance(dates, Mapping | Iterable)):
+        raise TimoError(
+            f"dates must be a list, a dict or a function of a file's name; got {dates!r}."
+        )
+    if band_names is not None and not isinstance(band_names, Iterable):
+        raise TimoError(f'band_names must be a list, as ["B2", None, "B4"]; got {band_names!r}.')
     if isinstance(band_names, str):
         band_names = (band_names,)
     return Naming(dates, compiled, None if band_names is None else tuple(band_names))

@@ -8,6 +8,7 @@ from typing import Any
 
 import dask.array as da
 import numpy as np
+from dask.base import tokenize
 
 from timo.errors import TimoError
 from timo.sensors import Sensor
@@ -138,7 +139,9 @@ class Reader:
         dtype = "int64" if self.quality else "float32"
         chunks = ((1,) * len(self.plans), *bands, *sides)
         meta = np.empty((0,) * len(chunks), dtype=dtype)
-        return da.map_blocks(self, chunks=chunks, dtype=dtype, meta=meta)
+        # By default an object's name has its address in memory in it, and the same files would be another array.
+        name = f"files-{tokenize(self, chunks)}"
+        return da.map_blocks(self, chunks=chunks, dtype=dtype, meta=meta, name=name)
 
 
 def _where(layer: Layer) -> Any:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +32,17 @@ from timo.sources.files.lazy import (
 from timo.sources.files.own import join_cubes, own_cubes
 from timo.sources.files.scenes import FileScene, make_scenes
 from timo.sources.files.target import Where, make_target
+from timo.sources.place.grid import check_limit
 from timo.sources.request import (
+    LEAST_CHUNK,
     CubeRequest,
+    make_buffer,
+    make_clip,
     make_composite,
     make_masked,
-    make_span,
+    make_open_span,
+    make_sensor,
+    make_whole,
 )
 from timo.sources.scenes import cube_from_scenes, fringe_cells
 
@@ -124,7 +132,7 @@ def open_files(
     linear : bool
         Radar: the numbers are linear power.
     chunks : int
-        Cells a side of a chunk.
+        Cells a side of a chunk, 16 or more.
 
     Returns
     -------
@@ -136,6 +144,15 @@ def open_files(
     TimoError
         If the files cannot be made a cube; the message names the file, says why, and what to do.
     """
+    _check_options(
+        composite=composite,
+        clip=clip,
+        chunks=chunks,
+        max_megapixels=max_megapixels,
+        bands=bands,
+        sensor=sensor,
+    )
+    meaning = Meaning(*_check_numbers(scale, offset, nodata), linear)
     if max_cloud is not None:
         raise TimoError(
             "max_cloud: files do not say how cloudy they are. Leave it out; the quality layer masks clouds, and "
@@ -145,7 +162,6 @@ def open_files(
     files = [file for file in files if not _DETECTOR_MASK.match(file.name)] or files
     where = Where(aoi, resolution, crs, like)
     naming = make_naming(dates, pattern, band_names)
-    meaning = Meaning(scale, offset, nodata, linear)
     plain = (
         where.said,
         composite,
@@ -161,7 +177,7 @@ def open_files(
         if cubes is not None:
             return join_cubes(cubes, files, start=start, end=end, sensor=sensor, bands=bands)
     found = find_rasters(files, naming) if kind == "raster" else find_arrays(files, kind, naming)
-    instrument = get_sensor(sensor) if sensor else _sensor(found, files, kind)
+    instrument = _sensor(found, files, kind) if sensor is None else make_sensor(sensor)
     names = None if bands is None else read_bands(bands, instrument)
     scenes = make_scenes(_within(found, start, end), instrument, names)
     names = names or tuple(b for b in instrument.band_names if b in scenes[0].layers)
@@ -175,8 +191,8 @@ def open_files(
         sensor=instrument,
         bands=names,
         masked=_masked(scenes, instrument, masked_classes),
-        buffer_m=_buffer(buffer_m, instrument),
-        composite=make_composite(composite),
+        buffer_m=make_buffer(instrument.fringe_m if buffer_m is None else buffer_m, grid),
+        composite=composite,
         clip=bool(clip),
     )
     days = request.solar_day(_times(scenes, request))
@@ -239,7 +255,7 @@ def _within(found: list[Found], start: Any, end: Any) -> list[Found]:
 
 
 def _span(start: Any, end: Any, first: Any, last: Any) -> tuple[pd.Timestamp, pd.Timestamp]:
-    return make_span(first if start is None else start, last if end is None else end)
+    return make_open_span(start, end, first, last)
 
 
 def _sensor(found: Sequence[Found], files: Sequence[Path], kind: Kind) -> Sensor:
@@ -270,11 +286,30 @@ def _masked(
     return positions if there else ()
 
 
-def _buffer(buffer_m: float | None, sensor: Sensor) -> float:
-    buffer = sensor.fringe_m if buffer_m is None else buffer_m
-    if not isinstance(buffer, int | float) or not 0 <= buffer <= 10_000:
-        raise TimoError(f"buffer_m is a distance in metres, from 0 to 10,000; got {buffer_m!r}")
-    return float(buffer)
+def _check_options(
+    *, composite: Any, clip: Any, chunks: Any, max_megapixels: Any, bands: Any, sensor: Any
+) -> None:
+    """Refuse what makes no sense before any file is looked for."""
+    make_composite(composite)
+    make_clip(clip)
+    make_whole(chunks, "chunks", "a number of cells", LEAST_CHUNK)
+    check_limit(max_megapixels)
+    if sensor is not None:
+        make_sensor(sensor)
+    if bands is not None and not isinstance(bands, Iterable):
+        raise TimoError(f'bands must be a list of names, as ["B4", "B8"]; got {bands!r}.')
+
+
+def _check_numbers(
+    scale: Any, offset: Any, nodata: Any
+) -> tuple[float | None, float | None, float | None]:
+    for name, value in (("scale", scale), ("offset", offset), ("nodata", nodata)):
+        number = isinstance(value, Real) and not isinstance(value, bool)
+        if value is not None and not (number and (name == "nodata" or math.isfinite(float(value)))):
+            raise TimoError(f"{name} must be a number; got {value!r}.")
+    if scale == 0:
+        raise TimoError("scale=0 would make all values the same. Give another, or leave it out.")
+    return scale, offset, nodata
 
 
 def _overlapping(scenes: Sequence[FileScene], request: CubeRequest) -> list[FileScene]:

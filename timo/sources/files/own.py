@@ -16,7 +16,7 @@ from timo.sources.files.arrays import open_dataset
 from timo.sources.files.bands import read_bands
 from timo.sources.files.find import Kind
 from timo.sources.place.grid import grid_of
-from timo.sources.request import make_span
+from timo.sources.request import make_open_span, make_sensor
 
 
 def own_cubes(paths: Sequence[Path], kind: Kind, chunk: int) -> list[xr.DataArray] | None:
@@ -64,7 +64,7 @@ def join_cubes(
         If they are of different sensors, on different grids, have a date twice, or lack what is asked for.
     """
     first, instrument = cubes[0], get_sensor(cubes[0].attrs["sensor"])
-    if sensor is not None and get_sensor(sensor) is not instrument:
+    if sensor is not None and make_sensor(sensor) is not instrument:
         raise TimoError(f"{paths[0]} is a cube of {instrument.name}, and not of sensor={sensor!r}.")
     for cube, path in zip(cubes[1:], paths[1:], strict=True):
         _check_follows(cube, path, first, paths[0])
@@ -122,9 +122,7 @@ def _pick_dates(cube: xr.DataArray, start: Any, end: Any) -> xr.DataArray:
     if start is None and end is None:
         return cube
     index = cube.indexes["time"]
-    first, after = make_span(
-        index[0] if start is None else start, index[-1] if end is None else end
-    )
+    first, after = make_open_span(start, end, index[0], index[-1])
     kept = np.flatnonzero((index >= first) & (index < after))
     if not kept.size:
         raise TimoError(

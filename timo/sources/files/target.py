@@ -15,7 +15,7 @@ from timo.sources.files.grids import FileGrid, own_grid
 from timo.sources.files.layers import Layer
 from timo.sources.files.scenes import FileScene
 from timo.sources.place.area import Area
-from timo.sources.place.grid import PixelGrid
+from timo.sources.place.grid import PixelGrid, check_resolution
 from timo.sources.place.projection import crs_name, read_crs
 from timo.sources.request import make_place
 
@@ -113,9 +113,9 @@ def grid_over(scenes: Sequence[FileScene], where: Where, max_megapixels: float) 
     finest = min(layers, key=lambda layer: (layer.grid.crs != crs, layer.grid.cell))
     if where.resolution is None and finest.grid.crs != crs:
         raise TimoError(f"resolution is missing: how large are the cells, in the unit of {crs}?")
-    resolution = finest.grid.cell if where.resolution is None else float(where.resolution)
-    if not 0 < resolution < math.inf:
-        raise TimoError(f"resolution is the side of a cell, more than 0; got {where.resolution!r}")
+    resolution = finest.grid.cell
+    if where.resolution is not None:
+        resolution = check_resolution(where.resolution, read_crs(crs), crs)
     corner = (
         (finest.grid.transform.c, finest.grid.transform.f) if finest.grid.crs == crs else (0, 0)
     )

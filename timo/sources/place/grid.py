@@ -196,8 +196,8 @@ def make_grid(
     """
     system = read_crs(usual_crs(*area.centre) if crs is None else crs)
     name = crs_name(system)
-    side = _check_resolution(resolution, system, name)
-    _check_limit(max_megapixels)
+    side = check_resolution(resolution, system, name)
+    check_limit(max_megapixels)
     if crs is None and name not in ("EPSG:32661", "EPSG:32761"):
         _check_width(area, side, name)
     left, bottom, right, top = _outline(area, name, side).bounds
@@ -272,7 +272,14 @@ def _origin(centres: np.ndarray, side: float) -> float:
     return plain
 
 
-def _check_resolution(resolution: Any, crs: pyproj.CRS, name: str) -> float:
+def check_resolution(resolution: Any, crs: pyproj.CRS, name: str) -> float:
+    """Side of a cell in the unit of a CRS, if it makes sense there.
+
+    Raises
+    ------
+    TimoError
+        If it does not.
+    """
     if not _is_positive(resolution):
         raise TimoError(
             f"resolution={resolution!r} is no side of a cell. Give a positive number in the unit of the CRS: metres, "
@@ -293,12 +300,11 @@ def _unit_remedy(side: float, per_unit: float, *, geographic: bool) -> str:
         return f"Give degrees: {side:g} metres are {side / per_unit:.4g}; or choose a crs in metres"
     degrees = side * _KM_PER_DEGREE * 1e3 / per_unit
     meant = f": {side:g} degrees would be {degrees:.4g} here" if side < 1 else ""
-    return (
-        f"Give it in that unit{meant}; cells may be from {_FINEST_M / per_unit:.3g} to {_COARSEST_M / per_unit:.6g}"
-    )
+    return f"Give it in that unit{meant}; cells may be from {_FINEST_M / per_unit:.3g} to {_COARSEST_M / per_unit:.6g}"
 
 
-def _check_limit(max_megapixels: Any) -> None:
+def check_limit(max_megapixels: Any) -> None:
+    """Refuse a limit that is no positive number."""
     if not _is_positive(max_megapixels):
         raise TimoError(
             f"max_megapixels={max_megapixels!r} must be a positive number of million cells"

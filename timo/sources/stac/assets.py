@@ -103,14 +103,32 @@ def missing(request: CubeRequest, items: Sequence[pystac.Item], needed: Sequence
     """The error to raise where no item has all assets."""
     found = sorted({name for item in items for name in item.assets})
     listed = ", ".join(found[:_TELL]) + (", ..." if len(found) > _TELL else "")
-    example = f'assets={{"{needed[-1]}": "..."}}'
+    lacking = _lacking(request, items, found, needed)
+    example = f'assets={{"{lacking[-1]}": "..."}}'
+    quality = request.sensor.mask_name
     unmasked = (
-        " Without a quality layer, masked_classes=() masks nothing." if request.masked else ""
+        " Without a quality layer, masked_classes=() masks nothing." if quality in lacking else ""
     )
+    there = [band for band in request.bands if band not in lacking]
+    fewer = f", or leave them out: bands={there}" if there and quality not in lacking else ""
     return TimoError(
-        f"No item has assets for {', '.join(needed)} of {request.sensor.name}. The items have: {listed or 'none'}. Say "
-        f"which is which: {example}.{unmasked}"
+        f"No item has assets for {', '.join(lacking)} of {request.sensor.name}. The items have: {listed or 'none'}. "
+        f"Say which is which: {example}{fewer}.{unmasked}"
     )
+
+
+def _lacking(
+    request: CubeRequest,
+    items: Sequence[pystac.Item],
+    found: Sequence[str],
+    needed: Sequence[str],
+) -> list[str]:
+    """Layers that no convention finds; all, where each is found by another one."""
+    conventions = [*request.sensor.collections, Collection("stac", ())]
+    named = {layer for layer in needed for c in conventions if c.name(layer) in found}
+    for item in items:
+        named |= set(_by_common_name(request, item, needed))
+    return [layer for layer in needed if layer not in named] or list(needed)
 
 
 def calibration(
@@ -165,6 +183,8 @@ def pixel_metres(
 
 
 def _check_assets(request: CubeRequest, assets: Mapping[str, str] | None) -> dict[str, str]:
+    if assets is not None and not isinstance(assets, Mapping):
+        raise TimoError(f'assets must be a dict, as {{"B4": "red"}}; got {assets!r}')
     known = (*request.sensor.band_names, request.sensor.mask_name)
     if wrong := [name for name in assets or {} if name not in known]:
         raise TimoError(

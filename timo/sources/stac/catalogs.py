@@ -21,6 +21,7 @@ from urllib3 import Retry
 
 from timo.errors import TimoError
 from timo.sensors import Sensor
+from timo.sources.options import CATALOGS, did_you_mean
 from timo.sources.request import CubeRequest
 
 # Items a page: what all of the larger APIs allow.
@@ -170,7 +171,8 @@ def _open(catalog: str | Path, access: Access) -> Any:
         path = path / "catalog.json"
     if not path.is_file():
         raise TimoError(
-            f"catalog={name!r} is none of {', '.join(PRESETS)}, no address (https://...) and no file on this machine. "
+            f"catalog={name!r} is none of {', '.join(PRESETS)}, no address (https://...) and no file on this machine."
+            f"{did_you_mean(name, PRESETS, CATALOGS)} "
             "A static catalog is given by the path of its catalog.json, or of the folder that this is in"
         )
     return _read_static(path)
@@ -249,9 +251,12 @@ def _walk(catalog: Any, collections: Sequence[str] | None, sensor: Sensor) -> It
             "catalog.json, a pystac.Catalog, a pystac.ItemCollection, or a list of pystac.Item"
         )
     if not items:
-        raise TimoError(
-            f"{describe(catalog)} holds no items. Is it a STAC catalog with links to them?"
+        what = (
+            describe(catalog)
+            if isinstance(catalog, pystac.Catalog)
+            else "The list given as catalog"
         )
+        raise TimoError(f"{what} holds no items. Is it a STAC catalog with links to them?")
     there = {str(item.collection_id) for item in items}
     wanted = set(collections or there.intersection(known_ids(sensor)) or there)
     if not wanted & there:

@@ -19,7 +19,7 @@ from odc.geo.geobox import GeoBox
 from timo.cube import period_starts
 from timo.errors import TimoError
 from timo.sources.place.grid import PixelGrid
-from timo.sources.request import CubeRequest
+from timo.sources.request import LEAST_CHUNK, CubeRequest, make_whole
 from timo.sources.scenes import attribution, cube_from_scenes, fringe_cells, no_image
 from timo.sources.stac.assets import Layout, calibration, find_layout, pixel_metres
 from timo.sources.stac.catalogs import Access, describe, find_items, signer_of
@@ -83,7 +83,7 @@ def open_stac(
     max_items : int
         More items are refused.
     chunks : int, optional
-        Cells a side of a chunk. By default such that the dates of one period are 256 MB a chunk, or less.
+        Cells a side of a chunk, 16 or more. By default such that the dates of one period are 256 MB a chunk, or less.
 
     Returns
     -------
@@ -101,7 +101,14 @@ def open_stac(
     scene in several processings the newest is taken. Scale and offset are the sensor's; in other catalogues than the
     presets they are those that the items state (`raster:bands`, `raster:scale`), if they do.
     """
-    _check_options(max_items, chunks, timeout)
+    _check_options(
+        max_items=max_items,
+        chunks=chunks,
+        timeout=timeout,
+        modifier=modifier,
+        headers=headers,
+        collection=collection,
+    )
     ids = [collection] if isinstance(collection, str) else collection
     sign = modifier or signer_of(catalog)
     found = find_items(catalog, request, ids, Access(timeout, headers), max_items)
@@ -155,13 +162,21 @@ def chunk_side(request: CubeRequest, times: pd.DatetimeIndex) -> int:
     return min(max(2 ** math.floor(math.log2(math.sqrt(cells))), _SMALLEST), _LARGEST)
 
 
-def _check_options(max_items: int, chunks: int | None, timeout: float) -> None:
-    if chunks is not None and not (isinstance(chunks, int) and chunks >= 1):
-        raise TimoError(f"chunks is a number of cells, 1 or more; got {chunks!r}")
-    if not (isinstance(max_items, int) and max_items >= 1):
-        raise TimoError(f"max_items is a number, 1 or more; got {max_items!r}")
-    if not timeout > 0:
+def _check_options(
+    *, max_items: Any, chunks: Any, timeout: Any, modifier: Any, headers: Any, collection: Any
+) -> None:
+    if chunks is not None:
+        make_whole(chunks, "chunks", "a number of cells", LEAST_CHUNK)
+    make_whole(max_items, "max_items")
+    if not isinstance(timeout, int | float) or isinstance(timeout, bool) or not timeout > 0:
         raise TimoError(f"timeout is a number of seconds, more than 0; got {timeout!r}")
+    if modifier is not None and not callable(modifier):
+        raise TimoError(f"modifier must be a function that takes an item; got {modifier!r}")
+    if headers is not None and not isinstance(headers, Mapping):
+        # What was given is not repeated: it may be a key.
+        raise TimoError('headers must be a dict, as {"Authorization": "..."}')
+    if not isinstance(collection, str | Sequence | None) or collection == "":
+        raise TimoError(f"collection must be the id of a collection, or a list; got {collection!r}")
 
 
 def _nodata(request: CubeRequest, layout: Layout) -> list[float | None]:

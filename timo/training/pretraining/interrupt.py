@@ -1,4 +1,4 @@
-"""Checkpoints of a pretraining, and Ctrl-C: the step that is under way is finished and saved."""
+"""Checkpoints of a pretraining, also when it is stopped; after Ctrl-C the step under way is finished and saved."""
 
 import signal
 import threading
@@ -6,6 +6,8 @@ from typing import Any
 
 import lightning
 
+from timo.interruption import StopRequestedError
+from timo.training.pretraining.module import PretrainModule
 from timo.training.resume import ResumeCheckpoint
 
 
@@ -43,9 +45,15 @@ class PretrainCheckpoint(ResumeCheckpoint):
         """Leave the answer to Ctrl-C as it was, however the run ended."""
         self._restore()
 
-    def on_exception(self, *_: Any) -> None:
-        """As at the end."""
+    def on_exception(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, error: BaseException
+    ) -> None:
+        """As at the end; of a run that was stopped, within an epoch, the steps since the last checkpoint are kept."""
         self._restore()
+        assert isinstance(module, PretrainModule)
+        within = trainer.training and module.steps % module.batches
+        if isinstance(error, StopRequestedError) and within:
+            self.save(trainer)
 
     def _note(self, *_: Any) -> None:
         self.interrupted = True

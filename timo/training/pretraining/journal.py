@@ -102,7 +102,13 @@ class Keep(Callback):
             self._write(
                 module.model, {name.removeprefix("model."): w for name, w in weights.items()}
             )
+            (self.home / self.checkpoint).unlink(missing_ok=True)
         trainer.strategy.barrier()
+
+    def write(self, model: MaskedAutoencoder) -> None:
+        """Write the weights of a run that was stopped; the checkpoint stays, to go on with."""
+        if self.home is not None:
+            self._write(model, model.state_dict())
 
     def _write(self, model: MaskedAutoencoder, weights: dict[str, Tensor]) -> None:
         assert self.home is not None
@@ -118,4 +124,3 @@ class Keep(Callback):
             std=config.std,
             sensor=config.sensor,
         )
-        (self.home / self.checkpoint).unlink(missing_ok=True)

@@ -1,0 +1,392 @@
+"""The area picker through its traits: what a browser would send, and what comes of it."""
+
+import datetime as dt
+import gc
+import json
+import threading
+from types import MappingProxyType
+
+import ipywidgets
+import pytest
+import shapely
+import timo_widgets
+from ipywidgets.widgets import widget as registry
+from timo_widgets import aoi_work
+from timo_widgets.aoi_text import hectares_text, read_text, short_form
+from timo_widgets.graticule import degrees_text, land_picture, lines, step_of, ticks
+from timo_widgets.recent import MOST, RecentAreas, default_file
+
+from timo.errors import TimoError
+from timo.sources import parse_aoi
+from timo.sources.retry import is_cancelled
+
+PLACE = (22.1472, 45.2013, 22.1572, 45.2083)
+DATES = {"start": "2019-07", "end": "2019-08"}
+
+
+@pytest.fixture(autouse=True)
+def config(tmp_path, monkeypatch):
+    monkeypatch.setenv("TIMO_CONFIG", str(tmp_path / "config"))
+    return tmp_path / "config" / "areas.json"
+
+
+@pytest.fixture
+def make():
+    made = []
+
+    def picker(*args, **kwargs):
+        made.append(timo_widgets.AOIPicker(*args, **kwargs))
+        return made[-1]
+
+    yield picker
+    for one in made:
+        one.close()
+
+
+def rectangle(west, south, east, north):
+    shape = shapely.geometry.mapping(shapely.box(west, south, east, north))
+    return {"type": "Feature", "properties": {}, "geometry": json.loads(json.dumps(shape))}
+
+
+def draw(picker, feature):
+    """As the browser does: the control's data, with the new shape at the end."""
+    picker.map.draw.data = [*picker.map.draw.data, feature]
+
+
+def test_a_drawn_shape_is_the_area_and_a_second_takes_its_place(make):
+    picker = make(source="emulator")
+    draw(picker, rectangle(*PLACE))
+    assert picker.area.bounds == pytest.approx(PLACE)
+    assert picker.state.aoi == picker.aoi
+    assert f"{parse_aoi(PLACE).hectares:.3g} ha" in picker.controls.size.value
+    draw(picker, rectangle(22.0, 45.0, 22.1, 45.1))
+    assert picker.area.bounds == pytest.approx((22.0, 45.0, 22.1, 45.1))
+    assert len(picker.map.draw.data) == 1
+    picker.map.draw.data = []
+    assert picker.area is None
+    assert picker.state.aoi is None
+    assert "No area yet" in picker.controls.size.value
+
+
+def test_an_edited_shape_is_the_area(make):
+    picker = make(source="stac", aoi=PLACE)
+    (feature,) = picker.map.draw.data
+    picker.map.draw.data = [{**feature, "geometry": rectangle(22.0, 45.0, 22.2, 45.2)["geometry"]}]
+    assert picker.area.bounds == pytest.approx((22.0, 45.0, 22.2, 45.2))
+
+
+def test_a_shape_that_crosses_itself_is_refused_and_the_area_stays(make):
+    picker = make(source="stac", aoi=PLACE)
+    ring = [[0, 0], [1, 1], [1, 0], [0, 1], [0, 0]]
+    bow = {"type": "Polygon", "coordinates": [ring]}
+    draw(picker, {"type": "Feature", "properties": {}, "geometry": bow})
+    assert picker.controls.message.kind == "error"
+    assert "not valid" in picker.controls.message.text
+    assert picker.area.bounds == pytest.approx(PLACE)
+    assert len(picker.map.draw.data) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "22.1472, 45.2013, 22.1572, 45.2083",
+        "(22.1472 45.2013 22.1572 45.2083)",
+        shapely.box(*PLACE).wkt,
+        json.dumps(rectangle(*PLACE)),
+    ],
+)
+def test_an_area_can_be_written(make, text):
+    picker = make(source="stac")
+    picker.controls.text.value = text
+    assert picker.area.bounds == pytest.approx(PLACE)
+    assert picker.map.map.center == pytest.approx((45.2048, 22.1522))
+
+
+def test_what_is_no_area_is_said_with_the_remedy(make):
+    picker = make(source="stac")
+    picker.controls.text.value = "45, 22, 44, 23"
+    assert picker.controls.message.kind == "error"
+    assert "west, south, east, north" in picker.controls.message.text
+    picker.controls.text.value = "22, 44, 23, 45"
+    assert picker.controls.message.kind == ""
+
+
+def test_geojson_is_uploaded(make):
+    picker = make(source="stac")
+
+    def upload(name, content):
+        picker.controls.upload.value = (
+            {
+                "name": name,
+                "type": "",
+                "size": len(content),
+                "content": memoryview(content),
+                "last_modified": dt.datetime(2020, 1, 1, tzinfo=dt.UTC),
+            },
+        )
+
+    upload("a.geojson", b"\xef\xbb\xbf" + json.dumps(rectangle(*PLACE)).encode())
+    assert picker.area.bounds == pytest.approx(PLACE)
+    upload("a.kml", b"<kml/>")
+    assert "'a.kml' is no GeoJSON" in picker.controls.message.text
+
+
+def test_options_are_those_of_open_cube(make):
+    picker = make(
+        source="emulator",
+        aoi=PLACE,
+        **DATES,
+        bands=["B4", "B8"],
+        composite="1MS",
+        max_cloud=40,
+        resolution=20,
+        chunk_size=64,
+    )
+    source, options = picker.request()
+    assert source == "emulator"
+    assert options == {
+        "aoi": PLACE,
+        "start": "2019-07-01",
+        "end": "2019-08-31",
+        "sensor": "sentinel-2",
+        "bands": ["B4", "B8"],
+        "composite": "1MS",
+        "max_cloud": 40,
+        "resolution": 20.0,
+        "chunk_size": 64,
+    }
+    picker.options.source.value = "sample"
+    assert "aoi" not in picker.request()[1]
+    assert picker.options.sensor.layout.display == "none"
+    picker.options.source.value = "stac"
+    picker.options.sensor.value = "sentinel-1"
+    assert set(picker.options.bands.options) >= {"VV", "VH"}
+    picker.options.resolution.value = "ten"
+    assert "no number" in picker.controls.message.text
+
+
+def test_an_unknown_source_or_base_map_is_refused():
+    with pytest.raises(TimoError, match="Unknown source"):
+        timo_widgets.AOIPicker(source="moon")
+    with pytest.raises(TimoError, match="no base map"):
+        timo_widgets.AOIPicker(basemap="moon")
+
+
+def test_the_sample_is_opened_and_the_lines_do_the_same(make):
+    state = timo_widgets.State()
+    picker = make(state, start="2019-06", end="2019-07", bands=["B4", "B8"])
+    picker.controls.open.click()
+    assert picker.controls.open.disabled
+    picker.wait()
+    assert picker.controls.message.kind == "info", picker.controls.message.text
+    assert state.cube.sizes["band"] == 2
+    assert state.options["source"] == "sample"
+    scope = {}
+    exec("\n".join(state.code), scope)  # noqa: S102 - the very lines that users copy
+    assert scope["cube"].identical(state.cube)
+    assert not picker.controls.open.disabled
+    assert picker.controls.cancel.disabled
+
+
+def test_the_emulator_tells_what_it_takes_and_is_fetched(make, config):
+    picker = make(source="emulator", aoi=PLACE, bands=["B4", "B8"], **DATES)
+    assert picker.controls.cost.kind == "busy"
+    picker.wait()
+    assert picker.controls.cost.kind == "info", picker.controls.cost.text
+    assert "requests" in picker.controls.cost.text
+    picker.open_cube()
+    picker.wait()
+    cube = picker.state.cube
+    assert cube is not None, picker.controls.message.text
+    assert cube.chunks is None
+    assert picker.state.code[-1] == "cube = timo.fetch(cube)"
+    assert len(json.loads(config.read_text())) == 1
+    scope = {}
+    exec("\n".join(picker.state.code), scope)  # noqa: S102 - the very lines that users copy
+    assert scope["cube"].identical(cube)
+
+
+def test_errors_of_a_source_are_shown(make):
+    picker = make(source="files", path="/not/there/*.tif")
+    picker.open_cube()
+    picker.wait()
+    assert picker.controls.message.kind == "error"
+    assert picker.state.cube is None
+    assert picker.state.code == []
+    picker = make(source="stac")
+    picker.open_cube()
+    assert "There is no area" in picker.controls.message.text
+
+
+def test_who_is_not_signed_in_is_told(make, monkeypatch):
+    def refuse(**_):
+        raise TimoError("You are not signed in. Sign in once, in Python: ee.Authenticate()")
+
+    monkeypatch.setattr("timo.sources.earthengine.estimate", refuse)
+    picker = make(source="earthengine", aoi=PLACE, **DATES)
+    picker.wait()
+    assert picker.controls.cost.kind == "error"
+    assert "ee.Authenticate()" in picker.controls.cost.text
+
+
+def test_only_the_newest_estimate_is_asked_for(make, monkeypatch):
+    asked = []
+
+    def answer(source, options, _):
+        asked.append(options["max_cloud"])
+        return "some"
+
+    monkeypatch.setattr(aoi_work, "estimate_text", answer)
+    picker = make(source="earthengine", aoi=PLACE, **DATES)
+    for cloud in (90, 80, 70):
+        picker.options.max_cloud.value = cloud
+    picker.wait()
+    assert asked == [70]
+    assert picker.controls.cost.text == "some"
+
+
+def test_cancel_stops_the_fetch(make, monkeypatch):
+    begun, left = threading.Event(), threading.Event()
+
+    class Lazy:
+        chunks, nbytes, dims = ((1,),), 8, ("time",)
+        sizes = MappingProxyType({"time": 1})
+
+    def fetch(cube, *, progress, cancel):
+        begun.set()
+        assert left.wait(10)
+        assert is_cancelled(cancel)
+        raise aoi_work.CancelledError("The fetch was stopped after 1 of 3 chunks.")
+
+    monkeypatch.setattr(aoi_work, "open_cube", lambda *_, **__: Lazy())
+    monkeypatch.setattr(aoi_work, "fetch", fetch)
+    picker = make(source="stac", aoi=PLACE, **DATES)
+    picker.open_cube()
+    assert begun.wait(10)
+    assert "Fetching" in picker.controls.message.text
+    picker.open_cube()
+    assert "is being opened" in picker.controls.message.text
+    picker.controls.cancel.click()
+    left.set()
+    picker.wait()
+    assert picker.controls.message.text == "The fetch was stopped after 1 of 3 chunks."
+    assert picker.controls.message.kind == "info"
+    assert picker.state.cube is None
+    assert not picker.controls.open.disabled
+
+
+def test_what_others_put_into_the_state_is_shown(make):
+    state = timo_widgets.State(aoi=PLACE)
+    picker = make(state, source="stac")
+    assert picker.area.bounds == pytest.approx(PLACE)
+    state.aoi = shapely.box(0, 0, 1, 1)
+    assert picker.area.bounds == (0, 0, 1, 1)
+    state.aoi = None
+    assert picker.area is None
+
+
+def test_recent_areas_are_bounded_and_chosen(make, config):
+    recent = RecentAreas()
+    for i in range(MOST + 3):
+        assert recent.add(parse_aoi((i, 0, i + 0.5, 1))) == ""
+    recent.add(parse_aoi((5, 0, 5.5, 1)))
+    entries = recent.all()
+    assert len(entries) == MOST
+    assert parse_aoi(entries[0]["geometry"]).bounds == (5, 0, 5.5, 1)
+    assert default_file() == config
+    picker = make(source="stac")
+    picker.controls.recent.value = 1
+    assert picker.area.bounds == (MOST + 2, 0, MOST + 2.5, 1)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '{"a": 1}', '[{"name": "x", "geometry": {}}]'])
+def test_a_spoilt_file_of_recent_areas_counts_as_empty(config, text):
+    config.parent.mkdir()
+    config.write_text(text)
+    assert RecentAreas().all() == []
+
+
+def test_a_file_that_cannot_be_written_is_no_failure(tmp_path):
+    (tmp_path / "file").write_text("")
+    recent = RecentAreas(tmp_path / "file" / "areas.json")
+    assert "cannot write" in recent.add(parse_aoi(PLACE))
+    assert recent.all() == []
+    many = shapely.Point(0, 0).buffer(1, 5000)
+    assert "too long" in RecentAreas().add(parse_aoi(many))
+
+
+def test_settings_go_where_the_system_wants_them(monkeypatch, tmp_path):
+    monkeypatch.delenv("TIMO_CONFIG")
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    assert default_file() == tmp_path / "timo" / "areas.json"
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert "Application Support" in str(default_file())
+
+
+def test_words_and_areas():
+    area = parse_aoi(PLACE)
+    assert short_form(area) == PLACE
+    assert short_form(parse_aoi("POLYGON ((0 0, 1 0, 0 1, 0 0))"))["type"] == "Polygon"
+    assert read_text("[1; 2; 3; 4]") == [1, 2, 3, 4]
+    assert hectares_text(parse_aoi((0, 0, 1, 1))).endswith("km²")
+
+
+def test_the_graticule():
+    assert step_of(1.0) == 0.2
+    assert ticks(-0.45, 0.41, 0.2) == [-0.4, -0.2, 0.0, 0.2, 0.4]
+    assert degrees_text(-22.15, 0.05, "EW") == "22.15° W"
+    assert degrees_text(0.0, 10, "NS") == "0°"
+    found = lines(45.2, 22.14, 45.21, 22.16)["features"]
+    assert {f["properties"]["label"] for f in found} >= {"22.150° E", "45.206° N"}
+    for feature in lines(-90, 170, 90, 200)["features"]:
+        assert all(abs(lat) <= 85 for _, lat in feature["geometry"]["coordinates"])
+    assert "170° W" in {f["properties"]["label"] for f in lines(-90, 170, 90, 200)["features"]}
+
+
+def test_degrees_are_written_where_the_map_is(make):
+    picker = make(source="stac")
+    picker.map.map.set_trait("bounds", ((45.0, 22.0), (46.0, 24.0)))
+    titles = {marker.title for marker in picker.map.names.layers}
+    assert {"22.2° E", "45.4° N"} <= titles
+    address, bounds = land_picture()
+    assert address.startswith("data:image/png;base64,")
+    assert len(address) < 150_000
+    assert bounds == ((-56.0, -180.0), (84.0, 180.0))
+    # Nothing is fetched: no base map unless asked for.
+    assert not any("http" in getattr(layer, "url", "")[:8] for layer in picker.map.map.layers)
+
+
+def test_it_shows_a_picture_where_there_is_no_kernel(make):
+    data, _ = make(source="stac", aoi=PLACE)._repr_mimebundle_()
+    assert data["image/png"].startswith(b"\x89PNG")
+    assert "application/vnd.jupyter.widget-view+json" in data
+
+
+def test_every_control_has_a_label(make):
+    picker = make()
+    for control in (*picker.controls.all(), *picker.options.all().values()):
+        if not isinstance(control, ipywidgets.HTML):
+            assert control.description, control
+
+
+def test_nothing_is_left_when_it_is_closed():
+    state = timo_widgets.State()
+
+    def use():
+        made = timo_widgets.AOIPicker(state, source="emulator", aoi=PLACE, **DATES)
+        made.map.map.set_trait("bounds", ((45.0, 22.0), (46.0, 24.0)))
+        made.wait()
+        made.close()
+
+    def left():
+        gc.collect()
+        handlers = (h for kinds in state._trait_notifiers.values() for h in kinds.values())
+        threads = [t for t in threading.enumerate() if t.name == "timo-map"]
+        return len(registry._instances), sum(map(len, handlers)), len(threads)
+
+    use()
+    before = left()
+    for _ in range(3):
+        use()
+    assert left() == before

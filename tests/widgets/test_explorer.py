@@ -1,0 +1,368 @@
+import base64
+import gc
+import io
+import threading
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from ipywidgets.widgets.widget import _instances
+from PIL import Image
+from timo_widgets.explorer import CubeExplorer
+from timo_widgets.pixels import pixel_series
+from timo_widgets.state import State
+
+import timo
+from timo.errors import TimoError
+
+
+@pytest.fixture(scope="module")
+def cube() -> xr.DataArray:
+    return timo.open_cube("sample")
+
+
+@pytest.fixture
+def explorer(cube):
+    made = CubeExplorer(cube)
+    yield made
+    made.close()
+
+
+def made_cube(sensor, bands, times=3, size=8, crs=32634) -> xr.DataArray:
+    values = np.random.default_rng(0).random((times, len(bands), size, size), "float32")
+    return xr.DataArray(
+        values,
+        dims=("time", "band", "y", "x"),
+        coords={
+            "time": pd.date_range("2020-01-01", periods=times, freq="MS"),
+            "band": list(bands),
+            "y": 5_006_000 - 10.0 * np.arange(size),
+            "x": 590_000 + 10.0 * np.arange(size),
+        },
+        attrs={"sensor": sensor},
+    ).rio.write_crs(crs)
+
+
+def click(explorer, row, column):
+    explorer.map._interacted(type="click", coordinates=explorer.map.latlon_of(row, column))
+
+
+def layer(explorer, name="picture"):
+    return next(one for one in explorer.map.map.layers if one.name == name)
+
+
+class Slow:
+    """A lazy cube that counts what is read and can be held up or made to fail."""
+
+    def __init__(self, cube):
+        self.gate = threading.Event()
+        self.gate.set()
+        self.reads = 0
+        self.fail = False
+
+        def read(block):
+            # dask calls with empty arrays to learn the type.
+            if block.size:
+                self.reads += 1
+                self.gate.wait(10)
+                if self.fail:
+                    raise OSError("the archive is on fire")
+            return block
+
+        lazy = cube.chunk({"time": 1, "band": 1, "y": -1, "x": -1})
+        self.cube = lazy.copy(data=lazy.data.map_blocks(read, dtype="float32", meta=np.empty(0)))
+
+
+def test_the_slider_the_strip_and_the_chart_move_one_date(explorer):
+    c, state = explorer.controls, explorer.state
+    before = layer(explorer).url
+    c.slider.value = 30
+    assert (state.date, c.strip.selected, c.chart.selected) == (30, 30, 30)
+    assert layer(explorer).url != before
+    c.strip.selected = 40
+    assert (state.date, c.slider.value) == (40, 40)
+    c.chart.selected = 50
+    assert c.slider.value == 50
+    state.date = 7
+    assert (c.slider.value, c.strip.selected, c.chart.selected) == (7, 7, 7)
+    assert "2015-" in c.date.value or "2016-" in c.date.value
+
+
+def test_the_picture_is_that_of_the_date(explorer, cube):
+    explorer.controls.stretch.value = "series"
+    explorer.controls.view.value = "NDVI"
+    explorer.controls.slider.value = 31
+    rgba = explorer.map._shown["picture"]
+    seen = np.isfinite(timo.cube.ndvi(cube).isel(time=31).values)
+    np.testing.assert_array_equal(rgba[..., 3] == 255, seen)
+    ndvi = timo.cube.ndvi(cube).isel(time=31).values
+    # Viridis grows from dark to bright.
+    bright = rgba[..., :3].sum(axis=-1)
+    assert np.corrcoef(ndvi[seen], bright[seen])[0, 1] > 0.9
+
+
+def test_a_fixed_stretch_is_the_same_for_all_dates(explorer):
+    c = explorer.controls
+    c.slider.value = 30
+    each = c.legend.value
+    c.slider.value = 60
+    assert c.legend.value != each
+    c.stretch.value = "series"
+    fixed = c.legend.value
+    c.slider.value = 30
+    assert c.legend.value == fixed
+
+
+@pytest.mark.parametrize(
+    ("sensor", "bands", "views", "quantities"),
+    [
+        (
+            "sentinel-2",
+            ("B2", "B3", "B4", "B8A", "B12"),
+            ("True colour", "False colour (NIR)", "Shortwave (SWIR)", "NDVI"),
+            ("NDVI", "B2", "B3", "B4", "B8A", "B12"),
+        ),
+        ("sentinel-2", ("B4", "B8"), ("NDVI",), ("NDVI", "B4", "B8")),
+        ("sentinel-2", ("B5",), ("B5",), ("B5",)),
+        ("sentinel-1", ("VV", "VH"), ("VV, VH, VV − VH",), ("VV", "VH")),
+        ("modis-vegetation", ("NDVI", "EVI"), ("NDVI", "EVI"), ("NDVI", "EVI")),
+    ],
+)
+def test_only_what_the_bands_allow_is_offered(sensor, bands, views, quantities):
+    shown = CubeExplorer(made_cube(sensor, bands))
+    assert shown.controls.view.options == views
+    assert shown.controls.quantity.options == quantities
+    for view in views:
+        shown.controls.view.value = view
+        assert shown.map._shown["picture"][..., 3].min() == 255
+    shown.close()
+
+
+def test_clicks_bring_series_of_up_to_five_pixels(explorer, cube):
+    for i in range(6):
+        click(explorer, 10 * i, 5)
+    assert explorer.state.pixels == [(10 * i, 5) for i in range(1, 6)]
+    series = explorer.chart.series
+    assert len(series) == 5
+    assert len({one["colour"] for one in series}) == 5
+    expected = timo.cube.ndvi(cube).isel(y=50, x=5).values
+    assert series[-1]["valid"] == np.isfinite(expected).tolist()
+    values = np.array([np.nan if v is None else v for v in series[-1]["values"]])
+    np.testing.assert_allclose(values, expected, atol=1e-6)
+    assert len(explorer.map._pins.layers) == 5
+    explorer.controls.quantity.value = "B8"
+    assert explorer.chart.y_label == "B8"
+    explorer.controls.forget.click()
+    assert explorer.chart.series == []
+    assert explorer.map._pins.layers == ()
+
+
+def test_the_series_as_a_table_and_as_a_file(explorer, cube, tmp_path):
+    with pytest.raises(TimoError, match="No pixel"):
+        explorer.series()
+    assert "href" not in explorer.controls.csv.value
+    click(explorer, 12, 34)
+    click(explorer, 50, 60)
+    table = explorer.series()
+    assert list(table.pixel.unique()) == [1, 2]
+    assert len(table) == 2 * cube.sizes["time"]
+    assert (table.valid == table.value.notna()).all()
+    assert table.x[0] == float(cube.x[34])
+    explorer.save_series(tmp_path / "series.csv")
+    saved = pd.read_csv(tmp_path / "series.csv", parse_dates=["time"])
+    np.testing.assert_allclose(saved.value, table.value, atol=1e-6)
+    pd.testing.assert_frame_equal(table, pixel_series(cube, [(12, 34), (50, 60)]))
+    link = explorer.controls.csv.value
+    content = base64.b64decode(link.split("base64,")[1].split('"')[0]).decode()
+    assert content == (tmp_path / "series.csv").read_text()
+    assert 'download="series_NDVI.csv"' in link
+
+
+def test_pixels_beside_the_cube_are_refused(cube):
+    with pytest.raises(TimoError, match=r"no pixel \(100, 0\)"):
+        pixel_series(cube, [(100, 0)])
+    with pytest.raises(TimoError, match="no 'EVI'"):
+        pixel_series(cube, [(0, 0)], "EVI")
+
+
+def test_two_dates_side_by_side(explorer):
+    c = explorer.controls
+    c.slider.value = 60
+    c.before.value = 31
+    c.compare.value = True
+    assert c.split.active
+    assert layer(explorer, "before").pane == "timo-front"
+    assert (c.split.left_text, c.split.right_text) == ("◂ 2017-08-05", "2018-06-26 ▸") or (
+        c.split.left_text[2:] == c.strip.dates[31] and c.split.right_text[:10] == c.strip.dates[60]
+    )
+    first = layer(explorer, "before").url
+    c.before.value = 32
+    assert layer(explorer, "before").url != first
+    c.opacity.value = 0.4
+    assert {layer(explorer, n).opacity for n in ("before", "picture")} == {0.4}
+    c.compare.value = False
+    assert not c.split.active
+    assert "before" not in [one.name for one in explorer.map.map.layers]
+
+
+def test_every_action_leaves_python_that_runs(explorer, cube, tmp_path, monkeypatch):
+    import timo_widgets
+
+    monkeypatch.setattr(timo_widgets, "pixel_series", pixel_series, raising=False)
+    c, state = explorer.controls, explorer.state
+    for date in (3, 4, 5):
+        c.slider.value = date
+    assert state.code == ["picture = cube.isel(time=[5]).sel(band=['B4', 'B3', 'B2'])"]
+    c.view.value = "NDVI"
+    c.stretch.value = "series"
+    click(explorer, 12, 34)
+    c.quantity.value = "B8"
+    c.compare.value = True
+    explorer.save_series(tmp_path / "s.csv")
+    assert len(state.code) == 6
+    names = {"cube": cube, "timo": timo, "timo_widgets": timo_widgets}
+    exec("\n".join(state.code), names)  # noqa: S102 - that it runs is what is tested
+    assert names["series"].size == cube.sizes["time"]
+    assert names["picture"].shape == (1, 100, 100)
+    assert names["limits"].shape == (2,)
+    low, high = explorer._limits["NDVI"][0]
+    np.testing.assert_allclose(names["limits"], [low, high], atol=0.02)
+
+
+def test_a_lazy_cube_is_read_where_it_is_looked_at(cube):
+    slow = Slow(cube)
+    slow.gate.clear()
+    shown = CubeExplorer(slow.cube)
+    assert shown.message.kind == "busy"
+    assert "2015-08-01" in shown.message.text
+    assert "picture" not in shown.map._shown
+    # The notebook is free meanwhile; of the dates that are passed over, none but the last is read.
+    for date in (10, 20, 30):
+        shown.controls.slider.value = date
+    slow.gate.set()
+    shown.wait()
+    assert shown.message.kind == ""
+    assert "picture" in shown.map._shown
+    assert slow.reads <= 6
+    assert shown.controls.strip.bars[30] is not None
+    assert shown.controls.strip.bars[50] is None
+    reads = slow.reads
+    shown.controls.view.value = "False colour (NIR)"
+    shown.wait()
+    assert slow.reads == reads + 1
+    click(shown, 5, 5)
+    shown.wait()
+    assert slow.reads == reads + 1 + 2 * 140
+    click(shown, 5, 5)
+    shown.controls.slider.value = 30
+    shown.wait()
+    assert slow.reads == reads + 1 + 2 * 140
+    shown.close()
+
+
+def test_what_a_source_raises_is_shown(cube):
+    slow = Slow(cube)
+    slow.fail = True
+    shown = CubeExplorer(slow.cube)
+    shown.wait()
+    assert shown.message.kind == "error"
+    assert "the archive is on fire" in shown.message.text
+    assert "retry" in shown.message.text
+    slow.fail = False
+    shown.controls.slider.value = 3
+    shown.wait()
+    assert shown.message.kind == ""
+    shown.close()
+
+
+def test_a_state_without_a_cube_waits_for_one(cube):
+    state = State()
+    shown = CubeExplorer(state=state)
+    assert "no cube" in shown.message.text
+    assert shown.controls.slider.disabled
+    assert shown.picture().startswith(b"\x89PNG")
+    state.cube = cube
+    assert not shown.controls.slider.disabled
+    assert "picture" in shown.map._shown
+    state.cube = made_cube("sentinel-1", ("VV", "VH"))
+    assert shown.controls.view.options == ("VV, VH, VV − VH",)
+    assert shown.controls.slider.max == 2
+    state.cube = None
+    assert shown.map is None
+    shown.close()
+    with pytest.raises(TimoError):
+        CubeExplorer(cube.isel(band=0))
+
+
+def test_two_explorers_share_a_state(cube):
+    state = State()
+    first, second = CubeExplorer(cube, state=state), CubeExplorer(state=state)
+    first.controls.slider.value = 12
+    assert second.controls.slider.value == 12
+    click(second, 1, 2)
+    assert len(first.chart.series) == 1
+    first.close()
+    second.close()
+
+
+def test_every_control_has_a_name(explorer):
+    c = explorer.controls
+    for control in (c.view, c.stretch, c.opacity, c.compare, c.slider, c.quantity, c.forget):
+        assert control.description
+    assert c.before.tooltip
+    assert c.strip.title
+
+
+def test_saved_output_has_a_picture(explorer):
+    click(explorer, 12, 34)
+    explorer.controls.compare.value = True
+    data, _ = explorer._repr_mimebundle_()
+    picture = np.asarray(Image.open(io.BytesIO(data["image/png"])))
+    assert min(picture.shape[:2]) > 300
+    assert picture.std() > 10
+
+
+def test_ten_runs_leak_nothing(cube):
+    state = State(cube=cube)
+
+    def once():
+        shown = CubeExplorer(state=state)
+        shown.controls.slider.value = 30
+        click(shown, 5, 5)
+        shown.controls.compare.value = True
+        shown.close()
+        shown.close()
+
+    def count():
+        gc.collect()
+        observers = sum(len(v) for one in state._trait_notifiers.values() for v in one.values())
+        return len(_instances), observers, threading.active_count()
+
+    once()
+    before, memory = count(), _resident()
+    for _ in range(10):
+        once()
+    assert count() == before
+    assert _resident() - memory < 30 * 2**20
+
+
+def test_the_thread_ends(cube):
+    def threads():
+        return [t for t in threading.enumerate() if t.name.startswith("timo-explorer")]
+
+    slow = Slow(cube.isel(time=slice(0, 3)))
+    shown = CubeExplorer(slow.cube)
+    shown.wait()
+    assert threads()
+    shown.close()
+    until = time.monotonic() + 10
+    while threads() and time.monotonic() < until:
+        time.sleep(0.05)
+    assert threads() == []
+
+
+def _resident() -> int:
+    with open("/proc/self/statm") as file:  # noqa: PTH123 - not a file of ours
+        return int(file.read().split()[1]) * 4096

@@ -1,0 +1,189 @@
+import gc
+import sys
+import threading
+import weakref
+
+import ipywidgets
+import pytest
+import timo_widgets.rerun
+import traitlets
+from timo_widgets import State, Workbench
+from timo_widgets.workbench import TABS
+
+import timo
+from timo.errors import TimoError
+
+
+@pytest.fixture(scope="module")
+def cube():
+    return timo.open_cube("sample", start="2019-06-01", end="2019-07-31")
+
+
+@pytest.fixture
+def bench(cube):
+    made = Workbench(cube)
+    yield made
+    made.close()
+
+
+def waiting_text(bench: Workbench, title: str) -> str:
+    bench.show(title)
+    return bench._waiting[bench.tabs.selected_index].text
+
+
+def test_tabs_are_in_the_order_of_the_work(bench):
+    assert list(bench.tabs.titles) == [
+        "1 Area",
+        "2 Look",
+        "3 Label",
+        "4 Train",
+        "5 Map",
+        "6 Inspect",
+        "7 Code",
+    ]
+    assert bench.tabs.selected_index == 1
+
+
+def test_only_the_open_part_is_made(bench):
+    assert list(bench.parts) == ["CubeExplorer"]
+    bench.show("code")
+    assert list(bench.parts) == ["CubeExplorer", "CodeTab"]
+    bench.show("look")
+    assert len(bench.parts) == 2
+
+
+def test_without_a_cube_it_begins_with_the_area():
+    bench = Workbench()
+    assert bench.tabs.selected_index == 0
+    assert list(bench.parts) == ["AOIPicker"]
+    assert "tab 1 (Area), or start with Workbench(cube)" in waiting_text(bench, "look")
+    bench.close()
+
+
+def test_each_tab_says_what_is_missing_and_where_to_get_it(bench):
+    assert "Train a model in tab 4" in waiting_text(bench, "map")
+    assert "Train one in tab 4" in waiting_text(bench, "inspect")
+    assert bench.show("map") is None
+
+
+def test_an_open_tab_gets_its_part_when_what_it_needs_is_there(bench, cube):
+    bench.show("inspect")
+    assert "AttentionInspector" not in bench.parts
+    bench.state.model = timo.load_model("timo-tiny", cube, classes=["a", "b"], per_date=False)
+    assert "AttentionInspector" in bench.parts
+    assert bench._rooms[5].children == (bench.parts["AttentionInspector"],)
+
+
+def test_all_parts_share_the_state(bench, cube):
+    bench.state.model = timo.load_model("timo-tiny", cube, classes=["a", "b"], per_date=False)
+    bench.state.result = timo.predict(bench.state.model, cube).compute()
+    for tab in TABS:
+        part = bench.show(tab.title)
+        assert part is not None, tab.title
+        assert part.state is bench.state
+    assert len(bench.parts) == len(TABS)
+
+
+def test_options_are_kept_and_a_state_is_gone_on_with(cube):
+    state = State()
+    state.echo("cube = ...")
+    bench = Workbench(cube, state, source="sample", start="2019-06-01")
+    assert bench.state is state
+    assert state.options == {"source": "sample", "start": "2019-06-01"}
+    assert state.cube is cube
+    bench.close()
+
+
+def test_what_is_no_cube_is_refused(cube):
+    with pytest.raises(TimoError, match="cube"):
+        Workbench(cube.isel(time=0, drop=True))
+
+
+def test_a_part_that_fails_says_so_in_its_tab(bench, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("no such projection")
+
+    monkeypatch.setattr("timo_widgets.labeler.Labeler.__init__", fail)
+    bench.show("label")
+    assert "Label could not be opened. RuntimeError: no such projection" in bench._waiting[2].text
+    assert bench.show("code") is not None
+
+
+def test_code_follows_the_state_and_is_exported(bench, tmp_path):
+    code = bench.show("code")
+    bench.state.echo("x = 1")
+    assert code.box.code == "import timo\nx = 1"
+    code.name.value = str(tmp_path / "mine.ipynb")
+    code.export.click()
+    assert code.message.kind == "error"
+    assert "Label in the tab Label" in code.message.text
+    values = timo.sample_labels()
+    bench.state.classes = ["other", "forest"]
+    bench.state.labels = values
+    code.export.click()
+    assert (code.message.kind, code.export.disabled) == ("info", False)
+    assert (tmp_path / "mine.ipynb").exists()
+
+
+def test_saved_output_has_the_widget_and_a_picture(bench):
+    data, _ = bench._repr_mimebundle_()
+    assert data["image/png"].startswith(b"\x89PNG")
+    assert "application/vnd.jupyter.widget-view+json" in data
+    empty = Workbench()
+    assert empty._repr_mimebundle_()[0]["image/png"].startswith(b"\x89PNG")
+    empty.close()
+
+
+def all_open(cube) -> Workbench:
+    bench = Workbench(cube)
+    bench.state.model = timo.load_model("timo-tiny", cube, classes=["a", "b"], per_date=False)
+    for tab in TABS:
+        bench.show(tab.title)
+    return bench
+
+
+def observers(state: traitlets.HasTraits) -> int:
+    return sum(len(calls) for kinds in state._trait_notifiers.values() for calls in kinds.values())
+
+
+def test_closing_leaves_nothing_behind(cube):
+    own = observers(State())
+    all_open(cube).close()  # what the libraries keep for good is there after the first
+    threads, widgets = threading.active_count(), len(ipywidgets.widgets.widget._instances)
+    for _ in range(3):
+        bench = all_open(cube)
+        state, gone = bench.state, weakref.ref(bench)
+        bench.close()
+        bench.close()
+        assert observers(state) == own
+        del bench, state
+    gc.collect()
+    assert gone() is None
+    assert threading.active_count() <= threads
+    assert len(ipywidgets.widgets.widget._instances) <= widgets
+
+
+def test_running_the_cell_again_closes_the_one_before(cube, monkeypatch):
+    run = ("cell", "first run")
+    monkeypatch.setattr(timo_widgets.rerun, "_cell_and_run", lambda: run)
+    first, beside = Workbench(cube), Workbench(cube)
+    assert first.comm is not None
+    run = ("another cell", "first run")
+    elsewhere = Workbench(cube)
+    run = ("cell", "second run")
+    again = Workbench(cube)
+    assert (first.comm, beside.comm) == (None, None)
+    assert elsewhere.comm is not None
+    again.close()
+    elsewhere.close()
+
+
+def test_import_is_light():
+    import subprocess
+
+    code = (
+        "import sys, timo_widgets; timo_widgets.Workbench; "
+        "print([m for m in ('torch', 'leafmap', 'lightning') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,233 @@
+"""What one pixel on one date looks at, in one stage, block and head of a model."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import xarray as xr
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from timo import cube as cubes
+from timo.errors import TimoError
+from timo.inspection.query import Query, check_stage, find_query, token_coords
+from timo.inspection.rows import weights_of
+from timo.inspection.running import Look, borrowed, look, select_bands
+from timo.models.attention import SpatiotemporalAttention
+from timo.models.encoder import STRIDES
+from timo.models.tasks import TiMo
+
+
+def attention_at(  # noqa: PLR0917 - a query is a place, a date, a stage, a block and a head, in this order
+    model: TiMo,
+    cube: xr.DataArray,
+    x: float | None = None,
+    y: float | None = None,
+    time: Any = None,
+    stage: int = 4,
+    block: int | Literal["mean"] = -1,
+    head: int | Literal["mean"] = "mean",
+    *,
+    row: int | None = None,
+    col: int | None = None,
+) -> xr.Dataset:
+    """Weights that a model gives to all that one pixel on one date attends to.
+
+    Only the row of the softmax that belongs to this query is computed, exactly as the model computes it, and the
+    encoder is run no further than to the block that is asked for: no matrix of all tokens by all tokens is ever built.
+    The model sees the cube as a whole; `timo.inspection.neighbourhood` cuts out what it sees in a map.
+
+    Parameters
+    ----------
+    model : TiMo
+        The model; neither its weights nor its mode are touched, whoever else works with it.
+    cube : xarray.DataArray
+        The cube; bands that the model does not read are left out.
+    x, y : float
+        The place, in the cube's CRS. The query is the token of the stage that the pixel lies in.
+    time : date
+        The nearest date of the cube counts.
+    stage : int
+        1 to 4, as in the paper; tokens of 4, 8, 16 and 32 pixels.
+    block : int or "mean"
+        Block of the stage, counted from 0, or from the end: -1 is the last. "mean": mean over all blocks of the stage.
+    head : int or "mean"
+        Attention head, counted from 0, or from the end; or the mean over all.
+    row, col : int, optional
+        The place by its position in the grid, instead of x and y.
+
+    Returns
+    -------
+    xarray.Dataset
+        On the grid of tokens (y and x are their centres; those of the last row and column may reach beyond the cube):
+
+        - ``weight`` (time, y, x) float32: the whole of it, with the sum 1. In stages of "d-stga" and "stga" attention
+          zero but for the own frame and the own place on other dates; in those of "global" attention anywhere.
+        - ``space`` (y, x): the weights of the own frame.
+        - ``dates`` (time,): the sum over each frame; for the own date, that of `space`.
+        - ``observed`` (time, y, x) bool: tokens with a valid pixel. The others have weight 0.
+
+        The attributes repeat the query and say the kind of attention, the stride in pixels, and the token's row and
+        column.
+
+    Raises
+    ------
+    TimoError
+        If model and cube do not fit, the place or the date is not in the cube, stage, block or head are out of range,
+        or the token has no valid pixel on that date.
+    """
+    cube = select_bands(model, cube)
+    number, query = (
+        check_stage(model, stage),
+        find_query(cube, x=x, y=y, time=time, row=row, col=col),
+    )
+    ours = borrowed(model)
+    of_stage = attentions_of(ours, number)
+    blocks = chosen(block, len(of_stage), "block", stage)
+    heads = chosen(head, model.config.encoder.heads[number], "head", stage)
+    check_observed(cube, query, number)
+    weights, seen = _mean_weights(
+        ours, cube, query, stage=number, attentions=of_stage[blocks], heads=heads
+    )
+    asked = {"stage": int(stage), "block": block, "head": head, "attention": of_stage[0].kind}
+    return as_dataset(weights, seen, cube, query, stage=number, asked=asked)
+
+
+def attentions_of(model: TiMo, stage: int) -> list[SpatiotemporalAttention]:
+    """Attentions of the blocks of a stage (counted from 0)."""
+    return [
+        m for m in model.encoder.stages[stage].modules() if isinstance(m, SpatiotemporalAttention)
+    ]
+
+
+def chosen(which: Any, count: int, name: str, stage: int) -> slice:
+    """Blocks or heads that are meant, as a slice.
+
+    Raises
+    ------
+    TimoError
+        If there are none such.
+    """
+    if isinstance(which, str) and which == "mean":
+        return slice(0, count)
+    if (
+        isinstance(which, bool)
+        or not isinstance(which, int | np.integer)
+        or not -count <= which < count
+    ):
+        raise TimoError(
+            f'{name} of stage {stage} is a number from 0 to {count - 1}, -1 for the last, or "mean"; got {which!r}.'
+        )
+    return slice(int(which) % count, int(which) % count + 1)
+
+
+def check_observed(cube: xr.DataArray, query: Query, stage: int) -> None:
+    """Refuse a query without an observation.
+
+    Raises
+    ------
+    TimoError
+        If no pixel of its token is valid on that date.
+    """
+    stride = STRIDES[stage]
+    top, left = (position // stride * stride for position in (query.row, query.col))
+    cell = cube.isel(y=slice(top, top + stride), x=slice(left, left + stride))
+    if bool(cubes.valid_mask(cell.isel(time=[query.date])).any()):
+        return
+    clear = np.flatnonzero(cubes.valid_mask(cell).any(("y", "x")).values)
+    date = f"{cube.indexes['time'][query.date]:%Y-%m-%d}"
+    if not clear.size:
+        raise TimoError(
+            f"No pixel of the token at row {query.row}, column {query.col} is ever observed. Choose another place."
+        )
+    nearest = cube.indexes["time"][clear[np.abs(clear - query.date).argmin()]]
+    raise TimoError(
+        f"On {date} no pixel of the token at row {query.row}, column {query.col} was observed (cloud?): what the model "
+        f"sees there it has from elsewhere. Choose another date: the nearest with an observation is {nearest:%Y-%m-%d}."
+    )
+
+
+def _mean_weights(
+    model: TiMo,
+    cube: xr.DataArray,
+    query: Query,
+    *,
+    stage: int,
+    attentions: list[SpatiotemporalAttention],
+    heads: slice,
+) -> tuple[Float[Tensor, "t n"], Bool[Tensor, "t n"]]:
+    """Mean over attentions of one stage and over heads of the query's weights; and which tokens are valid."""
+    rows: list[Tensor] = []
+    masks: list[Tensor] = []
+    place = place_of(cube, query, stage)
+
+    def watch(attention: SpatiotemporalAttention) -> Look:
+        def see(x: Tensor, valid: Tensor) -> None:
+            rows.append(
+                weights_of(attention, x, valid, date=query.date, place=place, heads=heads).mean(
+                    dim=0
+                )
+            )
+            masks.append(valid[0])
+
+        return see
+
+    look(model, cube, {attention: watch(attention) for attention in attentions})
+    return torch.stack(rows).mean(dim=0), masks[0]
+
+
+def grid_of(cube: xr.DataArray, stage: int) -> tuple[int, int]:
+    """Rows and columns of tokens of a stage, the padding to whole tokens of the coarsest stage included."""
+    coarsest, stride = STRIDES[-1], STRIDES[stage]
+    height, width = (-(-cube.sizes[dim] // coarsest) * coarsest // stride for dim in ("y", "x"))
+    return height, width
+
+
+def place_of(cube: xr.DataArray, query: Query, stage: int) -> int:
+    """Number of the query's token within its frame."""
+    stride = STRIDES[stage]
+    return query.row // stride * grid_of(cube, stage)[1] + query.col // stride
+
+
+def as_dataset(
+    weights: Float[Tensor, "t n"],
+    valid: Bool[Tensor, "t n"],
+    cube: xr.DataArray,
+    query: Query,
+    *,
+    stage: int,
+    asked: dict[str, Any],
+) -> xr.Dataset:
+    """Weights on the grid of tokens, with what was asked."""
+    coords = {"time": cube.time, **token_coords(cube, stage)}
+    height, width = len(coords["y"][1]), len(coords["x"][1])
+    grid, stride = grid_of(cube, stage), STRIDES[stage]
+    # Beyond the cube there is padding only, which has no weight.
+    inside = (slice(None), slice(height), slice(width))
+    values = weights.unflatten(1, grid)[inside].cpu().float().numpy()
+    observed = valid.unflatten(1, grid)[inside].cpu().numpy()
+    weight = xr.DataArray(values, dims=("time", "y", "x"), coords=coords)
+    weight.attrs = {"long_name": "attention weight", "units": "1"}
+    result = xr.Dataset(
+        {
+            "weight": weight,
+            "space": weight.isel(time=query.date).drop_vars("time"),
+            "dates": weight.sum(("y", "x")).assign_attrs(weight.attrs),
+            "observed": (weight.dims, observed, {"long_name": "token with a valid pixel"}),
+        }
+    )
+    result.attrs = {
+        **asked,
+        "date": f"{cube.indexes['time'][query.date]:%Y-%m-%d}",
+        "x": float(cube.x[query.col]),
+        "y": float(cube.y[query.row]),
+        "row": query.row,
+        "col": query.col,
+        "token_row": query.row // stride,
+        "token_col": query.col // stride,
+        "stride": stride,
+        "note": "the weights sum to 1 over time, y and x",
+    }
+    return result.rio.write_crs(cube.rio.crs)

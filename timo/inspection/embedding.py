@@ -1,0 +1,231 @@
+"""What an encoder makes of every pixel: features to compare places by, and their picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from timo import cube as cubes
+from timo.errors import TimoError
+from timo.inspection.query import check_stage, nearest_date
+from timo.inspection.running import borrowed, feature_maps, select_bands
+from timo.models.encoder import STRIDES
+from timo.models.tasks import TiMo
+
+# Below this variance, relative to the largest, a component is rounding.
+_LEAST = 1e-10
+
+
+def embed(
+    model: TiMo,
+    cube: xr.DataArray,
+    *,
+    date: Any = None,
+    stage: int | Sequence[int] = 1,
+    tile: int = 128,
+    halo: int = 32,
+    window: int = 12,
+) -> xr.DataArray:
+    """Features of the encoder for every pixel.
+
+    Parameters
+    ----------
+    model : TiMo
+        The model; its weights and its mode stay as they are.
+    cube : xarray.DataArray
+        The cube; bands that the model does not read are left out.
+    date : date, optional
+        The features of this date (the nearest of the cube), seen among the dates around it. None: the mean over all
+        dates on which the pixel's token has an observation.
+    stage : int or sequence of int
+        Features of which stages, 1 to 4, one after the other. Stage 1, the default, knows the place itself, at a
+        quarter of the resolution, and finds small things again best; stage 4 knows the surroundings. Each is
+        interpolated between the centres of its tokens.
+    tile, halo : int
+        Pixels of a tile, and of the border around it that the model sees in addition; multiples of 32, so that tokens
+        lie the same in each tile.
+    window : int
+        Dates that the model sees at once.
+
+    Returns
+    -------
+    xarray.DataArray
+        (feature, y, x) float32 on the cube's grid, NaN where a token has no observation on the date (or any date).
+        The coordinate ``stage`` says which stage a feature is of.
+
+    Raises
+    ------
+    TimoError
+        If model and cube do not fit, or an option makes no sense.
+    """
+    cube = select_bands(model, cube)
+    wanted = [stage] if isinstance(stage, int | np.integer) else list(stage)
+    stages = [check_stage(model, number) for number in wanted]
+    if not stages:
+        raise TimoError("stage names no stage: give one or several of 1 to 4.")
+    coarsest = STRIDES[-1]
+    if tile < 1 or tile % coarsest or halo < 0 or halo % coarsest or window < 1:
+        raise TimoError(
+            f"tile and halo are multiples of {coarsest}, window is at least 1; got {tile}, {halo} and {window}."
+        )
+    at = None if date is None else nearest_date(cube, date)
+    dims = [model.config.encoder.dims[number] for number in stages]
+    height, width = cube.sizes["y"], cube.sizes["x"]
+    out = np.full((sum(dims), height, width), np.nan, "float32")
+    ours = borrowed(model)
+    for top in range(0, height, tile):
+        for left in range(0, width, tile):
+            north, west = max(top - halo, 0), max(left - halo, 0)
+            part = cube.isel(y=slice(north, top + tile + halo), x=slice(west, left + tile + halo))
+            inner = (
+                ...,
+                slice(top - north, top - north + tile),
+                slice(left - west, left - west + tile),
+            )
+            values = _features(ours, part.compute(), stages, at, window)[inner]
+            out[:, top : top + tile, left : left + tile] = values
+    coords: dict[str, Any] = {
+        "feature": np.arange(sum(dims)),
+        "stage": ("feature", np.repeat([number + 1 for number in stages], dims)),
+        "y": cube.y,
+        "x": cube.x,
+    }
+    result = xr.DataArray(out, dims=("feature", "y", "x"), coords=coords, name="embedding")
+    result.attrs = {"long_name": "features of the encoder"}
+    if at is not None:
+        result.attrs["date"] = f"{cube.indexes['time'][at]:%Y-%m-%d}"
+    return result.rio.write_crs(cube.rio.crs)
+
+
+def _features(
+    model: TiMo, part: xr.DataArray, stages: list[int], at: int | None, window: int
+) -> Float[np.ndarray, "f h w"]:
+    """Features of a tile: of one date, or the mean over the valid dates of each token."""
+    valid = torch.from_numpy(cubes.valid_mask(part).values)
+    size = tuple(valid.shape[1:])
+    totals: list[Any] = [0.0] * len(stages)
+    counts: list[Any] = [0.0] * len(stages)
+    for some in _windows(valid.flatten(1).any(dim=1).numpy(), at, window):
+        maps = feature_maps(model, part.isel(time=some))
+        for i, number in enumerate(stages):
+            of_tokens = maps[number][0].float().cpu()
+            keep = _observed(valid[some], STRIDES[number], size)
+            if at is not None:
+                here = [int(np.flatnonzero(some == at)[0])]
+                of_tokens, keep = of_tokens[here], keep[here]
+            totals[i] = totals[i] + (of_tokens * keep[:, None]).sum(dim=0)
+            counts[i] = counts[i] + keep.float().sum(dim=0)
+    if isinstance(counts[0], float):
+        return np.full(
+            (sum(model.config.encoder.dims[n] for n in stages), *size), np.nan, "float32"
+        )
+    layers = [
+        _to_pixels(total, count, STRIDES[number], size)
+        for total, count, number in zip(totals, counts, stages, strict=True)
+    ]
+    return torch.cat(layers).numpy()
+
+
+def _windows(clear: np.ndarray, at: int | None, window: int) -> Iterator[np.ndarray]:
+    """Dates with an observation, a window at a time; for one date, the window around it, if it has any itself."""
+    dates = np.flatnonzero(clear)
+    if at is not None:
+        if not clear[at]:
+            return
+        first = int(np.searchsorted(dates, at)) - window // 2
+        yield dates[max(min(first, len(dates) - window), 0) :][:window]
+        return
+    # Windows of about the same length: a last one of a single date would know nothing of the series.
+    if len(dates):
+        yield from np.array_split(dates, -(-len(dates) // window))
+
+
+def _observed(valid: Tensor, stride: int, size: tuple[int, ...]) -> Tensor:
+    """Whether tokens hold a valid pixel, (t i j)."""
+    down, right = (-length % stride for length in size)
+    padded = F.pad(valid.float(), (0, right, 0, down))
+    return F.max_pool2d(padded, stride) > 0
+
+
+def _to_pixels(total: Tensor, count: Tensor, stride: int, size: tuple[int, ...]) -> Tensor:
+    """Mean over dates of tokens, interpolated between those that are known; NaN in tokens that are not."""
+    seen = (count > 0).float()
+    mean = total / count.clamp(min=1)
+    stack = torch.cat([mean * seen, seen[None]])[None]
+    fine = F.interpolate(stack, scale_factor=stride, mode="bilinear", align_corners=False)[0]
+    values = fine[:-1] / fine[-1:].clamp(min=1e-6)
+    known = seen.repeat_interleave(stride, 0).repeat_interleave(stride, 1) > 0
+    return values.masked_fill(~known, torch.nan)[:, : size[0], : size[1]]
+
+
+def pca_picture(embedding: xr.DataArray) -> xr.DataArray:
+    """Three principal components of an embedding as red, green and blue.
+
+    Places of the same colour are alike to the encoder; the colours themselves mean nothing, and change with the area.
+
+    Parameters
+    ----------
+    embedding : xarray.DataArray
+        (feature, y, x), from `embed`.
+
+    Returns
+    -------
+    xarray.DataArray
+        (y, x, rgb) float32 in 0..1, each component stretched from its 2nd to its 98th percentile, NaN where the
+        embedding is; ``attrs["explained"]`` are the shares of the variance that the three have.
+
+    Raises
+    ------
+    TimoError
+        If fewer than two pixels are known.
+    """
+    features, known = as_rows(embedding)
+    rows = features[known] - features[known].mean(axis=0)
+    variances, axes = np.linalg.eigh(rows.T @ rows / len(rows))
+    variances, axes = variances[::-1][:3], axes[:, ::-1][:, :3]
+    # A component has no sign of its own: the largest entry is made positive, so that a picture can be made again.
+    axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
+    picture = np.full((*embedding.shape[1:], 3), np.nan, "float32")
+    for i, variance in enumerate(variances):
+        scores = rows @ axes[:, i]
+        low, high = np.percentile(scores, [2, 98])
+        flat = variance <= _LEAST * max(variances[0], _LEAST)
+        picture[known, i] = 0.5 if flat else np.clip((scores - low) / (high - low), 0, 1)
+    total = max(float((rows**2).sum() / len(rows)), _LEAST)
+    result = xr.DataArray(
+        picture,
+        dims=("y", "x", "rgb"),
+        coords={"y": embedding.y, "x": embedding.x, "rgb": ["red", "green", "blue"]},
+        attrs={"explained": [float(v) / total for v in variances]},
+    )
+    return result.rio.write_crs(embedding.rio.crs)
+
+
+def as_rows(
+    embedding: xr.DataArray,
+) -> tuple[Float[np.ndarray, "h w f"], Float[np.ndarray, "h w"]]:
+    """Features of each pixel, and where they are known.
+
+    Raises
+    ------
+    TimoError
+        If this is no embedding, or hardly any pixel is known.
+    """
+    if not isinstance(embedding, xr.DataArray) or set(embedding.dims) != {"feature", "y", "x"}:
+        raise TimoError(
+            "An embedding has the dims (feature, y, x): make one with timo.inspection.embed(model, cube)."
+        )
+    features = embedding.transpose("y", "x", "feature").values.astype("float64")
+    known = np.isfinite(features).all(axis=-1)
+    if known.sum() < 2:
+        raise TimoError(
+            "The embedding is NaN nearly everywhere: choose a date or an area with more observations."
+        )
+    return features, known

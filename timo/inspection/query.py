@@ -1,0 +1,213 @@
+"""A place and a date of a cube, and the token of a stage that they lie in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from timo import cube as cubes
+from timo.errors import TimoError
+from timo.models.encoder import STRIDES
+from timo.models.tasks import TiMo
+
+
+@dataclass(frozen=True)
+class Query:
+    """One pixel on one date.
+
+    Attributes
+    ----------
+    date, row, col : int
+        Positions along time, y and x of the cube.
+    """
+
+    date: int
+    row: int
+    col: int
+
+
+def find_query(
+    cube: xr.DataArray,
+    *,
+    x: float | None,
+    y: float | None,
+    time: Any,
+    row: int | None = None,
+    col: int | None = None,
+) -> Query:
+    """Find the pixel and the date that are meant.
+
+    Parameters
+    ----------
+    cube : xarray.DataArray
+        The cube.
+    x, y : float or None
+        Place in the cube's CRS.
+    time : date
+        Anything that pandas reads as a date; the nearest of the cube's counts.
+    row, col : int, optional
+        The place by its position in the grid, instead of x and y; negative numbers count from the end.
+
+    Raises
+    ------
+    TimoError
+        If the place is missing, given twice or outside of the cube, or the date before the first or after the last.
+    """
+    return Query(nearest_date(cube, time), *find_pixel(cube, x, y, row, col))
+
+
+def find_pixel(
+    grid: xr.DataArray, x: float | None, y: float | None, row: int | None, col: int | None
+) -> tuple[int, int]:
+    """Row and column of a place that is given in the one way or in the other.
+
+    Raises
+    ------
+    TimoError
+        If it is missing, given twice or outside of the grid.
+    """
+    given = [value is not None for value in (x, y, row, col)]
+    if given == [True, True, False, False]:
+        return _position(grid, "y", y), _position(grid, "x", x)
+    if given == [False, False, True, True]:
+        return _index(grid, "y", "row", row), _index(grid, "x", "col", col)
+    raise TimoError("Give the place as x and y in the cube's CRS, or as row=..., col=...")
+
+
+def nearest_date(cube: xr.DataArray, time: Any) -> int:
+    """Position of the date of the cube that is nearest.
+
+    Raises
+    ------
+    TimoError
+        If it is no date, or lies before the first or after the last day of the cube.
+    """
+    index = pd.DatetimeIndex(cube.indexes["time"])
+    hint = f"the cube has {len(index)} dates from {index[0]:%Y-%m-%d} to {index[-1]:%Y-%m-%d}"
+    if isinstance(time, int | np.integer | bool | None):
+        # pandas would read 3 as nanoseconds of 1970.
+        raise TimoError(f"time is a date, e.g. cube.time[3] or '2019-07-01'; got {time!r}: {hint}.")
+    try:
+        plain: Any = time.values[()] if isinstance(time, xr.DataArray) else time
+        wanted = pd.Timestamp(plain)
+    except (TypeError, ValueError) as error:
+        raise TimoError(f"{time!r} is no date; {hint}.") from error
+    if pd.isna(wanted) or not index[0].normalize() <= wanted.normalize() <= index[-1].normalize():
+        raise TimoError(f"The cube has no date near {time}; {hint}.")
+    return int(np.abs(index - wanted).argmin())
+
+
+def _position(cube: xr.DataArray, dim: str, value: Any) -> int:
+    """Cell of a coordinate."""
+    centres = cube[dim].values.astype("float64")
+    step = (centres[-1] - centres[0]) / max(len(centres) - 1, 1) or 1.0
+    number = np.floor((float(value) - centres[0]) / step + 0.5)
+    if not 0 <= number < len(centres):
+        low, high = sorted((centres[0] - step / 2, centres[-1] + step / 2))
+        raise TimoError(
+            f"{dim} = {value:g} is outside of the cube, whose {dim} goes from {low:g} to {high:g} in {cube.rio.crs}. "
+            "Give the place in the cube's CRS."
+        )
+    return int(number)
+
+
+def _index(cube: xr.DataArray, dim: str, name: str, value: Any) -> int:
+    size = cube.sizes[dim]
+    if not isinstance(value, int | np.integer) or not -size <= value < size:
+        raise TimoError(f"{name} is a whole number from 0 to {size - 1}; got {value!r}.")
+    return int(value) % size
+
+
+def check_stage(model: TiMo, stage: int) -> int:
+    """Position of a stage, which people count from 1.
+
+    Raises
+    ------
+    TimoError
+        If there is none of that number.
+    """
+    stages = len(model.encoder.stages)
+    if (
+        isinstance(stage, bool)
+        or not isinstance(stage, int | np.integer)
+        or not 1 <= stage <= stages
+    ):
+        raise TimoError(f"stage is a number from 1 to {stages}, as in the paper; got {stage!r}.")
+    return int(stage) - 1
+
+
+def token_coords(cube: xr.DataArray, stage: int) -> dict[str, Any]:
+    """Centres of the tokens of a stage (counted from 0) in the cube's CRS, under the names y and x."""
+    stride = STRIDES[stage]
+    coords: dict[str, Any] = {}
+    for dim in ("y", "x"):
+        centres = cube[dim].values.astype("float64")
+        step = (centres[-1] - centres[0]) / max(len(centres) - 1, 1)
+        tokens = np.arange(-(-len(centres) // stride))
+        attrs = {"long_name": "token centre", "cell_px": stride}
+        coords[dim] = (dim, centres[0] + step * (tokens * stride + (stride - 1) / 2), attrs)
+    return coords
+
+
+def neighbourhood(
+    cube: xr.DataArray,
+    x: float | None = None,
+    y: float | None = None,
+    time: Any = None,
+    *,
+    row: int | None = None,
+    col: int | None = None,
+    pixels: int = 192,
+    window: int = 12,
+) -> xr.DataArray:
+    """Cut out of a cube what a model sees of it when it maps a pixel: some surroundings, and a dozen dates.
+
+    `timo.predict` gives the model tiles and windows of dates; on a whole archive at once its attention would be spread
+    over far more than it was trained on.
+
+    Parameters
+    ----------
+    cube : xarray.DataArray
+        The cube.
+    x, y, time, row, col
+        The pixel and the date, as for `attention_at`.
+    pixels : int
+        Side of the part at most; the default is a tile of `timo.predict` with its border.
+    window : int
+        How many dates at most: those with observations in the part that are next to the date, before and after alike.
+
+    Returns
+    -------
+    xarray.DataArray
+        A part of the cube that holds the pixel and the date.
+
+    Raises
+    ------
+    TimoError
+        If the pixel or the date is not there, or the part would be empty.
+    """
+    if pixels < 1 or window < 1:
+        raise TimoError(f"pixels and window must be at least 1, got {pixels} and {window}.")
+    query = find_query(cubes.check(cube), x=x, y=y, time=time, row=row, col=col)
+    # Cut at multiples of the coarsest stride: the tokens then are the same as those of the whole.
+    part = cube.isel(
+        y=_around(query.row, cube.sizes["y"], pixels), x=_around(query.col, cube.sizes["x"], pixels)
+    )
+    clear = cubes.valid_mask(part).any(("y", "x")).values.copy()
+    clear[query.date] = True
+    dates = np.flatnonzero(clear)
+    here = int(np.searchsorted(dates, query.date))
+    first = int(np.clip(here - window // 2, 0, max(len(dates) - window, 0)))
+    return part.isel(time=dates[first : first + window])
+
+
+def _around(position: int, size: int, pixels: int) -> slice:
+    if size <= pixels:
+        return slice(None)
+    step = STRIDES[-1]
+    start = np.clip(position - pixels // 2, 0, size - pixels) // step * step
+    return slice(int(start), int(start) + pixels)

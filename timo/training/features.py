@@ -1,0 +1,240 @@
+"""What a frozen encoder makes of a cube, computed once and kept: maps in a moment, whatever its head learns."""
+
+import hashlib
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from timo import cube as cubes
+from timo.errors import TimoError
+from timo.interruption import OnStep, StepReport, StopRequestedError, interruptible
+from timo.mapping.predict import Place, as_map, readable, seen_windows, tile_probability, tiles
+from timo.models.heads import SegmentationHead
+from timo.models.tasks import TiMo
+from timo.sources.retry import Cancel, CancelledError
+from timo.training.stopping import load
+
+# Parts of a segmentation head at full resolution: what learns on kept features. All before it is frozen.
+FREE = ("detail", "merge", "over_dates", "classifier")
+# Features that take more are kept in half precision.
+LARGE_BYTES = 1 << 30
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """Features of a run of dates of a tile."""
+
+    dates: np.ndarray  # positions in the cube
+    frames: Tensor  # (t, d, i, j), of SegmentationHead.coarse
+
+
+@dataclass(frozen=True, eq=False)
+class Tile:
+    """Features of a part of the cube."""
+
+    place: Place
+    windows: list[Window]
+
+
+class Features:
+    """What the encoder and the coarse part of the head make of a cube, for `timo.fit_head` and for its maps.
+
+    They are taken where the head goes over from a pixel of 4 x 4 to full resolution, so that they are small (the
+    sample: 80 kB a date in each window that holds it), and serve every model whose encoder and coarse head have the
+    same weights, with whatever classes: new labels need no new features.
+
+    Parameters
+    ----------
+    model : TiMo
+        A segmentation model.
+    cube : xarray.DataArray
+        The cube (time, band, y, x); it is loaded into memory.
+    tile, halo, window, fill_gaps
+        As `timo.predict` takes them.
+    half : bool, optional
+        Keep the features in half precision; by default where they take more than 1 GiB.
+    stop : threading.Event or callable, optional
+        Asked while the cube is loaded and before each layer.
+    on_step : callable, optional
+        Is given a `timo.interruption.StepReport` after each window of dates.
+
+    Attributes
+    ----------
+    cube : xarray.DataArray
+        The cube with the bands of the model, in memory.
+
+    Raises
+    ------
+    TimoError
+        If cube and model do not fit each other, or an option makes no sense.
+    CancelledError
+        If `stop` said so.
+    """
+
+    def __init__(
+        self,
+        model: TiMo,
+        cube: xr.DataArray,
+        *,
+        tile: int = 128,
+        halo: int = 32,
+        window: int = 12,
+        fill_gaps: bool = False,
+        half: bool | None = None,
+        stop: Cancel | None = None,
+        on_step: OnStep | None = None,
+    ) -> None:
+        self.parameters = {"tile": tile, "halo": halo, "window": window, "fill_gaps": fill_gaps}
+        self.cube = load(readable(model, cube, self.parameters), stop)
+        self._digest = frozen_digest(model)
+        places = list(
+            chain.from_iterable(tiles(self.cube.sizes["y"], self.cube.sizes["x"], self.parameters))
+        )
+        plan = [(p, seen_windows(self.values(p), self.parameters)) for p in places]
+        if half is None:
+            half = sum(_size(model, p, runs) for p, runs in plan) > LARGE_BYTES
+        report = _reporter(sum(len(runs) for _, runs in plan), on_step)
+        with _answering(model, stop):
+            self.tiles = [
+                Tile(place, [report(self._window(model, place, run, half)) for run in runs])
+                for place, runs in plan
+            ]
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that the features take, without the cube."""
+        every = chain.from_iterable(tile.windows for tile in self.tiles)
+        return sum(window.frames.nbytes for window in every)
+
+    def values(self, place: Place) -> np.ndarray:
+        """Values of the cube (t, c, h, w) that a tile sees."""
+        return self.cube.values[:, :, place.rows, place.columns]
+
+    def check(self, model: TiMo) -> None:
+        """Meet a model that the features are not of.
+
+        Raises
+        ------
+        TimoError
+            If its encoder or the coarse part of its head are others.
+        """
+        if frozen_digest(model) != self._digest:
+            raise TimoError(
+                "these features are of another model: its encoder, or its head below the full resolution, has other "
+                "weights. Compute them anew: timo.Features(model, cube)"
+            )
+
+    def inputs(self, model: TiMo, tile: Tile, window: Window) -> tuple[Tensor, Tensor, Tensor]:
+        """What the full-resolution part of the head reads: frames, image (1 t c h w) and validity (1 t h w)."""
+        x = np.ascontiguousarray(self.values(tile.place)[window.dates])
+        return window.frames.float(), *model.normalise(torch.from_numpy(x)[None])
+
+    def predict(self, model: TiMo, *, stop: Cancel | None = None) -> xr.Dataset:
+        """Map of a model, in memory, without running its encoder.
+
+        Probabilities are those of ``timo.predict`` with the same options up to rounding: 1e-5, or 1e-3 where the
+        features are kept in half precision.
+
+        Parameters
+        ----------
+        model : TiMo
+            A model on the CPU. Since the features were computed, nothing of it may have learnt but the full-resolution
+            part of its head.
+        stop : threading.Event or callable, optional
+            Asked before each layer.
+
+        Raises
+        ------
+        TimoError
+            If the features are of another model.
+        CancelledError
+            If `stop` said so.
+        """
+        self.check(model)
+        dates = (self.cube.sizes["time"],) if model.config.per_date else ()
+        shape = (len(model.config.classes), *dates, *self.cube.shape[-2:])
+        data = np.empty(shape, "float32")
+        with _answering(model, stop):
+            for tile in self.tiles:
+                scored = ((w.dates, self._scores(model, tile, w)) for w in tile.windows)
+                values, place = self.values(tile.place), tile.place
+                data[(..., *place.inner)] = tile_probability(
+                    scored, model.config, values, place.crop, self.parameters
+                )
+        return as_map(data, model, self.cube, self.parameters)
+
+    def _window(self, model: TiMo, place: Place, run: np.ndarray, half: bool) -> Window:
+        x = torch.from_numpy(np.ascontiguousarray(self.values(place)[run]))[None]
+        dates = torch.from_numpy(cubes.days_since_epoch(self.cube.time)[run])[None]
+        image, valid = model.normalise(x)
+        frames = head_of(model).coarse(model.encoder(image, dates.to(x), valid))
+        return Window(run, frames.half() if half else frames)
+
+    def _scores(self, model: TiMo, tile: Tile, window: Window) -> Tensor:
+        return head_of(model).finish(*self.inputs(model, tile, window))[0]
+
+
+def head_of(model: TiMo) -> SegmentationHead:
+    """The head of a segmentation model."""
+    assert isinstance(model.head, SegmentationHead)
+    return model.head
+
+
+def frozen_digest(model: TiMo) -> str:
+    """A short name for all weights, and numbers of the normalisation, on which the features depend."""
+    hashed = hashlib.sha256(
+        repr((model.config.bands, model.config.mean, model.config.std)).encode()
+    )
+    free = tuple(f"head.{part}." for part in FREE)
+    for name, weight in model.state_dict().items():
+        if not name.startswith(free):
+            hashed.update(name.encode())
+            hashed.update(weight.detach().cpu().contiguous().numpy().tobytes())
+    return hashed.hexdigest()
+
+
+def _size(model: TiMo, place: Place, runs: list[np.ndarray]) -> int:
+    """Bytes of the features of a tile in single precision."""
+    config = model.config
+    channels = 2 * config.detail or config.head_width
+    rows = -(-(place.rows.stop - place.rows.start) // 4)
+    columns = -(-(place.columns.stop - place.columns.start) // 4)
+    return 4 * channels * rows * columns * sum(len(run) for run in runs)
+
+
+def _reporter(steps: int, on_step: OnStep | None) -> Any:
+    started, done = time.monotonic(), 0
+
+    def report(window: Window) -> Window:
+        nonlocal done
+        done += 1
+        if on_step is not None:
+            seconds = time.monotonic() - started
+            eta = seconds / done * (steps - done)
+            on_step(StepReport(done, steps, -1, math.nan, seconds, eta))
+        return window
+
+    return report
+
+
+@contextmanager
+def _answering(model: TiMo, stop: Cancel | None) -> Iterator[None]:
+    """A block in which the model answers, in evaluation, and is left as it was."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad(), interruptible(model, stop):
+            yield
+    except StopRequestedError:
+        raise CancelledError("the work was stopped; nothing of it was kept") from None
+    finally:
+        model.train(training)

@@ -1,0 +1,41 @@
+"""Areas in words, and words as areas."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import shapely
+
+from timo.sources import Area
+
+
+def area_name(area: Area) -> str:
+    """Place and size, for a list."""
+    lon, lat = area.centre
+    place = f"{abs(lat):.4f} {'NS'[lat < 0]}, {abs(lon):.4f} {'EW'[lon < 0]}"
+    return f"{place} ({hectares_text(area)})"
+
+
+def hectares_text(area: Area) -> str:
+    """Its size for people: in hectares, and from 100,000 on in square kilometres too."""
+    size = area.hectares
+    if size < 100:
+        return f"{size:.3g} ha"
+    return f"{size:,.0f} ha" if size < 1e5 else f"{size:,.0f} ha, {size / 100:,.0f} km²"
+
+
+def read_text(text: str) -> Any:
+    """What somebody wrote: four numbers, WKT, GeoJSON, or the path of a file."""
+    parts = text.strip("()[]").replace(",", " ").replace(";", " ").split()
+    try:
+        return [float(part) for part in parts]
+    except ValueError:
+        return text
+
+
+def short_form(area: Area) -> Any:
+    """The area as (west, south, east, north) if it is a box, else as GeoJSON."""
+    box = area.bounds
+    if shapely.box(*box).equals(area.geometry) and box[2] <= 180:
+        return tuple(round(value, 7) for value in box)
+    return area.geojson

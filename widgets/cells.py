@@ -1,0 +1,120 @@
+"""Cells of a grid: those in a shape, those under a brush, and the outline of a set of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyproj
+import rioxarray  # noqa: F401  registers .rio
+import shapely
+import xarray as xr
+from rasterio.features import rasterize
+from shapely.affinity import translate
+from shapely.geometry.base import BaseGeometry
+
+from timo.errors import TimoError
+from timo.sources import Area
+from timo.sources.place.projection import LONLAT, metres_per_unit, project, read_crs
+
+# Share of a cell by which the edge of a shape may be off where it bends between two systems.
+_SLACK = 0.05
+
+
+def brush(row: int, column: int, size: int, shape: tuple[int, int]) -> np.ndarray:
+    """(n,) cells of a square around a cell, without what lies outside of the grid.
+
+    Raises
+    ------
+    TimoError
+        If the cell is outside, or the side is not odd.
+    """
+    if size < 1 or size % 2 == 0:
+        raise TimoError(f"The side of the brush must be odd, as 1, 3 or 5 cells; got {size}")
+    if not (0 <= row < shape[0] and 0 <= column < shape[1]):
+        raise TimoError(
+            f"Row {row}, column {column} is outside of the cube, which has {shape[0]} rows and "
+            f"{shape[1]} columns. Click on the image"
+        )
+    half = size // 2
+    rows = np.arange(max(row - half, 0), min(row + half + 1, shape[0]))
+    columns = np.arange(max(column - half, 0), min(column + half + 1, shape[1]))
+    return (rows[:, None] * shape[1] + columns).ravel()
+
+
+def cells_in(area: Area, like: xr.DataArray) -> tuple[BaseGeometry, np.ndarray]:
+    """The outline of an area, in degrees, and the cells whose centre lies in it.
+
+    Parameters
+    ----------
+    area : timo.sources.Area
+        Anywhere on the globe.
+    like : xarray.DataArray
+        Anything with y, x and a CRS.
+
+    Returns
+    -------
+    geometry : shapely geometry
+        Always written in the same way, so that the same outline has the same cells after it was saved and read.
+    cells : numpy.ndarray
+        (n,) row x width + column, ascending.
+
+    Raises
+    ------
+    TimoError
+        If no cell's centre lies in it.
+    """
+    geometry = shapely.normalize(area.geometry)
+    inside = _burn(geometry, like)
+    if not inside.any():
+        raise TimoError(
+            "The shape holds no pixel's centre: it lies outside of the cube, or is smaller than a pixel. "
+            "Draw it over the image, or paint single pixels"
+        )
+    return geometry, np.flatnonzero(inside)
+
+
+def _burn(geometry: BaseGeometry, like: xr.DataArray) -> np.ndarray:
+    crs = read_crs(like.rio.crs.to_wkt())
+    if crs.is_geographic:
+        turns = round((float(like.x.mean()) - geometry.centroid.x) / 360)
+        geometry = translate(geometry, 360 * turns)
+    side = abs(like.rio.resolution()[0])
+    there = project(geometry, pyproj.CRS(LONLAT), crs, _SLACK * side)
+    if not np.isfinite(there.bounds).all():
+        return np.zeros((like.sizes["y"], like.sizes["x"]), bool)
+    # In columns and rows, so that it does not matter which way the axes go.
+    flat = shapely.transform(there, lambda points: _to_grid(points, like))
+    burnt = rasterize([(flat, 1)], out_shape=(like.sizes["y"], like.sizes["x"]), dtype="uint8")
+    return burnt.astype(bool)
+
+
+def outline(cells: np.ndarray, like: xr.DataArray) -> BaseGeometry:
+    """Outline of cells, in degrees: polygons along their edges, which hold the centres of these and no others.
+
+    Parameters
+    ----------
+    cells : numpy.ndarray
+        (n,) row x width + column; at least one.
+    like : xarray.DataArray
+        Anything with y, x and a CRS.
+    """
+    mask = np.zeros((like.sizes["y"], like.sizes["x"]), bool)
+    mask.flat[cells] = True
+    # Runs of cells, and not a tracing of edges: where corners touch, tracing makes rings that cross themselves.
+    edges = np.diff(mask.astype("int8"), axis=1, prepend=0, append=0)
+    rows, first = np.nonzero(edges == 1)
+    last = np.nonzero(edges == -1)[1]
+    flat = shapely.union_all(shapely.box(first, rows, last, rows + 1))
+    there = shapely.transform(flat, lambda points: _from_grid(points, like))
+    crs = read_crs(like.rio.crs.to_wkt())
+    tolerance = _SLACK * abs(like.rio.resolution()[0]) * metres_per_unit(crs) / 111_320
+    return project(there, crs, pyproj.CRS(LONLAT), tolerance)
+
+
+def _to_grid(points: np.ndarray, like: xr.DataArray) -> np.ndarray:
+    to = like.rio.transform(recalc=True)
+    return (points - [to.c, to.f]) / [to.a, to.e]
+
+
+def _from_grid(points: np.ndarray, like: xr.DataArray) -> np.ndarray:
+    to = like.rio.transform(recalc=True)
+    return points * [to.a, to.e] + [to.c, to.f]

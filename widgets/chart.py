@@ -1,0 +1,204 @@
+"""Series over dates, drawn in the browser: valid and masked observations told apart, one cursor."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import numpy as np
+import pandas as pd
+import traitlets
+
+from timo.errors import TimoError
+
+from .style import MASKED, OKABE_ITO, PictureFallback, figure_png
+
+CSS = """
+.timo-chart { position: relative; width: 100%; overflow: hidden; }
+.timo-chart svg { display: block; }
+.timo-chart text { fill: var(--jp-ui-font-color1, #212121); font: 11px var(--jp-ui-font-family, sans-serif); }
+.timo-chart text.timo-chart-title { font-size: 13px; font-weight: 600; }
+.timo-chart text.timo-chart-empty { fill: var(--jp-ui-font-color2, #616161); font-size: 13px; }
+.timo-chart svg:focus-visible { outline: 2px solid var(--jp-brand-color1, #1976d2); outline-offset: -2px; }
+.timo-chart-tip { position: absolute; top: 4px; z-index: 1; padding: 3px 8px; pointer-events: none;
+  font: 11px/1.5 var(--jp-ui-font-family, sans-serif); white-space: nowrap; border-radius: 2px;
+  color: var(--jp-ui-font-color1, #212121); background: var(--jp-layout-color1, #ffffff);
+  border: 1px solid var(--jp-border-color1, #bdbdbd); }
+.timo-chart-tip[hidden] { display: none; }
+.timo-chart-tip div { padding-left: 5px; }
+.timo-chart-legend { display: flex; min-height: 16px; flex-wrap: wrap; gap: 2px 14px; padding: 2px 8px 4px 58px;
+  font: 11px/1.4 var(--jp-ui-font-family, sans-serif); color: var(--jp-ui-font-color1, #212121); }
+.timo-chart-legend span { display: inline-flex; align-items: center; gap: 4px; }
+"""
+
+
+class SeriesChart(PictureFallback, anywidget.AnyWidget):
+    """Series and bars over dates.
+
+    A click, or the arrow keys (Page up and down: ten dates; Home, End), move the cursor.
+
+    Attributes
+    ----------
+    dates : list of str
+        ISO dates, ascending; anything that pandas reads as dates can be set.
+    series : list of dict
+        Each with "name", "values" (None or NaN: nothing was seen) and, if need be, "colour" (``#RRGGBB``; by default
+        Okabe and Ito's in turn), "valid" (False: masked, drawn hollow; by default where there is a value) and "times"
+        (by default `dates`).
+    bars : list of float or None
+        One for each date, e.g. weights; None or NaN is drawn as an outline.
+    bars_label, bars_colour : str
+        Name and colour of the bars.
+    bars_range : list of float
+        Lowest and highest; empty: from zero to the highest.
+    selected : int
+        Position of the cursor among the dates; -1: no cursor.
+    title, y_label : str
+        Texts; the title is also what screen readers call the chart.
+    y_range : list of float
+        Lowest and highest of the axis; empty: those of the values.
+    height : int
+        In pixels, without the legend.
+    even : bool
+        Space dates evenly, as a slider does, instead of by time.
+    compact : bool
+        A strip without axis, title and legend.
+    empty : str
+        What is said while there is nothing to draw.
+    """
+
+    _esm = Path(__file__).parent / "chart.js"
+    _css = CSS
+
+    dates = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    series = traitlets.List(traitlets.Dict()).tag(sync=True)
+    bars: Any = traitlets.List(traitlets.Float(allow_none=True)).tag(sync=True)
+    bars_label = traitlets.Unicode("").tag(sync=True)
+    bars_colour = traitlets.Unicode(OKABE_ITO[0]).tag(sync=True)
+    bars_range = traitlets.List(traitlets.Float()).tag(sync=True)
+    selected = traitlets.Int(-1).tag(sync=True)
+    title = traitlets.Unicode("").tag(sync=True)
+    y_label = traitlets.Unicode("").tag(sync=True)
+    y_range = traitlets.List(traitlets.Float()).tag(sync=True)
+    height = traitlets.Int(240).tag(sync=True)
+    even = traitlets.Bool(False).tag(sync=True)
+    compact = traitlets.Bool(False).tag(sync=True)
+    empty = traitlets.Unicode("Nothing to show yet").tag(sync=True)
+
+    def __init__(self, **traits: Any) -> None:
+        for name, plain in (("dates", iso_dates), ("series", _plain_series), ("bars", _numbers)):
+            if name in traits:
+                traits[name] = plain(traits[name])
+        super().__init__(**traits)
+
+    @traitlets.validate("series")
+    def _complete(self, proposal: dict[str, Any]) -> list[dict[str, Any]]:
+        return _plain_series(proposal["value"])
+
+    @traitlets.validate("bars")
+    def _without_nan(self, proposal: dict[str, Any]) -> list[float | None]:
+        return _numbers(proposal["value"])
+
+    def show(
+        self,
+        series: Iterable[dict[str, Any]] = (),
+        *,
+        dates: Any = None,
+        bars: Any = None,
+        **traits: Any,
+    ) -> None:
+        """Set several traits at once, from numpy arrays and dates of any kind.
+
+        Raises
+        ------
+        TimoError
+            If a series or the bars are not as many as their dates.
+        """
+        days = self.dates if dates is None else iso_dates(dates)
+        plain = _plain_series(series)
+        heights = self.bars if bars is None else _numbers(bars)
+        _check_lengths(days, plain, heights)
+        with self.hold_sync():
+            self.dates, self.series, self.bars = days, plain, heights
+            for name, value in traits.items():
+                setattr(self, name, value)
+
+    def picture(self) -> bytes:
+        """PNG of the chart."""
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(8, max(self.height, 120) / 90))
+        self.plot(figure.subplots())
+        return figure_png(figure)
+
+    def plot(self, axes: Any) -> None:
+        """Draw the same with matplotlib."""
+        for one in self.series:
+            times = pd.to_datetime(one["times"] or self.dates)
+            values = np.array([math.nan if v is None else v for v in one["values"]], "float64")
+            valid = np.array(one["valid"], bool)
+            seen, masked = valid & np.isfinite(values), ~valid & np.isfinite(values)
+            axes.plot(times[seen], values[seen], ".-", color=one["colour"], label=one["name"], lw=1)
+            axes.plot(times[masked], values[masked], "o", mfc="none", mec=MASKED, ms=4)
+        if self.bars:
+            heights = [0.0 if v is None else v for v in self.bars]
+            below = axes.twinx() if self.series else axes
+            below.bar(pd.to_datetime(self.dates), heights, width=5, color=self.bars_colour)
+            below.set_ylabel(self.bars_label)
+        if 0 <= self.selected < len(self.dates):
+            axes.axvline(pd.Timestamp(self.dates[self.selected]), color=MASKED, lw=1)
+        if self.series:
+            axes.set_ylabel(self.y_label)
+            axes.legend(fontsize=8)
+        axes.set_title(self.title, fontsize=10)
+
+
+def iso_dates(dates: Any) -> list[str]:
+    """Dates of any kind as ISO text: days, and the time of day only where a date has one."""
+    index = pd.DatetimeIndex(np.asarray(getattr(dates, "values", dates)))
+    return [str(day.date()) if day == day.normalize() else day.isoformat() for day in index]
+
+
+def _numbers(values: Iterable[Any]) -> list[float | None]:
+    # JSON knows no NaN.
+    array = np.array([math.nan if v is None else v for v in values], "float64")
+    return [float(v) if math.isfinite(v) else None for v in array]
+
+
+def _plain_series(series: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    plain = []
+    for i, one in enumerate(series):
+        values = _numbers(one["values"])
+        valid = one.get("valid")
+        times = one.get("times")
+        plain.append(
+            {
+                "name": str(one.get("name", f"series {i + 1}")),
+                "colour": one.get("colour") or OKABE_ITO[i % len(OKABE_ITO)],
+                "times": [] if times is None or not len(times) else iso_dates(times),
+                "values": values,
+                "valid": [v is not None for v in values] if valid is None else _flags(valid),
+            }
+        )
+    return plain
+
+
+def _flags(valid: Iterable[Any]) -> list[bool]:
+    return [bool(flag) for flag in np.asarray(list(valid))]
+
+
+def _check_lengths(
+    dates: list[str], series: list[dict[str, Any]], bars: list[float | None]
+) -> None:
+    for one in series:
+        expected = len(one["times"] or dates)
+        if not len(one["values"]) == len(one["valid"]) == expected:
+            raise TimoError(
+                f"The series {one['name']!r} has {len(one['values'])} values and "
+                f"{len(one['valid'])} flags for {expected} dates."
+            )
+    if bars and len(bars) != len(dates):
+        raise TimoError(f"There are {len(bars)} bars for {len(dates)} dates.")

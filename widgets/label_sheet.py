@@ -1,0 +1,176 @@
+"""Labels at one moment: shapes of a class, in order, and what they make of a grid."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from shapely.geometry.base import BaseGeometry
+
+from timo.errors import TimoError
+
+UNLABELLED = -1
+# Fewer labelled pixels than this say little of a class.
+FEW_PIXELS = 20
+
+
+@dataclass(frozen=True, eq=False)
+class Label:
+    """One labelled shape.
+
+    Parameters
+    ----------
+    number : int
+        By which it is known; it stays the same when the label is changed.
+    code : int
+        Position of its class among the classes.
+    cells : numpy.ndarray
+        (n,) the cells that it covers: row x width + column, ascending.
+    start, end : str, optional
+        First and last day on which it holds ("2019-07-31"), both included; None: without a limit.
+    geometry : shapely geometry, optional
+        The outline, in degrees, if it was drawn; None where pixels were painted.
+    """
+
+    number: int
+    code: int
+    cells: np.ndarray
+    start: str | None = None
+    end: str | None = None
+    geometry: BaseGeometry | None = None
+
+    @property
+    def dated(self) -> bool:
+        """Whether it holds on some dates only."""
+        return self.start is not None or self.end is not None
+
+    @property
+    def painted(self) -> bool:
+        """Whether it was made of single pixels."""
+        return self.geometry is None
+
+    def alike(self, other: Label) -> bool:
+        """Whether both have the same class and dates."""
+        return (self.code, self.start, self.end) == (other.code, other.start, other.end)
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """All labels at one moment: never changed, only replaced.
+
+    Parameters
+    ----------
+    classes : tuple of str
+        Names of the classes, in order of their codes.
+    labels : tuple of Label
+        The later lies on top.
+    """
+
+    classes: tuple[str, ...] = ()
+    labels: tuple[Label, ...] = ()
+
+
+def planes(sheet: Sheet, cube: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
+    """The different (y, x) int16 label maps of a sheet, stacked, and which of them each date of the cube has."""
+    shape = cube.sizes["y"], cube.sizes["x"]
+    days = _days(cube)
+    holds = np.array([_holds(label, days) for label in sheet.labels])
+    kinds, which = np.unique(holds.reshape(-1, days.size), axis=1, return_inverse=True)
+    # Without labels all dates are alike.
+    maps = np.full((max(kinds.shape[1], 1), *shape), UNLABELLED, "int16")
+    for plane, active in zip(maps, kinds.T, strict=False):
+        for label, there in zip(sheet.labels, active, strict=True):
+            if there:
+                plane.flat[label.cells] = label.code
+    return maps, which.reshape(days.size) if kinds.size else np.zeros(days.size, int)
+
+
+def from_raster(labels: xr.DataArray, cube: xr.DataArray, number: int) -> Iterator[Label]:
+    """One label for each class and each run of dates with the same pixels, numbered from `number` on."""
+    dated = "time" in labels.dims
+    values = labels.values if dated else labels.values[None]
+    days = [f"{day:%Y-%m-%d}" for day in _days(cube)]
+    for code in range(int(values.max()) + 1):
+        for first, last in _runs(values == code):
+            span = (days[first], days[last - 1]) if dated and last - first < len(days) else ()
+            cells = np.flatnonzero(values[first] == code)
+            if cells.size:
+                yield Label(number, code, cells, *span)
+                number += 1
+
+
+def _days(cube: xr.DataArray) -> pd.DatetimeIndex:
+    return pd.DatetimeIndex(cube.time.values).floor("D")
+
+
+def check_dates(start: Any, end: Any) -> tuple[str | None, str | None]:
+    """First and last day, as "2019-07-31", of dates or parts of dates; None stays None.
+
+    Raises
+    ------
+    TimoError
+        If one is no date, or the end is before the start.
+    """
+    from timo.sources.request import make_span
+
+    # Whatever is left open must not be what is wrong.
+    first, after = make_span("1950" if start is None else start, "2200" if end is None else end)
+    last = after - pd.Timedelta(days=1)
+    return (
+        None if start is None else f"{first:%Y-%m-%d}",
+        None if end is None else f"{last:%Y-%m-%d}",
+    )
+
+
+def starving(counts: Mapping[str, int]) -> dict[str, str]:
+    """Classes that need more labels, each with what to say of it.
+
+    Parameters
+    ----------
+    counts : mapping of str to int
+        Labelled pixels by class.
+    """
+    said = {}
+    for name, pixels in counts.items():
+        if pixels == 0:
+            said[name] = f"{name} has no pixel yet: label some"
+        elif pixels < FEW_PIXELS:
+            said[name] = f"{name} has only {pixels} pixels: label at least {FEW_PIXELS}"
+    return said
+
+
+def check_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Names of classes, without blanks around them.
+
+    Raises
+    ------
+    TimoError
+        If one is empty, or there twice.
+    """
+    if isinstance(names, str):
+        raise TimoError(f"classes must be a list of names; got the text {names!r}")
+    tidy = tuple(str(name).strip() for name in names)
+    if not all(tidy):
+        raise TimoError("The name of a class is empty. Give it a name")
+    if twice := [name for name in tidy if tidy.count(name) > 1]:
+        raise TimoError(f"There are two classes {twice[0]!r}. Give each its own name")
+    return tidy
+
+
+def _holds(label: Label, days: pd.DatetimeIndex) -> np.ndarray:
+    """(time,) whether the label holds on each day."""
+    after = np.ones(days.size, bool) if label.start is None else days >= pd.Timestamp(label.start)
+    before = np.ones(days.size, bool) if label.end is None else days <= pd.Timestamp(label.end)
+    return np.asarray(after & before)
+
+
+def _runs(masks: np.ndarray) -> list[tuple[int, int]]:
+    """First and after-last index of runs of equal (y, x) masks along the first axis."""
+    new = (masks[1:] != masks[:-1]).any(axis=(1, 2))
+    edges = [0, *(np.flatnonzero(new) + 1).tolist(), len(masks)]
+    return list(itertools.pairwise(edges))

@@ -1,0 +1,100 @@
+"""What the parts of a workbench share: one object, and the lines of Python that led to it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import traitlets
+
+
+class Held(traitlets.Any):
+    """A trait that has changed when it is another object.
+
+    By default traits compare values, and of arrays that is slow and wrong: `bool(dataset == other)` is True for any two
+    Datasets with variables, so that a new map would pass for the old one.
+    """
+
+    def set(self, obj: traitlets.HasTraits, value: Any) -> None:
+        """Set, and notify if it is another object."""
+        assert self.name is not None
+        new = self._validate(obj, value)
+        old = self.get(obj)
+        obj._trait_values[self.name] = new
+        if new is not old:
+            obj._notify_trait(self.name, old, new)
+
+
+class State(traitlets.HasTraits):
+    """Where a piece of work stands.
+
+    Parts of a workbench know nothing of each other: each observes what it shows here, and sets what it changes.
+
+    Attributes
+    ----------
+    aoi : object or None
+        The area of interest, in any form that `timo.open_cube` takes; GeoJSON where it was drawn.
+    options : dict
+        The other options of `timo.open_cube`, with "source" among them.
+    cube : xarray.DataArray or None
+        The cube (time, band, y, x).
+    classes : list of str
+        Names of the classes, in order of their numbers.
+    labels : xarray.DataArray or None
+        (y, x) or (time, y, x) integers on the cube's grid, -1 = unlabelled.
+    model : timo.models.tasks.TiMo or None
+        The model.
+    result : xarray.Dataset or None
+        The map that it made: `probability`, `label`, `entropy`.
+    date : int
+        Position of the date that is looked at.
+    pixels : list of (int, int)
+        Rows and columns of the pixels that are looked at, at most five, the oldest first.
+    code : list of str
+        Lines of Python that do what was done by hand.
+    """
+
+    aoi = Held(None, allow_none=True)
+    options = traitlets.Dict()
+    cube = Held(None, allow_none=True)
+    classes = traitlets.List(traitlets.Unicode())
+    labels = Held(None, allow_none=True)
+    model = Held(None, allow_none=True)
+    result = Held(None, allow_none=True)
+    date = traitlets.Int(0)
+    pixels = traitlets.List(traitlets.Any())
+    code = traitlets.List(traitlets.Unicode())
+
+    MOST_PIXELS = 5
+
+    def echo(self, line: str) -> None:
+        """Note the Python that does what was just done by hand; a line that only repeats the last is left out."""
+        if not self.code or self.code[-1] != line:
+            self.code = [*self.code, line]
+
+    def look_at(self, row: int, column: int) -> None:
+        """Add a pixel to those that are looked at, or make it the latest; the oldest of more than five goes."""
+        pixel = (int(row), int(column))
+        others = [p for p in self.pixels if tuple(p) != pixel]
+        self.pixels = [*others, pixel][-self.MOST_PIXELS :]
+
+    @traitlets.observe("cube")
+    def _start_anew(self, change: dict[str, Any]) -> None:
+        """What belongs to another grid has no meaning on a new one."""
+        old, new = change["old"], change["new"]
+        same = (
+            old is not None
+            and new is not None
+            and old.sizes["y"] == new.sizes["y"]
+            and old.sizes["x"] == new.sizes["x"]
+            and bool((old.y.values == new.y.values).all())
+            and bool((old.x.values == new.x.values).all())
+        )
+        if not same:
+            self.pixels, self.labels, self.result = [], None, None
+        if new is not None:
+            self.date = min(self.date, new.sizes["time"] - 1)
+
+    @traitlets.validate("date")
+    def _within(self, proposal: dict[str, Any]) -> int:
+        last = 0 if self.cube is None else self.cube.sizes["time"] - 1
+        return min(max(int(proposal["value"]), 0), max(last, 0))
