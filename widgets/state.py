@@ -89,7 +89,8 @@ class State(traitlets.HasTraits):
             and bool((old.y.values == new.y.values).all())
             and bool((old.x.values == new.x.values).all())
         )
-        if not same:
+        # What was there before the first cube came with it: State(cube=..., labels=...).
+        if old is not None and not same:
             self.pixels, self.labels, self.result = [], None, None
         if new is not None:
             self.date = min(self.date, new.sizes["time"] - 1)

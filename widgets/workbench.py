@@ -177,7 +177,7 @@ def _clear_date(cube: xr.DataArray) -> int:
     if cube.chunks is not None:
         return 0
     steps = {name: slice(None, None, max(cube.sizes[name] // 50, 1)) for name in ("y", "x")}
-    return int(cube.isel(band=0, **steps).notnull().mean(("y", "x")).argmax())
+    return int(cube.isel(band=0, **steps).notnull().mean(("y", "x")).argmax("time"))
 
 
 def _blank() -> bytes:

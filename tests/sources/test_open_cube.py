@@ -3,7 +3,6 @@
 import datetime as dt
 import inspect
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -199,8 +198,8 @@ def test_an_area_that_is_none(case):
 def test_an_option_that_makes_no_sense(case, catalog):
     options, words = BAD_OPTIONS[case]
     own = {"emulator": {"cache": False}, "stac": {"catalog": catalog}}
-    for source in own:
-        assert words in refusal(open_cube, source, **{**PLACE, **options}, **own[source])
+    for source, its_own in own.items():
+        assert words in refusal(open_cube, source, **{**PLACE, **options}, **its_own)
 
 
 OF_FILES = {"dates of the future", "before the sensor", "an end alone", "no sensor", "200 percent"}
@@ -492,7 +491,7 @@ def test_a_place_to_write_is_looked_at_before_anything_is_fetched(lazy, tmp_path
         assert words in refusal(fetch, lazy, path=path, progress=False, cancel=cancel)
     assert not asked.is_set()
     assert file.read_text() == (folder / "notes.txt").read_text() == "precious"
-    assert sorted(os.listdir(tmp_path)) == ["file.zarr", "folder.zarr"]
+    assert sorted(tmp_path.iterdir()) == [file, folder]
 
 
 def test_nothing_is_left_of_a_fetch_that_was_cancelled(lazy, tmp_path):
@@ -500,7 +499,7 @@ def test_nothing_is_left_of_a_fetch_that_was_cancelled(lazy, tmp_path):
     stop.set()
     message = refusal(fetch, lazy, path=tmp_path / "cube.zarr", cancel=stop, progress=False)
     assert message == "The fetch was stopped after 0 of 4 chunks."
-    assert os.listdir(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- what becomes of a cube
