@@ -132,7 +132,7 @@ class Workbench(PictureFallback, ipywidgets.VBox):
         for room, message in zip(self._rooms, self._waiting, strict=True):
             room.children = ()
             close_tree(message)
-        for child in self.children:
+        for child in (self._style, self.tabs):
             close_tree(child)
         self.children = ()
         layout = self.layout
@@ -177,7 +177,7 @@ def _clear_date(cube: xr.DataArray) -> int:
     if cube.chunks is not None:
         return 0
     steps = {name: slice(None, None, max(cube.sizes[name] // 50, 1)) for name in ("y", "x")}
-    return int(cube.isel(band=0, **steps).notnull().mean(("y", "x")).argmax("time"))
+    return int(cube.isel({"band": 0} | steps).notnull().mean(("y", "x")).argmax("time"))
 
 
 def _blank() -> bytes:

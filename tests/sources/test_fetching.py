@@ -238,12 +238,14 @@ def test_one_failure_ends_the_pauses_of_the_others():
 
 # Ten requests are answered; those after them only once the fetch is told to stop, however long that takes to arrive.
 INTERRUPTED = """
-    import itertools, sys, threading, time
+    import itertools, signal, sys, threading, time
     import numpy as np, xarray as xr
     from timo.sources.cache import ChunkCache
     from timo.sources.fetching import fetch, fetched_array
     from timo.sources.retry import current_cancel, is_cancelled
 
+    # A shell that runs the tests in the background has its children ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     number = itertools.count(1)
 
     def request(index, slices):
