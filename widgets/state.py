@@ -61,7 +61,7 @@ class State(traitlets.HasTraits):
     model = Held(None, allow_none=True)
     result = Held(None, allow_none=True)
     date = traitlets.Int(0)
-    pixels = traitlets.List(traitlets.Any())
+    pixels = traitlets.List(traitlets.Tuple(traitlets.Int(), traitlets.Int()))
     code = traitlets.List(traitlets.Unicode())
 
     MOST_PIXELS = 5
@@ -74,7 +74,7 @@ class State(traitlets.HasTraits):
     def look_at(self, row: int, column: int) -> None:
         """Add a pixel to those that are looked at, or make it the latest; the oldest of more than five goes."""
         pixel = (int(row), int(column))
-        others = [p for p in self.pixels if tuple(p) != pixel]
+        others = [p for p in self.pixels if p != pixel]
         self.pixels = [*others, pixel][-self.MOST_PIXELS :]
 
     @traitlets.observe("cube")

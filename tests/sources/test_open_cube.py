@@ -532,10 +532,13 @@ def test_a_cube_of_every_source_goes_through_all_that_takes_one(source, catalog,
     monthly = timo.cube.composite(cube, "1MS").compute()
     assert monthly.sizes["time"] == 2
     assert 0 < float(timo.cube.ndvi(monthly).median()) < 1
-    assert timo.cube.true_colour(monthly).sizes["band"] == 3
+    assert timo.cube.true_colour(monthly).sizes["rgb"] == 3
     inside = xr.ones_like(monthly[0, 0], dtype=bool)
-    hectares = float(timo.cube.cell_area_m2(inside).sum() / 1e4)
+    hectares = timo.cube.hectares(inside)
     assert hectares == pytest.approx(cube.sizes["y"] * cube.sizes["x"] / 100, rel=0.01)
+    parts = timo.cube.split_blocks(timo.cube.blocks(cube, 200))
+    assert parts.shape == cube.shape[2:]
+    assert len(np.unique(parts)) >= 3
 
 
 def test_a_model_maps_a_lazy_cube(lazy):

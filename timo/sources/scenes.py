@@ -184,8 +184,8 @@ def no_image(request: CubeRequest, seen: str) -> TimoError:
     clouds = "" if request.max_cloud is None else f" with at most {request.max_cloud:g} % cloud"
     return TimoError(
         f"no image of {request.sensor.name} between {request.start:%Y-%m-%d} and {last:%Y-%m-%d} over "
-        f"{west:.7g}..{east:.7g} E, {south:.7g}..{north:.7g} N{clouds}: see whether that is the place you mean (longitude "
-        f"comes first), {remedy} (seen: {seen})"
+        f"{west:.7g}..{east:.7g} E, {south:.7g}..{north:.7g} N{clouds}: see whether that is the place you mean "
+        f"(longitude comes first), {remedy} (seen: {seen})"
     )
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -52,14 +55,43 @@ def open_dataset(path: Path, kind: Kind, *, raw: bool = True, chunks: Any = None
     # Without consolidated metadata: not every store has them, and to look for them in vain warns.
     store: Any = {"engine": "zarr", "consolidated": False} if kind == "zarr" else {}
     try:
+        what = path if kind == "zarr" else _shared_handle(path)
         return xr.open_dataset(
-            path, decode_coords="all", mask_and_scale=not raw, chunks=chunks, **store
+            what, decode_coords="all", mask_and_scale=not raw, chunks=chunks, **store
         )
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         raise TimoError(
             f"{path} cannot be read as {kind}: {error}. It is damaged or something else: write or fetch it anew, or "
             "leave it out."
         ) from error
+
+
+class _Handle(xr.backends.NetCDF4DataStore):
+    """An open file that is closed when nobody needs it any more."""
+
+    __slots__ = ("__weakref__",)
+
+
+def _shared_handle(path: Path) -> Any:
+    """One handle for each NetCDF file; its path where netCDF4 does not read it.
+
+    HDF5 crashes the whole process where a file with text in it (names of bands) is opened while it is open already,
+    and one of the two is then closed (HDFGroup/hdf5 issue 5359, Unidata/netcdf4-python issue 1444).
+    """
+    if find_spec("netCDF4") is None:
+        return path
+    state = path.stat()
+    key = str(path.resolve()), state.st_mtime_ns, state.st_size
+    with _opening:
+        handle = _handles.get(key)
+        if handle is None:
+            handle = _handles[key] = _Handle.open(str(path))
+    return handle
+
+
+# Weak: a file is open for as long as a cube of it is there.
+_handles: weakref.WeakValueDictionary[tuple[str, int, int], _Handle] = weakref.WeakValueDictionary()
+_opening = threading.Lock()
 
 
 def find_arrays(paths: Sequence[Path], kind: Kind, naming: Naming) -> list[Found]:
@@ -101,9 +133,9 @@ def sensor_named(paths: Sequence[Path], kind: Kind) -> set[str]:
     """Sensors that the attributes of files and variables name."""
     named = set()
     for path in paths:
-        with open_dataset(path, kind) as dataset:
-            items = (dataset, *dataset.data_vars.values())
-            named |= {str(item.attrs.get("sensor", "")).lower() for item in items}
+        dataset = open_dataset(path, kind)
+        items = (dataset, *dataset.data_vars.values())
+        named |= {str(item.attrs.get("sensor", "")).lower() for item in items}
     return named & set(SENSORS)
 
 

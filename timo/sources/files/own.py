@@ -26,8 +26,8 @@ def own_cubes(paths: Sequence[Path], kind: Kind, chunk: int) -> list[xr.DataArra
     """
     cubes = []
     for path in paths:
-        with open_dataset(path, kind) as raw:
-            names = [str(name) for name, v in raw.data_vars.items() if _is_cube(v)]
+        raw = open_dataset(path, kind)
+        names = [str(name) for name, v in raw.data_vars.items() if _is_cube(v)]
         if len(names) != 1:
             return None
         dataset = open_dataset(path, kind, raw=False)

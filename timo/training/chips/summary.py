@@ -9,6 +9,7 @@ from timo.training.chips.table import Table
 
 _MOST_EXTENTS = 8
 
+
 def summarise(table: Table, state: State) -> dict[str, Any]:
     """Figures of a store, of which only the table is read.
 
