@@ -21,7 +21,7 @@ from timo.sources.options import nearest, unknown_sensor
 from timo.sources.place.aoi import Area, parse_aoi
 from timo.sources.place.area import FORMS
 from timo.sources.place.grid import PixelGrid, grid_of, make_grid
-from timo.sources.place.projection import metres_per_unit, read_crs
+from timo.sources.place.projection import metres_per_unit, read_crs, short_name
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -59,7 +59,7 @@ _PERIODS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CubeRequest:
     """A cube that is to be made.
 
@@ -98,6 +98,15 @@ class CubeRequest:
     composite: str | None = None
     max_cloud: float | None = None
     clip: bool = False
+
+    def __repr__(self) -> str:
+        last = self.end - pd.Timedelta(days=1)
+        grid = self.grid
+        cells = (
+            f"{grid.height} x {grid.width} cells of {grid.resolution:g} in {short_name(grid.crs)}"
+        )
+        bands = f"{self.sensor.name} {', '.join(self.bands)}"
+        return f"CubeRequest({bands}; {self.start:%Y-%m-%d} to {last:%Y-%m-%d}; {cells})"
 
     @property
     def fringed(self) -> tuple[int, ...]:
