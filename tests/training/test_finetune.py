@@ -432,7 +432,8 @@ def test_a_model_for_other_data(world, new_model):
 def test_a_model_for_another_task(world):
     cube, labels, _ = world
     model = timo.load_model("timo-tiny", cube=cube, classes=["a", "b"], task="classification")
-    with pytest.raises(TimoError, match="only segmentation models are trained on labelled pixels, this one is for classific"):
+    expected = "only segmentation models are trained on labelled pixels, this one is for classific"
+    with pytest.raises(TimoError, match=expected):
         finetune(model, cube, labels, **SMALL)
 
 
