@@ -133,7 +133,10 @@ BAD_OPTIONS = {
         "No date between start='2022' and end=None. .* from 2015-08-01 to 2021-01-01",
     ),
     "backwards": ({"start": "2019", "end": "2018"}, "No date between start='2019' and end='2018'"),
-    "option": ({"aoi": {}}, "takes no option 'aoi'. The sample is one place .*It takes: start, end, bands, resolution"),
+    "option": (
+        {"aoi": {}},
+        "takes no option 'aoi'. The sample is one place .*It takes: start, end, bands, resolution",
+    ),
 }
 
 
