@@ -159,8 +159,11 @@ class AttentionInspector(PictureFallback, ipywidgets.VBox):
         cube = self.state.cube
         self.view.start(cube)
         if cube is not None:
+            # New options put a slider on the first of them: that is nobody's choice of a date.
+            self.dates.unobserve(self._date_chosen, names="index")
             self.dates.options = [iso(cube, i) for i in range(cube.sizes["time"])]
             self.dates.index = self.state.date
+            self.dates.observe(self._date_chosen, names="index")
             self.shown = self.state.date
             self._draw()
         self._asked()

@@ -224,3 +224,15 @@ def test_a_new_cube_starts_anew(inspector, cube):
     assert len(inspector.dates.options) == 6
     click(inspector, 30, 20)
     assert inspector.answer.sizes["time"] == 6
+
+
+def test_it_begins_at_the_date_that_is_looked_at(model, cube):
+    state = State(cube=cube, model=model)
+    state.date = 7
+    made = AttentionInspector(state=state)
+    assert state.date == made.dates.index == made.shown == 7
+    state.cube = cube.copy()
+    assert state.date == made.dates.index == 7
+    made.dates.index = 3
+    assert state.date == 3
+    made.close()
