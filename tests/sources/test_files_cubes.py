@@ -515,3 +515,15 @@ def test_a_product_as_esa_packs_it(tmp_path):
 
 def test_bands_are_in_the_order_of_the_sensor(banded):
     assert list(open_files(banded).band.values) == list(BANDS)
+
+
+def test_a_file_on_disk_asks_no_service(tmp_path, monkeypatch):
+    """xarray would ask Earth Engine, through xee, whether a NetCDF file is one of its collections."""
+    xee = pytest.importorskip("xee")
+    asked = []
+    backend = xee.EarthEngineBackendEntrypoint
+    monkeypatch.setattr(backend, "guess_can_open", lambda *a: asked.append(a) or False)
+    cube = open_cube("sample", start="2018-07", end="2018-07")
+    cube.drop_vars("scl").to_dataset(name="cube").to_netcdf(tmp_path / "cube.nc")
+    assert open_files(tmp_path / "cube.nc").sizes == cube.sizes
+    assert not asked

@@ -16,6 +16,7 @@ import rioxarray  # noqa: F401  registers .rio
 import xarray as xr
 from affine import Affine
 
+from timo.cube.netcdf import netcdf_engine
 from timo.errors import TimoError
 from timo.sensors import SENSORS
 from timo.sources.files.dates import Moment, as_moment
@@ -53,9 +54,11 @@ def open_dataset(path: Path, kind: Kind, *, raw: bool = True, chunks: Any = None
         If it cannot be read.
     """
     # Without consolidated metadata: not every store has them, and to look for them in vain warns.
-    store: Any = {"engine": "zarr", "consolidated": False} if kind == "zarr" else {}
+    store: Any = {"engine": "zarr", "consolidated": False}
     try:
         what = path if kind == "zarr" else _shared_handle(path)
+        if kind != "zarr":
+            store = {"engine": netcdf_engine() if what is path else "store"}
         return xr.open_dataset(
             what, decode_coords="all", mask_and_scale=not raw, chunks=chunks, **store
         )

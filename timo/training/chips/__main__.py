@@ -12,6 +12,7 @@ import xarray as xr
 from tqdm.auto import tqdm
 
 from timo.cube.blocks import PARTS
+from timo.cube.netcdf import netcdf_engine
 from timo.errors import TimoError
 from timo.training.chips.packing import PackOptions, pack
 from timo.training.chips.store import ChipStore
@@ -65,7 +66,7 @@ def _open(path: str) -> xr.Dataset:
         raise TimoError(
             f"there is no '{path}': give \"sample\", or the path of a .zarr or .nc cube"
         )
-    engine = "zarr" if Path(path).suffix == ".zarr" else None
+    engine = "zarr" if Path(path).suffix == ".zarr" else netcdf_engine()
     try:
         return xr.open_dataset(path, engine=engine, chunks={}, decode_coords="all")
     except (ValueError, OSError, KeyError) as error:

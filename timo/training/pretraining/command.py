@@ -270,9 +270,11 @@ def _open_cube(name: str) -> "xr.DataArray":
         raise TimoError(
             f"no data at '{name}': expected \"sample\", a .nc or .zarr of a cube, or a chip store"
         )
+    from timo.cube.netcdf import netcdf_engine
+
     try:
         opened = xr.open_dataset(
-            path, decode_coords="all", engine="zarr" if path.is_dir() else None
+            path, decode_coords="all", engine="zarr" if path.is_dir() else netcdf_engine()
         )
     except (OSError, ValueError, LookupError) as error:
         raise TimoError(f"'{name}' is no cube that xarray can open: {error}") from error
