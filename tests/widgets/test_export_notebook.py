@@ -19,6 +19,12 @@ DATES = {"start": "2019-06-01", "end": "2019-07-31"}
 CLASSES = ["forest", "other"]
 
 
+@pytest.fixture(autouse=True)
+def one_thread_in_the_notebook(monkeypatch):
+    """As in the tests themselves: sums over two threads are rounded in another order."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
 @pytest.fixture(scope="module")
 def cube() -> xr.DataArray:
     return timo.open_cube("sample", **DATES).isel(time=slice(None, None, 2))
