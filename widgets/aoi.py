@@ -331,6 +331,9 @@ class AOIPicker(PictureFallback, ipywidgets.VBox):
     def _attempt(self, action: Callable[[], Any]) -> bool:
         """Do something, and show what is wrong with it; whether it was done."""
         message = self.controls.message
+        # First: a thread that the action begins may have its own error to show before the action returns.
+        if message.kind == "error":
+            message.clear()
         try:
             action()
         except TimoError as error:
@@ -339,8 +342,6 @@ class AOIPicker(PictureFallback, ipywidgets.VBox):
         except Exception as error:  # noqa: BLE001 - shown in the panel; in a callback nobody else would see it
             message.error(f"{type(error).__name__}: {error}", "Please report this.")
             return False
-        if message.kind == "error":
-            message.clear()
         return True
 
     def picture(self) -> bytes:

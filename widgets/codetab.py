@@ -8,11 +8,10 @@ import ipywidgets
 
 from timo.errors import TimoError
 
-from .closing import close_tree
 from .codebox import CodeBox
 from .notebook import export_notebook
 from .state import State
-from .style import Message, button
+from .style import Message, button, close_tree
 
 _IMPORT = "import timo"
 _NOTHING = "# Nothing was done yet: what you do in the other tabs appears here."

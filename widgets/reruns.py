@@ -14,12 +14,12 @@ class Closable(Protocol):
         """Give everything back."""
 
 
-# (cell, class) -> the run of the cell, and what it made.
-_made: dict[tuple[str, str], tuple[str, list[weakref.ref[Any]]]] = {}
+# Cell -> its latest run, and what that made.
+_made: dict[str, tuple[str, list[weakref.ref[Any]]]] = {}
 
 
 def replace_earlier(widget: Closable) -> None:
-    """Close the widgets of the same class that an earlier run of the same cell made.
+    """Close the widgets that an earlier run of the same cell made.
 
     Their output is gone from the page, but ipywidgets keeps every widget until the kernel ends, and with it the cube
     that it shows. Several widgets that one run makes stay all. Outside a notebook, or where the notebook's page does
@@ -28,15 +28,14 @@ def replace_earlier(widget: Closable) -> None:
     cell, run = _running_cell()
     if not cell:
         return
-    key = (cell, type(widget).__qualname__)
-    earlier_run, earlier = _made.get(key, ("", []))
+    earlier_run, earlier = _made.get(cell, ("", []))
     if earlier_run != run:
         for reference in earlier:
             old = reference()
             if old is not None:
                 old.close()
         earlier = []
-    _made[key] = (run, [*earlier, weakref.ref(widget)])
+    _made[cell] = (run, [*earlier, weakref.ref(widget)])
 
 
 def _running_cell() -> tuple[str, str]:

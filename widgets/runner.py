@@ -13,13 +13,12 @@ from timo.errors import TimoError
 
 from . import runner_tasks as tasks
 from . import runner_view as view
-from .closing import close_tree
 from .jobs import Job, Queue
-from .rerun import replace_earlier
+from .reruns import replace_earlier
 from .runner_options import Options
 from .runner_tasks import Choices, Inputs, Outcome
 from .state import State
-from .style import Message, PictureFallback, button, style_sheet
+from .style import Message, PictureFallback, button, close_tree, style_sheet
 
 _LEFT = {"align_items": "flex-start"}
 _SHOWN = ("cube", "labels", "classes", "model")

@@ -6,8 +6,8 @@ from typing import Any
 
 import ipywidgets
 
-from .closing import close_tree
 from .runner_tasks import NEW, PRESENT, Choices
+from .style import close_tree
 
 SIZES = ("timo-tiny", "timo-small", "timo-base", "timo-large", "timo-huge")
 _STYLE = {"description_width": "110px"}

@@ -9,10 +9,9 @@ from typing import Any
 import ipywidgets
 import xarray as xr
 
-from .closing import close_tree
-from .rerun import replace_earlier
+from .reruns import replace_earlier
 from .state import State
-from .style import Message, PictureFallback, style_sheet
+from .style import Message, PictureFallback, close_tree, style_sheet
 
 
 @dataclass(frozen=True)

@@ -218,6 +218,18 @@ def test_errors_of_a_source_are_shown(make):
     assert "There is no area" in picker.controls.message.text
 
 
+def test_an_error_that_comes_at_once_is_shown(make, monkeypatch):
+    picker = make(source="sample")
+
+    def fails_before_run_returns(*_, **__):
+        picker._failed(TimoError("The disk is full. Make room"))
+
+    monkeypatch.setattr(picker._opening, "run", fails_before_run_returns)
+    picker.open_cube()
+    assert picker.controls.message.kind == "error"
+    assert "The disk is full" in picker.controls.message.text
+
+
 def test_who_is_not_signed_in_is_told(make, monkeypatch):
     def refuse(**_):
         raise TimoError("You are not signed in. Sign in once, in Python: ee.Authenticate()")

@@ -5,9 +5,8 @@ import weakref
 
 import ipywidgets
 import pytest
-import timo_widgets.rerun
 import traitlets
-from timo_widgets import State, Workbench
+from timo_widgets import State, Workbench, reruns
 from timo_widgets.workbench import TABS
 
 import timo
@@ -165,7 +164,7 @@ def test_closing_leaves_nothing_behind(cube):
 
 def test_running_the_cell_again_closes_the_one_before(cube, monkeypatch):
     run = ("cell", "first run")
-    monkeypatch.setattr(timo_widgets.rerun, "_cell_and_run", lambda: run)
+    monkeypatch.setattr(reruns, "_running_cell", lambda: run)
     first, beside = Workbench(cube), Workbench(cube)
     assert first.comm is not None
     run = ("another cell", "first run")
