@@ -15,7 +15,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import xarray as xr
-from timo_widgets.explorer import CubeExplorer
+from timo_widgets.explore.explorer import CubeExplorer
 
 import timo
 

@@ -171,7 +171,7 @@ def import_from(folder: Path, tmp_path: Path) -> list[str]:
 
 def test_wheel_holds_every_file_of_both_packages(wheel):
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    assert {"timo/py.typed", "timo_widgets/py.typed"} <= names
+    assert {"timo/py.typed", "timo_widgets/py.typed", "timo_widgets/base/chart.js"} <= names
     assert names == shipped_files(ROOT / "timo", "timo") | shipped_files(
         ROOT / "widgets", "timo_widgets"
     )

@@ -111,6 +111,7 @@ def test_the_whole_way(book, bench, page, shot, desk):
 
     # What was made can be read by others.
     bench.tab("Map")
+    bench.press("Export to a file")
     bench.press("Export")
     bench.says("Written: ")
     path = book.path("bench.parts['MapView'].export.path")

@@ -23,8 +23,9 @@ class WorkbenchPage:
         self.box.locator(".lm-TabBar-tab", has_text=title).first.click()
 
     def button(self, text: str) -> Any:
-        """The button that says this."""
-        return self.box.locator("button:visible").filter(has_text=text).first
+        """The button that says just this."""
+        exactly = re.compile(rf"^\s*{re.escape(text)}\s*$")
+        return self.box.locator("button:visible").filter(has_text=exactly).first
 
     def press(self, text: str) -> None:
         """Press the button that says this, once it can be pressed."""

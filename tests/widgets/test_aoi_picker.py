@@ -11,10 +11,10 @@ import pytest
 import shapely
 import timo_widgets
 from ipywidgets.widgets import widget as registry
-from timo_widgets import aoi_work
-from timo_widgets.aoi_text import hectares_text, read_text, short_form
-from timo_widgets.graticule import degrees_text, land_picture, lines, step_of, ticks
-from timo_widgets.recent import MOST, RecentAreas, default_file
+from timo_widgets.area import work as aoi_work
+from timo_widgets.area.recent import MOST, RecentAreas, default_file
+from timo_widgets.area.text import hectares_text, read_text, short_form
+from timo_widgets.maps.graticule import degrees_text, land_picture, lines, step_of, ticks
 
 from timo.errors import TimoError
 from timo.sources import parse_aoi

@@ -12,9 +12,9 @@ import rioxarray  # noqa: F401  registers .rio
 import torch
 import xarray as xr
 from PIL import Image
-from timo_widgets.attention import ALIKE, AttentionInspector
-from timo_widgets.attention_view import FOUND
-from timo_widgets.state import State
+from timo_widgets.attention.inspector import ALIKE, AttentionInspector
+from timo_widgets.attention.view import FOUND
+from timo_widgets.base.state import State
 
 from timo import inspection
 from timo.models.config import EncoderConfig

@@ -5,8 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from timo_widgets.chart import SeriesChart, iso_dates
-from timo_widgets.style import OKABE_ITO
+from timo_widgets.base.chart import SeriesChart, iso_dates
+from timo_widgets.base.style import OKABE_ITO
 
 from timo.errors import TimoError
 

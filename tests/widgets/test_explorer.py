@@ -10,9 +10,9 @@ import pytest
 import xarray as xr
 from ipywidgets.widgets.widget import _instances
 from PIL import Image
-from timo_widgets.explorer import CubeExplorer
-from timo_widgets.pixels import pixel_series
-from timo_widgets.state import State
+from timo_widgets.base.state import State
+from timo_widgets.explore.explorer import CubeExplorer
+from timo_widgets.explore.pixels import pixel_series
 
 import timo
 from timo.errors import TimoError
@@ -210,7 +210,6 @@ def test_two_dates_side_by_side(explorer):
 def test_every_action_leaves_python_that_runs(explorer, cube, tmp_path, monkeypatch):
     import timo_widgets
 
-    monkeypatch.setattr(timo_widgets, "pixel_series", pixel_series, raising=False)
     c, state = explorer.controls, explorer.state
     for date in (3, 4, 5):
         c.slider.value = date

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from timo_widgets import Runner, State, export_notebook
-from timo_widgets.recipe import read_recipe
+from timo_widgets.app.recipe import read_recipe
 
 import timo
 from timo.errors import TimoError
@@ -171,7 +171,7 @@ def test_a_cube_of_unknown_origin_is_saved_beside(state, tmp_path):
 
 
 def test_too_large_a_cube_is_not_saved(state, tmp_path, monkeypatch):
-    monkeypatch.setattr("timo_widgets.notebook._LARGEST_BYTES", 1e6)
+    monkeypatch.setattr("timo_widgets.app.notebook._LARGEST_BYTES", 1e6)
     with pytest.raises(TimoError, match=r"too large .* Workbench\(cube, source="):
         export_notebook(state, tmp_path / "mine.ipynb")
     assert list(tmp_path.iterdir()) == []

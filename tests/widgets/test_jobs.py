@@ -6,7 +6,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from timo_widgets.jobs import MOST_LINES, MOST_LOSSES, PAUSE_S, Queue
+from timo_widgets.run.jobs import MOST_LINES, MOST_LOSSES, PAUSE_S, Queue
 
 from timo.errors import TimoError
 

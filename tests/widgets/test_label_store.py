@@ -9,10 +9,10 @@ import shapely
 import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from timo_widgets.cells import outline
-from timo_widgets.label_files import from_geojson, load, save, to_geojson
-from timo_widgets.label_sheet import starving
-from timo_widgets.labels import LabelStore
+from timo_widgets.label.cells import outline
+from timo_widgets.label.label_files import from_geojson, load, save, to_geojson
+from timo_widgets.label.sheet import starving
+from timo_widgets.label.store import LabelStore
 
 from timo.cube import check_labels
 from timo.errors import TimoError

@@ -11,8 +11,8 @@ import pytest
 import shapely
 import timo_widgets
 import xarray as xr
-from timo_widgets.cells import outline
-from timo_widgets.labeler_panel import DRAW, ERASE, PAINT
+from timo_widgets.label.cells import outline
+from timo_widgets.label.panel import DRAW, ERASE, PAINT
 
 from timo.cube import check_labels
 

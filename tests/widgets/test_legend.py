@@ -2,8 +2,8 @@ import zipfile
 from io import BytesIO
 
 import pytest
-from timo_widgets.downloads import Download, size_text, zipped
-from timo_widgets.legend import ColourBar, Legend, year_colours
+from timo_widgets.base.downloads import Download, size_text, zipped
+from timo_widgets.result.legend import ColourBar, Legend, year_colours
 
 ENTRIES = [(0, "forest", "#0072B2"), (1, "<meadow>", "#E69F00"), (2, "road", "#009E73")]
 

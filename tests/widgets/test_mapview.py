@@ -10,10 +10,10 @@ import rasterio
 import rioxarray  # noqa: F401 - registers .rio
 import xarray as xr
 from ipywidgets.widgets.widget import _instances
-from timo_widgets.legend import ColourBar, Legend
-from timo_widgets.mapdata import MapData
-from timo_widgets.mapview import MapView
-from timo_widgets.state import State
+from timo_widgets.base.state import State
+from timo_widgets.result.data import MapData
+from timo_widgets.result.legend import ColourBar, Legend
+from timo_widgets.result.mapview import MapView
 
 import timo
 from timo import cube as cubes

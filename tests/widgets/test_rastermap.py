@@ -7,8 +7,8 @@ import xarray as xr
 from ipywidgets.widgets.widget import _instances
 from PIL import Image
 from pyproj import Transformer
-from timo_widgets.rastermap import FRONT, RasterMap
-from timo_widgets.warp import LARGEST, Warp
+from timo_widgets.maps.rastermap import FRONT, RasterMap
+from timo_widgets.maps.warp import LARGEST, Warp
 
 from timo.errors import TimoError
 

@@ -12,9 +12,9 @@ import pytest
 import rioxarray  # noqa: F401
 import torch
 import xarray as xr
-from timo_widgets import runner_view as view
-from timo_widgets.runner import Runner
-from timo_widgets.state import State
+from timo_widgets.base.state import State
+from timo_widgets.run import view
+from timo_widgets.run.runner import Runner
 
 import timo
 from timo.models.config import EncoderConfig

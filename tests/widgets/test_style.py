@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from ipywidgets.widgets.widget import _instances
 from PIL import Image
-from timo_widgets import style
+from timo_widgets.base import style
 
 
 def test_colours_are_distinct_and_start_with_the_safe_ones():

@@ -6,8 +6,9 @@ import weakref
 import ipywidgets
 import pytest
 import traitlets
-from timo_widgets import State, Workbench, reruns
-from timo_widgets.workbench import TABS
+from timo_widgets import State, Workbench
+from timo_widgets.app.workbench import TABS
+from timo_widgets.base import reruns
 
 import timo
 from timo.errors import TimoError
@@ -102,7 +103,7 @@ def test_a_part_that_fails_says_so_in_its_tab(bench, monkeypatch):
     def fail(*_, **__):
         raise RuntimeError("no such projection")
 
-    monkeypatch.setattr("timo_widgets.labeler.Labeler.__init__", fail)
+    monkeypatch.setattr("timo_widgets.label.labeler.Labeler.__init__", fail)
     bench.show("label")
     assert "Label could not be opened. RuntimeError: no such projection" in bench._waiting[2].text
     assert bench.show("code") is not None

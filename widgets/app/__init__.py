@@ -1,0 +1,1 @@
+"""All of it in one app, and as code."""

@@ -1,0 +1,1 @@
+"""Where: an area drawn, written, uploaded or remembered, and what fetching it takes."""

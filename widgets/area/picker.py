@@ -1,0 +1,363 @@
+"""Pick an area of interest, see what it costs, and open its cube."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import ipywidgets
+import shapely
+import xarray as xr
+
+from timo.errors import TimoError
+from timo.sources import Area, parse_aoi
+from timo.sources.retry import CancelledError
+
+from ..base.downloads import size_text
+from ..base.state import State
+from ..base.style import PictureFallback, close_tree, style_sheet
+from .area_map import AreaMap
+from .panel import Controls, Options
+from .picture import area_picture
+from .recent import RecentAreas
+from .text import hectares_text, read_text, short_form
+from .work import LARGEST_BYTES, Estimates, Opening, is_lazy
+
+# Where the sample, and so the emulator, has data: west, south, east, north.
+SAMPLE_PLACE = (22.1452, 45.2009, 22.1583, 45.2101)
+
+
+class AOIPicker(PictureFallback, ipywidgets.VBox):
+    """Draw, upload or write an area of interest, choose dates and bands, and open the cube.
+
+    Parameters
+    ----------
+    state : State, optional
+        What the parts of a workbench share; by default one of its own.
+    source : str
+        Where cubes come from; see `timo.open_cube`.
+    basemap : str, optional
+        Name of a base map, as "OpenStreetMap.Mapnik", which comes through the network. By default land in grey and
+        lines of longitude and latitude, which need none.
+    height : str
+        Height of the map, in CSS.
+    recent : path, optional
+        The file of recent areas; by default one among the user's settings.
+    **options
+        Options of `timo.open_cube` to begin with, `aoi` among them. Those without a control are passed on.
+
+    Attributes
+    ----------
+    area : timo.sources.Area or None
+        The area.
+    aoi : dict or None
+        The same as a GeoJSON geometry.
+
+    Raises
+    ------
+    TimoError
+        If the source, the base map or the area is none.
+    """
+
+    _closed = False
+
+    def __init__(
+        self,
+        state: State | None = None,
+        source: str = "sample",
+        *,
+        basemap: str | None = None,
+        height: str = "420px",
+        recent: Any = None,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        self.add_class("timo")
+        self._own = False
+        self.state = state or State()
+        self.area: Area | None = None
+        given = options.pop("aoi", None)
+        self.recent = RecentAreas(recent)
+        self.options, self.controls = Options(source, options), Controls()
+        self.map = AreaMap(self._drawn, basemap, height)
+        # Earth Engine's client has one connection a process: one question at a time.
+        turn = threading.Lock()
+        self._estimates = Estimates(turn, self._estimated, self.controls.cost.error)
+        self._opening = Opening(turn, self._opened, self._failed, self._fetching)
+        self._wire()
+        self.children = self._boxes()
+        self._list_recent()
+        self.state.observe(self._on_aoi, names="aoi")
+        given = self.state.aoi if given is None else given
+        if given is not None:
+            self.set_area(given)
+        elif source in {"sample", "emulator"}:
+            self.map.look_at(shapely.box(*SAMPLE_PLACE))
+        self._changed()
+
+    @property
+    def aoi(self) -> dict[str, Any] | None:
+        """The area as a GeoJSON geometry; None if there is none."""
+        return None if self.area is None else self.area.geojson
+
+    # ---- where --------------------------------------------------------------------------------
+
+    def set_area(self, aoi: Any) -> None:
+        """Take an area in any form that `timo.open_cube` takes, and show it.
+
+        Raises
+        ------
+        TimoError
+            If it is none; the area stays what it was.
+        """
+        self._take(parse_aoi(aoi))
+        assert self.area is not None
+        self.map.look_at(self.area.geometry)
+
+    def remove_area(self) -> None:
+        """Have no area."""
+        self._take(None)
+
+    def _take(self, area: Area | None) -> None:
+        self.area = area
+        self.map.place(self.aoi)
+        self._own = True
+        self.state.aoi = self.aoi
+        self._own = False
+        self._changed()
+
+    def _on_aoi(self, change: dict[str, Any]) -> None:
+        """Take over what somebody else put into the state."""
+        if not self._own:
+            found = change["new"]
+            self._attempt(lambda: self.remove_area() if found is None else self.set_area(found))
+
+    def _drawn(self, features: list[dict[str, Any]]) -> None:
+        """What the map's tools made: a new shape takes the place of the one that was there."""
+        before = self.aoi
+        # What was shown stands first, what was drawn now last; without a new one it was edited.
+        kept = features[-1:]
+
+        def take() -> None:
+            self._take(parse_aoi(kept[0]) if kept else None)
+
+        if not self._attempt(take):
+            self.map.place(before)
+
+    def _written(self, _: Any = None) -> None:
+        text = self.controls.text.value.strip()
+        if text:
+            self._attempt(lambda: self.set_area(read_text(text)))
+
+    def _uploaded(self, change: dict[str, Any]) -> None:
+        for file in change["new"]:
+            text = bytes(file["content"]).decode("utf-8-sig", errors="replace").lstrip()
+
+            def take(text: str = text, name: str = file["name"]) -> None:
+                if not text.startswith("{"):
+                    raise TimoError(f"{name!r} is no GeoJSON. Save the area as GeoJSON (EPSG:4326)")
+                self.set_area(text)
+
+            self._attempt(take)
+        if change["new"]:
+            self.controls.upload.value = ()
+
+    def _chosen(self, change: dict[str, Any]) -> None:
+        if change["new"] >= 0:
+            entry = self.recent.all()[change["new"]]
+            self._attempt(lambda: self.set_area(entry["geometry"]))
+            self.controls.recent.value = -1
+
+    def _list_recent(self) -> None:
+        entries = self.recent.all()
+        first = ("choose ..." if entries else "none yet", -1)
+        self.controls.recent.options = [first, *((e["name"], i) for i, e in enumerate(entries))]
+        self.controls.recent.value = -1
+
+    # ---- what it costs ------------------------------------------------------------------------
+
+    def request(self) -> tuple[str, dict[str, Any]]:
+        """Source and options of `timo.open_cube` as they are set now, the area among them.
+
+        Raises
+        ------
+        TimoError
+            If the cell size is no number.
+        """
+        found = self.options.values()
+        if self.options.takes("aoi") and self.area is not None:
+            found = {"aoi": short_form(self.area), **found}
+        return self.options.source.value, found
+
+    def _changed(self, _: Any = None) -> None:
+        """Say how large the area is, and ask what it costs."""
+        c = self.controls
+        self.options.adapt()
+        self._estimates.drop()
+        c.cost.clear()
+        c.size.value = f'<b class="timo-hectares">{self._size_text()}</b>'
+        c.forget.disabled = self.area is None
+        self._attempt(self._ask)
+
+    def _size_text(self) -> str:
+        if not self.options.takes("aoi"):
+            return "The sample is one square kilometre in Romania; no area is needed."
+        if self.area is None:
+            return "No area yet: draw one on the map."
+        return f"Area: {hectares_text(self.area)}"
+
+    def _ask(self) -> None:
+        source, options = self.request()
+        dated = "start" in options and "end" in options
+        if source not in {"earthengine", "emulator"} or "aoi" not in options:
+            return
+        if not dated:
+            self.controls.cost.info("Choose the dates to see what it takes.")
+            return
+        self.controls.cost.busy("Asking what it takes to fetch ...")
+        self._estimates.ask(source, options)
+
+    def _estimated(self, text: str) -> None:
+        self.controls.cost.info(text)
+
+    # ---- the cube -----------------------------------------------------------------------------
+
+    def open_cube(self) -> None:
+        """Open the cube in a thread, and put it into the state."""
+        self._attempt(self._open)
+
+    def _open(self) -> None:
+        if self._opening.busy:
+            raise TimoError("A cube is being opened. Wait for it, or press Cancel")
+        source, options = self.request()
+        if self.options.takes("aoi") and source != "files" and "aoi" not in options:
+            raise TimoError("There is no area. Draw one on the map, or write a box")
+        self._asked = source, options
+        self._busy(True)
+        self.controls.message.busy("Opening ...")
+        self._opening.run(source, options, pixels=self.controls.fetch.value)
+
+    def _fetching(self, cube: xr.DataArray) -> None:
+        sizes = " x ".join(f"{cube.sizes[dim]:,}" for dim in cube.dims)
+        self.controls.message.busy(f"Fetching {sizes} values, {size_text(cube.nbytes)} ...")
+
+    def _opened(self, cube: xr.DataArray, fetched: bool) -> None:
+        source, options = self._asked
+        self._busy(False)
+        self._tell(cube)
+        aoi = options.get("aoi")
+        if aoi is not None and self.area is not None:
+            if reason := self.recent.add(self.area):
+                self.controls.recent.tooltip = f"Not remembered: {reason}"
+            self._list_recent()
+        others = {name: value for name, value in options.items() if name != "aoi"}
+        self.state.options = {"source": source, **others}
+        self._note(source, options, fetched)
+        self.state.cube = cube
+
+    def _note(self, source: str, options: dict[str, Any], fetched: bool) -> None:
+        given = "".join(f", {name}={value!r}" for name, value in options.items())
+        self.state.echo("import timo")
+        self.state.echo(f"cube = timo.open_cube({source!r}{given})")
+        if fetched:
+            self.state.echo("cube = timo.fetch(cube)")
+
+    def _tell(self, cube: xr.DataArray) -> None:
+        first, last = (str(cube.time.values[i])[:10] for i in (0, -1))
+        text = (
+            f"The cube is open: {cube.sizes['time']} dates, {first} to {last}; {cube.sizes['band']} bands, "
+            f"{cube.sizes['y']:,} x {cube.sizes['x']:,} pixels."
+        )
+        if is_lazy(cube):
+            large = cube.nbytes > LARGEST_BYTES
+            text += " Its pixels are fetched when they are used" + (
+                f", because {size_text(cube.nbytes)} are too much for memory." if large else "."
+            )
+        self.controls.message.info(text)
+
+    def _failed(self, error: Exception) -> None:
+        self._busy(False)
+        if isinstance(error, CancelledError):
+            self.controls.message.info(str(error))
+        elif isinstance(error, TimoError):
+            self.controls.message.error(error)
+        else:
+            self.controls.message.error(f"{type(error).__name__}: {error}", "Please report this.")
+
+    def cancel(self) -> None:
+        """Stop opening or fetching; chunks that came are kept in the cache."""
+        if self._opening.busy:
+            self.controls.message.busy("Stopping: requests under way are waited for ...")
+            self._opening.cancel()
+
+    def wait(self, seconds: float | None = 60) -> None:
+        """Wait until nothing is being estimated or opened (in scripts and tests; a notebook need not)."""
+        self._estimates.wait(seconds)
+        self._opening.wait(seconds)
+
+    def _busy(self, busy: bool) -> None:
+        self.controls.open.disabled, self.controls.cancel.disabled = busy, not busy
+
+    # ---- the rest -----------------------------------------------------------------------------
+
+    def _wire(self) -> None:
+        c = self.controls
+        c.use.on_click(self._written)
+        c.forget.on_click(lambda _: self.remove_area())
+        c.open.on_click(lambda _: self.open_cube())
+        c.cancel.on_click(lambda _: self.cancel())
+        for control, action in (
+            (c.text, self._written),
+            (c.upload, self._uploaded),
+            (c.recent, self._chosen),
+        ):
+            control.observe(action, names="value")
+        for control in self.options.all().values():
+            control.observe(self._changed, names="value")
+
+    def _boxes(self) -> list[ipywidgets.Widget]:
+        left = ipywidgets.VBox(
+            [self.map.map, *self.controls.where()],
+            layout={"flex": "1 1 420px", "min_width": "320px"},
+        )
+        right = ipywidgets.VBox(
+            [*self.options.all().values(), *self.controls.opening()],
+            layout={"width": "370px", "flex": "0 0 370px", "padding": "0 0 0 8px"},
+        )
+        body = ipywidgets.HBox([left, right], layout={"flex_flow": "row wrap"})
+        return [style_sheet(), body]
+
+    def _attempt(self, action: Callable[[], Any]) -> bool:
+        """Do something, and show what is wrong with it; whether it was done."""
+        message = self.controls.message
+        # First: a thread that the action begins may have its own error to show before the action returns.
+        if message.kind == "error":
+            message.clear()
+        try:
+            action()
+        except TimoError as error:
+            message.error(error)
+            return False
+        except Exception as error:  # noqa: BLE001 - shown in the panel; in a callback nobody else would see it
+            message.error(f"{type(error).__name__}: {error}", "Please report this.")
+            return False
+        return True
+
+    def picture(self) -> bytes:
+        """PNG of the area."""
+        return area_picture(self.area, SAMPLE_PLACE)
+
+    def close(self) -> None:
+        """Stop the threads and close all widgets."""
+        # ipywidgets calls it once more when the object is thrown away.
+        if self._closed:
+            return
+        self._closed = True
+        self._estimates.drop()
+        self._opening.drop()
+        self.state.unobserve(self._on_aoi, names="aoi")
+        self.map.close()
+        for widget in (*self.children, *self.controls.all(), self.layout):
+            close_tree(widget)
+        super().close()

@@ -1,0 +1,1 @@
+"""What all rooms share: the state, the style, the chart, work beside the notebook."""

@@ -1,0 +1,1 @@
+"""Looking: dates, band combinations, before and after, the series of pixels."""

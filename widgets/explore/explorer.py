@@ -1,0 +1,396 @@
+"""Look at a cube: any date, any bands, two dates side by side, and the series of the pixels that are clicked."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import ipywidgets
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from timo.cube import check
+from timo.errors import TimoError
+
+from ..base.background import Background
+from ..base.reruns import replace_earlier
+from ..base.state import State
+from ..base.style import (
+    Message,
+    PictureFallback,
+    close_tree,
+    style_sheet,
+)
+from ..maps.rastermap import RasterMap
+from . import bandviews
+from .controls import ExplorerControls, date_text, legend_html
+from .reading import CubeReader
+from .seriespane import SeriesPane
+from .snapshot import snapshot
+
+PICTURE, BEFORE = "picture", "before"
+
+
+class CubeExplorer(PictureFallback, ipywidgets.VBox):
+    """A map of the cube with a slider over its dates, and the series of up to five pixels.
+
+    Click a pixel, and its series appears; move the slider, the strip under it, or the cursor of the chart, and the map
+    shows that date. Of a lazy cube only what is looked at is read, beside the notebook, and kept.
+
+    Parameters
+    ----------
+    cube : xarray.DataArray, optional
+        A cube; it becomes that of the state.
+    state : State, optional
+        What is shared with other widgets. By default a new one.
+    height : str
+        Height of the map, in CSS.
+
+    Attributes
+    ----------
+    state : State
+        Reads and sets `cube`, `date` and `pixels`.
+    controls : ExplorerControls
+        The controls by name; each can be set from Python.
+    map : RasterMap or None
+        The map; None without a cube.
+    chart : SeriesChart
+        The series of the pixels.
+    message : Message
+        What is waited for, or went wrong.
+
+    Raises
+    ------
+    TimoError
+        If the cube is not one (see `timo.cube.check`).
+    """
+
+    # Of an explorer that was refused there is nothing to close.
+    _closed = True
+
+    def __init__(
+        self, cube: xr.DataArray | None = None, state: State | None = None, height: str = "420px"
+    ) -> None:
+        if cube is not None:
+            check(cube)
+        replace_earlier(self)
+        self.state = State() if state is None else state
+        self.map: RasterMap | None = None
+        self._height = height
+        self._reader: CubeReader | None = None
+        self._views: dict[str, bandviews.View] = {}
+        self._limits: dict[str, np.ndarray] = {}
+        self._shown: dict[str, tuple[int, str]] = {}
+        self._closed = False
+        self.message = Message()
+        self._background = Background(self._failed)
+        self.controls = ExplorerControls(self.message)
+        self.chart = self.controls.chart
+        self.pane = SeriesPane(self.state, self.controls, self._background, self._settled)
+        self._map_place = ipywidgets.VBox()
+        super().__init__(children=[style_sheet(), *self.controls.arrange(self._map_place)])
+        self.add_class("timo")
+        self.add_class("timo-explorer")
+        self._wires = self._connect()
+        if cube is not None and cube is not self.state.cube:
+            self.state.cube = cube
+        else:
+            self._take_cube()
+
+    def _connect(self) -> list[tuple[Any, Any, str]]:
+        """Observe state and controls; what was connected, so that close() can undo it."""
+        c, state = self.controls, self.state
+        wires = [
+            (state, self._take_cube, "cube"),
+            (state, self._take_date, "date"),
+            (state, self._take_pixels, "pixels"),
+            (c.view, self._take_view, "value"),
+            (c.stretch, self._take_stretch, "value"),
+            (c.opacity, self._take_opacity, "value"),
+            (c.compare, self._take_compare, "value"),
+            (c.before, self._take_compare, "value"),
+            (c.quantity, self._change_quantity, "value"),
+            (c.slider, self._move, "value"),
+            (c.strip, self._move, "selected"),
+            (c.chart, self._move, "selected"),
+        ]
+        for source, handler, name in wires:
+            source.observe(handler, names=name)
+        c.on_forget(self._forget_pixels)
+        return wires
+
+    # The cube
+
+    def _take_cube(self, _: Any = None) -> None:
+        for kind in (PICTURE, BEFORE, "series"):
+            self._background.forget(kind)
+        cube = self.state.cube
+        if self.map is not None:
+            self.map.close()
+        self.map = self._reader = None
+        self.pane.take(None, None, {})
+        self._limits, self._shown = {}, {}
+        if cube is None:
+            self._map_place.children = ()
+            self.controls.clear()
+            self.message.info("There is no cube yet. Open one, e.g. timo.open_cube('sample').")
+            return
+        self.message.clear()
+        self._reader = CubeReader(cube)
+        self._views, quantities = bandviews.map_views(cube), bandviews.series_views(cube)
+        self.map = RasterMap(cube.isel(time=0, band=0, drop=True), height=self._height)
+        self.map.on_click(self._clicked)
+        self._map_place.children = (self.map.widget,)
+        with self._silent():
+            self.controls.take(
+                cube, list(self._views), list(quantities), self._reader.clear_shares()
+            )
+        self.pane.take(self._reader, self.map, quantities)
+        self._take_date()
+        self._take_pixels()
+
+    def _silent(self) -> Any:
+        """Controls that are filled must not act."""
+        return _Paused(self._wires)
+
+    # The date
+
+    def _move(self, change: dict[str, Any]) -> None:
+        if self._reader is None or change["new"] < 0 or change["new"] == self.state.date:
+            return
+        self.state.date = change["new"]
+        self._echo_picture()
+
+    def _take_date(self, _: Any = None) -> None:
+        if self._reader is None:
+            return
+        date = self.state.date
+        c = self.controls
+        c.slider.value = c.strip.selected = c.chart.selected = date
+        self._label_date()
+        self._show(PICTURE, date)
+
+    def _label_date(self) -> None:
+        c, days = self.controls, self.controls.strip.dates
+        c.split.right_text = f"{days[self.state.date]} ▸"
+        c.split.left_text = "" if c.before.value is None else f"◂ {days[c.before.value]}"
+        share = c.strip.bars[self.state.date]
+        c.date.value = date_text(self.state.cube, self.state.date, share)
+
+    # The picture
+
+    @property
+    def _view(self) -> bandviews.View:
+        return self._views[self.controls.view.value]
+
+    def _show(self, name: str, date: int) -> None:
+        assert self._reader is not None
+        view, reader = self._view, self._reader
+        if reader.has_date(date, view.bands):
+            self._background.forget(name)
+            self._paint(name, date, view, reader.date(date, view.bands))
+        else:
+            day = str(self.state.cube.time.values[date])[:10]
+            self.message.busy(f"Fetching {day} …")
+            self._background.submit(
+                name,
+                lambda: reader.date(date, view.bands),
+                lambda values: self._arrived(reader, name, date, view, values),
+            )
+
+    def _arrived(
+        self, reader: CubeReader, name: str, date: int, view: bandviews.View, values: np.ndarray
+    ) -> None:
+        if reader is not self._reader:
+            return
+        self.controls.strip.bars = reader.clear_shares()
+        self._label_date()
+        self._paint(name, date, view, values)
+
+    def _paint(self, name: str, date: int, view: bandviews.View, values: np.ndarray) -> None:
+        assert self.map is not None
+        channels = view.channels(values)
+        limits = self._limits_of(view, channels)
+        rgba = bandviews.paint(channels, limits)
+        self.map.show(name, rgba, opacity=self.controls.opacity.value, front=name == BEFORE)
+        self._shown[name] = (date, view.name)
+        if name == PICTURE:
+            self.controls.legend.value = legend_html(view, limits)
+        self._settled()
+
+    def _settled(self) -> None:
+        """Take the note away once all has come."""
+        if self.message.kind == "busy" and not self._waiting():
+            self.message.clear()
+
+    def _waiting(self) -> bool:
+        """Whether something that should be on the screen is not there yet."""
+        wanted = {PICTURE: self.state.date} | self._wanted_before()
+        late = any(self._shown.get(k) != (date, self._view.name) for k, date in wanted.items())
+        return late or self.pane.missing() != []
+
+    def _limits_of(self, view: bandviews.View, channels: np.ndarray) -> np.ndarray:
+        if self.controls.stretch.value == "date":
+            return bandviews.stretch(bandviews.thin(channels))
+        if view.name not in self._limits:
+            assert self._reader is not None
+            sample = view.channels(self._reader.sample(view.bands))
+            self._limits[view.name] = bandviews.stretch(sample)
+        return self._limits[view.name]
+
+    def _take_view(self, _: Any = None) -> None:
+        self._echo_picture()
+        self._repaint()
+
+    def _echo_picture(self) -> None:
+        place = f"cube.isel(time=[{self.state.date}])"
+        self._echo("picture = ", self._view.code.format(cube=place))
+
+    def _take_stretch(self, _: Any = None) -> None:
+        # Of a lazy cube "the series" is what was looked at so far: asked for again, it is taken anew.
+        self._limits = {}
+        if self._reader is not None:
+            fixed = self.controls.stretch.value == "series"
+            place = self._reader.sample_code() if fixed else f"cube.isel(time=[{self.state.date}])"
+            values = self._view.code.format(cube=place)
+            self._echo(
+                "limits = ", f'{values}.compute().quantile([0.02, 0.98], ["time", "y", "x"])'
+            )
+        self._repaint()
+
+    def _repaint(self) -> None:
+        if self._reader is not None:
+            self._show(PICTURE, self.state.date)
+            for name, date in self._wanted_before().items():
+                self._show(name, date)
+
+    def _take_opacity(self, change: dict[str, Any]) -> None:
+        if self.map is not None:
+            for name in (PICTURE, BEFORE):
+                self.map.set_opacity(name, change["new"])
+
+    # Two dates
+
+    def _wanted_before(self) -> dict[str, int]:
+        c = self.controls
+        return {BEFORE: c.before.value} if c.compare.value and c.before.value is not None else {}
+
+    def _take_compare(self, _: Any = None) -> None:
+        if self.map is None:
+            return
+        c = self.controls
+        wanted = self._wanted_before()
+        c.before.disabled = not c.compare.value
+        c.split.active = bool(wanted)
+        self._label_date()
+        if not wanted:
+            self._background.forget(BEFORE)
+            self._shown.pop(BEFORE, None)
+            self.map.hide(BEFORE)
+            return
+        before = wanted[BEFORE]
+        self._echo(
+            "before, after = ", f"cube.isel(time={before}), cube.isel(time={self.state.date})"
+        )
+        self._show(BEFORE, before)
+
+    # Pixels
+
+    def _clicked(self, row: int, column: int) -> None:
+        self.state.look_at(row, column)
+        self.pane.echo()
+
+    def _take_pixels(self, _: Any = None) -> None:
+        self.pane.mark()
+        self.pane.show()
+
+    def _change_quantity(self, _: Any = None) -> None:
+        self.pane.echo()
+        self.pane.show()
+
+    def _forget_pixels(self) -> None:
+        self.state.pixels = []
+
+    def series(self) -> pd.DataFrame:
+        """The series that are shown as a table, see `pixel_series`.
+
+        Raises
+        ------
+        TimoError
+            If there is no cube, or no pixel was chosen.
+        """
+        return self.pane.table()
+
+    def save_series(self, path: str | os.PathLike[str]) -> None:
+        """Write the series that are shown to a CSV file, whole or not at all.
+
+        Raises
+        ------
+        TimoError
+            If there is no cube, no pixel was chosen, or the file cannot be written.
+        """
+        self.pane.save(path)
+
+    # The rest
+
+    def _echo(self, target: str, code: str) -> None:
+        """Note a line; of a slider that moves on, only where it came to rest."""
+        lines = self.state.code
+        if lines and lines[-1].startswith(target):
+            self.state.code = [*lines[:-1], target + code]
+        else:
+            self.state.echo(target + code)
+
+    def _failed(self, error: Exception) -> None:
+        remedy = "Move the slider or click again to retry."
+        self.message.error(error, "" if isinstance(error, TimoError) else remedy)
+
+    def wait(self, seconds: float = 60) -> None:
+        """Wait until what is being fetched has come; for scripts and tests."""
+        self._background.wait(seconds)
+
+    def picture(self) -> bytes:
+        """PNG of the map and, if pixels were chosen, their series."""
+        if self.map is None:
+            return snapshot(None, self.message.text, self.chart)
+        c = self.controls
+        dates = [*self._wanted_before().values(), self.state.date]
+        days = " | ".join(c.strip.dates[date] for date in dates)
+        cut = c.split.position if c.split.active else None
+        return snapshot(self.map.picture(cut=cut), f"{c.view.value}, {days}", self.chart)
+
+    def close(self) -> None:
+        """Stop the thread, unobserve all, and close every widget that was made."""
+        if self._closed:
+            return
+        self._closed = True
+        self._background.close()
+        for source, handler, name in self._wires:
+            source.unobserve(handler, names=name)
+        if self.map is not None:
+            self.map.close()
+        self.controls.close()
+        # Nothing that still refers to the widget may keep the cube alive.
+        self._reader = None
+        self.pane.take(None, None, {})
+        close_tree(self._map_place)
+        for child in self.children:
+            close_tree(child)
+        super().close()
+        self.layout.close()
+
+
+class _Paused:
+    """Unobserve for a while."""
+
+    def __init__(self, wires: list[tuple[Any, Any, str]]) -> None:
+        self._wires = wires
+
+    def __enter__(self) -> None:
+        for source, handler, name in self._wires:
+            source.unobserve(handler, names=name)
+
+    def __exit__(self, *_: object) -> None:
+        for source, handler, name in self._wires:
+            source.observe(handler, names=name)

@@ -1,0 +1,260 @@
+"""What the labeler does when a control is used: each action notes the line of Python that does the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import shapely
+
+from timo.errors import TimoError
+
+from ..base.state import State
+from ..maps.rastermap import RasterMap
+from .label_files import from_geojson, load, save, to_geojson
+from .panel import DRAW, ERASE, PAINT, Controls
+from .sheet import Label
+from .store import LabelStore
+
+LABELS = "labels"
+_LAST = "labels = store.labels()"
+# What the browser rounds coordinates to, and a little more.
+_ROUNDING_DEGREES = 2e-6
+
+
+class LabelActions:
+    """The part of the labeler that acts; `Labeler` is the other, which shows."""
+
+    state: State
+    store: LabelStore | None
+    map: RasterMap | None
+    controls: Controls
+    _placed: list[dict[str, Any]]
+    _own: bool
+    _told: bool
+
+    def refresh(self) -> None:
+        """Show what is in the store, and put the labels into the state."""
+        raise NotImplementedError
+
+    def _show_chosen(self) -> None:
+        raise NotImplementedError
+
+    def _wire(self) -> None:
+        c = self.controls
+        for made, action in {
+            c.place: lambda: self._clicked(c.row.value, c.column.value),
+            c.add: self._add_class,
+            c.rename: self._rename_class,
+            c.change: self._change,
+            c.delete: self._delete,
+            c.undo: lambda: self._do("store.undo()", lambda s: s.undo()),
+            c.redo: lambda: self._do("store.redo()", lambda s: s.redo()),
+            c.clear: lambda: self._do("store.clear()", lambda s: s.clear()),
+            c.save: self._save,
+            c.open: self._load,
+        }.items():
+            made.on_click(lambda _, action=action: self._attempt(action))
+        c.upload.observe(self._uploaded, names="value")
+        c.mode.observe(self._set_mode, names="value")
+        c.whole.observe(self._set_mode, names="value")
+        c.shapes.observe(self._list_clicked, names="value")
+        c.opacity.observe(self._set_opacity, names="value")
+        c.date.observe(self._slid, names="value")
+
+    def _set_mode(self, _: Any = None) -> None:
+        if self.map is None:
+            return
+        c, draws = self.controls, self.controls.mode.value == DRAW
+        # Taken off and put back by hand: what a map removes, it closes for good.
+        others = tuple(each for each in self.map.map.controls if each is not self.map.draw)
+        self.map.map.controls = (*others, self.map.draw) if draws else others
+        self.map.map.default_style.cursor = "grab" if draws else "crosshair"
+        c.brushes.layout.display = "none" if draws else None
+        c.place.description = "Erase this pixel" if c.mode.value == ERASE else "Label this pixel"
+        c.dates.layout.display = "none" if c.whole.value else None
+
+    def _set_opacity(self, change: dict[str, Any]) -> None:
+        if self.map is not None:
+            self.map.set_opacity(LABELS, change["new"])
+
+    def _slid(self, change: dict[str, Any]) -> None:
+        if not self._own and change["new"] is not None:
+            self.state.date = change["new"]
+
+    def _list_clicked(self, _: Any) -> None:
+        if not self._own and self.store is not None:
+            self._attempt(self._show_chosen)
+
+    def _clicked(self, row: int, column: int) -> None:
+        c, size = self.controls, self.controls.size.value
+        if c.mode.value == PAINT:
+            name, dates = self._class(), self._dates()
+            extra = "".join(f", {key}={value!r}" for key, value in dates.items())
+            line = f"store.paint({row}, {column}, {name!r}, size={size}{extra})"
+            self._do(line, lambda s: s.paint(row, column, name, size=size, **dates))
+        elif c.mode.value == ERASE:
+            line = f"store.erase({row}, {column}, size={size})"
+            self._do(line, lambda s: s.erase(row, column, size=size))
+
+    def _shapes_drawn(self, change: dict[str, Any]) -> None:
+        """Take over what was drawn, edited or deleted with the map's tools."""
+        if self._own or self.store is None:
+            return
+        placed = {feature["properties"]["number"]: feature for feature in self._placed}
+        for feature in change["new"]:
+            number = (feature.get("properties") or {}).get("number")
+            known = placed.pop(number, None)
+            if number is None or (known is not None and not _alike(known, feature)):
+                self._attempt(partial(self._add, feature["geometry"], number))
+        for number in placed:
+            self._attempt(partial(self._remove, number))
+        self._show_chosen()
+
+    def _add(self, geometry: dict[str, Any], number: int | None = None) -> None:
+        name, dates = self._meant(number)
+        extra = "".join(f", {key}={value!r}" for key, value in dates.items())
+        extra += "" if number is None else f", number={number}"
+        line = f"store.add({geometry}, {name!r}{extra})"
+        self._do(line, lambda s: s.add(geometry, name, number=number, **dates))
+
+    def _meant(self, number: int | None) -> tuple[str, dict[str, str | None]]:
+        """Class and dates of a label that is there; for a new one, those that are set."""
+        assert self.store is not None
+        if number is None:
+            return self._class(), self._dates()
+        label = self.store.label(number)
+        dates = {"start": label.start, "end": label.end} if label.dated else {}
+        return self.store.classes[label.code], dates
+
+    def _add_class(self) -> None:
+        name = self.controls.title.value
+        self._do(f"store.add_class({name!r})", lambda s: s.add_class(name))
+        self.controls.title.value = ""
+        self.controls.name.value = name.strip()
+
+    def _rename_class(self) -> None:
+        old, new = self._class(), self.controls.title.value
+        self._do(f"store.rename_class({old!r}, {new!r})", lambda s: s.rename_class(old, new))
+        self.controls.title.value = ""
+
+    def _change(self) -> None:
+        label, name = self._known(), self._class()
+        dates = {"start": None, "end": None, **self._dates()}
+        extra = ", ".join(f"{key}={value!r}" for key, value in dates.items())
+        line = f"store.change({label.number}, name={name!r}, {extra})"
+        self._do(line, lambda s: s.change(label.number, name=name, **dates))
+
+    def _delete(self) -> None:
+        self._remove(self._known().number)
+
+    def _remove(self, number: int) -> None:
+        self._do(f"store.delete({number})", lambda s: s.delete(number))
+
+    def _save(self) -> None:
+        assert self.store is not None
+        path = Path(self.controls.path.value)
+        save(self.store, path)
+        self.controls.download.offer(path.expanduser())
+        self._echo(f"label_files.save(store, {str(path)!r})")
+        self.controls.message.info(f"{len(self.store.sheet.labels)} labels are in {path}.")
+
+    def _load(self) -> None:
+        path, keep = self.controls.path.value, self.controls.keep.value
+        line = f"label_files.load(store, {path!r}, keep={keep})"
+        self._say_left_out(self._do(line, lambda s: load(s, path, keep=keep)))
+
+    def _uploaded(self, change: dict[str, Any]) -> None:
+        for file in change["new"]:
+            data, keep = bytes(file["content"]), self.controls.keep.value
+
+            def read(data: bytes = data, keep: bool = keep) -> None:
+                # The file is on the user's machine: what was in it goes into the line.
+                line = "label_files.from_geojson(store, {!r}, keep={})"
+                text = data.decode("utf-8-sig", errors="replace")
+                done = self._do(line.format(text, keep), lambda s: from_geojson(s, data, keep=keep))
+                self._say_left_out(done)
+
+            self._attempt(read)
+        if change["new"]:
+            self.controls.upload.value = ()
+
+    def _say_left_out(self, outside: int) -> None:
+        assert self.store is not None
+        text = f"{len(self.store.sheet.labels)} labels are here now."
+        beyond = f" {outside} features lie beside the cube and were left out." if outside else ""
+        self.controls.message.info(text + beyond)
+
+    def _chosen(self) -> Label | None:
+        number = self.controls.shapes.value
+        return None if number is None or self.store is None else self.store.label(number)
+
+    def _known(self) -> Label:
+        label = self._chosen()
+        if label is None:
+            raise TimoError("No label is chosen. Choose one from the list")
+        return label
+
+    def _class(self) -> str:
+        if self.controls.name.value is None:
+            raise TimoError("There is no class to give. Name one and press Add class")
+        return str(self.controls.name.value)
+
+    def _dates(self) -> dict[str, str | None]:
+        c = self.controls
+        if c.whole.value:
+            return {}
+        given = {"start": c.start.value, "end": c.end.value}
+        return {key: f"{day:%Y-%m-%d}" for key, day in given.items() if day is not None}
+
+    def _do(self, line: str, action: Callable[[LabelStore], Any]) -> Any:
+        """Do something with the store, note the line that does it, and show what came of it."""
+        if self.store is None:
+            raise TimoError("There is no cube to label yet. Open one first")
+        before = self.store.sheet
+        first = _opening(self.store) if not self._told else []
+        done = action(self.store)
+        self.controls.message.clear()
+        if self.store.sheet is not before:
+            self._echo(line, first)
+            self.refresh()
+        return done
+
+    def _echo(self, line: str, first: Sequence[str] = ()) -> None:
+        """Note a line of Python; the one that takes the labels stays the last."""
+        code = list(self.state.code)
+        if code and code[-1] == _LAST:
+            code.pop()
+        self._told = True
+        self.state.code = [*code, *first, line, _LAST]
+
+    def _attempt(self, action: Callable[[], Any]) -> None:
+        try:
+            action()
+        except TimoError as error:
+            self.controls.message.error(error)
+        except Exception as error:  # noqa: BLE001 - shown in the panel; in a callback nobody else would see it
+            self.controls.message.error(f"{type(error).__name__}: {error}", "Please report this.")
+
+
+def _alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two features have the same outline, but for the browser's rounding."""
+    shapes = [shapely.geometry.shape(feature["geometry"]) for feature in (one, other)]
+    return bool(
+        shapely.normalize(shapes[0]).equals_exact(shapely.normalize(shapes[1]), _ROUNDING_DEGREES)
+        or shapes[0].equals_exact(shapes[1], _ROUNDING_DEGREES)
+    )
+
+
+def _opening(store: LabelStore) -> list[str]:
+    """The lines that make the store as it is now."""
+    lines = [
+        "import timo_widgets",
+        "from timo_widgets import label_files",
+        f"store = timo_widgets.LabelStore(cube, {store.classes!r})",
+    ]
+    if store.sheet.labels:
+        lines.append(f"label_files.from_geojson(store, {to_geojson(store)!r})")
+    return lines

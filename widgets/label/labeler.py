@@ -1,0 +1,323 @@
+"""Label a cube by hand: shapes and painted pixels with a class and dates, as labels on the cube's grid."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import ipywidgets
+import numpy as np
+import pandas as pd
+import shapely
+import xarray as xr
+
+from timo.errors import TimoError
+
+from ..base.state import State
+from ..base.style import PictureFallback, class_colours, close_tree
+from ..maps.rastermap import RasterMap
+from .actions import LABELS, LabelActions
+from .cells import outline
+from .panel import Controls
+from .sheet import Label
+from .store import LabelStore
+from .view import date_image, label_image, label_line, summary
+
+IMAGE, CHOSEN = "image", "chosen"
+
+
+class Labeler(LabelActions, PictureFallback, ipywidgets.VBox):
+    """Label a cube by hand.
+
+    Draw polygons and rectangles, or click to paint and erase pixels; choose the class and, if it does not hold for the
+    whole series, the dates. A label in the list can be changed, its outline with the map's editing tool.
+
+    Parameters
+    ----------
+    cube : xarray.DataArray, optional
+        The cube (time, band, y, x); by default that of `state`.
+    classes : sequence of str, optional
+        Names of the classes; by default those of `state`.
+    state : State, optional
+        What the parts of a workbench share; by default one of its own. Labels that are put there (such as
+        `timo.sample_labels(cube)`) are taken over.
+    height : str
+        Height of the map, in CSS.
+
+    Attributes
+    ----------
+    labels : xarray.DataArray or None
+        (y, x), or (time, y, x) if a label holds on some dates only; int16, -1 = unlabelled, `attrs["classes"]`.
+    store : LabelStore or None
+        The labels one by one; None without a cube. After a change made there, call `refresh`.
+    map : RasterMap or None
+        The map.
+
+    Raises
+    ------
+    TimoError
+        If the cube has no even grid with a CRS, or the names of the classes are not different.
+    """
+
+    _closed = False
+
+    def __init__(
+        self,
+        cube: xr.DataArray | None = None,
+        classes: Sequence[str] | None = None,
+        *,
+        state: State | None = None,
+        height: str = "460px",
+    ) -> None:
+        super().__init__()
+        self.add_class("timo")
+        self.state = state or State()
+        self.store: LabelStore | None = None
+        self.map: RasterMap | None = None
+        self.controls = Controls()
+        self._height, self._classes = height, None if classes is None else list(classes)
+        self._placed: list[dict[str, Any]] = []
+        # Set while what changes was changed by this object.
+        self._own = False
+        self._told = False
+        self._wire()
+        if cube is not None:
+            self.state.cube = cube
+        self._start()
+        self.state.observe(self._on_cube, names="cube")
+        self.state.observe(self._on_labels, names=["labels", "classes"])
+        self.state.observe(self._on_date, names="date")
+
+    @property
+    def labels(self) -> xr.DataArray | None:
+        """The labels on the cube's grid; None as long as there are none."""
+        return self.store.labels() if self.store and self.store.sheet.labels else None
+
+    # ---- a cube -------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        """Build everything for the cube that is in the state."""
+        old, cube = self.store, self.state.cube
+        self._drop_map()
+        if cube is None:
+            self.controls.message.info("There is no cube yet: open one first.")
+            self.children = [self.controls.message]
+            return
+        # The classes that were given count for the first cube, and where nobody else has named any.
+        names, self._classes = self._classes or list(self.state.classes), None
+        self.store, self._told = LabelStore(cube, names), False
+        if old is not None and _same_grid(old.cube, cube):
+            # Labels hold on days, whatever dates the cube has.
+            self.store = LabelStore(cube)
+            self.store.take_sheet(old.sheet)
+        elif self.state.labels is not None:
+            self.store = _adopted(cube, names, self.state.labels)
+        self.map = RasterMap(cube, self._height)
+        self.map.on_click(self._clicked)
+        self.map.enable_drawing(("polygon", "rectangle"), _leave_to_data)
+        self.map.draw.observe(self._shapes_drawn, names="data")
+        self._fill_date_slider(cube)
+        for box, size in ((self.controls.row, "y"), (self.controls.column, "x")):
+            box.max = cube.sizes[size] - 1
+        self.children = self.controls.whole_box(self.map.widget)
+        self.controls.message.clear()
+        self._choose_date()
+        self._show_date()
+        self._set_mode()
+        self.refresh()
+
+    def _fill_date_slider(self, cube: xr.DataArray) -> None:
+        days = [f"{day:%Y-%m-%d}" for day in pd.DatetimeIndex(cube.time.values)]
+        self._own = True
+        self.controls.date.options = [(day, i) for i, day in enumerate(days)]
+        self.controls.date.value = self.state.date
+        self._own = False
+
+    def _choose_date(self) -> None:
+        """Begin with a clear date if that of the state shows nothing."""
+        cube = self.state.cube
+        if cube.chunks is not None or np.isfinite(cube[self.state.date, 0].values).any():
+            return
+        clear = np.isfinite(cube.isel(band=0).values).mean(axis=(1, 2))
+        self.state.date = int(clear.argmax())
+        self._own = True
+        self.controls.date.value = self.state.date
+        self._own = False
+
+    def _on_cube(self, _: Any) -> None:
+        self._attempt(self._start)
+
+    def _on_labels(self, change: dict[str, Any]) -> None:
+        """Take over what somebody else put into the state."""
+        # While the cube is being exchanged, what is in the state is not about this store.
+        if self._own or self.store is None or self.store.cube is not self.state.cube:
+            return
+        if change["name"] == "labels":
+            self._attempt(lambda: self._adopt(change["new"]))
+        elif change["new"] and list(change["new"]) != self.store.classes:
+            self._attempt(lambda: self._adopt_classes(list(change["new"])))
+
+    def _adopt(self, labels: xr.DataArray | None) -> None:
+        assert self.store is not None
+        self.store = _adopted(self.store.cube, self.store.classes, labels)
+        self._told = False
+        self.refresh()
+
+    def _adopt_classes(self, names: list[str]) -> None:
+        assert self.store is not None
+        lost = [label for label in self.store.sheet.labels if label.code >= len(names)]
+        if lost:
+            raise TimoError(
+                f"{len(names)} classes are too few for the labels, which go up to class "
+                f"{max(label.code for label in lost)}. Delete those labels first"
+            )
+        self.store.replace_all(names, self.store.sheet.labels)
+        self.refresh()
+
+    # ---- what is shown ------------------------------------------------------------------------
+
+    def refresh(self) -> None:
+        """Show what is in the store, and put the labels into the state."""
+        if self.store is None or self.map is None:
+            return
+        self._own = True
+        try:
+            self.state.classes = self.store.classes
+            self.state.labels = self.labels
+        finally:
+            self._own = False
+        self._show_labels()
+        self._fill_lists()
+
+    def _fill_lists(self) -> None:
+        assert self.store is not None
+        c, names, colours = (
+            self.controls,
+            self.store.classes,
+            class_colours(len(self.store.classes)),
+        )
+        c.summary.value = summary(self.store.counts(), colours)
+        chosen, wanted = c.name.index, c.shapes.value
+        if tuple(c.name.options) != tuple(names):
+            c.name.options = names
+            if names:
+                c.name.index = min(chosen or 0, len(names) - 1)
+        lines = [(label_line(label, names), label.number) for label in self.store.sheet.labels]
+        c.shapes.options = lines
+        c.shapes.value = wanted if wanted in [number for _, number in lines] else None
+        c.undo.disabled, c.redo.disabled = not self.store.can_undo, not self.store.can_redo
+        c.clear.disabled = c.save.disabled = not lines
+        self._show_chosen()
+
+    def _show_labels(self) -> None:
+        assert self.store is not None
+        assert self.map is not None
+        plane = self.store.plane(self.state.date)
+        colours = class_colours(len(self.store.classes))
+        self.map.show(LABELS, label_image(plane, colours), self.controls.opacity.value)
+
+    def _show_date(self) -> None:
+        assert self.map is not None
+        image = date_image(self.state.cube, self.state.date)
+        self.map.show(IMAGE, image)
+        day = pd.Timestamp(self.state.cube.time.values[self.state.date])
+        if not image[..., 3].any():
+            self.controls.message.info(f"{day:%Y-%m-%d} has no clear pixel: choose another date.")
+        elif self.controls.message.kind == "info":
+            self.controls.message.clear()
+
+    def _on_date(self, _: Any) -> None:
+        if self.map is None:
+            return
+        self._own = True
+        self.controls.date.value = self.state.date
+        self._own = False
+        self._attempt(self._show_date)
+        self._show_labels()
+
+    def _show_chosen(self, _: Any = None) -> None:
+        """Put the outline of the chosen label onto the map: a drawn one so that it can be edited."""
+        assert self.map is not None
+        label = self._chosen()
+        c = self.controls
+        c.change.disabled = c.delete.disabled = label is None
+        features: list[dict[str, Any]] = []
+        if label is not None and label.geometry is not None:
+            features = [_feature(label.geometry, label.number)]
+        self._place(features)
+        self._mark_painted(label)
+
+    def _mark_painted(self, label: Label | None) -> None:
+        from ipyleaflet import GeoJSON
+
+        assert self.map is not None
+        assert self.store is not None
+        # Not by the map's own add and remove: leafmap makes a row of controls for each layer that comes.
+        shown = self.map.map
+        old = [layer for layer in shown.layers if layer.name == CHOSEN]
+        if old:
+            shown.layers = tuple(layer for layer in shown.layers if layer not in old)
+        for layer in old:
+            close_tree(layer)
+        if label is not None and label.painted:
+            data = _feature(outline(label.cells, self.store.cube), label.number)
+            style = {"color": "#ffffff", "weight": 3, "fill": False, "dashArray": "4"}
+            shown.layers = (*shown.layers, GeoJSON(data=data, name=CHOSEN, style=style))
+
+    def _place(self, features: list[dict[str, Any]]) -> None:
+        """Let these, and no others, be on the drawing control."""
+        assert self.map is not None
+        self._placed = features
+        self._own, before = True, self._own
+        self.map.draw.data = features
+        self._own = before
+
+    def picture(self) -> bytes:
+        """PNG of the map."""
+        if self.map is None:
+            raise TimoError("There is no cube to show yet. Open one first")
+        return self.map.picture()
+
+    def _drop_map(self) -> None:
+        if self.map is not None:
+            self.map.draw.unobserve(self._shapes_drawn, names="data")
+            self._mark_painted(None)
+            self.map.close()
+        self.map, self.store = None, None
+
+    def close(self) -> None:
+        """Stop observing the state and close all widgets."""
+        # ipywidgets calls it once more when the object is thrown away.
+        if self._closed:
+            return
+        self._closed = True
+        self.state.unobserve(self._on_cube, names="cube")
+        self.state.unobserve(self._on_labels, names=["labels", "classes"])
+        self.state.unobserve(self._on_date, names="date")
+        self._drop_map()
+        for widget in (*self.children, *self.controls.everything(), self.layout):
+            close_tree(widget)
+        super().close()
+
+
+def _same_grid(one: xr.DataArray, other: xr.DataArray) -> bool:
+    return bool(one.rio.crs == other.rio.crs and one.y.equals(other.y) and one.x.equals(other.x))
+
+
+def _adopted(cube: xr.DataArray, classes: Sequence[str], labels: xr.DataArray | None) -> LabelStore:
+    """A store that begins with labels that were made elsewhere."""
+    store = LabelStore(cube, classes)
+    if labels is not None:
+        store.adopt(labels)
+        store.take_sheet(store.sheet)
+    return store
+
+
+def _feature(geometry: Any, number: int) -> dict[str, Any]:
+    shape = json.loads(json.dumps(shapely.geometry.mapping(geometry)))
+    return {"type": "Feature", "properties": {"number": number}, "geometry": shape}
+
+
+def _leave_to_data(_: dict[str, Any]) -> None:
+    """What was drawn is read from the control's data, which hold edits and deletions as well."""

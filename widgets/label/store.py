@@ -1,0 +1,357 @@
+"""Labels drawn by hand: an ordered list of shapes on a cube's grid, with undo; no widget is needed for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from timo.cube import cell_area_m2, check_grid, check_labels
+from timo.errors import TimoError
+from timo.sources import parse_aoi
+
+from .cells import brush, cells_in
+from .sheet import Label, Sheet, check_dates, check_names, from_raster, planes
+
+_MOST_STEPS = 200
+
+
+class LabelStore:
+    """Labels on a cube's grid that can be added, changed, undone, saved and rasterised.
+
+    Parameters
+    ----------
+    cube : xarray.DataArray
+        The cube that is labelled; only its coordinates are used.
+    classes : sequence of str
+        Names of the classes, in order of their codes.
+
+    Raises
+    ------
+    TimoError
+        If the cube has no even grid with a CRS, or a name is empty or there twice.
+    """
+
+    def __init__(self, cube: xr.DataArray, classes: Sequence[str] = ()) -> None:
+        check_grid(cube, what="cube")
+        self.cube = cube
+        self.sheet = Sheet(check_names(classes))
+        self._past: list[Sheet] = []
+        self._future: list[Sheet] = []
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.cube.sizes["y"], self.cube.sizes["x"]
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes."""
+        return list(self.sheet.classes)
+
+    # ---- what can be done; each is one step to undo -------------------------------------------
+
+    def add(
+        self,
+        shape: Any,
+        name: str,
+        *,
+        start: Any = None,
+        end: Any = None,
+        number: int | None = None,
+    ) -> Label:
+        """Label the pixels whose centre lies in a shape.
+
+        Parameters
+        ----------
+        shape : GeoJSON geometry or feature, shapely geometry, WKT, ...
+            See `timo.sources.parse_aoi`.
+        name : str
+            The class.
+        start, end : str or date, optional
+            First and last day on which the label holds; a part of a date means all of it.
+        number : int, optional
+            Replace the outline of this label instead, and keep its place in the order.
+
+        Returns
+        -------
+        Label
+
+        Raises
+        ------
+        TimoError
+            If the shape is no polygon, holds no pixel of the cube, or the class or a date is none.
+        """
+        geometry, cells = cells_in(parse_aoi(shape), self.cube)
+        first, last = check_dates(start, end)
+        key = self.next_number() if number is None else self.label(number).number
+        label = Label(key, self.code_of(name), cells, first, last, geometry)
+        if number is None:
+            self._put(labels=(*self.sheet.labels, label))
+        else:
+            self._exchange(label)
+        return label
+
+    def paint(
+        self, row: int, column: int, name: str, *, size: int = 1, start: Any = None, end: Any = None
+    ) -> Label:
+        """Label a square of pixels around one; strokes of one class and date range become one label.
+
+        Parameters
+        ----------
+        row, column : int
+            The pixel in the middle.
+        name : str
+            The class.
+        size : int
+            Side of the square, odd; what reaches over the grid's edge is left out.
+        start, end
+            As in `add`.
+
+        Raises
+        ------
+        TimoError
+            If the pixel is outside of the grid, the size is not odd, or the class or a date is none.
+        """
+        cells = brush(row, column, size, self.shape)
+        stroke = Label(self.next_number(), self.code_of(name), cells, *check_dates(start, end))
+        last = self.sheet.labels[-1] if self.sheet.labels else None
+        if last is None or not last.painted or not last.alike(stroke):
+            self._put(labels=(*self.sheet.labels, stroke))
+            return stroke
+        grown = replace(last, cells=np.union1d(last.cells, cells))
+        if grown.cells.size > last.cells.size:
+            self._exchange(grown)
+        return grown
+
+    def erase(self, row: int, column: int, *, size: int = 1) -> int:
+        """Take a square of pixels out of all labels, on all dates; how many were labelled.
+
+        Raises
+        ------
+        TimoError
+            If the pixel is outside of the grid, or the size is not odd.
+        """
+        gone = brush(row, column, size, self.shape)
+        kept, lost = [], 0
+        for label in self.sheet.labels:
+            left = np.setdiff1d(label.cells, gone, assume_unique=True)
+            lost += label.cells.size - left.size
+            if left.size == label.cells.size:
+                kept.append(label)
+            elif left.size:
+                # Its outline is no longer the one that was drawn.
+                kept.append(replace(label, cells=left, geometry=None))
+        if lost:
+            self._put(labels=tuple(kept))
+        return lost
+
+    def change(self, number: int, **values: Any) -> Label:
+        """Give a label another class (`name`) or other dates (`start`, `end`).
+
+        Raises
+        ------
+        TimoError
+            If there is no such label, class or date.
+        """
+        label = self.label(number)
+        start, end = check_dates(values.get("start", label.start), values.get("end", label.end))
+        code = self.code_of(values["name"]) if "name" in values else label.code
+        changed = replace(label, code=code, start=start, end=end)
+        if not changed.alike(label):
+            self._exchange(changed)
+        return changed
+
+    def delete(self, number: int) -> None:
+        """Remove a label.
+
+        Raises
+        ------
+        TimoError
+            If there is none of this number.
+        """
+        label = self.label(number)
+        self._put(labels=tuple(other for other in self.sheet.labels if other is not label))
+
+    def clear(self) -> None:
+        """Remove all labels."""
+        if self.sheet.labels:
+            self._put(labels=())
+
+    def add_class(self, name: str) -> None:
+        """Add a class after the last.
+
+        Raises
+        ------
+        TimoError
+            If the name is empty or taken.
+        """
+        self._put(classes=check_names([*self.classes, name]))
+
+    def rename_class(self, old: str, new: str) -> None:
+        """Give a class another name; its labels keep it.
+
+        Raises
+        ------
+        TimoError
+            If there is no such class, or the new name is empty or taken.
+        """
+        names = self.classes
+        names[self.code_of(old)] = new
+        if names != self.classes:
+            self._put(classes=check_names(names))
+
+    def adopt(self, labels: xr.DataArray) -> None:
+        """Take labels that were made elsewhere, in place of all that are here.
+
+        Parameters
+        ----------
+        labels : xarray.DataArray
+            (y, x) or (time, y, x) integers on the cube's grid; see `timo.cube.check_labels`.
+
+        Raises
+        ------
+        TimoError
+            If they do not belong to the cube.
+        """
+        check_labels(labels, self.cube)
+        names = list(labels.attrs.get("classes", self.classes))
+        most = int(labels.max()) + 1
+        names += [f"class {code}" for code in range(len(names), most)]
+        self._put(
+            classes=check_names(names),
+            labels=tuple(from_raster(labels, self.cube, self.next_number())),
+        )
+
+    def undo(self) -> bool:
+        """Take the last step back; False if there is none."""
+        return self._travel(self._past, self._future)
+
+    def redo(self) -> bool:
+        """Make the step that was taken back again; False if there is none."""
+        return self._travel(self._future, self._past)
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether there is a step to take back."""
+        return bool(self._past)
+
+    @property
+    def can_redo(self) -> bool:
+        """Whether there is a step to make again."""
+        return bool(self._future)
+
+    # ---- what comes out -----------------------------------------------------------------------
+
+    def labels(self) -> xr.DataArray:
+        """The labels on the cube's grid.
+
+        Returns
+        -------
+        xarray.DataArray
+            (y, x) int16, or (time, y, x) if a label holds on some dates only; -1 = unlabelled. `attrs["classes"]` names
+            the classes. It passes `timo.cube.check_labels`.
+        """
+        maps, which = planes(self.sheet, self.cube)
+        dims: tuple[str, ...] = ("y", "x")
+        values = maps[0]
+        if any(label.dated for label in self.sheet.labels):
+            dims, values = ("time", "y", "x"), maps[which]
+        coords = {n: c for n, c in self.cube.coords.items() if n in (*dims, "spatial_ref")}
+        attrs = {"long_name": "label", "classes": self.classes}
+        out = xr.DataArray(values, dims=dims, coords=coords, name="label", attrs=attrs)
+        return out.rio.write_crs(self.cube.rio.crs)
+
+    def plane(self, date: int) -> np.ndarray:
+        """(y, x) int16, the labels of one date."""
+        maps, which = planes(self.sheet, self.cube)
+        return maps[which[date]]
+
+    def counts(self) -> pd.DataFrame:
+        """Pixels and hectares of each class, by name: places that bear the class on any date.
+
+        Hectares are NaN in a projection that distorts areas, such as Web Mercator.
+        """
+        maps, _ = planes(self.sheet, self.cube)
+        rows = self._hectares_of_cells()
+        seen = [(maps == code).any(axis=0) for code in range(len(self.sheet.classes))]
+        table = {
+            "pixels": [int(mask.sum()) for mask in seen],
+            "hectares": [float(rows @ mask.sum(axis=1)) for mask in seen],
+        }
+        return pd.DataFrame(table, index=pd.Index(self.classes, name="class"))
+
+    def label(self, number: int) -> Label:
+        """The label of a number.
+
+        Raises
+        ------
+        TimoError
+            If there is none.
+        """
+        for label in self.sheet.labels:
+            if label.number == number:
+                return label
+        raise TimoError(f"There is no label {number}: it was deleted. Choose one from the list")
+
+    def code_of(self, name: str) -> int:
+        """Code of a class.
+
+        Raises
+        ------
+        TimoError
+            If there is no such class.
+        """
+        if name in self.sheet.classes:
+            return self.sheet.classes.index(name)
+        known = ", ".join(self.classes) or "none yet"
+        raise TimoError(f"There is no class {name!r}. Known: {known}. Add it first")
+
+    def _hectares_of_cells(self) -> np.ndarray:
+        """(y,) hectares of a cell in each row."""
+        try:
+            return cell_area_m2(self.cube) / 1e4
+        except TimoError:
+            # Labels can be drawn there all the same, and pixels counted.
+            return np.full(self.shape[0], np.nan)
+
+    # ---- inside -------------------------------------------------------------------------------
+
+    def replace_all(self, classes: Sequence[str], labels: Iterable[Label]) -> None:
+        """Replace classes and labels in one step.
+
+        Raises
+        ------
+        TimoError
+            If a name is empty or there twice.
+        """
+        self._put(classes=check_names(classes), labels=tuple(labels))
+
+    def take_sheet(self, sheet: Sheet) -> None:
+        """Begin with these labels: there is nothing to undo then."""
+        self.sheet, self._past, self._future = sheet, [], []
+
+    def next_number(self) -> int:
+        """A number that no label has or had."""
+        # Past and future count too: a number that comes back by undo must not mean another label by then.
+        sheets = (self.sheet, *self._past, *self._future)
+        return 1 + max((label.number for s in sheets for label in s.labels), default=0)
+
+    def _put(self, **values: Any) -> None:
+        self._past = [*self._past, self.sheet][-_MOST_STEPS:]
+        self._future = []
+        self.sheet = replace(self.sheet, **values)
+
+    def _exchange(self, new: Label) -> None:
+        self._put(labels=tuple(new if o.number == new.number else o for o in self.sheet.labels))
+
+    def _travel(self, source: list[Sheet], target: list[Sheet]) -> bool:
+        if not source:
+            return False
+        target.append(self.sheet)
+        self.sheet = source.pop()
+        return True

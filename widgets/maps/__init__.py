@@ -1,0 +1,1 @@
+"""Rasters on a map, without a tile server and without the network."""

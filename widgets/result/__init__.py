@@ -1,0 +1,1 @@
+"""What a model made: classes, probabilities, entropy, years; and their files."""

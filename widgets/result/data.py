@@ -1,0 +1,124 @@
+"""What a map view shows, without the widgets: layers of a result, their numbers, and the Python that gives them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import rioxarray  # noqa: F401  registers .rio
+import xarray as xr
+
+from timo import cube as cubes
+from timo.errors import TimoError
+
+from ..base.style import class_colours
+from .legend import year_colours
+
+_NEEDED = ("probability", "label", "entropy")
+
+
+class MapData:
+    """A result in memory.
+
+    Parameters
+    ----------
+    result : xarray.Dataset
+        Of `timo.predict`: ``probability`` (class, [time,] y, x), ``label`` and ``entropy`` ([time,] y, x).
+
+    Attributes
+    ----------
+    classes : list of str
+        Names, in the order of their numbers.
+    colours : dict of int to str
+        Colours of the classes, by number.
+    times : pandas.DatetimeIndex or None
+        Dates of the result, if it has any.
+
+    Raises
+    ------
+    TimoError
+        If it is no such result.
+    """
+
+    def __init__(self, result: xr.Dataset) -> None:
+        check_result(result)
+        self.result = result
+        self.classes = [str(name) for name in result["class"].values]
+        self.colours = dict(enumerate(class_colours(len(self.classes))))
+        self.times: pd.DatetimeIndex | None = None
+        if "time" in result.label.dims:
+            self.times = pd.DatetimeIndex(result.indexes["time"])
+
+    def at(self, date: int) -> xr.Dataset:
+        """The result of a date, (class,) y, x."""
+        return self.result if self.times is None else self.result.isel(time=date)
+
+    def code(self, names: tuple[str, ...], date: int) -> str:
+        """The Python for some variables of a date."""
+        chosen = ", ".join(f'"{name}"' for name in names)
+        when = "" if self.times is None else f".isel(time={date})"
+        return f"result[[{chosen}]]{when}"
+
+    def probability(self, name: str, date: int) -> xr.DataArray:
+        """(y, x) probability of a class."""
+        layer = self.at(date).probability.isel({"class": self.classes.index(name)})
+        return layer.transpose("y", "x")
+
+    @property
+    def most_bits(self) -> float:
+        """The largest entropy that there can be."""
+        return float(np.log2(len(self.classes)))
+
+    def pixel(self, row: int, column: int) -> xr.Dataset:
+        """Probabilities (class[, time]), label and entropy of a pixel."""
+        return self.result.isel(y=row, x=column)
+
+
+def check_result(result: object) -> None:
+    """Raise a TimoError unless it is what `timo.predict` gives."""
+    if not isinstance(result, xr.Dataset):
+        raise TimoError(
+            f"MapView shows the Dataset that timo.predict returns, not a {type(result).__name__}"
+        )
+    missing = [name for name in _NEEDED if name not in result.data_vars]
+    if missing:
+        raise TimoError(f"the result lacks {missing}: MapView shows what timo.predict returns")
+    if "class" not in result.probability.dims or not {"y", "x"} <= set(result.label.dims):
+        raise TimoError(
+            f"the probability must be (class, [time,] y, x), got {result.probability.dims}"
+        )
+    if result.rio.crs is None:
+        raise TimoError('the result has no CRS: use result.rio.write_crs("EPSG:...")')
+
+
+def same_grid(one: xr.DataArray | xr.Dataset, other: xr.DataArray | xr.Dataset) -> bool:
+    """Whether two rasters have the same cells."""
+    return all(_same_cells(one[dim].values, other[dim].values) for dim in ("y", "x"))
+
+
+def _same_cells(one: np.ndarray, other: np.ndarray) -> bool:
+    # Coordinates are large and cells small: a hundredth of a cell, and not of the coordinate.
+    step = abs(one[-1] - one[0]) / max(one.size - 1, 1)
+    return one.shape == other.shape and np.allclose(one, other, rtol=0, atol=step / 100)
+
+
+def nearest(times: pd.DatetimeIndex, when: pd.Timestamp) -> int:
+    """Position of the date nearest to another."""
+    return int(np.abs(times.values - np.datetime64(when)).argmin())
+
+
+def lost_years(loss: xr.Dataset) -> dict[int, str]:
+    """Years in which something was lost, with their colours."""
+    values = np.unique(loss.loss_year.values)
+    return year_colours([int(year) for year in values[values > 0]])
+
+
+def areas(values: xr.DataArray, keys: list[int]) -> dict[int, str]:
+    """Hectares of each value, as text; pixels where the projection does not let them be measured."""
+    plain = values.copy(deep=False)
+    plain.attrs = {}  # by number, and not by name
+    try:
+        counted = cubes.hectares(plain)
+    except TimoError:
+        return {key: f"{int((plain == key).sum()):,} px" for key in keys}
+    assert isinstance(counted, pd.Series)
+    return {key: f"{counted.get(key, 0.0):,.2f} ha" for key in keys}

@@ -1,0 +1,342 @@
+"""The layers of a map view: which one is shown, of which class and date, how opaque, and its legend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import ipywidgets
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+import timo
+
+from ..base.computing import CancelledError, Worker, compute, is_lazy
+from ..base.style import Message, close_tree
+from ..maps.colours import class_picture, photograph, ramp_picture
+from ..maps.rastermap import RasterMap
+from .data import MapData, areas, lost_years, nearest, same_grid
+from .legend import ColourBar, Legend
+
+LAYERS = {
+    "Classes": "class",
+    "Probability": "probability",
+    "Entropy": "entropy",
+    "Year of loss": "year",
+}
+_TOOLTIPS = (
+    "The most probable class",
+    "The probability of one class",
+    "How unsure the model is",
+    "When a class was lost",
+)
+_WRAP = {"flex_flow": "row wrap", "align_items": "center"}
+_NOTE = '<p class="timo-note" style="line-height:1.4">{}</p>'
+_AREAS = (
+    "Hectares count the pixels of the map, its errors included: they are no estimate of the area on the ground. "
+    "For that, with its confidence interval: <code>timo.estimate_area</code>, and for years of loss "
+    "<code>timo.loss_areas</code>."
+)
+_NOTHING = "<b>Nothing was observed on this date.</b>"
+
+
+class LayerPanel(ipywidgets.VBox):
+    """Map, legend and the controls of what is shown.
+
+    Parameters
+    ----------
+    message : Message
+        Where to say what goes on.
+    echo : callable
+        Takes lines of Python.
+    clicked : callable
+        Called with row and column.
+
+    Attributes
+    ----------
+    layer : ipywidgets.ToggleButtons
+        "class", "probability", "entropy" or "year".
+    chosen : ipywidgets.Dropdown
+        The class whose probability or loss is shown.
+    opacity : ipywidgets.FloatSlider
+        Of the layer.
+    image : ipywidgets.Checkbox
+        Whether the image of the date lies below.
+    legend : Legend or ColourBar
+        Of the layer that is shown.
+    map : RasterMap
+        The map.
+    """
+
+    def __init__(
+        self, message: Message, echo: Callable[[str], Any], clicked: Callable[[int, int], Any]
+    ) -> None:
+        self._message, self._echo, self._clicked = message, echo, clicked
+        self.data: MapData | None = None
+        self.map: RasterMap | None = None
+        self._cube: xr.DataArray | None = None
+        self._given: xr.Dataset | None = None
+        self._losses: dict[str, xr.Dataset] = {}
+        self._hidden: dict[str, list[Any]] = {}
+        self._date = 0
+        self.worker, self._reader = Worker(self._failed), Worker(self._failed)
+        self.legend: Any = None
+        self._note = ipywidgets.HTML()
+        self._make_controls()
+        controls = ipywidgets.HBox(
+            [self.layer, self.chosen, self.opacity, self.image], layout=_WRAP
+        )
+        self._legend_box = ipywidgets.VBox(
+            [self._note],
+            layout={"flex": "0 1 250px", "padding": "0 0 0 12px", "min_width": "200px"},
+        )
+        self._map_box = ipywidgets.HBox([self._legend_box], layout={"flex_flow": "row wrap"})
+        super().__init__([controls, self._map_box])
+
+    def _make_controls(self) -> None:
+        self.layer = ipywidgets.ToggleButtons(
+            options=LAYERS,
+            description="Layer",
+            tooltips=_TOOLTIPS,
+            style={"button_width": "auto", "description_width": "auto"},
+            # Else the label stands above the buttons and moves the row.
+            layout={"width": "max-content", "display": "flex", "flex_flow": "row nowrap"},
+        )
+        self.chosen = ipywidgets.Dropdown(description="Class", layout={"width": "220px"})
+        self.opacity = ipywidgets.FloatSlider(
+            0.8,
+            min=0,
+            max=1,
+            step=0.05,
+            description="Opacity",
+            readout_format=".0%",
+            layout={"width": "280px"},
+        )
+        self.image = ipywidgets.Checkbox(
+            False, description="Image below", indent=False, layout={"width": "auto"}
+        )
+        self.layer.observe(self._chosen_anew, names="value")
+        self.chosen.observe(self._chosen_anew, names="value")
+        self.opacity.observe(self._opacity_changed, names="value")
+        self.image.observe(self._draw_image, names="value")
+
+    # What is shown
+
+    def show(self, data: MapData, cube: xr.DataArray | None, given: xr.Dataset | None) -> None:
+        """Show a result; the cube is for the image below, `given` a loss that is known."""
+        # None meanwhile: what the controls say while they are filled is of no result.
+        old, self.data, self._given = self.data, None, given
+        self.worker.drop()
+        self._losses.clear()
+        if old is None or self.map is None or not same_grid(old.result, data.result):
+            self._make_map(data)
+        if old is None or old.classes != data.classes:
+            self._hidden.clear()
+            self.chosen.options, self.chosen.value = data.classes, data.classes[0]
+        dated = data.times is not None or given is not None
+        options = {name: kind for name, kind in LAYERS.items() if dated or kind != "year"}
+        if dict(self.layer.options) != options:
+            self.layer.options = options
+        self.data = data
+        self.set_cube(cube)
+        self.draw()
+
+    def set_cube(self, cube: xr.DataArray | None) -> None:
+        """Take another cube for the image below; one that would have to be fetched is not shown by itself."""
+        fits = cube is not None and self.data is not None and same_grid(cube, self.data.result)
+        self._cube = cube if fits else None
+        self.image.disabled = self._cube is None
+        self.image.value = self._cube is not None and not is_lazy(self._cube)
+        self._draw_image()
+
+    def move(self, date: int) -> None:
+        """Show another date: a position among those of `times`."""
+        self._date = date
+        self._draw_image()
+        if self.data is not None and self.data.times is not None and self.layer.value != "year":
+            self.draw()
+
+    @property
+    def times(self) -> pd.DatetimeIndex | None:
+        """Dates of the result; of the cube, where the result has none."""
+        if self.data is not None and self.data.times is not None:
+            return self.data.times
+        return None if self._cube is None else pd.DatetimeIndex(self._cube.indexes["time"])
+
+    @property
+    def shown_date(self) -> int:
+        """Position of the date that is shown."""
+        return self._date
+
+    def hidden(self, kind: str) -> list[Any]:
+        """Numbers of the classes ("class") or years ("year") that are switched off."""
+        return self._hidden.get(kind, [])
+
+    def _make_map(self, data: MapData) -> None:
+        old, self.map = self.map, RasterMap(data.result)
+        self.map.on_click(self._clicked)
+        self.map.widget.layout.flex, self.map.widget.layout.min_width = "1 1 420px", "0"
+        empty = np.zeros((*self.map.shape, 4), "uint8")
+        # The first picture lies lowest, also when it comes later.
+        self.map.show("image", empty)
+        self._map_box.children = [self.map.widget, self._legend_box]
+        if old is not None:
+            old.close()
+
+    # The layer
+
+    @property
+    def loss(self) -> xr.Dataset | None:
+        """The loss that was given, or that of the chosen class, if it is known by now."""
+        return self._given if self._given is not None else self._losses.get(self.chosen.value)
+
+    def _chosen_anew(self, _: Any) -> None:
+        if self.data is None:
+            return
+        name = {"class": "label"}.get(self.layer.value, self.layer.value)
+        if name != "year":
+            of = f".sel({{'class': {self.chosen.value!r}}})" if name == "probability" else ""
+            self._echo(f"{self.data.code((name,), self._date)}.{name}{of}.plot()")
+        self.draw()
+
+    def draw(self, *_: Any) -> None:
+        """Draw the layer and its legend."""
+        data, kind = self.data, self.layer.value
+        if data is None or self.map is None:
+            return
+        of_a_class = kind == "probability" or (kind == "year" and self._given is None)
+        self.chosen.layout.display = None if of_a_class else "none"
+        if kind == "year" and self.loss is None:
+            self._find_loss(data, self.chosen.value)
+        else:
+            picture, legend = getattr(self, f"_{kind}")(data)
+            self.map.show("map", picture, self.opacity.value)
+            self._set_legend(legend)
+
+    def _class(self, data: MapData) -> tuple[np.ndarray, Any]:
+        labels = data.at(self._date).label.transpose("y", "x")
+        entries = [(i, name, data.colours[i]) for i, name in enumerate(data.classes)]
+        legend = self._toggles("class", "Class", entries)
+        legend.set_amounts(areas(labels, list(data.colours)))
+        return class_picture(labels.values, data.colours, legend.hidden), legend
+
+    def _probability(self, data: MapData) -> tuple[np.ndarray, Any]:
+        values = data.probability(self.chosen.value, self._date)
+        likely = areas((values > 0.5).astype("int8"), [1])[1]
+        legend = ColourBar(
+            f"Probability of {self.chosen.value}", 0, 1, "cividis", f"over 0.5: {likely}"
+        )
+        return ramp_picture(values.values, 0, 1, "cividis"), legend
+
+    def _entropy(self, data: MapData) -> tuple[np.ndarray, Any]:
+        values = data.at(self._date).entropy.transpose("y", "x").values
+        known = values[np.isfinite(values)]
+        note = f"mean: {known.mean():.2f} bit" if known.size else "no observation"
+        legend = ColourBar("Entropy (bit)", 0, data.most_bits, "viridis", note)
+        return ramp_picture(values, 0, data.most_bits, "viridis"), legend
+
+    def _year(self, _: MapData) -> tuple[np.ndarray, Any]:
+        loss = self.loss
+        assert loss is not None
+        years = loss.loss_year.transpose("y", "x")
+        colours = lost_years(loss)
+        legend = self._toggles("year", "Year of loss", [(y, str(y), c) for y, c in colours.items()])
+        legend.set_amounts(areas(years, list(colours)))
+        return class_picture(years.values, colours, legend.hidden), legend
+
+    # Legends
+
+    def _toggles(self, kind: str, title: str, entries: list[tuple[int, str, str]]) -> Legend:
+        shown = self.legend
+        if isinstance(shown, Legend) and (shown.title, shown.entries) == (title, entries):
+            return shown
+        legend = Legend(title, entries)
+        legend.hidden = [
+            key for key in self._hidden.get(kind, []) if key in dict.fromkeys(e[0] for e in entries)
+        ]
+
+        def switched(change: dict[str, Any]) -> None:
+            self._hidden[kind] = change["new"]
+            self.draw()
+
+        legend.observe(switched, names="hidden")
+        return legend
+
+    def _set_legend(self, legend: Any) -> None:
+        self._note.value = _NOTE.format(self._remark())
+        if legend is self.legend:
+            return
+        old, self.legend = self.legend, legend
+        self._legend_box.children = [legend, self._note]
+        if old is not None:
+            close_tree(old)
+
+    def _remark(self) -> str:
+        data = self.data if self.layer.value != "year" else None
+        if data is not None and not (data.at(self._date).label.values >= 0).any():
+            return _NOTHING
+        return "" if self.layer.value == "entropy" else _AREAS
+
+    def _opacity_changed(self, change: dict[str, Any]) -> None:
+        if self.map is not None:
+            self.map.set_opacity("map", change["new"])
+
+    # Year of loss
+
+    def _find_loss(self, data: MapData, name: str) -> None:
+        probability = data.result.probability.sel({"class": name})
+        self._message.busy(f"Looking for the year in which {name} was lost ...")
+
+        def done(loss: xr.Dataset) -> None:
+            self._losses[name] = loss
+            self._message.clear()
+            self._echo(f"loss = timo.loss_year(result.probability.sel({{'class': {name!r}}}))")
+            if self.layer.value == "year":
+                self.draw()
+
+        self.worker.run(lambda _: timo.loss_year(probability).compute(), done)
+
+    # The image below
+
+    def _draw_image(self, *_: Any) -> None:
+        cube, times = self._cube, self.times
+        if self.map is None:
+            return
+        self.map.set_opacity("image", float(self.image.value))
+        if not self.image.value or cube is None or times is None:
+            return
+        one = cube.isel(time=[nearest(cube.indexes["time"], times[self._date])])
+        if is_lazy(cube):
+            self._message.busy("Reading the image ...")
+            self._reader.run(lambda task: photograph(compute(one, task)), self._photographed)
+        else:
+            self._photographed(photograph(one))
+
+    def _photographed(self, picture: np.ndarray) -> None:
+        if self._message.kind == "busy" and not self.worker.busy:
+            self._message.clear()
+        if self.map is not None:
+            self.map.show("image", picture, float(self.image.value))
+
+    def _failed(self, error: Exception) -> None:
+        if isinstance(error, CancelledError):
+            self._message.info("Cancelled.")
+        else:
+            self._message.error(error)
+
+    # The end
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait for what is being computed for this panel."""
+        self.worker.wait(timeout)
+        self._reader.wait(timeout)
+
+    def stop(self) -> None:
+        """Stop the threads and close the map: the panel is of no more use."""
+        self.worker.drop()
+        self._reader.drop()
+        self.data = None
+        if self.map is not None:
+            self.map.close()
+            self.map = None

@@ -1,0 +1,183 @@
+"""The numbers of one pixel: a chart of its class probabilities through time, and a table for the date shown."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable
+from typing import Any
+
+import ipywidgets
+import numpy as np
+import xarray as xr
+
+from ..base.chart import SeriesChart
+from ..base.style import button
+from .data import MapData
+
+ENTROPY_COLOUR = "#8C8C8C"
+_CELL = 'style="padding:1px 10px 1px 0;white-space:nowrap;line-height:1.4;text-align:{}"'
+
+
+class PixelPanel(ipywidgets.VBox):
+    """Row and column, chart and table.
+
+    Parameters
+    ----------
+    look : callable
+        Called with the row and the column that somebody typed.
+    moved : callable
+        Called with the position of the date that was chosen in the chart.
+
+    Attributes
+    ----------
+    chart : SeriesChart
+        Probabilities of all classes through time.
+    table : ipywidgets.HTML
+        The numbers of the date shown.
+    row, column : ipywidgets.BoundedIntText
+        The pixel, for whoever does not use a mouse.
+    with_entropy : ipywidgets.Checkbox
+        Whether the chart shows the entropy, as a share of the largest possible.
+    """
+
+    def __init__(self, look: Callable[[int, int], Any], moved: Callable[[int], Any]) -> None:
+        self._look, self._moved = look, moved
+        self.data: MapData | None = None
+        self._pixel: tuple[int, int] | None = None
+        self._date = 0
+        small: dict[str, Any] = {
+            "style": {"description_width": "auto"},
+            "layout": {"width": "130px"},
+        }
+        self.row = ipywidgets.BoundedIntText(0, description="Row", **small)
+        self.column = ipywidgets.BoundedIntText(0, description="Column", **small)
+        self.look_button = button(
+            "Look at pixel", "crosshairs", "Show the numbers of this row and column", self._typed
+        )
+        self.with_entropy = ipywidgets.Checkbox(
+            False, description="With entropy", indent=False, layout={"width": "auto"}
+        )
+        self.chart = SeriesChart(
+            empty="Click a pixel of the map to see its probabilities", height=220
+        )
+        self.chart.layout.flex, self.chart.layout.min_width = "1 1 420px", "0"
+        self.table = ipywidgets.HTML(layout={"flex": "0 1 250px", "padding": "0 0 0 12px"})
+        self.with_entropy.observe(self._draw, names="value")
+        self.chart.observe(self._cursor, names="selected")
+        place = [self.row, self.column, self.look_button, self.with_entropy]
+        super().__init__(
+            [
+                ipywidgets.HBox(place, layout={"flex_flow": "row wrap", "align_items": "center"}),
+                ipywidgets.HBox([self.chart, self.table], layout={"flex_flow": "row wrap"}),
+            ]
+        )
+
+    def show(self, data: MapData) -> None:
+        """Take another result."""
+        self.data = data
+        self.row.max, self.column.max = data.result.sizes["y"] - 1, data.result.sizes["x"] - 1
+        dated = None if data.times is not None else "none"
+        self.chart.layout.display = self.with_entropy.layout.display = dated
+        if self._pixel is not None and (
+            self._pixel[0] > self.row.max or self._pixel[1] > self.column.max
+        ):
+            self._pixel = None
+        self._draw()
+
+    def look_at(self, pixel: tuple[int, int] | None) -> None:
+        """Show another pixel, or none."""
+        self._pixel = pixel
+        if pixel is not None:
+            self.row.value, self.column.value = pixel
+        self._draw()
+
+    def move(self, date: int) -> None:
+        """Show another date of the result."""
+        self._date = date
+        if self.data is not None and self.data.times is not None and self.chart.series:
+            self.chart.selected = date
+        self._write()
+
+    def _typed(self) -> None:
+        self._look(self.row.value, self.column.value)
+
+    def _cursor(self, change: dict[str, Any]) -> None:
+        if change["new"] >= 0:
+            self._moved(change["new"])
+
+    def _draw(self, *_: Any) -> None:
+        data = self.data
+        if data is None or self._pixel is None:
+            self.chart.show([], dates=[], selected=-1, title="")
+        elif data.times is not None:
+            row, column = self._pixel
+            self.chart.show(
+                self._series(data, data.pixel(row, column)),
+                dates=data.times,
+                title=f"Class probabilities at row {row}, column {column}",
+                y_label="probability",
+                y_range=[0.0, 1.0],
+                selected=self._date,
+            )
+        self._write()
+
+    def _series(self, data: MapData, pixel: xr.Dataset) -> list[dict[str, Any]]:
+        values = pixel.probability.transpose("class", "time").values
+        series = [
+            {"name": name, "colour": data.colours[i], "values": values[i]}
+            for i, name in enumerate(data.classes)
+        ]
+        if self.with_entropy.value:
+            share = pixel.entropy.values / max(data.most_bits, 1e-12)
+            series.append({"name": "entropy / largest", "colour": ENTROPY_COLOUR, "values": share})
+        return series
+
+    def _write(self) -> None:
+        if self.data is None or self._pixel is None:
+            undated = self.data is not None and self.data.times is None
+            self.table.value = (
+                '<p class="timo-note">Click a pixel of the map.</p>' if undated else ""
+            )
+            return
+        self.table.value = _table(self.data, self._pixel, self._date)
+
+
+def _table(data: MapData, place: tuple[int, int], date: int) -> str:
+    """The numbers of a pixel as HTML."""
+    pixel = data.pixel(*place)
+    now = pixel if data.times is None else pixel.isel(time=date)
+    when = "" if data.times is None else f", {data.times[date]:%Y-%m-%d}"
+    header = ["Class", "Probability"] + ([] if data.times is None else ["All dates"])
+    rows = []
+    for i, name in enumerate(data.classes):
+        cells = [html.escape(name), _number(now.probability.values[i])]
+        if data.times is not None:
+            cells.append(_number(_mean(pixel.probability.isel({"class": i}).values)))
+        rows.append(cells)
+    label = int(now.label)
+    says = data.classes[label] if label >= 0 else "no observation"
+    entropy = _number(float(now.entropy))
+    return (
+        f"<b>Row {place[0]}, column {place[1]}{when}</b>"
+        f'<table style="font-variant-numeric:tabular-nums;border-collapse:collapse">{_row(header, "th")}'
+        f"{''.join(_row(cells) for cells in rows)}</table>"
+        f"<div>Map: <b>{html.escape(says)}</b>, entropy {entropy} bit</div>"
+    )
+
+
+def _row(cells: list[str], tag: str = "td") -> str:
+    sides = ["left", *["right"] * (len(cells) - 1)]
+    inner = "".join(
+        f"<{tag} {_CELL.format(side)}>{cell}</{tag}>"
+        for cell, side in zip(cells, sides, strict=True)
+    )
+    return f"<tr>{inner}</tr>"
+
+
+def _mean(values: np.ndarray) -> float:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if known.size else float("nan")
+
+
+def _number(value: float) -> str:
+    return f"{value:.3f}" if np.isfinite(value) else "–"

@@ -1,0 +1,1 @@
+"""Jobs: pretraining, fine-tuning, few clicks and maps beside the notebook."""

@@ -1,0 +1,254 @@
+"""What the buttons of the runner do, without a widget: tasks for `jobs.Queue`, and the Python that says the same."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import Any
+
+import xarray as xr
+
+from timo.errors import TimoError
+
+from ..base.state import State
+from .jobs import Job
+
+NEW, PRESENT = "new", "present"
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What a job is to be made with.
+
+    Parameters
+    ----------
+    start : {"new", "present"}
+        Train a new model, or the one of the state further.
+    size : str
+        What a new model is made from: the name of a size, or the folder of a pretrained encoder.
+    pretrained : bool
+        Whether a new model of a named size starts from pretrained weights where there are some.
+    per_date : bool
+        For a new model: a class for each date, or for the series.
+    epochs, seed : int
+        As `timo.finetune` takes them.
+    folder : str
+        Folder of the runs, for checkpoints; empty for none.
+    resume : bool
+        Go on with the run that was stopped there.
+    """
+
+    start: str = NEW
+    size: str = "timo-tiny"
+    pretrained: bool = True
+    per_date: bool = True
+    epochs: int = 20
+    seed: int = 0
+    folder: str = "runs"
+    resume: bool = False
+
+    def folder_of(self, action: str) -> str | None:
+        """Where an action leaves its checkpoints; with slashes on every system."""
+        return (PurePath(self.folder) / action).as_posix() if self.folder.strip() else None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a job gave: parts of the state, the Python that does the same, and whether it was stopped early."""
+
+    model: Any = None
+    result: xr.Dataset | None = None
+    encoder: str = ""
+    code: list[str] = field(default_factory=list)
+    stopped: bool = False
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The state as it was when the button was pressed: what is changed later is for later jobs."""
+
+    cube: xr.DataArray
+    labels: xr.DataArray | None
+    classes: tuple[str, ...]
+    model: Any
+
+    @classmethod
+    def of(cls, state: State) -> Inputs:
+        """Take over a state.
+
+        Raises
+        ------
+        TimoError
+            If it has no cube.
+        """
+        if state.cube is None:
+            raise TimoError("there is no cube yet: open one first, e.g. timo.open_cube('sample')")
+        labels = state.labels
+        named = () if labels is None else labels.attrs.get("classes", ())
+        classes = tuple(map(str, state.classes or named))
+        # The cube is not written to by anybody; labels are, while more are drawn.
+        return cls(state.cube, None if labels is None else labels.copy(), classes, state.model)
+
+    def check_labels(self) -> xr.DataArray:
+        """The labels, after a look whether there are any.
+
+        Raises
+        ------
+        TimoError
+            If there are none, or fewer than two classes have one.
+        """
+        if self.labels is None or not bool((self.labels >= 0).any()):
+            raise TimoError("there are no labels yet: draw some for each class first")
+        return self.labels.assign_attrs(classes=list(self.classes))
+
+
+def new_model(inputs: Inputs, choices: Choices) -> tuple[Any, list[str]]:
+    """The model to train, and the Python that makes it; a copy, so that the notebook may use the present one."""
+    import timo
+
+    if choices.start == PRESENT:
+        if inputs.model is None:
+            raise TimoError("there is no present model yet: choose 'a new model'")
+        return copy.deepcopy(inputs.model), []
+    classes = _checked(inputs.classes)
+    options: dict[str, Any] = {}
+    if not choices.per_date:
+        options["per_date"] = False
+    if choices.seed:
+        options["seed"] = choices.seed
+    if not choices.pretrained and choices.size.startswith("timo-"):
+        options["pretrained"] = False
+    model = timo.load_model(choices.size, cube=inputs.cube, classes=classes, **options)
+    given = f"{choices.size!r}, cube=cube, classes={classes!r}{_arguments(options)}"
+    return model, [f"model = timo.load_model({given})"]
+
+
+def _checked(classes: Sequence[str]) -> list[str]:
+    if len(classes) < 2:
+        raise TimoError(f"at least two classes are needed, got {list(classes)}: name them first")
+    return list(classes)
+
+
+def _arguments(options: dict[str, Any]) -> str:
+    return "".join(f", {name}={value!r}" for name, value in options.items())
+
+
+def finetune(job: Job, inputs: Inputs, choices: Choices) -> Outcome:
+    """Fine-tune; where it is cancelled, the model as far as it was trained."""
+    import timo
+
+    labels = inputs.check_labels()
+    model, code = new_model(inputs, choices)
+    job.begin_part("training")
+    options: dict[str, Any] = {"epochs": choices.epochs, "seed": choices.seed}
+    if (folder := choices.folder_of("finetune")) is not None:
+        options |= {"folder": folder} | ({"resume": True} if choices.resume else {})
+    done = timo.finetune(
+        model, inputs.cube, labels, **options, progress=False, stop=job, on_step=job.report
+    )
+    line = f"timo.finetune(model, cube, labels{_arguments(options)})"
+    if not done.stopped:
+        return Outcome(model, code=[*code, line])
+    kept = "it is used as it is"
+    if folder is not None:
+        kept += f"; also timo.load_model('{folder}/model'), and 'go on' trains to the end"
+    job.say(f"stopped after step {job.step}: {kept}")
+    note = f"# stopped after step {job.step} of {job.steps}: {line}"
+    return Outcome(model, code=[*code, note], stopped=True)
+
+
+class FewClicks:
+    """The loop of few-click mapping: it keeps the features of the last cube and model, and the head they began with."""
+
+    def __init__(self) -> None:
+        self._key: Any = None
+        self._cube: xr.DataArray | None = None
+        self._model: Any = None
+        self._code: list[str] = []
+        self._features: Any = None
+
+    def __call__(self, job: Job, inputs: Inputs, choices: Choices) -> Outcome:
+        """Train the head on the labels and map the cube."""
+        import timo
+
+        labels = inputs.check_labels()
+        self._prepare(job, inputs, choices)
+        # From the same beginning each time: the map depends on the labels, not on how one came to them.
+        model = copy.deepcopy(self._model)
+        job.begin_part("training the head")
+        done = timo.fit_head(
+            model, inputs.cube, labels, features=self._features, stop=job, on_step=job.report
+        )
+        line = "timo.fit_head(model, cube, labels)"
+        if done.stopped:
+            return Outcome(model, code=[*self._code, f"# stopped: {line}"], stopped=True)
+        job.say("mapping")
+        result = self._features.predict(model, stop=job)
+        code = [*self._code, line, "result = timo.predict(model, cube)"]
+        return Outcome(model, result, code=code)
+
+    def forget(self) -> None:
+        """Free the memory."""
+        self.__init__()  # type: ignore[misc]
+
+    def _prepare(self, job: Job, inputs: Inputs, choices: Choices) -> None:
+        """Model and features; kept ones where they still fit."""
+        import timo
+
+        own = (choices.size, choices.pretrained, choices.per_date, choices.seed, inputs.classes)
+        key = own if choices.start == NEW else (PRESENT, id(inputs.model))
+        if self._key == key and self._holds(inputs.cube):
+            return
+        model, code = new_model(inputs, choices)
+        if not (self._holds(inputs.cube) and self._fits(model)):
+            job.begin_part("computing the features of the encoder, once")
+            self._features = timo.Features(model, inputs.cube, stop=job, on_step=job.report)
+            self._cube = inputs.cube
+        self._key, self._model, self._code = key, model, code
+
+    def _holds(self, cube: xr.DataArray) -> bool:
+        return self._features is not None and self._cube is cube
+
+    def _fits(self, model: Any) -> bool:
+        try:
+            self._features.check(model)
+        except TimoError:
+            return False
+        return True
+
+
+def predict(job: Job, inputs: Inputs, _: Choices) -> Outcome:
+    """Map the cube with the present model."""
+    import timo
+    from timo.mapping import compute
+
+    if inputs.model is None:
+        raise TimoError("there is no model yet: fine-tune one first, or give the state a model")
+    job.begin_part("mapping")
+    lazy = timo.predict(inputs.model, inputs.cube)
+    result = compute(lazy, stop=job, on_step=job.report)
+    return Outcome(result=result, code=["result = timo.predict(model, cube)"])
+
+
+def pretrain(job: Job, inputs: Inputs, choices: Choices) -> Outcome:
+    """Pretrain an encoder on the cube; a new model can then start from its folder."""
+    import timo
+
+    folder = choices.folder_of("pretrain")
+    if folder is None:
+        raise TimoError("a pretraining needs a folder for its encoder: name one under Advanced")
+    if not choices.size.startswith("timo-"):
+        raise TimoError("choose a size: what is pretrained is a new encoder")
+    options: dict[str, Any] = {"epochs": choices.epochs, "seed": choices.seed, "folder": folder}
+    if choices.resume:
+        options["resume"] = True
+    size = choices.size.removeprefix("timo-")
+    job.begin_part("pretraining")
+    done = timo.pretrain(inputs.cube, size, **options, progress=False, stop=job, on_step=job.report)
+    line = f"timo.pretrain(cube, {size!r}{_arguments(options)})"
+    if done.stopped:
+        job.say(f"stopped after step {job.step}: 'go on' trains to the end")
+        line = f"# stopped after step {job.step} of {job.steps}: {line}"
+    return Outcome(encoder=f"{folder}/encoder", code=[line], stopped=done.stopped)
