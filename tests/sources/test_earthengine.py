@@ -393,19 +393,17 @@ def test_a_collection_without_an_image_is_refused(sample):
 
 
 BAD = {
-    "band": ({"bands": ["B5"]}, r"Band pattern 'B5' did not match any bands"),
+    "band": ({"bands": ["B4", "B5"]}, r"there is no B5 here. The emulator holds .*'B11'\]: give"),
+    "sensor": ({"sensor": "modis", "bands": None}, r"there is no modis here. The emulator holds"),
     "orbit": ({"orbit": "ascending"}, r"orbit cannot be chosen: the images of sentinel-2"),
     "no image": (
         {"start": "2012", "end": "2013"},
-        r"no image of sentinel-2 between 2012-01-01 and 2013-12-31",
+        r"no image of sentinel-2 between 2012-01-01 and 2013-12-31 .*of 2015-08-01 to 2021-01-01",
     ),
+    "after the last": ({"start": 2030, "end": 2031}, r"seen: images of 2015-08-01 to 2021-01-01"),
     "clear": ({"max_cloud": 0, "start": "2018-02", "end": "2018-02"}, r"raise max_cloud"),
     "score": ({"cloud_score": 2}, r"threshold from 0 to 1 .*got 2"),
     "chunk": ({"chunk_size": 0}, r"chunk_size is a number of pixels"),
-    "cloud of radar": (
-        {"sensor": "sentinel-1", "bands": None, "max_cloud": 5},
-        r"do not say how cloudy",
-    ),
 }
 
 
@@ -414,6 +412,17 @@ def test_what_is_wrong_is_said(sample, case):
     options, message = BAD[case]
     with pytest.raises(TimoError, match=message):
         opened(sample, **options).load()
+
+
+def test_a_band_that_the_service_has_not_is_said_in_its_words():
+    with pytest.raises(TimoError, match=r"Band pattern 'B5' did not match any bands"):
+        open_cube(
+            "earthengine", aoi=BOX, url=emulator().url, cache=False, **{**SUMMER, "bands": ["B5"]}
+        )
+    with pytest.raises(TimoError, match=r"do not say how cloudy"):
+        estimate(
+            aoi=BOX, start=2018, end=2018, sensor="sentinel-1", max_cloud=5, url=emulator().url
+        )
 
 
 def test_a_cube_of_one_service_does_not_ask_another(sample):

@@ -394,7 +394,72 @@ def test_the_progress_bar_counts_requests(cached, capsys):
     fetch(cube.isel(time=0).mean("band"))
     assert "8/8" in capsys.readouterr().err
     fetch(cube, progress=False)
+    fetch(cube.chunk(time=2), progress=np.bool_(False))
     assert capsys.readouterr().err == ""
+
+
+def test_a_function_is_told_how_far_it_is(cached):
+    cube = cube_of(fetched_array(Service(), SHAPE, CHUNKS, cached, "a"))
+    for _ in range(2):  # from the service, then from the cache
+        told, inside = [], threading.Lock()
+
+        def note(done, total, told=told, inside=inside):
+            assert inside.acquire(blocking=False)
+            told.append((done, total))
+            time.sleep(0.001)
+            inside.release()
+
+        fetch(cube, progress=note)
+        assert told == [(done, 32) for done in range(33)]
+
+
+def test_a_store_that_is_written_tells_too(cached, tmp_path):
+    told = []
+    cube = cube_of(fetched_array(Service(), SHAPE, CHUNKS, cached, "a"))
+    fetch(cube, progress=lambda *both: told.append(both), path=tmp_path / "cube.zarr")
+    assert told == [(done, 32) for done in range(33)]
+
+
+def test_a_cube_of_another_kind_tells_how_many_of_its_tasks_are_done():
+    told = []
+    data = da.map_blocks(np.sqrt, da.ones(SHAPE, chunks=CHUNKS, dtype="float32"))
+    found = fetch(cube_of(data), progress=lambda *both: told.append(both))
+    assert (found == 1).all()
+    assert told[0] == (0, told[-1][1])
+    assert [done for done, _ in told] == list(range(told[-1][1] + 1))
+    assert told[-1][0] >= data.npartitions
+
+
+def test_an_error_of_who_watches_loses_no_chunk_and_is_told_once(cached, tmp_path):
+    told = []
+
+    def fail(done, total):
+        told.append(done)
+        if done == 3:
+            raise ZeroDivisionError("my bar")
+
+    service = Service()
+    cube = cube_of(fetched_array(service, SHAPE, CHUNKS, cached, "a"))
+    with pytest.warns(
+        UserWarning, match=r"progress= raised ZeroDivisionError: my bar.*went on"
+    ) as seen:
+        found = fetch(cube, progress=fail)
+    assert told == [0, 1, 2, 3]
+    assert [warning.filename for warning in seen] == [__file__]
+    np.testing.assert_array_equal(found, service.pixels)
+    assert len(cached.present()) == 32
+    stop = threading.Event()
+
+    def stop_and_fail(done, total):
+        if done == 3:
+            stop.set()
+            raise ZeroDivisionError("my bar")
+
+    again = Service()
+    cube = cube_of(fetched_array(again, SHAPE, CHUNKS, None, "b"))
+    with pytest.raises(CancelledError, match="of 32"), pytest.warns(UserWarning, match="my bar"):
+        fetch(cube, workers=1, progress=stop_and_fail, cancel=stop)
+    assert len(again.asked) == 3
 
 
 def test_a_graph_travels(cached):
@@ -412,6 +477,8 @@ def test_bad_options_are_refused(cached, tmp_path):
         fetch(cube, workers=0)
     with pytest.raises(TimoError, match=r"\.zarr"):
         fetch(cube, path=tmp_path / "cube.tif")
+    with pytest.raises(TimoError, match=r"progress is True, False, or a function .*got 'yes'"):
+        fetch(cube, progress="yes")
 
 
 def test_a_cube_in_memory_stays_as_it_is():

@@ -126,7 +126,7 @@ BAD_OPTIONS = {
         "no image of sentinel-2 between 2090-",
     ),
     "before the sensor": ({"start": "1990", "end": "1991"}, "no image of sentinel-2 between 1990-"),
-    "day first": ({"start": "01/05/2018"}, '"2019-07-31"'),
+    "day first": ({"start": "01/05/2018"}, 'write "2018-05-01" or "2018-01-05"'),
     "no such day": ({"start": "2018-02-30"}, "cannot be read as a date"),
     "words": ({"start": "today"}, "cannot be read as a date"),
     "a fraction of a year": ({"start": 2018.5}, "cannot be read as a date"),

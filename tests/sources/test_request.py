@@ -13,8 +13,9 @@ from timo.errors import TimoError
 from timo.sensors import SENSORS, get_sensor
 from timo.sources.place.aoi import parse_aoi
 from timo.sources.place.grid import grid_of
-from timo.sources.request import CubeRequest, make_composite, make_request, make_span
+from timo.sources.request import CubeRequest, make_composite, make_request
 from timo.sources.sample import open_sample
+from timo.sources.span import make_span
 
 BOX = (22.0, 45.0, 22.1, 45.1)
 PARIS = dt.timezone(dt.timedelta(hours=2))
@@ -217,11 +218,31 @@ def test_a_part_of_a_date_means_all_of_it(date, first, after):
     ],
 )
 def test_no_dates(date):
-    with pytest.raises(TimoError, match='cannot be read as a date: write "2019"') as caught:
+    with pytest.raises(TimoError, match=r'cannot be read as a date: .*write "2019') as caught:
         make_span(date, "2021")
     assert "start=" in str(caught.value)
     with pytest.raises(TimoError, match="end="):
         make_span("2000", date)
+
+
+@pytest.mark.parametrize(
+    ("date", "said"),
+    [
+        (
+            "01/05/2018",
+            'it may be 1 May 2018 or 5 January 2018; write "2018-05-01" or "2018-01-05"',
+        ),
+        ("1-5-2018", 'it may be 1 May 2018 or 5 January 2018; write "2018-05-01" or "2018-01-05"'),
+        ("05/05/2018", 'date: write "2018-05-05"'),
+        ("31.07.2019", 'date: write "2019-07-31"'),
+        (20190731, 'date: write "2019-07-31"'),
+        ("45/45/2018", 'date: write "2019", "2019-07" or "2019-07-31"'),
+    ],
+)
+def test_what_was_probably_meant_is_said_as_it_is_to_be_written(date, said):
+    with pytest.raises(TimoError) as caught:
+        make_span(date, "2021")
+    assert str(caught.value).endswith(said)
 
 
 def test_the_end_is_included_and_not_before_the_start():

@@ -106,6 +106,7 @@ def test_masked_10_m_pixels_do_not_enter_the_average():
         (dt.date(2018, 7, 1), pd.Timestamp("2018-07-06"), "2018-07-01", "2018-07-06"),
         (np.datetime64("2020-12-02"), None, "2020-12-02", "2021-01-01"),
         (None, "2015", "2015-08-01", "2015-08-31"),
+        (2018, np.int64(2018), "2018-01-07", "2018-11-13"),
     ],
 )
 def test_dates_are_inclusive_and_a_part_means_all_of_it(start, end, first, last):
@@ -117,6 +118,8 @@ def test_bands_come_in_the_order_asked_for(cube):
     picked = open_cube("sample", start="2019-07", end="2019-07", bands=("B11", "B4"))
     assert list(picked.band.values) == ["B11", "B4"]
     np.testing.assert_array_equal(picked, cube.sel(time="2019-07").sel(band=["B11", "B4"]))
+    common = open_cube("sample", start="2019-07", end="2019-07", bands=("swir16", "red"))
+    assert common.identical(picked)
 
 
 BAD_OPTIONS = {
@@ -124,15 +127,23 @@ BAD_OPTIONS = {
     "no band": ({"bands": []}, "at least one band and each once"),
     "twice": ({"bands": ["B4", "B4"]}, "at least one band and each once"),
     "resolution": ({"resolution": 30}, "at 10 and at 20 m; got resolution=30"),
-    "class": ({"masked_classes": [12]}, "holds 12, which is no SCL class. They are: 0 no data, 1"),
+    "class": ({"masked_classes": [12]}, "no quality class 12. It has: 0 no data, 1"),
     "buffer": ({"buffer_m": -10}, "buffer_m is a distance in metres, 0 or more; got -10"),
-    "no date": ({"start": "monday next"}, "cannot be read as dates. The sample goes from"),
-    "object": ({"end": {}}, "cannot be read as dates"),
+    "no classes": ({"masked_classes": 5}, "masked_classes=5 must be a list"),
+    "no list": ({"bands": 4}, "bands must be a list of names"),
+    "words": ({"buffer_m": "a"}, "buffer_m is a distance in metres, 0 or more; got 'a'"),
+    "no date": ({"start": "monday next"}, "cannot be read as a date"),
+    "object": ({"end": {}}, "cannot be read as a date"),
+    "day or month": (
+        {"start": "01/05/2018"},
+        'may be 1 May 2018 or 5 January 2018; write "2018-05-01" or "2018-01-05"',
+    ),
+    "a number": ({"start": 2018.0}, "start=2018.0 cannot be read as a date"),
     "empty": (
         {"start": "2022"},
         "No date between start='2022' and end=None. .* from 2015-08-01 to 2021-01-01",
     ),
-    "backwards": ({"start": "2019", "end": "2018"}, "No date between start='2019' and end='2018'"),
+    "backwards": ({"start": "2019", "end": "2018"}, "end='2018' is before start='2019'"),
     "option": (
         {"aoi": {}},
         "takes no option 'aoi'. The sample is one place .*It takes: start, end, bands, resolution",

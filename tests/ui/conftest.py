@@ -69,6 +69,8 @@ def wait_until_it_answers(address: str, process: subprocess.Popen, log: Path, se
         try:
             with urllib.request.urlopen(address, timeout=5):  # noqa: S310 - our own, on the loopback
                 return
+        except urllib.error.HTTPError:
+            return  # whatever it says, it answers
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             time.sleep(0.3)
     pytest.fail(f"{address} did not answer in {seconds:.0f} s:\n{log.read_text()[-3000:]}")

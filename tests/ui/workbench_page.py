@@ -82,6 +82,46 @@ class WorkbenchPage:
             self.page.wait_for_timeout(350)
 
 
+# Text nodes that are seen, with the contrast of their colour to what lies behind (WCAG 2.2, 1.4.3). Disabled controls
+# need none; on a picture there is no one colour behind.
+CONTRAST = """box => {
+    const numbers = colour => (colour.match(/[\\d.]+/g) ?? [0, 0, 0, 0]).map(Number);
+    const light = ([r, g, b]) => {
+        const [x, y, z] = [r, g, b].map(v => v / 255)
+            .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * x + 0.7152 * y + 0.0722 * z;
+    };
+    const over = (front, back) => {
+        const share = front[3] ?? 1;
+        return [0, 1, 2].map(i => front[i] * share + back[i] * (1 - share));
+    };
+    const behind = element => {
+        const layers = [];
+        for (let e = element; e; e = e.parentElement) layers.push(numbers(getComputedStyle(e).backgroundColor));
+        return layers.reverse().reduce((back, front) => over(front, back), [255, 255, 255]);
+    };
+    const found = [];
+    const walker = document.createTreeWalker(box, NodeFilter.SHOW_TEXT);
+    for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+        const element = node.parentElement, text = node.textContent.trim();
+        if (!text || !element.checkVisibility({opacityProperty: true}) || element.closest(
+            'style, script, option, :disabled, [disabled], .disabled, .leaflet-container')) continue;
+        const style = getComputedStyle(element), back = behind(element);
+        let front = numbers(element.namespaceURI.endsWith('svg') ? style.fill : style.color);
+        front = over(front, back);
+        const [one, two] = [light(front), light(back)].sort((a, b) => b - a);
+        const contrast = (one + 0.05) / (two + 0.05);
+        if (contrast < 4.5) found.push(`${contrast.toFixed(1)}: ${text.slice(0, 40)}`);
+    }
+    return found;
+}"""
+
+
+def low_contrast(bench: "WorkbenchPage") -> list[str]:
+    """Texts of the open tab that are hard to read on what lies behind them."""
+    return bench.box.evaluate(CONTRAST)
+
+
 def until(condition: Callable[[], Any], seconds: float, what: str = "") -> Any:
     """Wait until something is true; returns it."""
     deadline = time.monotonic() + seconds

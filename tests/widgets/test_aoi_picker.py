@@ -4,6 +4,7 @@ import datetime as dt
 import gc
 import json
 import threading
+import time
 from types import MappingProxyType
 
 import ipywidgets
@@ -12,13 +13,16 @@ import shapely
 import timo_widgets
 from ipywidgets.widgets import widget as registry
 from timo_widgets.area import work as aoi_work
+from timo_widgets.area.progress import FetchBar, about
 from timo_widgets.area.recent import MOST, RecentAreas, default_file
 from timo_widgets.area.text import hectares_text, read_text, short_form
 from timo_widgets.maps.graticule import degrees_text, land_picture, lines, step_of, ticks
 
 from timo.errors import TimoError
 from timo.sources import parse_aoi
+from timo.sources.emulated import connect_emulator
 from timo.sources.retry import is_cancelled
+from timo.testing.earthengine import Emulator, Faults, sample_backing
 
 PLACE = (22.1472, 45.2013, 22.1572, 45.2083)
 DATES = {"start": "2019-07", "end": "2019-08"}
@@ -165,6 +169,15 @@ def test_options_are_those_of_open_cube(make):
     assert "no number" in picker.controls.message.text
 
 
+def test_bands_are_taken_as_open_cube_takes_them(make):
+    assert make(source="emulator", bands="B4").options.bands.value == ("B4",)
+    assert make(source="stac", bands=["red", "nir"]).options.bands.value == ("B4", "B8")
+    with pytest.raises(TimoError, match="bands must be a list of names"):
+        make(source="stac", bands=4)
+    with pytest.raises(TimoError, match=r"Sample .* has no band 'B12'. It has: B2, B3"):
+        make(source="sample", bands=["B12"])
+
+
 def test_an_unknown_source_or_base_map_is_refused():
     with pytest.raises(TimoError, match="Unknown source"):
         timo_widgets.AOIPicker(source="moon")
@@ -222,9 +235,9 @@ def test_an_error_that_comes_at_once_is_shown(make, monkeypatch):
     picker = make(source="sample")
 
     def fails_before_run_returns(*_, **__):
-        picker._failed(TimoError("The disk is full. Make room"))
+        picker._opening._failed(TimoError("The disk is full. Make room"))
 
-    monkeypatch.setattr(picker._opening, "run", fails_before_run_returns)
+    monkeypatch.setattr(picker._opening.work, "run", fails_before_run_returns)
     picker.open_cube()
     assert picker.controls.message.kind == "error"
     assert "The disk is full" in picker.controls.message.text
@@ -265,6 +278,8 @@ def test_cancel_stops_the_fetch(make, monkeypatch):
         sizes = MappingProxyType({"time": 1})
 
     def fetch(cube, *, progress, cancel):
+        for done in range(2):
+            progress(done, 3)
         begun.set()
         assert left.wait(10)
         assert is_cancelled(cancel)
@@ -273,8 +288,10 @@ def test_cancel_stops_the_fetch(make, monkeypatch):
     monkeypatch.setattr(aoi_work, "open_cube", lambda *_, **__: Lazy())
     monkeypatch.setattr(aoi_work, "fetch", fetch)
     picker = make(source="stac", aoi=PLACE, **DATES)
+    assert picker.controls.bar.layout.display == "none"
     picker.open_cube()
     assert begun.wait(10)
+    assert picker.controls.bar.layout.display is None
     assert "Fetching" in picker.controls.message.text
     picker.open_cube()
     assert "is being opened" in picker.controls.message.text
@@ -283,8 +300,64 @@ def test_cancel_stops_the_fetch(make, monkeypatch):
     picker.wait()
     assert picker.controls.message.text == "The fetch was stopped after 1 of 3 chunks."
     assert picker.controls.message.kind == "info"
+    assert picker.controls.bar.layout.display == "none"
     assert picker.state.cube is None
     assert not picker.controls.open.disabled
+
+
+def test_the_share_and_the_time_to_go_are_shown_and_read_out():
+    now = [100.0]
+    bar = FetchBar(lambda: now[0])
+    assert (bar.layout.display, bar.value) == ("none", "")
+    bar.show(0.0)
+    assert bar.text == "0 %"
+    now[0] += 10
+    bar.show(0.25)
+    assert bar.text == "25 %, about 30 s to go"
+    assert '<progress max="100" value="25" aria-label="Fetching the pixels"' in bar.value
+    assert 'aria-valuetext="25 %, about 30 s to go"' in bar.value
+    # Of the pace only the last twenty seconds count.
+    for second in range(60):
+        now[0] += 1
+        bar.show(0.25 + (second + 1) / 800)
+    assert bar.text == "32 %, about 9 min to go"
+    bar.hide()
+    assert (bar.layout.display, bar.value) == ("none", "")
+    bar.show(0.5)
+    assert bar.text == "50 %"
+    bar.close()
+
+
+def test_rough_times():
+    found = [about(s) for s in (0, 12, 54.9, 70, 3400, 3600, 8000, float("nan"))]
+    assert found == [
+        "about 5 s", "about 15 s", "about 55 s", "about 1 min", "about 57 min", "about 1 h", "about 2 h 10 min", "",
+    ]  # fmt: skip
+
+
+def test_cancel_ends_a_slow_fetch_between_two_requests(make, monkeypatch):
+    with Emulator(sample_backing(), faults=Faults(latency=0.5)) as service:
+        monkeypatch.setattr("timo.sources.emulated.emulator", lambda: service)
+        options = {"bands": ["B4"], "chunk_size": 16, "cache": False}
+        picker = make(source="emulator", aoi=PLACE, **DATES, **options)
+        picker.wait()
+        shares = []
+        picker.controls.bar.observe(lambda _: shares.append(picker.controls.bar.share), "value")
+        picker.open_cube()
+        until = time.monotonic() + 60
+        while not any(share > 0 for share in shares) and time.monotonic() < until:
+            time.sleep(0.01)
+        began = time.monotonic()
+        picker.controls.cancel.click()
+        picker.wait()
+        assert time.monotonic() - began < 2
+        asked = service.requests["pixels"]
+    monkeypatch.undo()
+    connect_emulator()
+    assert "stopped after" in picker.controls.message.text
+    assert 0 < max(share for share in shares if share >= 0) < 1
+    assert asked < 40
+    assert picker.state.cube is None
 
 
 def test_what_others_put_into_the_state_is_shown(make):

@@ -173,7 +173,38 @@ def test_places_like_this_one(inspector):
     assert inspector.view.map._layers["answer"].url != first
     inspector.layers.value = "photograph"
     assert "answer" not in inspector.view.map._layers
-    assert "timo.inspection.similar(" in inspector.state.code[-1]
+    assert "timo.inspection.similar(" in inspector.state.code[-2]
+    # Looked through, the layers leave the line of the last.
+    assert inspector.state.code[-1] == "layer = cube.isel(time=[0])"
+    inspector.layers.value = "features (PCA)"
+    scope = run_all(inspector)
+    np.testing.assert_array_equal(scope["layer"], inspector.answer.picture)
+    np.testing.assert_array_equal(scope["alike"].place_row, inspector.answer.place_row)
+
+
+def run_all(inspector) -> dict[str, object]:
+    """What the noted lines make, one after the other."""
+    import timo
+
+    scope = {"timo": timo, "model": inspector.state.model, "cube": inspector.state.cube}
+    exec("\n".join(inspector.state.code), scope)  # noqa: S102 - this is what the lines are for
+    return scope
+
+
+def test_dates_and_frames_that_are_looked_through_leave_one_line_each(inspector):
+    click(inspector, 30, 20)
+    for date in (3, 4, 5):
+        inspector.dates.index = date
+        inspector.wait()
+    for bar in (2, 7):
+        inspector.chart.selected = bar
+    weights, frame = inspector.state.code
+    assert weights.startswith("weights = ")
+    assert frame == "frame = weights.weight.isel(time=7)"
+    scope = run_all(inspector)
+    assert scope["weights"].attrs["date"] == str(inspector.state.cube.time.values[5])[:10]
+    np.testing.assert_allclose(scope["frame"], inspector.answer.weight[7])
+    assert str(scope["frame"].time.values)[:10] == inspector.chart.dates[7]
 
 
 def test_asks_nothing_while_it_is_not_active(inspector):

@@ -11,6 +11,7 @@ import xarray as xr
 from ipywidgets.widgets.widget import _instances
 from PIL import Image
 from timo_widgets.base.state import State
+from timo_widgets.explore import bandviews
 from timo_widgets.explore.explorer import CubeExplorer
 from timo_widgets.explore.pixels import pixel_series
 
@@ -103,16 +104,26 @@ def test_the_picture_is_that_of_the_date(explorer, cube):
     assert np.corrcoef(ndvi[seen], bright[seen])[0, 1] > 0.9
 
 
-def test_a_fixed_stretch_is_the_same_for_all_dates(explorer):
+def test_a_fixed_stretch_is_the_same_for_all_dates(explorer, cube):
     c = explorer.controls
-    c.slider.value = 30
+    first, last = np.flatnonzero(timo.cube.valid_mask(cube).mean(("y", "x")) > 0.5)[[0, -1]]
+    c.slider.value = int(first)
     each = c.legend.value
-    c.slider.value = 60
+    c.slider.value = int(last)
     assert c.legend.value != each
     c.stretch.value = "series"
     fixed = c.legend.value
-    c.slider.value = 30
+    c.slider.value = int(first)
     assert c.legend.value == fixed
+
+
+def test_a_date_of_clouds_says_so_and_is_hatched(explorer, cube):
+    c = explorer.controls
+    hidden = np.flatnonzero(~timo.cube.valid_mask(cube).any(("y", "x")))[0]
+    c.slider.value = int(hidden)
+    assert "Nothing is seen on this date" in c.legend.value
+    alpha = bandviews.paint(np.full((3, 9, 9), np.nan, "f4"), np.array([[0, 1]] * 3))[..., 3]
+    assert 0 < (alpha > 0).mean() < 0.5
 
 
 @pytest.mark.parametrize(
@@ -220,13 +231,21 @@ def test_every_action_leaves_python_that_runs(explorer, cube, tmp_path, monkeypa
     c.quantity.value = "B8"
     c.compare.value = True
     explorer.save_series(tmp_path / "s.csv")
-    assert len(state.code) == 6
+    for share in (0.7, 0.4):
+        c.opacity.value = share
+    assert len(state.code) == 8
+    assert state.code[-2:] == [
+        "explorer = timo_widgets.CubeExplorer(cube)",
+        "explorer.controls.opacity.value = 0.40",
+    ]
     names = {"cube": cube, "timo": timo, "timo_widgets": timo_widgets}
     exec("\n".join(state.code), names)  # noqa: S102 - that it runs is what is tested
+    assert names["explorer"].controls.opacity.value == 0.4
+    names["explorer"].close()
     assert names["series"].size == cube.sizes["time"]
     assert names["picture"].shape == (1, 100, 100)
     assert names["limits"].shape == (2,)
-    low, high = explorer._limits["NDVI"][0]
+    low, high = explorer.pictures._limits["NDVI"][0]
     np.testing.assert_allclose(names["limits"], [low, high], atol=0.02)
 
 
@@ -287,7 +306,7 @@ def test_a_state_without_a_cube_waits_for_one(cube):
     assert "picture" in shown.map._shown
     state.cube = made_cube("sentinel-1", ("VV", "VH"))
     assert shown.controls.view.options == ("VV, VH, VV − VH",)
-    assert shown.controls.slider.max == 2
+    assert len(shown.controls.slider.options) == 3
     state.cube = None
     assert shown.map is None
     shown.close()

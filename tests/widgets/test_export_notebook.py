@@ -98,14 +98,23 @@ DRAWN = "labels.add({'type': 'Polygon'}, 'a')"
 def test_recipe_trains_in_one_go_and_names_only_equal_values():
     recipe = read_recipe([BEGIN, FINE, FINE.replace("epochs=3, seed=0", "epochs=4, seed=2")])
     assert recipe.training == [
-        "model = timo.load_model('m', cube=cube, classes=classes)",
+        "model = timo.load_model(start_folder, cube=cube, classes=classes)",
         "timo.finetune(model, cube, labels, epochs=3, seed=0)",
         "timo.finetune(model, cube, labels, epochs=epochs, seed=seed)",
     ]
     assert read_recipe([BEGIN, FEW]).training == [
-        "model = timo.load_model('m', cube=cube, classes=classes, seed=seed)",
+        "model = timo.load_model(start_folder, cube=cube, classes=classes, seed=seed)",
         FEW,
     ]
+
+
+def test_recipe_takes_the_classes_by_name_as_well():
+    recipe = read_recipe([BEGIN.replace("['a', 'b']", "classes"), FEW])
+    assert (
+        recipe.training[0]
+        == "model = timo.load_model(start_folder, cube=cube, classes=classes, seed=seed)"
+    )
+    assert recipe.values == {"seed": 0}
 
 
 @pytest.mark.parametrize(
@@ -116,6 +125,8 @@ def test_recipe_trains_in_one_go_and_names_only_equal_values():
         [BEGIN, f"# stopped after step 3 of 9: {FINE}"],
         [BEGIN, FEW, f"# stopped: {FEW}"],
         [BEGIN, FEW, DRAWN, FINE],
+        [BEGIN, FINE.replace("epochs=3", "epochs=many")],
+        [BEGIN.replace("'m'", "folder"), FINE],
     ],
 )
 def test_a_training_that_cannot_be_repeated_is_none(lines):
@@ -129,6 +140,28 @@ def test_a_new_model_forgets_what_went_before():
     assert len(recipe.training) == 2
     assert not recipe.outdated
     assert read_recipe([BEGIN, FEW, DRAWN]).outdated
+
+
+MAPPED = "result = timo.predict(model, cube)"
+
+
+@pytest.mark.parametrize(
+    ("lines", "outdated", "unmapped"),
+    [
+        ([BEGIN, FEW, MAPPED], False, False),
+        ([DRAWN, BEGIN, FEW, MAPPED], False, False),
+        ([BEGIN, DRAWN], False, False),
+        ([BEGIN, FEW, MAPPED, DRAWN], True, False),
+        ([FINE, MAPPED, DRAWN], True, False),
+        ([BEGIN, FEW, MAPPED, BEGIN, FINE], False, True),
+        ([BEGIN, FEW, MAPPED, f"# stopped after step 3 of 9: {FINE}"], False, True),
+        ([BEGIN, FEW, MAPPED, FINE, MAPPED], False, False),
+        ([BEGIN, FEW, MAPPED, FINE, DRAWN], True, True),
+    ],
+)
+def test_what_is_older_than_what_it_was_made_from(lines, outdated, unmapped):
+    recipe = read_recipe(lines)
+    assert (recipe.outdated, recipe.unmapped) == (outdated, unmapped)
 
 
 def test_parameters_are_those_of_the_state(state, tmp_path):
@@ -223,5 +256,58 @@ def test_a_model_of_unknown_origin_is_saved_beside(state, tmp_path):
     state.model = timo.load_model("timo-tiny", state.cube, classes=CLASSES, per_date=False, seed=7)
     expected = timo.predict(state.model, state.cube).compute()
     path = export_notebook(state, tmp_path / "mine.ipynb")
-    assert 'timo.load_model("mine_model", cube=cube)' in cells_of(path)["The model"]
+    assert "timo.load_model(model_folder, cube=cube)" in cells_of(path)["The model"]
+    parameters = parameters_of(path)
+    assert parameters["model_folder"] == "mine_model"
+    # Nothing is trained: there is nothing to set.
+    assert not parameters.keys() & {"epochs", "seed"}
     np.testing.assert_array_equal(run(path).label.values, expected.label.values)
+
+
+@pytest.fixture
+def encoder(cube, tmp_path, monkeypatch) -> Path:
+    """A pretrained encoder in a folder beside the kernel, which is another than that of the notebook."""
+    kernel = tmp_path / "kernel"
+    kernel.mkdir()
+    monkeypatch.chdir(kernel)
+    timo.pretrain(cube, "tiny", epochs=1, seed=1, folder="runs/pretrain", progress=False)
+    return kernel / "runs" / "pretrain" / "encoder"
+
+
+def fine_tuned_from(folder: str, state: State) -> xr.Dataset:
+    names = {"timo": timo, "cube": state.cube, "labels": state.labels}
+    for line in [
+        f"model = timo.load_model({folder!r}, cube=cube, classes={CLASSES}, per_date=False, seed=3)",
+        "timo.finetune(model, cube, labels, epochs=1, chips_per_epoch=16, seed=3, progress=False)",
+        "result = timo.predict(model, cube)",
+    ]:
+        state.echo(line)
+        exec(line, names)  # noqa: S102 - the lines are above
+    state.model = names["model"]
+    return names["result"].compute()
+
+
+@pytest.mark.slow
+def test_weights_that_a_training_began_with_lie_beside_the_notebook(state, tmp_path, encoder):
+    expected = fine_tuned_from("runs/pretrain/encoder", state)
+    path = export_notebook(state, tmp_path / "elsewhere" / "mine.ipynb")
+    assert parameters_of(path)["start_folder"] == "mine_start"
+    assert "timo.load_model(start_folder, cube=cube" in cells_of(path)["The model"]
+    again = export_notebook(state, path)
+    # The notebook needs nothing of what lies beside the kernel.
+    encoder.rename(encoder.with_name("moved"))
+    result = run(again)
+    np.testing.assert_array_equal(result.label.values, expected.label.values)
+    np.testing.assert_array_equal(result.probability.values, expected.probability.values)
+
+
+@pytest.mark.slow
+def test_weights_that_are_gone_leave_the_model_as_it_is(state, tmp_path, encoder):
+    expected = fine_tuned_from("runs/pretrain/encoder", state)
+    encoder.rename(encoder.with_name("moved"))
+    path = export_notebook(state, tmp_path / "elsewhere" / "mine.ipynb")
+    assert parameters_of(path)["model_folder"] == "mine_model"
+    np.testing.assert_array_equal(run(path).label.values, expected.label.values)
+    state.model = None
+    with pytest.raises(TimoError, match=r"runs/pretrain/encoder', .* put it back"):
+        export_notebook(state, tmp_path / "elsewhere" / "mine.ipynb")

@@ -6,7 +6,8 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from timo_widgets.run.jobs import MOST_LINES, MOST_LOSSES, PAUSE_S, Queue
+from timo_widgets.run.jobs import MOST_LINES, MOST_LOSSES, PAUSE_S
+from timo_widgets.run.queue import Queue
 
 from timo.errors import TimoError
 

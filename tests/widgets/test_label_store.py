@@ -9,7 +9,7 @@ import shapely
 import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from timo_widgets.label.cells import outline
+from timo_widgets.label.cells import along, brush, cells_between, outline, shortened
 from timo_widgets.label.label_files import from_geojson, load, save, to_geojson
 from timo_widgets.label.sheet import starving
 from timo_widgets.label.store import LabelStore
@@ -333,3 +333,54 @@ def test_labels_made_elsewhere_are_adopted(data, dated):
     store.adopt(labels.assign_attrs(classes=["a", "b", "c"]))
     made, expected = xr.broadcast(store.labels().drop_vars("spatial_ref"), labels)
     np.testing.assert_array_equal(made.transpose(*expected.dims).values, expected.values)
+
+
+PATHS = st.lists(st.tuples(st.integers(-6, 18), st.integers(-6, 20)), min_size=1, max_size=8)
+
+
+@settings(max_examples=200, deadline=None)
+@given(PATHS)
+def test_a_way_has_no_holes_and_is_the_same_with_fewer_corners(path):
+    cells = cells_between(path)
+    assert (cells[0], cells[-1]) == (path[0], path[-1])
+    assert (abs(np.diff(cells, axis=0)).max(axis=1) == 1).all() if len(cells) > 1 else True
+    assert cells_between(shortened(path)) == cells
+    assert cells_between(shortened(cells)) == cells
+    assert len(shortened(cells)) <= len(cells)
+
+
+@settings(max_examples=100, deadline=None)
+@given(PATHS, st.sampled_from([1, 3, 5]))
+def test_a_stroke_covers_what_the_brush_covers_on_its_way(path, size):
+    shape = 12, 15
+    reached = np.zeros((30, 32), bool)
+    half = size // 2
+    for row, column in cells_between(path):
+        reached[row + 8 - half : row + 9 + half, column + 8 - half : column + 9 + half] = True
+    expected = np.flatnonzero(reached[8:20, 8:23])
+    if expected.size:
+        np.testing.assert_array_equal(along(path, size, shape), expected)
+    else:
+        with pytest.raises(TimoError, match="covers no pixel"):
+            along(path, size, shape)
+
+
+def test_a_stroke_is_one_step_and_joins_the_label_before_it(store):
+    store.paint(2, 2, "water")
+    label = store.paint_along([(2, 2), (2, 8), (7, 8)], "water", size=3)
+    assert (label.number, label.cells.size) == (1, 9 * 3 + 5 * 3)
+    assert store.erase_along([(0, 8), (11, 8)]) == 8
+    assert store.counts().pixels["water"] == 42 - 8
+    assert [store.undo() for _ in range(4)] == [True, True, True, False]
+    assert [store.redo() for _ in range(4)] == [True, True, True, False]
+    assert store.counts().pixels["water"] == 42 - 8
+    # What changes nothing is no step.
+    store.erase_along([(0, 8), (11, 8)])
+    assert [store.undo() for _ in range(4)] == [True, True, True, False]
+
+
+def test_a_stroke_of_one_pixel_is_a_click():
+    for size in (1, 3, 5):
+        np.testing.assert_array_equal(along([(1, 0)], size, (12, 15)), brush(1, 0, size, (12, 15)))
+    with pytest.raises(TimoError, match="must be odd"):
+        along([(1, 1)], 2, (12, 15))

@@ -105,6 +105,79 @@ def test_clicks_paint_and_erase(labeler):
     assert labeler.map.draw in labeler.map.map.controls
 
 
+def send(labeler, path, size=1, code=0, erases=False):
+    """A stroke as the browser sends it; returns what is answered."""
+    answers = []
+    labeler.strokes.send = answers.append
+    message = {"kind": "stroke", "id": "s", "path": path, "size": size, "code": code}
+    labeler.strokes._handle_custom_msg({**message, "erases": erases}, [])
+    return answers
+
+
+def test_a_stroke_is_one_step_without_holes(labeler, cube, monkeypatch):
+    counted = []
+    counts = type(labeler.store).counts
+    monkeypatch.setattr(
+        type(labeler.store), "counts", lambda store: counted.append(1) or counts(store)
+    )
+    assert send(labeler, [[2, 2], [2, 12], [12, 17]], size=3, code=1) == [{"done": "s"}]
+    assert len(counted) == 1
+    painted = labeler.labels.copy()
+    assert (painted.values[1:4, 1:12] == 1).all()
+    rows = np.flatnonzero((painted.values == 1).any(axis=1))
+    assert rows.tolist() == list(range(1, 14))
+    send(labeler, [[0, 8], [19, 8]], erases=True)
+    erased = labeler.labels.copy()
+    assert (erased.values[:, 8] == -1).all()
+    assert (erased.values[:, :8] == painted.values[:, :8]).all()
+    for kind, expected in (("undo", painted), ("redo", erased), ("undo", painted)):
+        labeler.strokes._handle_custom_msg({"kind": kind}, [])
+        assert labeler.state.labels.identical(expected)
+    labeler.strokes._handle_custom_msg({"kind": "undo"}, [])
+    assert labeler.labels is None
+    assert not labeler.store.can_undo
+
+
+def test_a_stroke_is_one_line(labeler, cube):
+    # As a slow hand sends it: each pixel on the way.
+    send(labeler, [[3, column] for column in range(2, 11)], size=3)
+    assert labeler.state.code[-2] == "store.paint_along([(3, 2), (3, 10)], 'forest', size=3)"
+    send(labeler, [[-4, 5], [6, 5]], size=5, erases=True)
+    assert labeler.state.code[-2] == "store.erase_along([(-4, 5), (6, 5)], size=5)"
+    labeler.controls.whole.value = False
+    labeler.controls.start.value = dt.date(2019, 2, 1)
+    send(labeler, [[15, 15], [18, 20]], code=1)
+    assert run(labeler.state.code, cube)["labels"].identical(labeler.labels)
+    # One pixel beside the grid, but for the brush's edge.
+    send(labeler, [[-1, 5]], size=3)
+    assert labeler.controls.message.kind == ""
+    assert run(labeler.state.code, cube)["labels"].identical(labeler.labels)
+
+
+def test_a_stroke_that_cannot_be_is_said_and_taken_off_the_screen(cube):
+    labeler = timo_widgets.Labeler(cube)
+    assert send(labeler, [[1, 1], [2, 2]], code=None) == [{"done": "s"}]
+    assert "Add class" in labeler.controls.message.text
+    assert labeler.labels is None
+    labeler.close()
+
+
+def test_the_browser_knows_the_grid_and_the_colours(labeler):
+    strokes, height, width = labeler.strokes, 20, 25
+    assert (strokes.rows, strokes.columns) == (height, width)
+    corners = np.frombuffer(strokes.to_picture, "float32").reshape(33, 33, 2)
+    assert corners.min() > -1e-4
+    assert corners.max() < 1 + 1e-4
+    assert strokes.colours == timo_widgets.class_colours(2)
+    labeler.controls.title.value = "road"
+    labeler.controls.add.click()
+    assert strokes.colours == timo_widgets.class_colours(3)
+    assert list(labeler.controls.name.tooltips) == ["Key 1", "Key 2", "Key 3"]
+    labeler.state.cube = make_cube(height=30)
+    assert strokes.rows == 30
+    assert labeler.controls.message.kind == ""
+
+
 def test_a_pixel_can_be_labelled_without_a_mouse(labeler):
     labeler.controls.mode.value = PAINT
     labeler.controls.row.value, labeler.controls.column.value = 7, 9

@@ -260,7 +260,8 @@ def test_a_click_gives_the_probabilities_through_time(view):
     assert "2019-07-06" in v.pixel.table.value
     v.pixel.with_entropy.value = True
     assert max(v.pixel.chart.series[-1]["values"]) <= 1
-    assert v.state.code[-1] == "result.isel(y=4, x=1)"
+    shown = 'result[["label"]].isel(time=5).label.plot()'
+    assert v.state.code[-2:] == ["result.isel(y=4, x=1)", shown]
 
 
 def test_a_pixel_can_be_typed_and_one_without_observation_says_so(view):
@@ -296,7 +297,7 @@ def test_a_lazy_result_is_computed_once_and_takes_its_place(view):
     assert v.state.result is not lazy
     xr.testing.assert_identical(v.state.result.load(), result)
     assert v.body.layout.display is None
-    assert v.state.code == ["result = result.compute()", "timo_widgets.MapView(result, cube)"]
+    assert v.state.code == ["result = result.compute()", "view = timo_widgets.MapView(result)"]
 
 
 def test_computing_can_be_cancelled_and_begun_again(view):
@@ -539,3 +540,30 @@ def test_the_sample(view):
     v.date.value = 7
     assert time.monotonic() - begun < 2
     assert v.state.date == 7
+
+
+def test_what_is_moved_leaves_one_line_that_runs(view):
+    import timo_widgets
+
+    result = a_result()
+    v = view(result)
+    for date in (1, 2, 3):
+        v.date.value = date
+    for share in (0.5, 0.25):
+        v.layers.opacity.value = share
+    assert v.state.code == [
+        "view = timo_widgets.MapView(result)",
+        'result[["label"]].isel(time=3).label.plot()',
+        "view.layers.opacity.value = 0.25",
+    ]
+    scope = {"result": result, "timo_widgets": timo_widgets}
+    exec("\n".join(v.state.code), scope)  # noqa: S102 - that it runs is what is tested
+    assert scope["view"].layers.opacity.value == 0.25
+    scope["view"].close()
+
+
+def test_a_pixel_that_was_chosen_elsewhere_leaves_no_line_of_the_map(view):
+    v = view(a_result())
+    before = list(v.state.code)
+    v.state.look_at(2, 3)
+    assert v.state.code == before

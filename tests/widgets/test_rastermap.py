@@ -80,6 +80,22 @@ def test_warp_puts_every_pixel_where_it_belongs(crs):
             assert (red, green) == expected
 
 
+def test_the_lattice_leads_to_the_same_pixels(shown):
+    to_grid, to_picture = shown.lattice(17)
+    (south, west), (north, east) = shown._warp.bounds
+    web = Transformer.from_crs("EPSG:4326", "EPSG:3857", always_xy=True)
+    (left, right), (bottom, top) = web.transform([west, east], [south, north])
+    for down, across in ((3, 5), (8, 8), (15, 2)):
+        x, y = left + across / 16 * (right - left), top - down / 16 * (top - bottom)
+        longitude, latitude = web.transform(x, y, direction="INVERSE")
+        column, row = np.floor(to_grid[down, across])
+        assert shown.pixel_of(latitude, longitude) == (row, column)
+        latitude, longitude = shown.latlon_of(down / 16 * 40 - 0.5, across / 16 * 60 - 0.5)
+        x, y = web.transform(longitude, latitude)
+        share = (x - left) / (right - left), (top - y) / (top - bottom)
+        assert to_picture[down, across] == pytest.approx(share, abs=1e-5)
+
+
 def test_large_grids_are_thinned():
     warp = Warp(grid(20, 5000))
     assert max(warp(painted((20, 5000))).shape) <= LARGEST

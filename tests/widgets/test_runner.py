@@ -312,4 +312,5 @@ def test_the_views_say_it_in_words():
     assert many.count(",") <= view.POINTS + 5
     assert 'role="img"' in many
     assert "&lt;b&gt;" in view.log_html(["<b>"])
-    assert view.loss_svg([(1, 0.5)]).count("polyline") == 1
+    assert view.loss_svg([(1, 0.5), (2, 0.4)]).count("polyline") == 1
+    assert view.loss_svg([(1, 0.5)]).count("circle") == 1

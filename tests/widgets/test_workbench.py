@@ -187,3 +187,40 @@ def test_import_is_light():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_code_can_be_run_with_what_it_imports(bench):
+    code = bench.show("code")
+    bench.state.echo("view = timo_widgets.MapView(result)")
+    assert code.box.code.splitlines()[:2] == ["import timo", "import timo_widgets"]
+
+
+def test_what_is_out_of_date_is_said_beside_the_code(bench):
+    code = bench.show("code")
+    model = "model = timo.load_model('timo-tiny', cube=cube, classes=['a', 'b'])"
+    for line in (model, "timo.fit_head(model, cube, labels)", "result = timo.predict(model, cube)"):
+        bench.state.echo(line)
+    assert code.notice.kind == ""
+    bench.state.echo("store.undo()")
+    assert "labels were changed after the last training" in code.notice.text
+    assert "Train again in tab 4" in code.notice.text
+    assert "The exported notebook trains on the labels as they are now" in code.notice.text
+    bench.state.echo("timo.finetune(model, cube, labels, epochs=1)")
+    assert "Press Predict in tab 4" in code.notice.text
+    assert "labels were changed" not in code.notice.text
+    bench.state.echo("result = timo.predict(model, cube)")
+    assert code.notice.kind == ""
+
+
+def test_the_inspector_rests_while_nobody_sees_it(bench, cube):
+    bench.state.model = timo.load_model("timo-tiny", cube, classes=["a", "b"], per_date=False)
+    inspector = bench.show("inspect")
+    assert inspector.active
+    bench.show("look")
+    assert not inspector.active
+    bench.state.look_at(3, 4)
+    inspector.wait()
+    assert inspector.answer is None
+    bench.show("inspect")
+    inspector.wait()
+    assert inspector.answer is not None

@@ -9,10 +9,13 @@ from pathlib import Path
 
 import xarray as xr
 
+from timo.errors import TimoError
+from timo.sources.earthengine.checking import Cache, make_cache
 from timo.sources.earthengine.connecting import connect
 from timo.sources.earthengine.opening import open_earthengine
 from timo.sources.request import CubeRequest
 from timo.sources.retry import Retry
+from timo.testing import sample
 from timo.testing.earthengine import Emulator, sample_backing
 
 
@@ -21,7 +24,7 @@ def open_emulator(
     *,
     orbit: str | None = None,
     cloud_score: bool | float = False,
-    cache: bool | str | Path = True,
+    cache: Cache = True,
     chunk_size: int = 256,
     retry: Retry | None = None,
 ) -> xr.DataArray:
@@ -35,8 +38,9 @@ def open_emulator(
     ----------
     request, orbit, cloud_score, chunk_size, retry
         See `timo.sources.earthengine.open_earthengine`.
-    cache : bool or path
-        Whether to keep what was fetched, or where; by default as long as this process lives.
+    cache : bool or path, optional
+        Whether to keep what was fetched, or where; by default as long as this process lives, and never among what was
+        fetched from Earth Engine itself. False and None keep nothing.
 
     Returns
     -------
@@ -46,8 +50,10 @@ def open_emulator(
     Raises
     ------
     TimoError
-        As `timo.sources.earthengine.open_earthengine`.
+        As `timo.sources.earthengine.open_earthengine`; and if the sample has no such sensor or band.
     """
+    _check_held(request)
+    cache = make_cache(cache)
     connect_emulator()
     kept = _folder() if cache is True else cache
     return open_earthengine(
@@ -59,6 +65,18 @@ def open_emulator(
         chunk_size=chunk_size,
         retry=retry,
     )
+
+
+def _check_held(request: CubeRequest) -> None:
+    """Refuse what Earth Engine has and the sample has not."""
+    held = f"The emulator holds Sentinel-2, bands={list(sample.BANDS)}"
+    if request.sensor.name != "sentinel-2":
+        raise TimoError(f'there is no {request.sensor.name} here. {held}; "earthengine" has it')
+    if missing := [band for band in request.bands if band not in sample.BANDS]:
+        them = "it" if len(missing) == 1 else "them"
+        raise TimoError(
+            f'there is no {", ".join(missing)} here. {held}: give some of these; "earthengine" has {them}'
+        )
 
 
 def connect_emulator() -> None:

@@ -15,11 +15,11 @@ import dask.array as da
 import numpy as np
 from dask.core import flatten
 from dask.highlevelgraph import HighLevelGraph
-from tqdm.auto import tqdm
 
 from timo.atomic import replacing
 from timo.errors import TimoError
 from timo.sources.cache.array import CachedArray
+from timo.sources.progress import Progress, Report
 from timo.sources.retry import Cancel, CancelledError, is_cancelled, set_current_cancel
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class _Block:
             values = self._fetch(index)
             kept = self.cached is not None and self.cached.write(index, values)
             session.note_fetched(kept=kept)
-        session.note_done()
+        session.progress.step()
         return values
 
     def _fetch(self, index: Index) -> np.ndarray:
@@ -125,10 +125,11 @@ class _Block:
 class _Session:
     """One call of `fetch`, as its threads see it."""
 
-    def __init__(self, cancel: Cancel | None = None, total: int = 0, bar: Any = None) -> None:
-        self.cancel, self.stop, self.bar = cancel, threading.Event(), bar
+    def __init__(self, cancel: Cancel | None = None, progress: Progress | None = None) -> None:
+        self.cancel, self.stop = cancel, threading.Event()
+        self.progress = progress or Progress(False)
         self.lock = threading.Lock()
-        self.total, self.done, self.fetched, self.kept = total, 0, 0, 0
+        self.fetched, self.kept = 0, 0
 
     def cancelled(self) -> bool:
         return self.stop.is_set() or is_cancelled(self.cancel)
@@ -142,14 +143,8 @@ class _Session:
             self.fetched += 1
             self.kept += kept
 
-    def note_done(self) -> None:
-        with self.lock:
-            self.done += 1
-            if self.bar is not None:
-                self.bar.update()
-
     def summary(self) -> str:
-        head = f"The fetch was stopped after {self.done} of {self.total} chunks."
+        head = f"The fetch was stopped after {self.progress.done} of {self.progress.total} chunks."
         if self.kept == self.fetched > 0:
             return f"{head} They are in the cache: the same call goes on from there."
         if self.kept == self.fetched:
@@ -175,7 +170,7 @@ def fetch(
     cube: xr.DataArray,
     *,
     workers: int = 8,
-    progress: bool = True,
+    progress: bool | Report = True,
     cancel: Cancel | None = None,
     path: str | os.PathLike[str] | None = None,
 ) -> xr.DataArray:
@@ -187,8 +182,12 @@ def fetch(
         A lazy cube of any source.
     workers : int
         Requests at a time. More are faster until the service's limit (Earth Engine: 40 a project).
-    progress : bool
-        Whether to show how many chunks are done.
+    progress : bool or callable
+        Whether to show how many chunks are done, in a bar. Or a function of (done, total), whole numbers, that is told
+        so: with 0 done before the first chunk, then after each one, also of those that were in the cache. It is called
+        from the threads that fetch, once at a time, with a number that grows; they wait until it returns. An error in
+        it ends the telling and not the fetch; a warning at the end says which it was. A cube in memory has no chunks:
+        of it nothing is told.
     cancel : threading.Event or callable, optional
         Asked before each request; when it says so, no other request is made. Those under way are waited for, and kept.
     path : path, optional
@@ -207,13 +206,27 @@ def fetch(
     KeyboardInterrupt
         If the user interrupted it, with the same message.
     TimoError
-        If `workers` is less than 1, or a request failed.
+        If `workers` is less than 1, `progress` or `cancel` is none of these, or a request failed.
+
+    Examples
+    --------
+    >>> import timo
+    >>> shares = []
+    >>> cube = timo.open_cube("sample", start="2019-07", end="2019-07").chunk(time=1)
+    >>> cube = timo.fetch(cube, progress=lambda done, total: shares.append(done / total))
+    >>> shares[0], shares[-1]
+    (0.0, 1.0)
     """
     _check_options(cube, workers, cancel)
-    if path is not None:
-        return _fetch_to(_check_path(path, cube), cube, workers, progress, cancel)
-    with _computing(cube, workers, progress, cancel) as options:
-        return cube.compute(**options)
+    store = None if path is None else _check_path(path, cube)
+    told = Progress(progress)
+    try:
+        if store is not None:
+            return _fetch_to(store, cube, workers, told, cancel)
+        with _computing(cube, workers, told, cancel) as options:
+            return cube.compute(**options)
+    finally:
+        told.close()
 
 
 def _check_options(cube: Any, workers: Any, cancel: Any) -> None:
@@ -248,7 +261,7 @@ def _check_path(path: Any, cube: Any) -> Path:
 
 
 def _fetch_to(
-    path: Path, cube: xr.DataArray, workers: int, progress: bool, cancel: Cancel | None
+    path: Path, cube: xr.DataArray, workers: int, progress: Progress, cancel: Cancel | None
 ) -> xr.DataArray:
     import rioxarray  # noqa: F401 - registers .rio
     import xarray as xr
@@ -275,23 +288,24 @@ def _fetch_to(
 
 @contextmanager
 def _computing(
-    cube: xr.DataArray, workers: int, progress: bool, cancel: Cancel | None
+    cube: xr.DataArray, workers: int, progress: Progress, cancel: Cancel | None
 ) -> Iterator[dict[str, Any]]:
     """What to give to Dask's `compute`; afterwards no thread of it is left."""
     requests = _count_requests(cube)
-    bar = tqdm(total=requests or None, unit="chunk", disable=not progress, desc="fetching")
-    session = _Session(cancel, requests, bar)
+    session = _Session(cancel, progress)
     pool = ThreadPoolExecutor(workers, "timo-fetch", initializer=_join, initargs=(session,))
 
+    def begin(_: Any, state: dict[str, Any]) -> None:
+        # Of a cube of another kind of source Dask's tasks are all that can be counted.
+        progress.begin(requests or len(state["ready"]) + len(state["waiting"]))
+
     def after(*_: Any) -> None:
-        if (
-            not requests
-        ):  # a cube of another kind of source: Dask's tasks are all that can be counted
-            session.note_done()
+        if not requests:
+            progress.step()
 
     try:
         # Given to this computation only: callbacks and pools that are registered would meet those of other threads.
-        callbacks = [(None, None, session.refuse_if_cancelled, after, None)]
+        callbacks = [(None, begin, session.refuse_if_cancelled, after, None)]
         yield {"scheduler": "threads", "pool": pool, "callbacks": callbacks}
     except CancelledError:
         _finish(pool, session)
@@ -302,7 +316,6 @@ def _computing(
         raise KeyboardInterrupt(session.summary()) from None
     finally:
         _finish(pool, session)
-        bar.close()
 
 
 def _count_requests(cube: xr.DataArray) -> int:

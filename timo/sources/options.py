@@ -154,17 +154,18 @@ def unknown_sensor(name: Any, known: Iterable[str]) -> TimoError:
     )
 
 
-def unknown_option(source: str, name: str, known: Iterable[str]) -> TimoError:
-    """The error to raise for an option that a source does not take."""
+def unknown_option(
+    source: str, name: str, known: Iterable[str], called: str | None = None
+) -> TimoError:
+    """The error to raise for an option that a source does not take; `called` is what was called in its place."""
     taken = list(known)
     hint = did_you_mean(name, taken, _OPTIONS)
     if name in _OWNERS:
         hint = f" It is one of {_OWNERS[name]}." + hint
     elif source == "sample" and not hint:
         hint = " The sample is one place and one sensor; the other sources take an area, a sensor and a composite."
-    return TimoError(
-        f'open_cube("{source}") takes no option {name!r}.{hint} It takes: {", ".join(taken)}.'
-    )
+    what = called or f'open_cube("{source}")'
+    return TimoError(f"{what} takes no option {name!r}.{hint} It takes: {', '.join(taken)}.")
 
 
 def _simple(name: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import operator
 import re
 import warnings
@@ -22,13 +21,12 @@ from timo.sources.place.aoi import Area, parse_aoi
 from timo.sources.place.area import FORMS
 from timo.sources.place.grid import PixelGrid, grid_of, make_grid
 from timo.sources.place.projection import metres_per_unit, read_crs, short_name
+from timo.sources.span import make_span
 
 if TYPE_CHECKING:
     import xarray as xr
 
 
-# Before there were satellites, and well before nanoseconds since 1970 end.
-_YEARS = (1950, 2200)
 # Cells a side of a chunk: of smaller ones the graph of a small cube takes minutes.
 LEAST_CHUNK = 16
 # Cells. Earth Engine refuses kernels of a larger radius.
@@ -240,35 +238,6 @@ def _place_like(
     return area, grid
 
 
-def make_span(start: Any, end: Any) -> tuple[pd.Timestamp, pd.Timestamp]:
-    """First instant, and the first after the last; a part of a date means all of it.
-
-    Parameters
-    ----------
-    start, end : str, date, datetime, pandas.Timestamp, pandas.Period, numpy.datetime64 or int
-        Both included. "2019", "2019-07" and their likes (also an int, a Period, a datetime64 of that unit) mean all of
-        it. Of a time of day only the day counts, in the time zone that it is given in: dates are solar days of the
-        area.
-
-    Raises
-    ------
-    TimoError
-        If one is missing, is no date, or the end is before the start.
-    """
-    if start is None or end is None:
-        missing = "start" if start is None else "end"
-        raise TimoError(f'{missing} is missing: give dates, as start="2019-01-01", end="2021-12"')
-    first, last = _period(start, "start"), _period(end, "end")
-    if first.year < _YEARS[0] or last.year > _YEARS[1]:
-        raise TimoError(
-            f"start={start!r}, end={end!r} are not within the years {_YEARS[0]} to {_YEARS[1]}"
-        )
-    begin, after = first.start_time, (last + 1).start_time
-    if after <= begin:
-        raise TimoError(f"end={end!r} is before start={start!r}")
-    return begin, after
-
-
 def make_sensor(name: str) -> Sensor:
     """The sensor of that name.
 
@@ -280,26 +249,6 @@ def make_sensor(name: str) -> Sensor:
     if not isinstance(name, str) or name not in SENSORS:
         raise unknown_sensor(name, SENSORS)
     return get_sensor(name)
-
-
-def make_open_span(
-    start: Any, end: Any, first: Any, last: Any
-) -> tuple[pd.Timestamp, pd.Timestamp]:
-    """As `make_span`, where the dates of data take the place of what is not given: of the first and last of them.
-
-    The span is empty if the data end before `start`, or begin after `end`.
-    """
-    if start is not None and end is not None:
-        return make_span(start, end)
-    begin, after = (
-        pd.Timestamp(first).floor("D"),
-        pd.Timestamp(last).floor("D") + pd.Timedelta("1D"),
-    )
-    if start is not None:
-        begin = make_span(start, start)[0]
-    if end is not None:
-        after = make_span(end, end)[1]
-    return begin, max(begin, after)
 
 
 def make_bands(sensor: Sensor, bands: Sequence[str] | None) -> tuple[str, ...]:
@@ -484,34 +433,3 @@ def _percentage(value: Any) -> float:
             stacklevel=4,
         )
     return percent
-
-
-def _period(date: Any, name: str) -> pd.Period:
-    """The day, month or year that a date means."""
-    try:
-        if isinstance(date, np.datetime64):
-            # Its text has the parts that its unit has: a datetime64[M] is a month.
-            return _period_of_text(str(date))
-        if isinstance(date, str):
-            return _period_of_text(date)
-        if isinstance(date, int | np.integer) and not isinstance(date, bool) and 1 <= date <= 9999:
-            return pd.Period(year=int(date), freq="Y")
-        if isinstance(date, pd.Period):
-            return date if date.freqstr[0] in "YQMW" else date.asfreq("D")
-        if isinstance(date, dt.date) and not pd.isna(date):
-            return pd.Period(year=date.year, month=date.month, day=date.day, freq="D")
-    except (ValueError, TypeError, OverflowError) as error:
-        raise TimoError(_no_date(date, name)) from error
-    raise TimoError(_no_date(date, name))
-
-
-def _period_of_text(text: str) -> pd.Period:
-    """Day, month, quarter or year of a text that begins with the year: of 07/08/2019 nobody knows the month."""
-    if not re.match(r"\s*\d{4}", text):
-        raise ValueError(text)
-    period = pd.Period(text.strip())
-    return period if period.freqstr[0] in "YQM" else period.asfreq("D")
-
-
-def _no_date(date: Any, name: str) -> str:
-    return f'{name}={date!r} cannot be read as a date: write "2019", "2019-07" or "2019-07-31"'

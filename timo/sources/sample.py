@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 
 from timo.cube import check
 from timo.cube.grid import dilate
 from timo.errors import TimoError
 from timo.sensors import get_sensor
+from timo.sources.request import make_bands, make_masked
+from timo.sources.span import make_open_span
 
 ATTRIBUTION = "Contains modified Copernicus Sentinel data 2015-2021"
 TREE_COVER_ATTRIBUTION = (
@@ -40,7 +42,7 @@ def open_sample(
     end: Any = None,
     bands: Sequence[str] | None = None,
     resolution: int = 10,
-    masked_classes: Iterable[int] = _SENSOR.masked,
+    masked_classes: Iterable[int] | None = None,
     *,
     buffer_m: float = 50,
 ) -> xr.DataArray:
@@ -48,19 +50,20 @@ def open_sample(
 
     Parameters
     ----------
-    start, end : str or date, optional
-        First and last date, both included. A part of a date means all of it: `end="2019"` takes the
-        whole of 2019.
+    start, end : str, date or int, optional
+        First and last date, both included. A part of a date means all of it: `end="2019"` (or 2019)
+        takes the whole of 2019.
     bands : sequence of str, optional
-        Which bands, in which order. All six if not given.
+        Which bands, in which order, by their names or by common ones ("red"). All six if not given.
     resolution : {10, 20}
         Metres. At 10, B8A and B11 are repeated: each 20 m cell holds exactly four 10 m ones, and a
         repeated value is still one that was observed, whereas interpolation would draw on
         neighbours that may be under a cloud or across the edge of a clearing. At 20, the 10 m bands
         are averaged over the valid ones of their four cells.
-    masked_classes : iterable of int
+    masked_classes : iterable of int, optional
         Codes of the scene classification (SCL) that are no valid observation; see `timo.sensors`.
-        All bands of such a pixel and date are NaN. `()` masks nothing.
+        By default the sensor's `masked`. All bands of such a pixel and date are NaN. `()` masks
+        nothing.
     buffer_m : float
         Pixels up to so many metres from a masked cloud or cloud shadow (SCL 3, 8, 9, 10) are masked
         too. The classification stops short of the edge of clouds: of the May to September pixels
@@ -81,9 +84,10 @@ def open_sample(
         installed.
     """
     names = _check_bands(bands)
-    masked = _check_classes(masked_classes)
+    masked = list(make_masked(_SENSOR, masked_classes))
     _check_resolution(resolution)
-    if not 0 <= buffer_m < np.inf:
+    number = isinstance(buffer_m, Real) and not isinstance(buffer_m, bool)
+    if not number or not 0 <= buffer_m < np.inf:
         raise TimoError(f"buffer_m is a distance in metres, 0 or more; got {buffer_m!r}.")
     fine = _select_dates(_read("sentinel2_cube_subset_romania_10m.nc"), start, end)
     coarse = _select_dates(_read("sentinel2_cube_subset_romania_20m.nc"), start, end)
@@ -171,31 +175,15 @@ def sample_labels(threshold: float = 50, resolution: int = 10) -> xr.DataArray:
 
 def _check_bands(bands: Sequence[str] | None) -> list[str]:
     """Return the bands asked for, refusing those that the sample does not hold."""
-    names = list(BANDS) if bands is None else [bands] if isinstance(bands, str) else list(bands)
-    unknown = [name for name in names if name not in BANDS]
-    if unknown:
+    names = list(BANDS) if bands is None else list(make_bands(_SENSOR, bands))
+    if unknown := [name for name in names if name not in BANDS]:
         raise TimoError(f"The sample has no band {unknown[0]!r}. It has: {', '.join(BANDS)}.")
-    if not names or len(set(names)) < len(names):
-        raise TimoError(f"bands must name at least one band and each once; got {names}.")
     return names
-
-
-def _check_classes(classes: Iterable[int]) -> list[int]:
-    """Return the SCL codes to mask, refusing what is no code."""
-    codes = list(classes)
-    known = _SENSOR.mask_classes
-    wrong = [code for code in codes if code not in range(len(known))]
-    if wrong:
-        listed = ", ".join(f"{code} {name}" for code, name in enumerate(known))
-        raise TimoError(
-            f"masked_classes holds {wrong[0]!r}, which is no SCL class. They are: {listed}."
-        )
-    return codes
 
 
 def _check_resolution(resolution: int) -> None:
     """Refuse a resolution that the sample does not have."""
-    if resolution not in _RESOLUTIONS:
+    if isinstance(resolution, bool) or resolution not in _RESOLUTIONS:
         raise TimoError(f"The sample is there at 10 and at 20 m; got resolution={resolution!r}.")
 
 
@@ -222,16 +210,15 @@ def _read(name: str) -> xr.Dataset:
 
 
 def _select_dates(dataset: xr.Dataset, start: Any, end: Any) -> xr.Dataset:
-    """Keep the dates from start to end, both included, with pandas' reading of a part of a date."""
+    """Keep the dates from start to end, both included; a part of a date means all of it."""
     index = dataset.indexes["time"]
-    span = f"The sample goes from {index[0]:%Y-%m-%d} to {index[-1]:%Y-%m-%d}."
-    try:
-        first, last = (d if isinstance(d, str | None) else pd.Timestamp(d) for d in (start, end))
-        selected = dataset.isel(time=index.slice_indexer(first, last))
-    except (ValueError, TypeError) as error:
-        raise TimoError(f"start={start!r}, end={end!r} cannot be read as dates. {span}") from error
+    first, after = make_open_span(start, end, index[0], index[-1])
+    selected = dataset.isel(time=np.flatnonzero((index >= first) & (index < after)))
     if selected.sizes["time"] == 0:
-        raise TimoError(f"No date between start={start!r} and end={end!r}. {span}")
+        raise TimoError(
+            f"No date between start={start!r} and end={end!r}. "
+            f"The sample goes from {index[0]:%Y-%m-%d} to {index[-1]:%Y-%m-%d}."
+        )
     return selected
 
 

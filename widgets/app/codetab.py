@@ -12,9 +12,20 @@ from ..base.state import State
 from ..base.style import Message, button, close_tree
 from .codebox import CodeBox
 from .notebook import export_notebook
+from .recipe import Recipe, read_recipe
 
-_IMPORT = "import timo"
+_IMPORT, _WIDGETS = "import timo", "import timo_widgets"
 _NOTHING = "# Nothing was done yet: what you do in the other tabs appears here."
+_LABELS = (
+    "The labels were changed after the last training: the model and the map on the screen are of the labels before. "
+    "Train again in tab 4 to bring them together."
+)
+_ANEW = " The exported notebook trains on the labels as they are now: its map is another."
+_KEPT = " Until then the exported notebook uses the model as it is."
+_MAP = (
+    "The model was trained after the last map was made: the map on the screen is of the model before. Press Predict in "
+    "tab 4 for a new one."
+)
 
 
 class CodeTab(ipywidgets.VBox):
@@ -35,6 +46,8 @@ class CodeTab(ipywidgets.VBox):
         Writes the notebook.
     message : Message
         What came of it.
+    notice : Message
+        What is out of date, and what to do about it.
     """
 
     def __init__(self, state: State) -> None:
@@ -60,7 +73,8 @@ class CodeTab(ipywidgets.VBox):
             "map. The labels are saved beside it.</span>"
         )
         self.row = ipywidgets.HBox([self.name, self.export], layout={"flex_flow": "row wrap"})
-        super().__init__([self.box, self.row, self.note, self.message])
+        self.notice = Message()
+        super().__init__([self.notice, self.box, self.row, self.note, self.message])
         self.state.observe(self._show, names="code")
         self._show()
 
@@ -80,8 +94,27 @@ class CodeTab(ipywidgets.VBox):
             self.export.disabled = False
 
     def _show(self, _: Any = None) -> None:
-        lines = [line for line in self.state.code if line != _IMPORT]
-        self.box.code = "\n".join([_IMPORT, *lines] if lines else [_NOTHING])
+        lines = [line for line in self.state.code if line not in (_IMPORT, _WIDGETS)]
+        first = [_IMPORT]
+        if any("timo_widgets." in line for line in lines):
+            first.append(_WIDGETS)
+        self.box.code = "\n".join([*first, *lines] if lines else [_NOTHING])
+        self._warn(read_recipe(lines))
+
+    def _warn(self, recipe: Recipe) -> None:
+        """Say what of the screen is older than what it was made from."""
+        warnings = [
+            text for late, text in ((recipe.outdated, _LABELS), (recipe.unmapped, _MAP)) if late
+        ]
+        if recipe.outdated:
+            warnings[0] += _ANEW if recipe.training else _KEPT
+        text = "\n".join(warnings)
+        if text == self.notice.text:
+            return
+        if text:
+            self.notice.info(text)
+        else:
+            self.notice.clear()
 
     def close(self) -> None:
         """Stop following the state, and free what the browser holds."""

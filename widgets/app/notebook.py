@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
-from pprint import pformat
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,8 @@ from timo.atomic import check_writable, replacing
 from timo.errors import TimoError
 
 from ..base.state import State
-from .recipe import Recipe, read_recipe
+from .cells import KEPT_MODEL, cells, write
+from .recipe import START, Recipe, read_recipe
 
 EPOCHS, SEED = 5, 0
 # Options of `timo.open_cube` with a parameter of their own; the others share the parameter `options`.
@@ -28,7 +29,8 @@ def export_notebook(state: State, path: str | Path) -> Path:
     """Write a notebook that does what was done by hand, from the cube to the exported map.
 
     Beside it the labels are saved as GeoJSON, and what cannot be made again from the parameters: the cube, if nothing
-    says how it was opened, and the model, if nothing says how it was trained. The notebook has a cell tagged
+    says how it was opened, the folder of weights that a training began with, and the model, if nothing says how it was
+    trained. Where each of them lies is a parameter. The notebook has a cell tagged
     `parameters`, needs no widgets on a screen, and with the same parameters gives the same map.
 
     Parameters
@@ -63,7 +65,7 @@ def export_notebook(state: State, path: str | Path) -> Path:
     _keep_cube(state, path, plan)
     _keep_labels(state, path, plan)
     _keep_model(state, path, plan)
-    _write(_cells(plan), path)
+    write(cells(plan.name, plan.parameters, plan.recipe), path)
     return path
 
 
@@ -74,7 +76,6 @@ class _Plan:
     name: str
     recipe: Recipe
     parameters: dict[str, Any] = field(default_factory=dict)
-    saved_model: str | None = None
 
 
 def _keep_cube(state: State, path: Path, plan: _Plan) -> None:
@@ -128,16 +129,45 @@ def _keep_labels(state: State, path: Path, plan: _Plan) -> None:
 
 
 def _keep_model(state: State, path: Path, plan: _Plan) -> None:
-    """A model whose training cannot be repeated from what was noted can only be kept as it is."""
+    """What the training began with, or the model itself where its training cannot be repeated."""
     import timo
 
-    if state.model is not None and not plan.recipe.training:
+    recipe, start = plan.recipe, plan.recipe.start
+    if recipe.training and start:
+        try:
+            _keep_start(start, path, plan)
+        except TimoError:
+            if state.model is None:
+                raise
+            # What it began with is gone: the model that came of it is here.
+            recipe.training = []
+    if state.model is not None and not recipe.training:
         target = path.with_name(f"{path.stem}_model")
         timo.save(state.model, target)
-        plan.saved_model = target.name
-    plan.parameters["epochs"] = plan.recipe.values.get("epochs", EPOCHS)
-    plan.parameters["seed"] = plan.recipe.values.get("seed", SEED)
+        plan.parameters[KEPT_MODEL] = target.name
+    else:
+        plan.parameters["epochs"] = recipe.values.get("epochs", EPOCHS)
+        plan.parameters["seed"] = recipe.values.get("seed", SEED)
     plan.parameters["output_folder"] = f"{plan.name}_output"
+
+
+def _keep_start(start: str, path: Path, plan: _Plan) -> None:
+    """A copy of the folder that a new model begins with: what the notebook needs lies beside it."""
+    folder = Path(start).expanduser()
+    if not folder.is_dir():
+        raise TimoError(
+            f"The model began with the folder '{start}', which is not there any more: put it back, or train again in "
+            "the tab Train"
+        )
+    target = path.with_name(f"{path.stem}_start")
+    # Exported again where it was copied to, it would be copied onto itself.
+    if folder.resolve() != target.resolve():
+        with replacing(target) as partial:
+            partial.mkdir()
+            # Checkpoints of a run, in folders of their own, are of no use to a new model.
+            for file in filter(Path.is_file, folder.iterdir()):
+                shutil.copyfile(file, partial / file.name)
+    plan.parameters[START] = target.name
 
 
 # ---- values that can be written down ----------------------------------------------------------
@@ -173,112 +203,3 @@ _CONVERSIONS: tuple[tuple[Any, Any], ...] = (
     (np.generic, lambda number: number.item()),
     (Path, str),
 )
-
-
-# ---- the cells --------------------------------------------------------------------------------
-
-_TITLE = """\
-# {name}
-
-Made by the workbench of timo: a cube, labels drawn by hand, a model, a map. It runs without hands, in the folder where
-it lies:
-
-```bash
-papermill {name}.ipynb {name}_run.ipynb -p seed 1
-```
-
-The same parameters give the same map on the same machine."""
-
-_IMPORTS = """\
-from pathlib import Path
-
-import matplotlib.pyplot as plt
-import timo
-from timo_widgets import LabelStore, class_colours, label_files
-
-output = Path(output_folder)
-output.mkdir(parents=True, exist_ok=True)"""
-
-_CUBE = """\
-given = {"aoi": aoi, "start": start, "end": end, "bands": bands, **options}
-cube = timo.open_cube(source, **{name: value for name, value in given.items() if value is not None})
-cube = timo.fetch(cube, progress=False)
-cube"""
-
-_LABELS = """\
-store = LabelStore(cube, classes)
-label_files.load(store, labels_file)
-labels = store.labels()
-store.counts()"""
-
-_PICTURE = """\
-shown = result.label if "time" not in result.label.dims else result.label.isel(time=-1)
-colours = class_colours(len(model.config.classes))
-figure, axis = plt.subplots(figsize=(5, 4), layout="constrained")
-extent = [float(v) for v in (shown.x[0], shown.x[-1], shown.y[-1], shown.y[0])]
-axis.imshow(plt.matplotlib.colors.ListedColormap(colours)(shown.values), alpha=(shown.values >= 0) * 1.0, extent=extent)
-for name, colour in zip(model.config.classes, colours, strict=True):
-    axis.scatter([], [], color=colour, marker="s", label=name)
-axis.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
-axis.set(xlabel="x, m", ylabel="y, m", title="most probable class")
-plt.show()"""
-
-_EXPORT = """\
-timo.export(result, output / "map.tif")
-timo.export(result, output / "map.zarr")
-timo.save(model, output / "model")
-sorted(path.name for path in output.iterdir())"""
-
-
-def _cells(plan: _Plan) -> list[Any]:
-    from nbformat.v4 import new_code_cell, new_markdown_cell
-
-    parameters = new_code_cell(_assignments(plan.parameters), metadata={"tags": ["parameters"]})
-    text = [
-        ("The cube", _CUBE),
-        ("The labels", _LABELS),
-        ("The model", _training(plan)),
-        ("The map", _prediction(plan)),
-        (None, _PICTURE),
-        ("To keep", _EXPORT),
-    ]
-    cells = [new_markdown_cell(_TITLE.format(name=plan.name)), parameters, new_code_cell(_IMPORTS)]
-    for title, code in text:
-        cells += [new_markdown_cell(f"## {title}")] if title else []
-        cells.append(new_code_cell(code))
-    for number, cell in enumerate(cells):
-        # Ids that say nothing but the place: the same state gives the same file.
-        cell["id"] = f"cell-{number:02}"
-    return cells
-
-
-def _assignments(parameters: dict[str, Any]) -> str:
-    return "\n".join(f"{name} = {pformat(v, width=100)}" for name, v in parameters.items())
-
-
-def _training(plan: _Plan) -> str:
-    if plan.saved_model:
-        return f'model = timo.load_model("{plan.saved_model}", cube=cube)\nmodel'
-    if plan.recipe.training:
-        return "\n".join(plan.recipe.training)
-    return (
-        'model = timo.load_model("timo-tiny", cube=cube, classes=classes, per_date=False, seed=seed)\n'
-        "timo.finetune(model, cube, labels, epochs=epochs, seed=seed, progress=False).history"
-    )
-
-
-def _prediction(plan: _Plan) -> str:
-    return f"{plan.recipe.prediction or 'result = timo.predict(model, cube)'}\nresult = result.compute()\nresult"
-
-
-def _write(cells: list[Any], path: Path) -> None:
-    import nbformat
-
-    metadata = {
-        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-        "language_info": {"name": "python"},
-    }
-    notebook = nbformat.v4.new_notebook(cells=cells, metadata=metadata)
-    nbformat.validate(notebook)
-    with replacing(path) as partial:
-        nbformat.write(notebook, partial)

@@ -12,10 +12,14 @@ _BEGINS = "load_model"
 _OPENS = "open_cube"
 _TRAINS = ("finetune", "fit_head")
 _MAPS = "predict"
+# The parameter of a notebook that says where the weights lie that a new model begins with.
+START = "start_folder"
 # How a training that was cancelled is noted: what it left cannot be had again by code.
 _STOPPED = "# stopped"
 # Arguments that are parameters of a notebook rather than values in its cells.
 _PARAMETERS = ("epochs", "seed", "classes")
+# Names that a notebook has when it trains.
+_THERE = {"timo", "model", "cube", "labels", "classes"}
 # A notebook trains anew and in one go; the weights are the same with and without a checkpoint on the way.
 _LEFT_OUT = ("folder", "resume")
 
@@ -28,21 +32,29 @@ class Recipe:
     ----------
     training : list of str
         From the model's beginning to its last training, with epochs, seed and classes as names; empty if code cannot
-        make the model: none was noted, a training was cancelled, or the labels were changed between two of them.
+        make the model: none was noted, a training was cancelled, the labels were changed between two of them, or an
+        argument is a name that only the notebook knows in which it was done.
+    start : str
+        Folder of the weights that the model began with; in `training` it is the name `START`. Empty if it began with
+        a size.
     prediction : str
         The line that made the map; empty if none was noted.
     values : dict
         What the parameters were for the last training.
     outdated : bool
         Whether the labels were changed after the last training.
+    unmapped : bool
+        Whether the model was trained after the last map was made.
     opened : dict or None
         Options of the last `timo.open_cube`, its source among them; None if it was not noted, or not in literals.
     """
 
     training: list[str] = field(default_factory=list)
+    start: str = ""
     prediction: str = ""
     values: dict[str, Any] = field(default_factory=dict)
     outdated: bool = False
+    unmapped: bool = False
     opened: dict[str, Any] | None = None
 
 
@@ -55,10 +67,10 @@ def read_recipe(lines: Iterable[str]) -> Recipe:
         In the order in which things were done; what is no Python is passed over.
     """
     steps: list[ast.stmt] = []
-    recipe, repeatable, changed = Recipe(), True, False
+    recipe, repeatable, changed, trained, mapped = Recipe(), True, False, False, False
     for line in lines:
         if line.startswith(_STOPPED) and "pretrain(" not in line:
-            repeatable = False
+            repeatable, recipe.unmapped = False, mapped
         for statement in _parsed(line):
             name = _called(statement)
             if name == _OPENS:
@@ -66,17 +78,19 @@ def read_recipe(lines: Iterable[str]) -> Recipe:
             elif name == _BEGINS:
                 # A new model: what was done to the one before is of no account, nor is its map.
                 steps, recipe.prediction, repeatable, changed = [statement], "", True, False
+                trained = False
             elif name in _TRAINS:
                 repeatable &= not (changed and len(steps) > 1)
                 steps.append(statement)
-                changed = False
+                changed, trained, recipe.unmapped = False, True, mapped
             elif name == _MAPS:
                 recipe.prediction = ast.unparse(statement)
+                mapped, recipe.unmapped = True, False
             elif name != "save" and _is_about_labels(statement):
                 changed = True
-    recipe.outdated = changed and len(steps) > 1
-    if repeatable and len(steps) > 1:
-        recipe.values = _values(steps)
+    recipe.outdated = changed and trained
+    if repeatable and len(steps) > 1 and all(map(_is_complete, steps)):
+        recipe.values, recipe.start = _values(steps), _start(steps[0])
         recipe.training = [_with_names(statement, recipe.values) for statement in steps]
     return recipe
 
@@ -119,6 +133,20 @@ def _is_about_labels(statement: ast.stmt) -> bool:
     return bool(names & {"labels", "labeler", "store"})
 
 
+def _is_complete(statement: ast.stmt) -> bool:
+    """Whether all names in it are there in a notebook."""
+    names = {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
+    return names <= _THERE
+
+
+def _literal(node: ast.expr) -> Any:
+    """The value of a literal; None of anything else."""
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return None
+
+
 def _values(steps: list[ast.stmt]) -> dict[str, Any]:
     """Parameters of the last step that has them."""
     values: dict[str, Any] = {}
@@ -129,9 +157,26 @@ def _values(steps: list[ast.stmt]) -> dict[str, Any]:
             # It is left out of the line where it is the default.
             values["seed"] = 0
         for keyword in call.keywords:
-            if keyword.arg in _PARAMETERS:
-                values[keyword.arg] = ast.literal_eval(keyword.value)
+            if keyword.arg in _PARAMETERS and (value := _literal(keyword.value)) is not None:
+                values[keyword.arg] = value
     return values
+
+
+def _start(statement: ast.stmt) -> str:
+    """The folder that `timo.load_model` is given, if it is one; its place in the statement takes a parameter."""
+    from timo.models.config import SIZES
+
+    call = _call(statement)
+    if _called(statement) != _BEGINS or call is None or not call.args:
+        return ""
+    first = call.args[0]
+    if not isinstance(first, ast.Constant):
+        return ""
+    start = str(first.value)
+    if start.removeprefix("timo-") in SIZES:
+        return ""
+    call.args[0] = ast.Name(START)
+    return start
 
 
 def _with_names(statement: ast.stmt, values: dict[str, Any]) -> str:
@@ -143,6 +188,6 @@ def _with_names(statement: ast.stmt, values: dict[str, Any]) -> str:
     if _called(statement) == _BEGINS and "seed" not in given and values["seed"] == 0:
         call.keywords.append(ast.keyword("seed", ast.Constant(0)))
     for keyword in call.keywords:
-        if keyword.arg in values and ast.literal_eval(keyword.value) == values[keyword.arg]:
+        if keyword.arg in values and _literal(keyword.value) == values[keyword.arg]:
             keyword.value = ast.Name(keyword.arg)
     return ast.unparse(statement)

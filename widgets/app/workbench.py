@@ -143,6 +143,7 @@ class Workbench(PictureFallback, ipywidgets.VBox):
         position = self.tabs.selected_index
         if position is None:
             return
+        self._rest(position)
         tab, room, message = TABS[position], self._rooms[position], self._waiting[position]
         missing = [name for name in tab.needs if getattr(self.state, name) is None]
         made = self.parts.get(_class_of(tab))
@@ -153,6 +154,13 @@ class Workbench(PictureFallback, ipywidgets.VBox):
             room.children = [made]
         else:
             self._make(tab, room, message)
+
+    def _rest(self, position: int) -> None:
+        """What nobody sees need not answer: a part that can rest does so while another tab is open."""
+        for i, tab in enumerate(TABS):
+            part = self.parts.get(_class_of(tab))
+            if part is not None and part.has_trait("active"):
+                part.active = i == position
 
     def _make(self, tab: _Tab, room: ipywidgets.VBox, message: Message) -> None:
         message.busy(f"Opening {tab.title[2:]} ...")

@@ -111,7 +111,9 @@ class AreaMap:
 
     def _write(self, labels: list[dict[str, Any]]) -> None:
         old = self.names.layers
-        self.names.layers = tuple(_name(label["at"], label["label"]) for label in labels)
+        self.names.layers = tuple(
+            _name(label["at"], label["label"]) for label in labels if label["label"]
+        )
         _close_names(old)
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ from timo.sensors import get_sensor
 from timo.sources import SOURCES
 
 from ..base.style import Message, button
+from .progress import FetchBar
 
 SENSORS = ("sentinel-2", "landsat-8-9", "sentinel-1", "modis", "modis-vegetation")
 SAMPLE_BANDS = ("B2", "B3", "B4", "B8", "B8A", "B11")
@@ -146,7 +147,15 @@ class Options:
             self._take_composite(given.pop("composite"))
         if given.get("bands") is not None:
             self.adapt()
-            self.bands.value = tuple(given.pop("bands"))
+            from timo.sources.request import make_bands
+
+            names = make_bands(get_sensor(self.sensor.value), given.pop("bands"))
+            if missing := [name for name in names if name not in self.bands.options]:
+                raise TimoError(
+                    f"{_NAMES[self.source.value]} has no band {missing[0]!r}. It has: "
+                    f"{', '.join(self.bands.options)}."
+                )
+            self.bands.value = names
 
     def _take_composite(self, period: str) -> None:
         if period not in COMPOSITES.values():
@@ -161,8 +170,8 @@ class Controls:
     ----------
     text, use, upload, recent, forget : ipywidgets widgets
         Ways to say where.
-    size, cost, message
-        What is said.
+    size, cost, message, bar
+        What is said, and how far the fetching is.
     fetch, open, cancel
         Opening.
     """
@@ -185,7 +194,7 @@ class Controls:
         self.forget = button("Remove area", "trash", "Begin again without an area")
         self.recent = _choice("Recent", [("none yet", -1)], -1)
         self.size = w.HTML()
-        self.cost, self.message = Message(), Message()
+        self.cost, self.message, self.bar = Message(), Message(), FetchBar()
         self.fetch = w.Checkbox(True, description="Fetch the pixels at once", indent=False)
         self.open = button("Open", "play", "Open the cube with timo.open_cube", style="primary")
         self.cancel = button("Cancel", "stop", "Stop fetching; what came is kept")
@@ -211,6 +220,7 @@ class Controls:
             self.cost,
             self.fetch,
             w.HBox([self.open, self.cancel]),
+            self.bar,
             self.message,
         ]
 
@@ -220,7 +230,7 @@ def _choice(title: str, options: list[Any], value: Any) -> w.Dropdown:
 
 
 def _day(date: Any, edge: str) -> dt.date:
-    from timo.sources.request import make_span
+    from timo.sources.span import make_span
 
     first, after = make_span(date, date)
     return (first if edge == "start_time" else after - pd.Timedelta(days=1)).date()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -12,17 +13,16 @@ import xarray as xr
 
 from timo.errors import TimoError
 from timo.sources import Area, parse_aoi
-from timo.sources.retry import CancelledError
 
-from ..base.downloads import size_text
 from ..base.state import State
 from ..base.style import PictureFallback, close_tree, style_sheet
 from .area_map import AreaMap
+from .opening import Opener
 from .panel import Controls, Options
 from .picture import area_picture
 from .recent import RecentAreas
-from .text import hectares_text, read_text, short_form
-from .work import LARGEST_BYTES, Estimates, Opening, is_lazy
+from .text import code_lines, hectares_text, read_text, read_upload, short_form
+from .work import Estimates
 
 # Where the sample, and so the emulator, has data: west, south, east, north.
 SAMPLE_PLACE = (22.1452, 45.2009, 22.1583, 45.2101)
@@ -84,7 +84,7 @@ class AOIPicker(PictureFallback, ipywidgets.VBox):
         # Earth Engine's client has one connection a process: one question at a time.
         turn = threading.Lock()
         self._estimates = Estimates(turn, self._estimated, self.controls.cost.error)
-        self._opening = Opening(turn, self._opened, self._failed, self._fetching)
+        self._opening = Opener(turn, self.controls, self._opened)
         self._wire()
         self.children = self._boxes()
         self._list_recent()
@@ -152,16 +152,12 @@ class AOIPicker(PictureFallback, ipywidgets.VBox):
 
     def _uploaded(self, change: dict[str, Any]) -> None:
         for file in change["new"]:
-            text = bytes(file["content"]).decode("utf-8-sig", errors="replace").lstrip()
-
-            def take(text: str = text, name: str = file["name"]) -> None:
-                if not text.startswith("{"):
-                    raise TimoError(f"{name!r} is no GeoJSON. Save the area as GeoJSON (EPSG:4326)")
-                self.set_area(text)
-
-            self._attempt(take)
+            self._attempt(functools.partial(self._take_file, file))
         if change["new"]:
             self.controls.upload.value = ()
+
+    def _take_file(self, file: dict[str, Any]) -> None:
+        self.set_area(read_upload(file))
 
     def _chosen(self, change: dict[str, Any]) -> None:
         if change["new"] >= 0:
@@ -228,24 +224,14 @@ class AOIPicker(PictureFallback, ipywidgets.VBox):
         self._attempt(self._open)
 
     def _open(self) -> None:
-        if self._opening.busy:
-            raise TimoError("A cube is being opened. Wait for it, or press Cancel")
         source, options = self.request()
         if self.options.takes("aoi") and source != "files" and "aoi" not in options:
             raise TimoError("There is no area. Draw one on the map, or write a box")
-        self._asked = source, options
-        self._busy(True)
-        self.controls.message.busy("Opening ...")
-        self._opening.run(source, options, pixels=self.controls.fetch.value)
+        self._opening.run(source, options)
 
-    def _fetching(self, cube: xr.DataArray) -> None:
-        sizes = " x ".join(f"{cube.sizes[dim]:,}" for dim in cube.dims)
-        self.controls.message.busy(f"Fetching {sizes} values, {size_text(cube.nbytes)} ...")
-
-    def _opened(self, cube: xr.DataArray, fetched: bool) -> None:
-        source, options = self._asked
-        self._busy(False)
-        self._tell(cube)
+    def _opened(
+        self, source: str, options: dict[str, Any], cube: xr.DataArray, fetched: bool
+    ) -> None:
         aoi = options.get("aoi")
         if aoi is not None and self.area is not None:
             if reason := self.recent.add(self.area):
@@ -253,51 +239,18 @@ class AOIPicker(PictureFallback, ipywidgets.VBox):
             self._list_recent()
         others = {name: value for name, value in options.items() if name != "aoi"}
         self.state.options = {"source": source, **others}
-        self._note(source, options, fetched)
+        for line in code_lines(source, options, fetched=fetched):
+            self.state.echo(line)
         self.state.cube = cube
-
-    def _note(self, source: str, options: dict[str, Any], fetched: bool) -> None:
-        given = "".join(f", {name}={value!r}" for name, value in options.items())
-        self.state.echo("import timo")
-        self.state.echo(f"cube = timo.open_cube({source!r}{given})")
-        if fetched:
-            self.state.echo("cube = timo.fetch(cube)")
-
-    def _tell(self, cube: xr.DataArray) -> None:
-        first, last = (str(cube.time.values[i])[:10] for i in (0, -1))
-        text = (
-            f"The cube is open: {cube.sizes['time']} dates, {first} to {last}; {cube.sizes['band']} bands, "
-            f"{cube.sizes['y']:,} x {cube.sizes['x']:,} pixels."
-        )
-        if is_lazy(cube):
-            large = cube.nbytes > LARGEST_BYTES
-            text += " Its pixels are fetched when they are used" + (
-                f", because {size_text(cube.nbytes)} are too much for memory." if large else "."
-            )
-        self.controls.message.info(text)
-
-    def _failed(self, error: Exception) -> None:
-        self._busy(False)
-        if isinstance(error, CancelledError):
-            self.controls.message.info(str(error))
-        elif isinstance(error, TimoError):
-            self.controls.message.error(error)
-        else:
-            self.controls.message.error(f"{type(error).__name__}: {error}", "Please report this.")
 
     def cancel(self) -> None:
         """Stop opening or fetching; chunks that came are kept in the cache."""
-        if self._opening.busy:
-            self.controls.message.busy("Stopping: requests under way are waited for ...")
-            self._opening.cancel()
+        self._opening.cancel()
 
     def wait(self, seconds: float | None = 60) -> None:
         """Wait until nothing is being estimated or opened (in scripts and tests; a notebook need not)."""
         self._estimates.wait(seconds)
         self._opening.wait(seconds)
-
-    def _busy(self, busy: bool) -> None:
-        self.controls.open.disabled, self.controls.cancel.disabled = busy, not busy
 
     # ---- the rest -----------------------------------------------------------------------------
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import shapely
 
+from timo.errors import TimoError
 from timo.sources import Area
 
 
@@ -31,6 +33,27 @@ def read_text(text: str) -> Any:
         return [float(part) for part in parts]
     except ValueError:
         return text
+
+
+def read_upload(file: Mapping[str, Any]) -> str:
+    """The GeoJSON of a file that was uploaded, as ipywidgets hands it over.
+
+    Raises
+    ------
+    TimoError
+        If it is none.
+    """
+    text = bytes(file["content"]).decode("utf-8-sig", errors="replace").lstrip()
+    if not text.startswith("{"):
+        raise TimoError(f"{file['name']!r} is no GeoJSON. Save the area as GeoJSON (EPSG:4326)")
+    return text
+
+
+def code_lines(source: str, options: Mapping[str, Any], *, fetched: bool) -> list[str]:
+    """The lines of Python that open the same cube."""
+    given = "".join(f", {name}={value!r}" for name, value in options.items())
+    lines = ["import timo", f"cube = timo.open_cube({source!r}{given})"]
+    return [*lines, "cube = timo.fetch(cube)"] if fetched else lines
 
 
 def short_form(area: Area) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -110,6 +111,8 @@ class Opening:
         Called with the exception; `timo.sources.retry.CancelledError` after `cancel`.
     begun : callable
         Called with the cube when it is open and its pixels are about to be fetched.
+    progress : callable
+        Called with the share of them that is there, 0..1, now and then.
     """
 
     def __init__(
@@ -118,16 +121,17 @@ class Opening:
         done: Callable[[xr.DataArray, bool], Any],
         failed: Callable[[Exception], Any],
         begun: Callable[[xr.DataArray], Any],
+        progress: Callable[[float], Any],
     ) -> None:
         self._turn, self._done, self._begun = turn, done, begun
-        self._worker = Worker(failed)
+        self._worker = Worker(failed, progress)
         self._stop = threading.Event()
 
     def run(self, source: str, options: dict[str, Any], *, pixels: bool) -> None:
         """Begin."""
         self._stop = stop = threading.Event()
 
-        def work(_: Task) -> tuple[xr.DataArray, bool]:
+        def work(task: Task) -> tuple[xr.DataArray, bool]:
             set_current_cancel(stop.is_set)
             with self._turn:
                 cube = open_cube(source, **options)
@@ -136,7 +140,7 @@ class Opening:
                 raise CancelledError("Opening was stopped.")
             if wanted:
                 self._begun(cube)
-                cube = fetch(cube, progress=False, cancel=stop)
+                cube = fetch(cube, progress=_told_to(task), cancel=stop)
             return cube, wanted
 
         self._worker.run(work, lambda found: self._done(*found))
@@ -163,6 +167,15 @@ class Opening:
 def is_lazy(cube: xr.DataArray) -> bool:
     """Whether its pixels are still to be fetched."""
     return cube.chunks is not None
+
+
+def _told_to(task: Task) -> Callable[[int, int], None]:
+    def tell(done: int, total: int) -> None:
+        # Nobody listens to a task that was dropped: the fetch is told to stop by another way.
+        with contextlib.suppress(Dropped):
+            task.report(done / max(total, 1))
+
+    return tell
 
 
 def _is_cancelled(task: Task) -> bool:

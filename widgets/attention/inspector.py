@@ -14,8 +14,8 @@ from timo.models.tasks import TiMo
 
 from ..base.state import Held, State
 from ..base.style import Message, PictureFallback, close_tree, figure_png, style_sheet
-from .view import LAYERS, AttentionView
-from .work import ROLLOUT, Asker, Likeness, Question, iso
+from .view import AttentionView
+from .work import LAYERS, ROLLOUT, Asker, Likeness, Question, iso
 
 ATTENTION, ALIKE = "What it looks at", "Places like this one"
 KINDS = {
@@ -78,7 +78,7 @@ class AttentionInspector(PictureFallback, ipywidgets.VBox):
         self.state = state or State()
         self.view = AttentionView(self.state.look_at)
         self._asker = Asker(self._answered, self._failed, self._begun)
-        self._closed = self._offering = False
+        self._closed = self._offering = self._answering = False
         super().__init__()
         self.add_class("timo")
         self._build()
@@ -129,7 +129,7 @@ class AttentionInspector(PictureFallback, ipywidgets.VBox):
             getattr(self, f"{name}s").observe(self._chosen(name), names="value")
         self.dates.observe(self._date_chosen, names="index")
         self.chart.observe(self._bar_chosen, names="selected")
-        self.layers.observe(self._draw, names="value")
+        self.layers.observe(self._layer_chosen, names="value")
         self._choices = ipywidgets.VBox([self.stages, self.blocks, self.heads, self.windows])
         side = ipywidgets.VBox(
             [self._choices, self.view.note, self.chart],
@@ -186,8 +186,21 @@ class AttentionInspector(PictureFallback, ipywidgets.VBox):
 
     def _bar_chosen(self, change: Any) -> None:
         date = self.view.date_of_bar(change["new"])
-        if date is not None:
+        if date is not None and date != self.shown:
             self.shown = date
+            if not self._answering:
+                self._echo_frame(change["new"])
+
+    def _layer_chosen(self, change: Any) -> None:
+        self._draw()
+        asked = self._question() if self.answer is not None else None
+        if isinstance(asked, Likeness):
+            code = asked.layer_code(change["new"], self.state.cube)
+            self.state.echo(code, "inspector.layer")
+
+    def _echo_frame(self, bar: int) -> None:
+        if self.answer is not None and "weight" in self.answer:
+            self.state.echo(f"frame = weights.weight.isel(time={bar})", "inspector.frame")
 
     # Asking
 
@@ -256,13 +269,17 @@ class AttentionInspector(PictureFallback, ipywidgets.VBox):
 
     def _answered(self, question: Question | Likeness, answer: xr.Dataset) -> None:
         self.message.clear()
-        self.state.echo(question.code(self.state.cube))
-        # The chart moves the date that is shown; nothing is drawn before the answer is there too.
-        with self.hold_trait_notifications():
-            if isinstance(question, Question):
-                self.view.show_series(question, answer)
-                self.shown = question.date
-            self.answer = answer
+        self.state.echo(question.code(self.state.cube), "inspector.question")
+        # The chart moves the date that is shown: nobody chose it, and nothing is drawn before the answer is there too.
+        self._answering = True
+        try:
+            with self.hold_trait_notifications():
+                if isinstance(question, Question):
+                    self.view.show_series(question, answer)
+                    self.shown = question.date
+                self.answer = answer
+        finally:
+            self._answering = False
 
     def _failed(self, error: Exception) -> None:
         self.message.error(error)

@@ -14,9 +14,8 @@ from ..base.style import OKABE_ITO
 from ..maps.colours import ramp_picture
 from ..maps.rastermap import RasterMap
 from .pictures import RAMP, heat, index_series, opaque, photograph, ramp_html
-from .work import Question, iso
+from .work import FEATURES, PHOTOGRAPH, Question, iso
 
-SIMILARITY, FEATURES, PHOTOGRAPH = LAYERS = ("similarity", "features (PCA)", "photograph")
 QUERY, FOUND = OKABE_ITO[5], OKABE_ITO[0]
 ANSWER = "answer"
 

@@ -17,6 +17,8 @@ from timo.models.tasks import TiMo
 from ..base.computing import Task
 
 ROLLOUT = "rollout"
+# What the map can show of places like one.
+SIMILARITY, FEATURES, PHOTOGRAPH = LAYERS = ("similarity", "features (PCA)", "photograph")
 _KEPT = 64
 
 
@@ -106,12 +108,21 @@ class Likeness:
 
     def code(self, cube: xr.DataArray) -> str:
         """The Python that does the same."""
+        place = f"row={self.row}, col={self.col}, k={self.k}"
+        return f"alike = timo.inspection.similar({self._embed_code(cube)}, {place})"
+
+    def layer_code(self, layer: str, cube: xr.DataArray) -> str:
+        """The Python that gives one of the layers of the map."""
+        if layer == SIMILARITY:
+            return "layer = alike.similarity"
+        if layer == FEATURES:
+            return f"layer = timo.inspection.pca_picture({self._embed_code(cube)})"
+        return f"layer = cube.isel(time=[{self.date}])"
+
+    def _embed_code(self, cube: xr.DataArray) -> str:
         dates = self.dates(cube)
         seen = f"cube.isel(time=slice({dates[0]}, {dates[-1] + 1}))"
-        return (
-            f"alike = timo.inspection.similar(timo.inspection.embed(model, {seen}, window={self.window}), "
-            f"row={self.row}, col={self.col}, k={self.k})"
-        )
+        return f"timo.inspection.embed(model, {seen}, window={self.window})"
 
 
 class Memory:

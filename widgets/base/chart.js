@@ -7,6 +7,8 @@ const FAINT = "var(--jp-border-color2, #cccccc)";
 const INK = "var(--jp-ui-font-color1, #212121)";
 // Height of the row of dates on which a series saw nothing.
 const ROW = 7;
+// Width of the widest bar.
+const WIDEST = 14;
 // A shape for each series: colour alone does not tell them apart for all eyes.
 const SHAPES = [
   (r) => `M${-r},0A${r},${r} 0 1 0 ${r},0A${r},${r} 0 1 0 ${-r},0Z`,
@@ -98,7 +100,9 @@ function draw(model, svg, width) {
   const span = Math.max(1, times[times.length - 1] - times[0]);
   const even = model.get("even");
   // Evenly spaced dates stand under the handle of a slider; otherwise time runs evenly.
-  const spread = (share) => left + share * (right - left);
+  // The outermost bars stand between the axis' numbers and the edge, not across them.
+  const room = bars.length && !compact ? WIDEST / 2 + 2 : 0;
+  const spread = (share) => left + room + share * (right - left - 2 * room);
   const x = (time) => times.length === 1 ? (left + right) / 2 : spread((time - times[0]) / span);
   const place = (i) => times.length === 1 ? (left + right) / 2 : even ? spread(i / (times.length - 1)) : x(times[i]);
   const both = series.length && bars.length;
@@ -182,7 +186,7 @@ function drawBars(svg, model, { place, left, right, top, foot, compact }) {
   const fixed = model.get("bars_range");
   const most = fixed.length === 2 ? fixed[1] : Math.max(...bars.filter(known), 1e-12);
   const pitch = bars.length > 1 ? Math.min(...bars.slice(1).map((_, i) => place(i + 1) - place(i))) : 20;
-  const wide = Math.max(1.5, Math.min(14, pitch * 0.8));
+  const wide = Math.max(1.5, Math.min(WIDEST, pitch * 0.8));
   if (compact) {
     make("rect", { x: left, y: top, width: right - left, height: foot - top, fill: FAINT, opacity: 0.25 }, svg);
   } else {

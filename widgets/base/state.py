@@ -65,11 +65,44 @@ class State(traitlets.HasTraits):
     code = traitlets.List(traitlets.Unicode())
 
     MOST_PIXELS = 5
+    # The control that was moved last, and its line.
+    _moved = ("", "")
 
-    def echo(self, line: str) -> None:
-        """Note the Python that does what was just done by hand; a line that only repeats the last is left out."""
-        if not self.code or self.code[-1] != line:
-            self.code = [*self.code, line]
+    def echo(self, line: str, control: str = "") -> None:
+        """Note the Python that does what was just done by hand; a line that only repeats the last is left out.
+
+        Parameters
+        ----------
+        line : str
+            Python that runs after the lines before it.
+        control : str
+            Name of the control that was moved. As long as the same one moves on, its newest line takes the place of
+            the one before: of a slider only where it came to rest is noted.
+        """
+        code = self.code
+        if control and code and (control, code[-1]) == self._moved:
+            code = code[:-1]
+        if not code or code[-1] != line:
+            code = [*code, line]
+        self._moved = (control, line)
+        self.code = code
+
+    def echo_setting(self, widget: str, setting: str, control: str) -> None:
+        """Note how a widget is set, after the line that makes it unless it is there since the cube was opened.
+
+        Parameters
+        ----------
+        widget : str
+            Python that makes the widget, such as ``view = timo_widgets.MapView(result, cube)``.
+        setting : str
+            Python that sets it, such as ``view.layers.opacity.value = 0.5``.
+        control : str
+            As in `echo`.
+        """
+        opened = [i for i, line in enumerate(self.code) if line.startswith("cube = ")]
+        if widget not in self.code[opened[-1] if opened else 0 :]:
+            self.echo(widget)
+        self.echo(setting, control)
 
     def look_at(self, row: int, column: int) -> None:
         """Add a pixel to those that are looked at, or make it the latest; the oldest of more than five goes."""

@@ -7,8 +7,10 @@ import colorsys
 import html
 import io
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import anywidget
 import ipywidgets
 import numpy as np
 
@@ -30,6 +32,8 @@ MASKED = "#8C8C8C"
 CSS = """
 .timo { color: var(--jp-ui-font-color1, #212121); font-family: var(--jp-ui-font-family, sans-serif); }
 .timo .widget-label, .timo label { color: var(--jp-ui-font-color1, #212121); }
+.timo .lm-TabBar-tab, .timo .jupyter-widget-Collapse-header { color: var(--jp-ui-font-color1, #212121); }
+.timo .widget-toggle-buttons > .widget-label { margin-right: 8px; }
 .timo .leaflet-container { background: var(--jp-layout-color3, #bdbdbd); }
 /* Its icon is black in every theme. */
 .timo .leaflet-control-fullscreen-button { background-color: #ffffff !important; }
@@ -83,9 +87,21 @@ def text_colour(colour: str) -> str:
     return "#000000" if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else "#FFFFFF"
 
 
-def style_sheet() -> ipywidgets.HTML:
+class StyleSheet(anywidget.AnyWidget):
+    """The style sheet, and names for screen readers; nothing of it is seen.
+
+    In the browser it looks after the outermost box of class ``timo`` around it: what ipywidgets leaves without a name
+    (handles of sliders, players, groups of buttons, bars of progress) is called by its description or else its
+    tooltip, sliders over dates say the date, and maps and their pins say what they are.
+    """
+
+    _esm = Path(__file__).parent / "names.js"
+    _css = CSS
+
+
+def style_sheet() -> StyleSheet:
     """The style sheet as a widget without size: put it among the children of a box of class ``timo``."""
-    return ipywidgets.HTML(f"<style>{CSS}</style>", layout={"display": "none"})
+    return StyleSheet(layout={"display": "none"})
 
 
 def png(rgba: np.ndarray) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 import xarray as xr
@@ -180,7 +180,8 @@ def paint(channels: np.ndarray, limits: np.ndarray) -> np.ndarray:
     Returns
     -------
     numpy.ndarray
-        (y, x, 4) uint8; transparent where nothing was seen. One channel is painted in viridis.
+        (y, x, 4) uint8; hatched where nothing was seen, so that a date of clouds alone is not taken for a map that
+        failed. One channel is painted in viridis.
     """
     seen = np.isfinite(channels).all(axis=0)
     levels = [_level(channel, seen, *pair) for channel, pair in zip(channels, limits, strict=True)]
@@ -191,8 +192,19 @@ def paint(channels: np.ndarray, limits: np.ndarray) -> np.ndarray:
         rgba = np.empty((*seen.shape, 4), "uint8")
         for i, level in enumerate(levels):
             rgba[..., i] = level
-    rgba[..., 3] = seen * np.uint8(255)
-    return rgba
+    rgba[..., 3] = 255
+    # Four bytes are one number, again.
+    pixels = np.where(seen, rgba.view("uint32")[..., 0], hatch(seen.shape))
+    return pixels[..., None].view("uint8")
+
+
+@lru_cache(maxsize=2)
+def hatch(shape: tuple[int, int]) -> np.ndarray:
+    """Grey diagonal stripes on nothing, (y, x) pixels of four bytes each."""
+    diagonal = np.add.outer(np.arange(shape[0]), np.arange(shape[1])) % 6
+    stripes = np.zeros((*shape, 4), "uint8")
+    stripes[diagonal < 2] = (140, 140, 140, 170)
+    return stripes.view("uint32")[..., 0]
 
 
 def _level(channel: np.ndarray, seen: np.ndarray, low: float, high: float) -> np.ndarray:

@@ -15,6 +15,7 @@ from ..base.style import OKABE_ITO, Message, button, close_tree
 from .bandviews import View, viridis
 from .split import Split
 
+_NO_DATE = [("no date", 0)]
 _ROW = {"flex_flow": "row wrap", "align_items": "center", "grid_gap": "4px 12px"}
 
 
@@ -33,8 +34,8 @@ class ExplorerControls:
         The divider.
     play : ipywidgets.Play
         Moves the slider.
-    slider : ipywidgets.IntSlider
-        Position of the date.
+    slider : ipywidgets.SelectionSlider
+        The date; its value is the position.
     date, legend, csv : ipywidgets.HTML
         The date in words, what the colours mean, the link that saves the series.
     message : Message
@@ -70,15 +71,22 @@ class ExplorerControls:
             disabled=True, tooltip="Date left of the divider", layout={"width": "115px"}
         )
         self.split = Split()
-        self.play = ipywidgets.Play(interval=300, show_repeat=False, layout={"flex": "0 0 auto"})
-        self.slider = ipywidgets.IntSlider(
+        self.play = ipywidgets.Play(
+            interval=300,
+            show_repeat=False,
+            tooltip="Go through the dates",
+            layout={"flex": "0 0 auto"},
+        )
+        # Over dates, not numbers: it says where it stands also to whoever does not see the date beside it.
+        self.slider = ipywidgets.SelectionSlider(
             description="Date",
+            options=_NO_DATE,
             readout=False,
             style={"description_width": "34px"},
             layout={"width": "auto", "flex": "1 1 auto"},
         )
         self.date = ipywidgets.HTML(layout={"flex": "0 0 150px"})
-        self._link = ipywidgets.jslink((self.play, "value"), (self.slider, "value"))
+        self._link = ipywidgets.jslink((self.play, "value"), (self.slider, "index"))
         self.strip = SeriesChart(
             compact=True,
             even=True,
@@ -140,10 +148,10 @@ class ExplorerControls:
         for choice, names in ((self.view, views), (self.quantity, quantities)):
             kept = choice.value if choice.value in names else names[0]
             choice.options, choice.value = names, kept
-        self.before.options = [(day, i) for i, day in enumerate(days)]
+        self.before.options = self.slider.options = [(day, i) for i, day in enumerate(days)]
         self.before.value = 0
         self.compare.value, self.split.active, self.before.disabled = False, False, True
-        self.slider.max = self.play.max = last
+        self.play.max = last
         self.strip.show(dates=days, bars=shares, selected=-1)
         self.chart.show(dates=days, selected=-1)
         self._enable(True)
@@ -184,6 +192,12 @@ def date_text(cube: xr.DataArray, date: int, share: float | None) -> str:
     return f'<div class="timo-date"><b>{day}</b><br><span class="timo-note">{note}</span></div>'
 
 
+NOTHING_SEEN = (
+    '<span class="timo-note">Nothing is seen on this date: every pixel is masked (cloud, shadow, '
+    "or outside of the image). Hatched pixels are masked.</span>"
+)
+
+
 def legend_html(view: View, limits: np.ndarray) -> str:
     """What the colours of the picture mean."""
     low, high = (f"{value:.3g}" for value in limits[0])
@@ -197,6 +211,7 @@ def legend_html(view: View, limits: np.ndarray) -> str:
         colours = ("red", "green", "blue")
         parts = zip(colours, view.parts, limits, strict=True)
         body = " · ".join(f"{c} {html.escape(p)} {lo:.3g} – {hi:.3g}" for c, p, (lo, hi) in parts)
+    body += " · hatched: masked"
     return f'<span class="timo-note">{body}</span>'
 
 

@@ -6,7 +6,6 @@ import os
 from typing import Any
 
 import ipywidgets
-import numpy as np
 import pandas as pd
 import xarray as xr
 
@@ -16,20 +15,14 @@ from timo.errors import TimoError
 from ..base.background import Background
 from ..base.reruns import replace_earlier
 from ..base.state import State
-from ..base.style import (
-    Message,
-    PictureFallback,
-    close_tree,
-    style_sheet,
-)
+from ..base.style import Message, PictureFallback, close_tree, style_sheet
 from ..maps.rastermap import RasterMap
 from . import bandviews
-from .controls import ExplorerControls, date_text, legend_html
+from .controls import ExplorerControls
+from .picturepane import PicturePane
 from .reading import CubeReader
 from .seriespane import SeriesPane
 from .snapshot import snapshot
-
-PICTURE, BEFORE = "picture", "before"
 
 
 class CubeExplorer(PictureFallback, ipywidgets.VBox):
@@ -79,15 +72,13 @@ class CubeExplorer(PictureFallback, ipywidgets.VBox):
         self.map: RasterMap | None = None
         self._height = height
         self._reader: CubeReader | None = None
-        self._views: dict[str, bandviews.View] = {}
-        self._limits: dict[str, np.ndarray] = {}
-        self._shown: dict[str, tuple[int, str]] = {}
         self._closed = False
         self.message = Message()
         self._background = Background(self._failed)
         self.controls = ExplorerControls(self.message)
         self.chart = self.controls.chart
-        self.pane = SeriesPane(self.state, self.controls, self._background, self._settled)
+        shared = (self.state, self.controls, self._background, self._settled)
+        self.pictures, self.pane = PicturePane(*shared), SeriesPane(*shared)
         self._map_place = ipywidgets.VBox()
         super().__init__(children=[style_sheet(), *self.controls.arrange(self._map_place)])
         self.add_class("timo")
@@ -105,11 +96,11 @@ class CubeExplorer(PictureFallback, ipywidgets.VBox):
             (state, self._take_cube, "cube"),
             (state, self._take_date, "date"),
             (state, self._take_pixels, "pixels"),
-            (c.view, self._take_view, "value"),
-            (c.stretch, self._take_stretch, "value"),
-            (c.opacity, self._take_opacity, "value"),
-            (c.compare, self._take_compare, "value"),
-            (c.before, self._take_compare, "value"),
+            (c.view, self.pictures.change_view, "value"),
+            (c.stretch, self.pictures.change_stretch, "value"),
+            (c.opacity, self.pictures.change_opacity, "value"),
+            (c.compare, self.pictures.change_compare, "value"),
+            (c.before, self.pictures.change_compare, "value"),
             (c.quantity, self._change_quantity, "value"),
             (c.slider, self._move, "value"),
             (c.strip, self._move, "selected"),
@@ -123,14 +114,11 @@ class CubeExplorer(PictureFallback, ipywidgets.VBox):
     # The cube
 
     def _take_cube(self, _: Any = None) -> None:
-        for kind in (PICTURE, BEFORE, "series"):
-            self._background.forget(kind)
+        self._background.forget("series")
         cube = self.state.cube
         if self.map is not None:
             self.map.close()
-        self.map = self._reader = None
-        self.pane.take(None, None, {})
-        self._limits, self._shown = {}, {}
+        self._forget_cube()
         if cube is None:
             self._map_place.children = ()
             self.controls.clear()
@@ -138,17 +126,22 @@ class CubeExplorer(PictureFallback, ipywidgets.VBox):
             return
         self.message.clear()
         self._reader = CubeReader(cube)
-        self._views, quantities = bandviews.map_views(cube), bandviews.series_views(cube)
+        views, quantities = bandviews.map_views(cube), bandviews.series_views(cube)
         self.map = RasterMap(cube.isel(time=0, band=0, drop=True), height=self._height)
         self.map.on_click(self._clicked)
         self._map_place.children = (self.map.widget,)
         with self._silent():
-            self.controls.take(
-                cube, list(self._views), list(quantities), self._reader.clear_shares()
-            )
+            self.controls.take(cube, list(views), list(quantities), self._reader.clear_shares())
+        self.pictures.take(self._reader, self.map, views)
         self.pane.take(self._reader, self.map, quantities)
         self._take_date()
         self._take_pixels()
+
+    def _forget_cube(self) -> None:
+        """Nothing that still refers to the widget may keep the cube alive."""
+        self.map = self._reader = None
+        self.pictures.take(None, None, {})
+        self.pane.take(None, None, {})
 
     def _silent(self) -> Any:
         """Controls that are filled must not act."""
@@ -160,140 +153,20 @@ class CubeExplorer(PictureFallback, ipywidgets.VBox):
         if self._reader is None or change["new"] < 0 or change["new"] == self.state.date:
             return
         self.state.date = change["new"]
-        self._echo_picture()
+        self.pictures.echo()
 
     def _take_date(self, _: Any = None) -> None:
         if self._reader is None:
             return
-        date = self.state.date
         c = self.controls
-        c.slider.value = c.strip.selected = c.chart.selected = date
-        self._label_date()
-        self._show(PICTURE, date)
-
-    def _label_date(self) -> None:
-        c, days = self.controls, self.controls.strip.dates
-        c.split.right_text = f"{days[self.state.date]} ▸"
-        c.split.left_text = "" if c.before.value is None else f"◂ {days[c.before.value]}"
-        share = c.strip.bars[self.state.date]
-        c.date.value = date_text(self.state.cube, self.state.date, share)
-
-    # The picture
-
-    @property
-    def _view(self) -> bandviews.View:
-        return self._views[self.controls.view.value]
-
-    def _show(self, name: str, date: int) -> None:
-        assert self._reader is not None
-        view, reader = self._view, self._reader
-        if reader.has_date(date, view.bands):
-            self._background.forget(name)
-            self._paint(name, date, view, reader.date(date, view.bands))
-        else:
-            day = str(self.state.cube.time.values[date])[:10]
-            self.message.busy(f"Fetching {day} …")
-            self._background.submit(
-                name,
-                lambda: reader.date(date, view.bands),
-                lambda values: self._arrived(reader, name, date, view, values),
-            )
-
-    def _arrived(
-        self, reader: CubeReader, name: str, date: int, view: bandviews.View, values: np.ndarray
-    ) -> None:
-        if reader is not self._reader:
-            return
-        self.controls.strip.bars = reader.clear_shares()
-        self._label_date()
-        self._paint(name, date, view, values)
-
-    def _paint(self, name: str, date: int, view: bandviews.View, values: np.ndarray) -> None:
-        assert self.map is not None
-        channels = view.channels(values)
-        limits = self._limits_of(view, channels)
-        rgba = bandviews.paint(channels, limits)
-        self.map.show(name, rgba, opacity=self.controls.opacity.value, front=name == BEFORE)
-        self._shown[name] = (date, view.name)
-        if name == PICTURE:
-            self.controls.legend.value = legend_html(view, limits)
-        self._settled()
+        c.slider.value = c.strip.selected = c.chart.selected = self.state.date
+        self.pictures.show_date()
 
     def _settled(self) -> None:
         """Take the note away once all has come."""
-        if self.message.kind == "busy" and not self._waiting():
+        late = self.pictures.is_late() or self.pane.missing()
+        if self.message.kind == "busy" and not late:
             self.message.clear()
-
-    def _waiting(self) -> bool:
-        """Whether something that should be on the screen is not there yet."""
-        wanted = {PICTURE: self.state.date} | self._wanted_before()
-        late = any(self._shown.get(k) != (date, self._view.name) for k, date in wanted.items())
-        return late or self.pane.missing() != []
-
-    def _limits_of(self, view: bandviews.View, channels: np.ndarray) -> np.ndarray:
-        if self.controls.stretch.value == "date":
-            return bandviews.stretch(bandviews.thin(channels))
-        if view.name not in self._limits:
-            assert self._reader is not None
-            sample = view.channels(self._reader.sample(view.bands))
-            self._limits[view.name] = bandviews.stretch(sample)
-        return self._limits[view.name]
-
-    def _take_view(self, _: Any = None) -> None:
-        self._echo_picture()
-        self._repaint()
-
-    def _echo_picture(self) -> None:
-        place = f"cube.isel(time=[{self.state.date}])"
-        self._echo("picture = ", self._view.code.format(cube=place))
-
-    def _take_stretch(self, _: Any = None) -> None:
-        # Of a lazy cube "the series" is what was looked at so far: asked for again, it is taken anew.
-        self._limits = {}
-        if self._reader is not None:
-            fixed = self.controls.stretch.value == "series"
-            place = self._reader.sample_code() if fixed else f"cube.isel(time=[{self.state.date}])"
-            values = self._view.code.format(cube=place)
-            self._echo(
-                "limits = ", f'{values}.compute().quantile([0.02, 0.98], ["time", "y", "x"])'
-            )
-        self._repaint()
-
-    def _repaint(self) -> None:
-        if self._reader is not None:
-            self._show(PICTURE, self.state.date)
-            for name, date in self._wanted_before().items():
-                self._show(name, date)
-
-    def _take_opacity(self, change: dict[str, Any]) -> None:
-        if self.map is not None:
-            for name in (PICTURE, BEFORE):
-                self.map.set_opacity(name, change["new"])
-
-    # Two dates
-
-    def _wanted_before(self) -> dict[str, int]:
-        c = self.controls
-        return {BEFORE: c.before.value} if c.compare.value and c.before.value is not None else {}
-
-    def _take_compare(self, _: Any = None) -> None:
-        if self.map is None:
-            return
-        c = self.controls
-        wanted = self._wanted_before()
-        c.before.disabled = not c.compare.value
-        c.split.active = bool(wanted)
-        self._label_date()
-        if not wanted:
-            self._background.forget(BEFORE)
-            self._shown.pop(BEFORE, None)
-            self.map.hide(BEFORE)
-            return
-        before = wanted[BEFORE]
-        self._echo(
-            "before, after = ", f"cube.isel(time={before}), cube.isel(time={self.state.date})"
-        )
-        self._show(BEFORE, before)
 
     # Pixels
 
@@ -334,14 +207,6 @@ class CubeExplorer(PictureFallback, ipywidgets.VBox):
 
     # The rest
 
-    def _echo(self, target: str, code: str) -> None:
-        """Note a line; of a slider that moves on, only where it came to rest."""
-        lines = self.state.code
-        if lines and lines[-1].startswith(target):
-            self.state.code = [*lines[:-1], target + code]
-        else:
-            self.state.echo(target + code)
-
     def _failed(self, error: Exception) -> None:
         remedy = "Move the slider or click again to retry."
         self.message.error(error, "" if isinstance(error, TimoError) else remedy)
@@ -355,7 +220,7 @@ class CubeExplorer(PictureFallback, ipywidgets.VBox):
         if self.map is None:
             return snapshot(None, self.message.text, self.chart)
         c = self.controls
-        dates = [*self._wanted_before().values(), self.state.date]
+        dates = [*self.pictures.before.values(), self.state.date]
         days = " | ".join(c.strip.dates[date] for date in dates)
         cut = c.split.position if c.split.active else None
         return snapshot(self.map.picture(cut=cut), f"{c.view.value}, {days}", self.chart)
@@ -371,9 +236,7 @@ class CubeExplorer(PictureFallback, ipywidgets.VBox):
         if self.map is not None:
             self.map.close()
         self.controls.close()
-        # Nothing that still refers to the widget may keep the cube alive.
-        self._reader = None
-        self.pane.take(None, None, {})
+        self._forget_cube()
         close_tree(self._map_place)
         for child in self.children:
             close_tree(child)

@@ -13,10 +13,12 @@ from timo.errors import TimoError
 
 from ..base.state import State
 from ..maps.rastermap import RasterMap
+from .cells import shortened
 from .label_files import from_geojson, load, save, to_geojson
-from .panel import DRAW, ERASE, PAINT, Controls
+from .panel import DRAW, ERASE, PAINT, SIDES, Controls
 from .sheet import Label
 from .store import LabelStore
+from .strokes import Stroke, Strokes
 
 LABELS = "labels"
 _LAST = "labels = store.labels()"
@@ -31,6 +33,7 @@ class LabelActions:
     store: LabelStore | None
     map: RasterMap | None
     controls: Controls
+    strokes: Strokes
     _placed: list[dict[str, Any]]
     _own: bool
     _told: bool
@@ -42,6 +45,19 @@ class LabelActions:
     def _show_chosen(self) -> None:
         raise NotImplementedError
 
+    def _make_strokes(self) -> Strokes:
+        c = self.controls
+        return Strokes(
+            mode=c.mode,
+            brush=c.size,
+            classes=c.name,
+            opacity=c.opacity,
+            sizes=list(SIDES),
+            on_stroke=lambda stroke: self._attempt(lambda: self._stroke(stroke)),
+            on_undo=lambda: self._attempt(self._undo),
+            on_redo=lambda: self._attempt(self._redo),
+        )
+
     def _wire(self) -> None:
         c = self.controls
         for made, action in {
@@ -50,8 +66,8 @@ class LabelActions:
             c.rename: self._rename_class,
             c.change: self._change,
             c.delete: self._delete,
-            c.undo: lambda: self._do("store.undo()", lambda s: s.undo()),
-            c.redo: lambda: self._do("store.redo()", lambda s: s.redo()),
+            c.undo: self._undo,
+            c.redo: self._redo,
             c.clear: lambda: self._do("store.clear()", lambda s: s.clear()),
             c.save: self._save,
             c.open: self._load,
@@ -88,16 +104,34 @@ class LabelActions:
         if not self._own and self.store is not None:
             self._attempt(self._show_chosen)
 
+    def _undo(self) -> None:
+        self._do("store.undo()", lambda s: s.undo())
+
+    def _redo(self) -> None:
+        self._do("store.redo()", lambda s: s.redo())
+
     def _clicked(self, row: int, column: int) -> None:
-        c, size = self.controls, self.controls.size.value
-        if c.mode.value == PAINT:
-            name, dates = self._class(), self._dates()
-            extra = "".join(f", {key}={value!r}" for key, value in dates.items())
-            line = f"store.paint({row}, {column}, {name!r}, size={size}{extra})"
-            self._do(line, lambda s: s.paint(row, column, name, size=size, **dates))
-        elif c.mode.value == ERASE:
-            line = f"store.erase({row}, {column}, size={size})"
-            self._do(line, lambda s: s.erase(row, column, size=size))
+        c = self.controls
+        if c.mode.value in (PAINT, ERASE):
+            self._stroke(Stroke([(row, column)], c.size.value, c.mode.value == ERASE, c.name.index))
+
+    def _stroke(self, stroke: Stroke) -> None:
+        """Paint or erase along a stroke: one step to undo, and one line."""
+        path, given = shortened(stroke.path), dict[str, Any](size=stroke.size)
+        name = "erase" if stroke.erases else "paint"
+        values: list[Any] = [] if stroke.erases else [self._class(stroke.code)]
+        given |= {} if stroke.erases else self._dates()
+        if len(path) == 1 and self._has(*path[0]):
+            values = [*path[0], *values]
+        else:
+            name, values = f"{name}_along", [path, *values]
+        said = [*map(repr, values), *(f"{key}={value!r}" for key, value in given.items())]
+        line = f"store.{name}({', '.join(said)})"
+        self._do(line, lambda s: getattr(s, name)(*values, **given))
+
+    def _has(self, row: int, column: int) -> bool:
+        assert self.store is not None
+        return 0 <= row < self.store.shape[0] and 0 <= column < self.store.shape[1]
 
     def _shapes_drawn(self, change: dict[str, Any]) -> None:
         """Take over what was drawn, edited or deleted with the map's tools."""
@@ -197,10 +231,12 @@ class LabelActions:
             raise TimoError("No label is chosen. Choose one from the list")
         return label
 
-    def _class(self) -> str:
-        if self.controls.name.value is None:
+    def _class(self, code: int | None = None) -> str:
+        """Name of a class; by default of that which is chosen."""
+        code = self.controls.name.index if code is None else code
+        if self.store is None or code is None or code >= len(self.store.classes):
             raise TimoError("There is no class to give. Name one and press Add class")
-        return str(self.controls.name.value)
+        return self.store.classes[code]
 
     def _dates(self) -> dict[str, str | None]:
         c = self.controls

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
+
 import numpy as np
 import pyproj
 import rioxarray  # noqa: F401  registers .rio
@@ -27,8 +30,7 @@ def brush(row: int, column: int, size: int, shape: tuple[int, int]) -> np.ndarra
     TimoError
         If the cell is outside, or the side is not odd.
     """
-    if size < 1 or size % 2 == 0:
-        raise TimoError(f"The side of the brush must be odd, as 1, 3 or 5 cells; got {size}")
+    _check_side(size)
     if not (0 <= row < shape[0] and 0 <= column < shape[1]):
         raise TimoError(
             f"Row {row}, column {column} is outside of the cube, which has {shape[0]} rows and "
@@ -38,6 +40,72 @@ def brush(row: int, column: int, size: int, shape: tuple[int, int]) -> np.ndarra
     rows = np.arange(max(row - half, 0), min(row + half + 1, shape[0]))
     columns = np.arange(max(column - half, 0), min(column + half + 1, shape[1]))
     return (rows[:, None] * shape[1] + columns).ravel()
+
+
+def along(path: Sequence[tuple[int, int]], size: int, shape: tuple[int, int]) -> np.ndarray:
+    """(n,) cells, ascending, that a square covers on its way, without what lies outside of the grid.
+
+    Parameters
+    ----------
+    path : sequence of (row, column)
+        Cells that its middle goes through, in a straight line from each to the next; they may lie outside.
+    size : int
+        Side of the square, odd.
+    shape : (int, int)
+        Rows and columns of the grid.
+
+    Raises
+    ------
+    TimoError
+        If it covers no cell of the grid, or the side is not odd.
+    """
+    _check_side(size)
+    offsets = np.arange(size) - size // 2
+    middles = np.array(cells_between(path), int).reshape(-1, 2)
+    rows = middles[:, 0, None, None] + offsets[:, None]
+    columns = middles[:, 1, None, None] + offsets
+    inside = (rows >= 0) & (rows < shape[0]) & (columns >= 0) & (columns < shape[1])
+    if not inside.any():
+        raise TimoError("The stroke covers no pixel of the cube. Paint over the image")
+    return np.unique((rows * shape[1] + columns)[inside])
+
+
+def cells_between(path: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """All cells on straight lines from each cell of a path to the next; strokes.js goes the same way."""
+    cells = [(int(row), int(column)) for row, column in path[:1]]
+    for (row, column), (to_row, to_column) in itertools.pairwise(path):
+        down, across = to_row - row, to_column - column
+        steps = max(abs(down), abs(across))
+        cells += [
+            # Whole numbers, rounded half up: the browser must come to the same.
+            (
+                row + (2 * i * down + steps) // (2 * steps),
+                column + (2 * i * across + steps) // (2 * steps),
+            )
+            for i in range(1, steps + 1)
+        ]
+    return cells
+
+
+def shortened(path: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The same way with as few corners as are needed."""
+    corners: list[tuple[int, int]] = list(path[:1])
+    straight: list[tuple[int, int]] = []
+    for cell in path[1:]:
+        straight.append(cell)
+        if _strays(corners[-1], straight):
+            corners.append(straight[-2])
+            straight = [cell]
+    return [*corners, *straight[-1:]]
+
+
+def _strays(start: tuple[int, int], cells: list[tuple[int, int]]) -> bool:
+    return cells_between([start, cells[-1]]) != cells_between([start, *cells])
+
+
+def _check_side(size: int) -> None:
+    if size < 1 or size % 2 == 0:
+        raise TimoError(f"The side of the brush must be odd, as 1, 3 or 5 cells; got {size}")
 
 
 def cells_in(area: Area, like: xr.DataArray) -> tuple[BaseGeometry, np.ndarray]:

@@ -22,6 +22,7 @@ from .cells import outline
 from .panel import Controls
 from .sheet import Label
 from .store import LabelStore
+from .strokes import KEYS
 from .view import date_image, label_image, label_line, summary
 
 IMAGE, CHOSEN = "image", "chosen"
@@ -30,8 +31,10 @@ IMAGE, CHOSEN = "image", "chosen"
 class Labeler(LabelActions, PictureFallback, ipywidgets.VBox):
     """Label a cube by hand.
 
-    Draw polygons and rectangles, or click to paint and erase pixels; choose the class and, if it does not hold for the
-    whole series, the dates. A label in the list can be changed, its outline with the map's editing tool.
+    Draw polygons and rectangles, or press and drag to paint and erase pixels; choose the class and, if it does not hold
+    for the whole series, the dates. A label in the list can be changed, its outline with the map's editing tool. While
+    the pointer or the focus is here, the keys 1 to 9 choose the class, and Ctrl or Cmd with Z, Shift+Z and Y undo and
+    redo; with the space bar held, dragging moves the map instead of painting.
 
     Parameters
     ----------
@@ -72,10 +75,12 @@ class Labeler(LabelActions, PictureFallback, ipywidgets.VBox):
     ) -> None:
         super().__init__()
         self.add_class("timo")
+        self.add_class("timo-labeler")
         self.state = state or State()
         self.store: LabelStore | None = None
         self.map: RasterMap | None = None
         self.controls = Controls()
+        self.strokes = self._make_strokes()
         self._height, self._classes = height, None if classes is None else list(classes)
         self._placed: list[dict[str, Any]] = []
         # Set while what changes was changed by this object.
@@ -120,7 +125,8 @@ class Labeler(LabelActions, PictureFallback, ipywidgets.VBox):
         self._fill_date_slider(cube)
         for box, size in ((self.controls.row, "y"), (self.controls.column, "x")):
             box.max = cube.sizes[size] - 1
-        self.children = self.controls.whole_box(self.map.widget)
+        self.strokes.fit(self.map)
+        self.children = [*self.controls.whole_box(self.map.widget), self.strokes]
         self.controls.message.clear()
         self._choose_date()
         self._show_date()
@@ -199,7 +205,9 @@ class Labeler(LabelActions, PictureFallback, ipywidgets.VBox):
         )
         c.summary.value = summary(self.store.counts(), colours)
         chosen, wanted = c.name.index, c.shapes.value
+        self.strokes.colours = colours
         if tuple(c.name.options) != tuple(names):
+            c.name.tooltips = [f"Key {key}" for key, _ in enumerate(names[:KEYS], 1)]
             c.name.options = names
             if names:
                 c.name.index = min(chosen or 0, len(names) - 1)
@@ -296,7 +304,7 @@ class Labeler(LabelActions, PictureFallback, ipywidgets.VBox):
         self.state.unobserve(self._on_labels, names=["labels", "classes"])
         self.state.unobserve(self._on_date, names="date")
         self._drop_map()
-        for widget in (*self.children, *self.controls.everything(), self.layout):
+        for widget in (*self.children, *self.controls.everything(), self.strokes, self.layout):
             close_tree(widget)
         super().close()
 

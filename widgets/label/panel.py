@@ -6,8 +6,12 @@ import ipywidgets as w
 
 from ..base.downloads import Download
 from ..base.style import Message, button, style_sheet
+from .strokes import key_style
 
 DRAW, PAINT, ERASE = "Draw shapes", "Paint pixels", "Erase"
+# Of the brush, in pixels.
+SIDES = (1, 3, 5)
+_KEYS = "Keys: 1 to 9 class · Ctrl or Cmd+Z undo, with Shift redo · space and drag: move the map"
 _WIDE = {"description_width": "90px"}
 
 
@@ -17,7 +21,7 @@ class Controls:
     Attributes
     ----------
     mode, name, size, whole, start, end : ipywidgets widgets
-        What a click or a shape does: its class, the brush's side and the dates on which it holds.
+        What a stroke or a shape does: its class, the brush's side and the dates on which it holds.
     row, column, place
         A pixel by number, for those who do not use a mouse.
     title, add, rename
@@ -51,17 +55,21 @@ class Controls:
             options=[DRAW, PAINT, ERASE],
             tooltips=[
                 "Draw a polygon or a rectangle with the tools at the map's left",
-                "Click on the image to label pixels",
-                "Click on the image to take labels away",
+                "Press on the image and drag to label pixels; with the space bar held, dragging moves the map",
+                "Press on the image and drag to take labels away; with the space bar held, dragging moves the map",
             ],
             style={"button_width": "112px"},
         )
         self.name = w.ToggleButtons(options=[], description="Class", style={"button_width": "auto"})
+        self.name.add_class("timo-classes")
         self.size = w.ToggleButtons(
-            options=[("1 x 1", 1), ("3 x 3", 3), ("5 x 5", 5)],
+            options=[(f"{side} x {side}", side) for side in SIDES],
             description="Brush",
+            tooltips=[f"A square of {side} x {side} pixels" for side in SIDES],
             style={"button_width": "auto"},
         )
+        self.keys = w.HTML(f'<span class="timo-note">{_KEYS}</span>')
+        self.keys.add_class("timo-keys")
         self.whole = w.Checkbox(True, description="Whole series", indent=False)
         self.start = w.DatePicker(description="From", style=_WIDE, layout={"width": "270px"})
         self.end = w.DatePicker(description="To", style=_WIDE, layout={"width": "270px"})
@@ -84,8 +92,10 @@ class Controls:
             "Apply class and dates", "check", "Give the chosen label the class and dates above"
         )
         self.delete = button("Delete", "trash", "Remove the chosen label")
-        self.undo = button("Undo", "undo", "Take the last step back")
-        self.redo = button("Redo", "repeat", "Make that step again")
+        self.undo = button("Undo", "undo", "Take the last step back (Ctrl+Z, Cmd+Z)")
+        self.redo = button(
+            "Redo", "repeat", "Make that step again (Ctrl+Shift+Z or Ctrl+Y, Cmd+Shift+Z)"
+        )
         self.clear = button("Clear all", "eraser", "Remove all labels; Undo brings them back")
 
     def _make_files(self) -> None:
@@ -113,7 +123,9 @@ class Controls:
         self.brushes = w.VBox([self.size, w.HBox([self.row, self.column]), self.place])
         row = {"flex_flow": "row wrap"}
         boxes = [
-            _titled("Label", [self.mode, self.name, self.brushes, self.whole, self.dates]),
+            _titled(
+                "Label", [self.mode, self.name, self.keys, self.brushes, self.whole, self.dates]
+            ),
             _titled("So far", [self.summary]),
             w.HBox([self.undo, self.redo, self.clear], layout=row),
             _titled("Change", [self.shapes, w.HBox([self.change, self.delete], layout=row)]),
@@ -138,7 +150,7 @@ class Controls:
         )
         self.left, self.side = left, self.panel()
         self.body = w.HBox([left, self.side], layout={"flex_flow": "row wrap"})
-        return [style_sheet(), self.body]
+        return [style_sheet(), key_style(), self.body]
 
 
 def _titled(title: str, children: list[w.Widget]) -> w.VBox:

@@ -14,13 +14,12 @@ from timo.cube import cell_area_m2, check_grid, check_labels
 from timo.errors import TimoError
 from timo.sources import parse_aoi
 
-from .cells import brush, cells_in
-from .sheet import Label, Sheet, check_dates, check_names, from_raster, planes
+from .cells import along, brush, cells_in
+from .history import History
+from .sheet import Label, check_dates, check_names, from_raster, planes
 
-_MOST_STEPS = 200
 
-
-class LabelStore:
+class LabelStore(History):
     """Labels on a cube's grid that can be added, changed, undone, saved and rasterised.
 
     Parameters
@@ -38,10 +37,8 @@ class LabelStore:
 
     def __init__(self, cube: xr.DataArray, classes: Sequence[str] = ()) -> None:
         check_grid(cube, what="cube")
+        super().__init__(classes)
         self.cube = cube
-        self.sheet = Sheet(check_names(classes))
-        self._past: list[Sheet] = []
-        self._future: list[Sheet] = []
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -117,7 +114,35 @@ class LabelStore:
         TimoError
             If the pixel is outside of the grid, the size is not odd, or the class or a date is none.
         """
-        cells = brush(row, column, size, self.shape)
+        return self._paint(brush(row, column, size, self.shape), name, start, end)
+
+    def paint_along(
+        self,
+        path: Sequence[tuple[int, int]],
+        name: str,
+        *,
+        size: int = 1,
+        start: Any = None,
+        end: Any = None,
+    ) -> Label:
+        """Label what a brush covers on its way; strokes of one class and date range become one label.
+
+        Parameters
+        ----------
+        path : sequence of (row, column)
+            Pixels that the middle of the brush goes through, in a straight line from each to the next; parts of the way
+            may lie outside of the grid.
+        name, size, start, end
+            As in `paint`.
+
+        Raises
+        ------
+        TimoError
+            If the brush covers no pixel of the grid, the size is not odd, or the class or a date is none.
+        """
+        return self._paint(along(path, size, self.shape), name, start, end)
+
+    def _paint(self, cells: np.ndarray, name: str, start: Any, end: Any) -> Label:
         stroke = Label(self.next_number(), self.code_of(name), cells, *check_dates(start, end))
         last = self.sheet.labels[-1] if self.sheet.labels else None
         if last is None or not last.painted or not last.alike(stroke):
@@ -136,7 +161,19 @@ class LabelStore:
         TimoError
             If the pixel is outside of the grid, or the size is not odd.
         """
-        gone = brush(row, column, size, self.shape)
+        return self._erase(brush(row, column, size, self.shape))
+
+    def erase_along(self, path: Sequence[tuple[int, int]], *, size: int = 1) -> int:
+        """Take what a brush covers on its way (see `paint_along`) out of all labels; how many were labelled.
+
+        Raises
+        ------
+        TimoError
+            If the brush covers no pixel of the grid, or the size is not odd.
+        """
+        return self._erase(along(path, size, self.shape))
+
+    def _erase(self, gone: np.ndarray) -> int:
         kept, lost = [], 0
         for label in self.sheet.labels:
             left = np.setdiff1d(label.cells, gone, assume_unique=True)
@@ -227,24 +264,6 @@ class LabelStore:
             labels=tuple(from_raster(labels, self.cube, self.next_number())),
         )
 
-    def undo(self) -> bool:
-        """Take the last step back; False if there is none."""
-        return self._travel(self._past, self._future)
-
-    def redo(self) -> bool:
-        """Make the step that was taken back again; False if there is none."""
-        return self._travel(self._future, self._past)
-
-    @property
-    def can_undo(self) -> bool:
-        """Whether there is a step to take back."""
-        return bool(self._past)
-
-    @property
-    def can_redo(self) -> bool:
-        """Whether there is a step to make again."""
-        return bool(self._future)
-
     # ---- what comes out -----------------------------------------------------------------------
 
     def labels(self) -> xr.DataArray:
@@ -331,27 +350,5 @@ class LabelStore:
         """
         self._put(classes=check_names(classes), labels=tuple(labels))
 
-    def take_sheet(self, sheet: Sheet) -> None:
-        """Begin with these labels: there is nothing to undo then."""
-        self.sheet, self._past, self._future = sheet, [], []
-
-    def next_number(self) -> int:
-        """A number that no label has or had."""
-        # Past and future count too: a number that comes back by undo must not mean another label by then.
-        sheets = (self.sheet, *self._past, *self._future)
-        return 1 + max((label.number for s in sheets for label in s.labels), default=0)
-
-    def _put(self, **values: Any) -> None:
-        self._past = [*self._past, self.sheet][-_MOST_STEPS:]
-        self._future = []
-        self.sheet = replace(self.sheet, **values)
-
     def _exchange(self, new: Label) -> None:
         self._put(labels=tuple(new if o.number == new.number else o for o in self.sheet.labels))
-
-    def _travel(self, source: list[Sheet], target: list[Sheet]) -> bool:
-        if not source:
-            return False
-        target.append(self.sheet)
-        self.sheet = source.pop()
-        return True

@@ -56,7 +56,9 @@ def lines(south: float, west: float, north: float, east: float) -> dict[str, Any
     wide, high = (east - west) / 2, (north - south) / 2
     low, top = max(south - high, -_POLE), min(north + high, _POLE)
     for lon in ticks(west, east, step):
-        text = degrees_text((lon + 180) % 360 - 180, step, "EW")
+        # At the left the map's own buttons stand.
+        hidden = lon < west + 0.09 * (east - west)
+        text = "" if hidden else degrees_text((lon + 180) % 360 - 180, step, "EW")
         place = [north - 0.03 * (north - south), lon]
         features.append(_line([[lon, low], [lon, top]], text, place))
     for lat in ticks(south, north, down):

@@ -16,7 +16,7 @@ from pyproj import Transformer
 from timo.errors import TimoError
 
 from ..base.style import close_tree, picture_uri, png, rgb, style_sheet, text_colour
-from .warp import Warp, moved
+from .warp import WEB, Warp, moved
 
 # Above this pane's pictures a divider can cut (see split.py): the panes of overlays and markers are 400 and 600.
 FRONT = "timo-front"
@@ -49,7 +49,7 @@ class RasterMap:
         if like.rio.crs is None:
             raise TimoError("The raster has no CRS: set one with .rio.write_crs(...).")
         self.shape = (like.sizes["y"], like.sizes["x"])
-        self._warp = Warp(like)
+        self._warp, self._crs = Warp(like), like.rio.crs
         self._to_degrees = Transformer.from_crs(like.rio.crs, "EPSG:4326", always_xy=True)
         self._shown: dict[str, np.ndarray] = {}
         self._layers: dict[str, Any] = {}
@@ -134,6 +134,33 @@ class RasterMap:
         x, y = moved(self._warp.transform, column + 0.5, row + 0.5)
         longitude, latitude = self._to_degrees.transform(x, y)
         return latitude, longitude
+
+    def lattice(self, nodes: int = 33) -> tuple[np.ndarray, np.ndarray]:
+        """Places from the pictures to the grid and back, for what is drawn in the browser; linear between the nodes.
+
+        Parameters
+        ----------
+        nodes : int
+            Along each side.
+
+        Returns
+        -------
+        to_grid : numpy.ndarray
+            (nodes, nodes, 2) float32, column and row at even places down and across the pictures.
+        to_picture : numpy.ndarray
+            (nodes, nodes, 2) float32, shares 0..1 across and down the pictures at even places down and across the grid.
+        """
+        (south, west), (north, east) = self._warp.bounds
+        web = Transformer.from_crs("EPSG:4326", WEB, always_xy=True)
+        (left, right), (bottom, top) = web.transform([west, east], [south, north])
+        shares = np.meshgrid(np.linspace(0, 1, nodes), np.linspace(0, 1, nodes))
+        grid = Transformer.from_crs(WEB, self._crs, always_xy=True)
+        places = grid.transform(left + shares[0] * (right - left), top - shares[1] * (top - bottom))
+        to_grid = moved(~self._warp.transform, *places)
+        corners = moved(self._warp.transform, shares[0] * self.shape[1], shares[1] * self.shape[0])
+        x, y = grid.transform(*corners, direction="INVERSE")
+        to_picture = (x - left) / (right - left), (top - y) / (top - bottom)
+        return np.stack(to_grid, -1).astype("float32"), np.stack(to_picture, -1).astype("float32")
 
     def on_click(self, callback: Callable[[int, int], Any], remove: bool = False) -> None:
         """Call back with row and column when a pixel is clicked; clicks beside the grid are left out."""

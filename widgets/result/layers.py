@@ -13,6 +13,7 @@ import xarray as xr
 import timo
 
 from ..base.computing import CancelledError, Worker, compute, is_lazy
+from ..base.state import State
 from ..base.style import Message, close_tree
 from ..maps.colours import class_picture, photograph, ramp_picture
 from ..maps.rastermap import RasterMap
@@ -41,6 +42,11 @@ _AREAS = (
 _NOTHING = "<b>Nothing was observed on this date.</b>"
 
 
+def view_code(state: State) -> str:
+    """Python that shows the result of a state."""
+    return f"view = timo_widgets.MapView(result{'' if state.cube is None else ', cube'})"
+
+
 class LayerPanel(ipywidgets.VBox):
     """Map, legend and the controls of what is shown.
 
@@ -48,8 +54,8 @@ class LayerPanel(ipywidgets.VBox):
     ----------
     message : Message
         Where to say what goes on.
-    echo : callable
-        Takes lines of Python.
+    state : State
+        Where the Python is noted.
     clicked : callable
         Called with row and column.
 
@@ -69,10 +75,8 @@ class LayerPanel(ipywidgets.VBox):
         The map.
     """
 
-    def __init__(
-        self, message: Message, echo: Callable[[str], Any], clicked: Callable[[int, int], Any]
-    ) -> None:
-        self._message, self._echo, self._clicked = message, echo, clicked
+    def __init__(self, message: Message, state: State, clicked: Callable[[int, int], Any]) -> None:
+        self._message, self._state, self._clicked = message, state, clicked
         self.data: MapData | None = None
         self.map: RasterMap | None = None
         self._cube: xr.DataArray | None = None
@@ -194,11 +198,17 @@ class LayerPanel(ipywidgets.VBox):
     def _chosen_anew(self, _: Any) -> None:
         if self.data is None:
             return
-        name = {"class": "label"}.get(self.layer.value, self.layer.value)
-        if name != "year":
-            of = f".sel({{'class': {self.chosen.value!r}}})" if name == "probability" else ""
-            self._echo(f"{self.data.code((name,), self._date)}.{name}{of}.plot()")
+        self.echo()
         self.draw()
+
+    def echo(self) -> None:
+        """Note the Python that shows the layer of the date."""
+        name = {"class": "label"}.get(self.layer.value, self.layer.value)
+        if self.data is None or name == "year":
+            return
+        of = f".sel({{'class': {self.chosen.value!r}}})" if name == "probability" else ""
+        code = f"{self.data.code((name,), self._date)}.{name}{of}.plot()"
+        self._state.echo(code, "view.layer")
 
     def draw(self, *_: Any) -> None:
         """Draw the layer and its legend."""
@@ -279,8 +289,12 @@ class LayerPanel(ipywidgets.VBox):
         return "" if self.layer.value == "entropy" else _AREAS
 
     def _opacity_changed(self, change: dict[str, Any]) -> None:
-        if self.map is not None:
-            self.map.set_opacity("map", change["new"])
+        if self.map is None:
+            return
+        self.map.set_opacity("map", change["new"])
+        # No value of the map depends on it: it is a setting of this widget, and noted as that.
+        setting = f"view.layers.opacity.value = {change['new']:.2f}"
+        self._state.echo_setting(view_code(self._state), setting, "view.opacity")
 
     # Year of loss
 
@@ -291,7 +305,9 @@ class LayerPanel(ipywidgets.VBox):
         def done(loss: xr.Dataset) -> None:
             self._losses[name] = loss
             self._message.clear()
-            self._echo(f"loss = timo.loss_year(result.probability.sel({{'class': {name!r}}}))")
+            self._state.echo(
+                f"loss = timo.loss_year(result.probability.sel({{'class': {name!r}}}))"
+            )
             if self.layer.value == "year":
                 self.draw()
 

@@ -17,7 +17,7 @@ from ..base.state import State
 from ..base.style import Message, PictureFallback, button, close_tree, style_sheet
 from .data import MapData, check_result, nearest
 from .export import Chosen, ExportPanel
-from .layers import LayerPanel
+from .layers import LayerPanel, view_code
 from .pixelpanel import PixelPanel
 
 # A larger result is computed when somebody asks for it, and not by itself.
@@ -70,7 +70,7 @@ class MapView(PictureFallback, ipywidgets.VBox):
         self.data: MapData | None = None
         self.message = Message()
         self._make_waiting()
-        self.layers = LayerPanel(self.message, self.state.echo, self.state.look_at)
+        self.layers = LayerPanel(self.message, self.state, self._look_at)
         self.date = ipywidgets.SelectionSlider(
             options=[("", 0)],
             description="Date",
@@ -78,7 +78,7 @@ class MapView(PictureFallback, ipywidgets.VBox):
             layout={"width": "100%", "max_width": "640px"},
         )
         self.date.observe(self._slider_moved, names="value")
-        self.pixel = PixelPanel(self.state.look_at, self._choose_date)
+        self.pixel = PixelPanel(self._look_at, self._choose_date)
         self.export = ExportPanel(self._to_export, self.state.echo)
         # Not an Accordion: its headings cannot be reached by the keyboard.
         self.files = ipywidgets.ToggleButton(
@@ -188,7 +188,7 @@ class MapView(PictureFallback, ipywidgets.VBox):
         self.layers.show(self.data, self.state.cube, self._given_loss)
         self._set_dates()
         self._pixels_changed()
-        self.state.echo("timo_widgets.MapView(result, cube)")
+        self.state.echo(view_code(self.state))
 
     def _cube_changed(self, _: Any = None) -> None:
         if self.data is not None and self.state.result is not None:
@@ -208,8 +208,10 @@ class MapView(PictureFallback, ipywidgets.VBox):
         latest = inside[-1] if inside else None
         self.layers.map.mark([(*latest, _PIN, "")] if latest else [])
         self.pixel.look_at(latest)
-        if latest:
-            self.state.echo(f"result.isel(y={latest[0]}, x={latest[1]})")
+
+    def _look_at(self, row: int, column: int) -> None:
+        self.state.look_at(row, column)
+        self.state.echo(f"result.isel(y={row}, x={column})", "view.pixel")
 
     # Dates
 
@@ -239,8 +241,17 @@ class MapView(PictureFallback, ipywidgets.VBox):
         if cube is not None and not self._following:
             self.state.date = nearest(cube.indexes["time"], times[change["new"]])
         self.layers.move(change["new"])
+        if not self._following:
+            self._echo_date()
         if self.data is not None and self.data.times is not None:
             self.pixel.move(change["new"])
+
+    def _echo_date(self) -> None:
+        """Note what is seen of the date: the layer, or the image where the map has no dates."""
+        if self.data is not None and self.data.times is not None:
+            self.layers.echo()
+        elif self.state.cube is not None:
+            self.state.echo(f"image = cube.isel(time={self.state.date})", "view.image")
 
     def _date_changed(self, _: Any = None) -> None:
         """Somebody else moved the date of the cube; what was moved here is there already."""

@@ -55,7 +55,10 @@ class PixelPanel(ipywidgets.VBox):
             "Look at pixel", "crosshairs", "Show the numbers of this row and column", self._typed
         )
         self.with_entropy = ipywidgets.Checkbox(
-            False, description="With entropy", indent=False, layout={"width": "auto"}
+            False,
+            description="With entropy",
+            indent=False,
+            layout={"width": "auto", "margin": "2px 2px 2px 12px"},
         )
         self.chart = SeriesChart(
             empty="Click a pixel of the map to see its probabilities", height=220

@@ -15,8 +15,9 @@ from ..base.reruns import replace_earlier
 from ..base.state import State
 from ..base.style import Message, PictureFallback, button, close_tree, style_sheet
 from . import tasks, view
-from .jobs import Job, Queue
+from .jobs import Job
 from .options import Options
+from .queue import Queue
 from .tasks import Choices, Inputs, Outcome
 
 _LEFT = {"align_items": "flex-start"}
@@ -49,7 +50,7 @@ class Runner(PictureFallback, ipywidgets.VBox):
 
     Attributes
     ----------
-    queue : jobs.Queue
+    queue : queue.Queue
         The jobs.
     job : jobs.Job or None
         The job that is shown: the one that runs, or the last.
@@ -59,6 +60,8 @@ class Runner(PictureFallback, ipywidgets.VBox):
         The actions.
     bar, status, loss, lines, listed : ipywidgets
         Progress, a line about it, the curve, the log, and the jobs.
+    advanced : ipywidgets.ToggleButton
+        Shows the options that are not needed every day, and the button of the pretraining.
     message : Message
         Errors, with their remedy.
     """
@@ -82,6 +85,14 @@ class Runner(PictureFallback, ipywidgets.VBox):
         self.job: Job | None = None
         self.queue = Queue(self._show)
         self.options, self.message = Options(), Message()
+        # Not an Accordion: its headings cannot be reached by the keyboard.
+        self.advanced = ipywidgets.ToggleButton(
+            description="Advanced",
+            icon="sliders",
+            tooltip="Pretrained weights, checkpoints, pretraining",
+            layout={"width": "max-content"},
+        )
+        self.advanced.observe(self._show_advanced, names="value")
         self._make_buttons()
         self._make_progress()
         super().__init__(self._rooms())
@@ -127,10 +138,8 @@ class Runner(PictureFallback, ipywidgets.VBox):
             [self.few_button, self.finetune_button, self.predict_button, self.cancel_button],
             layout={"flex_flow": "row wrap"},
         )
-        advanced = ipywidgets.Accordion(
-            [ipywidgets.VBox([self.options.advanced, self.pretrain_button], layout=_LEFT)],
-            titles=["Advanced"],
-        )
+        self._more = ipywidgets.VBox([self.options.advanced, self.pretrain_button], layout=_LEFT)
+        self._show_advanced()
         progress = ipywidgets.VBox([self.bar, self.status, self.loss])
         jobs = ipywidgets.VBox([self.listed])
         return [
@@ -142,7 +151,8 @@ class Runner(PictureFallback, ipywidgets.VBox):
             progress,
             self.lines,
             jobs,
-            advanced,
+            self.advanced,
+            self._more,
         ]
 
     def finetune(self) -> Job | None:
@@ -229,6 +239,9 @@ class Runner(PictureFallback, ipywidgets.VBox):
             self.options.offer(outcome.encoder)
         for line in outcome.code:
             self.state.echo(line)
+
+    def _show_advanced(self, _: Any = None) -> None:
+        self._more.layout.display = None if self.advanced.value else "none"
 
     def _show(self, job: Job) -> None:
         """Show where a job is; the queue calls it a few times a second."""

@@ -1,4 +1,4 @@
-"""What the buttons of the runner do, without a widget: tasks for `jobs.Queue`, and the Python that says the same."""
+"""What the buttons of the runner do, without a widget: tasks for `queue.Queue`, and the Python that says the same."""
 
 from __future__ import annotations
 

@@ -84,6 +84,9 @@ def loss_svg(losses: Sequence[tuple[int, float]]) -> str:
         f'<polyline points="{path}" fill="none" stroke="{OKABE_ITO[4]}" stroke-width="2" '
         'stroke-linejoin="round"/>'
     )
+    if len(points) == 1:
+        # A line of one point is not seen.
+        curve = f'<circle cx="{LEFT}" cy="{TOP + tall / 2:.1f}" r="3" fill="{OKABE_ITO[4]}"/>'
     marks = [
         _text(LEFT - 6, TOP + 8, f"{high:.3g}", "end"),
         _text(LEFT - 6, HEIGHT - BOTTOM, f"{low:.3g}", "end"),

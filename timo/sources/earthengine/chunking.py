@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from timo.errors import TimoError
+from timo.sources.earthengine.checking import make_chunk_size
 
 # Earth Engine refuses image:computePixels of more than 48 MiB, 32,768 pixels a side or 1,024 bands
 # (https://developers.google.com/earth-engine/reference/rest/v1/projects.image/computePixels); by xee, a pixel counts
@@ -70,10 +71,9 @@ def chunks_of(shape: tuple[int, int, int, int], size: int = 256, images: int = 1
     Raises
     ------
     TimoError
-        If one date of such a chunk is more than Earth Engine sends at once.
+        If the size is no whole number, or one date of such a chunk is more than Earth Engine sends at once.
     """
-    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-        raise TimoError(f"chunk_size is a number of pixels, 1 or more; got {size!r}")
+    size = make_chunk_size(size)
     dates, bands, height, width = shape
     rows, columns = (math.ceil(n / max(1, round(n / size))) for n in (height, width))
     if bands > _MOST_LAYERS:

@@ -9,6 +9,7 @@ from typing import Any
 import ee
 
 from timo.errors import TimoError
+from timo.sources.earthengine.checking import check_texts
 from timo.sources.retry import redact
 
 _REMEDY = (
@@ -57,8 +58,9 @@ def connect(
     Raises
     ------
     TimoError
-        If there are no credentials, or Earth Engine refuses them.
+        If there are no credentials, Earth Engine refuses them, or one of the options is of another kind.
     """
+    check_texts(project=project, service_account=service_account, url=url)
     # The emulator is not to be taken for the real one, nor the other way round.
     there = base_url() == _clean(url) if url else not is_emulated()
     if ee.data.is_initialized() and there and project is None and service_account is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +10,11 @@ from typing import Any
 
 import pandas as pd
 
+from timo.sources.earthengine.checking import Cache, make_cache, make_chunk_size, make_retry
 from timo.sources.earthengine.connecting import connect
 from timo.sources.earthengine.opening import plan_series
-from timo.sources.request import make_request
+from timo.sources.options import unknown_option
+from timo.sources.request import make_request, make_whole
 from timo.sources.retry import Retry
 
 # Rough, of what users report of computePixels: an answer takes a second and a half to prepare, and comes with so many
@@ -81,6 +84,7 @@ def estimate(
     chunk_size: int = 256,
     workers: int = 8,
     retry: Retry | None = None,
+    cache: Cache = True,
     **options: Any,
 ) -> Estimate:
     """Tell what ``open_cube("earthengine", ...)`` with the same options would fetch. No pixel is fetched.
@@ -91,6 +95,8 @@ def estimate(
         See `timo.sources.earthengine.open_earthengine`.
     workers : int
         Requests at a time, as `timo.fetch` takes them.
+    cache : bool or path, optional
+        So that the same options can be given; what is in the cache already is not taken off.
     **options
         See `timo.open_cube`.
 
@@ -106,8 +112,15 @@ def estimate(
 
     Notes
     -----
-    One small request lists the images. What is in the cache already is not taken off.
+    One small request lists the images.
     """
+    shared = inspect.signature(make_request).parameters
+    if unknown := [name for name in options if name not in shared]:
+        own = [name for name in inspect.signature(estimate).parameters if name != "options"]
+        raise unknown_option("earthengine", unknown[0], [*shared, *own], called="estimate")
+    workers = make_whole(workers, "workers", "a number of requests at a time")
+    retry, chunk_size = make_retry(retry), make_chunk_size(chunk_size)
+    make_cache(cache)
     request = make_request(**options)
     connect(project, service_account=service_account, url=url)
     series = plan_series(
@@ -115,7 +128,7 @@ def estimate(
         orbit=orbit,
         cloud_score=cloud_score,
         chunk_size=chunk_size,
-        retry=retry or Retry(),
+        retry=retry,
     )
     chunks = series.chunks
     seconds = math.ceil(chunks.requests / workers) * _SECONDS_A_REQUEST

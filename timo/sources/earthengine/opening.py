@@ -18,6 +18,13 @@ import xarray as xr
 from timo.errors import TimoError
 from timo.sensors import Collection
 from timo.sources.cache import CachedArray, ChunkCache
+from timo.sources.earthengine.checking import (
+    Cache,
+    dates_there,
+    make_cache,
+    make_chunk_size,
+    make_retry,
+)
 from timo.sources.earthengine.chunking import Chunks, chunks_of
 from timo.sources.earthengine.connecting import base_url, connect
 from timo.sources.earthengine.dates import (
@@ -90,7 +97,7 @@ def open_earthengine(
     project: str | None = None,
     service_account: str | Path | None = None,
     url: str | None = None,
-    cache: bool | str | Path = True,
+    cache: Cache = True,
     chunk_size: int = 256,
     retry: Retry | None = None,
 ) -> xr.DataArray:
@@ -116,8 +123,9 @@ def open_earthengine(
         JSON key of a service account; by default the credentials that ``ee.Authenticate()`` left.
     url : str, optional
         An Earth Engine elsewhere: the address of an emulator.
-    cache : bool or path
-        Whether to keep what was fetched, or where.
+    cache : bool or path, optional
+        Whether to keep what was fetched (in the usual folder, see `timo.sources.cache`), or in which folder; False and
+        None keep nothing.
     chunk_size : int
         Rows and columns of a chunk, about.
     retry : Retry, optional
@@ -131,7 +139,8 @@ def open_earthengine(
     Raises
     ------
     TimoError
-        If Earth Engine lets nobody in or refuses, or no image is there.
+        If an option makes no sense, which is said before anything is asked; if Earth Engine lets nobody in or refuses,
+        or no image is there.
 
     Notes
     -----
@@ -149,8 +158,9 @@ def open_earthengine(
     timo.sources.earthengine.estimate : what it will cost, before anything is fetched
     timo.fetch : compute it, in parallel, with progress
     """
+    retry, chunk_size = make_retry(retry), make_chunk_size(chunk_size)
+    cache = make_cache(cache)
     connect(project, service_account=service_account, url=url)
-    retry = retry or Retry()
     series = plan_series(
         request, orbit=orbit, cloud_score=cloud_score, chunk_size=chunk_size, retry=retry
     )
@@ -181,7 +191,7 @@ def plan_series(
     parts = filtered(request, served, orbit)
     listing = read_listing(ask(listing_of(parts), retry), list(parts))
     if not listing.ids:
-        raise no_image(request, "none at all")
+        raise no_image(request, _seen(request, served, orbit, retry))
     days = days_of(listing, request)
 
     def mosaic(images: Any) -> ee.Image:
@@ -190,6 +200,17 @@ def plan_series(
 
     daily = Dated(tuple(assets_of_days(listing, days, request)), mosaic, request.bands)
     return series_of(request, daily, days, listing, chunk_size)
+
+
+def _seen(request: CubeRequest, served: Collection, orbit: str | None, retry: Retry) -> str:
+    """Of which dates there are images, where there are none of those asked for."""
+    always = replace(request, start=pd.Timestamp("1950"), end=pd.Timestamp("2200"))
+    parts = filtered(always, served, orbit).values()
+    ends = [
+        [p.aggregate_min("system:time_start"), p.aggregate_max("system:time_start")] for p in parts
+    ]
+    times = [time for pair in ask(ee.List(ends), retry) for time in pair if time is not None]
+    return dates_there(min(times, default=None), max(times, default=None))
 
 
 def _threshold(request: CubeRequest, served: Collection, cloud_score: bool | float) -> float | None:
@@ -248,7 +269,7 @@ def _composited(
     return Dated(parts, median, (*request.bands, N_VALID)), periods
 
 
-def cube_of(series: Series, source: str, cache: bool | str | Path, retry: Retry) -> xr.DataArray:
+def cube_of(series: Series, source: str, cache: Cache, retry: Retry) -> xr.DataArray:
     """The cube of a series, lazily."""
     request = series.request
     opened = open_series(series.images, request.grid, series.chunks, retry)
@@ -276,7 +297,8 @@ def _counts(values: da.Array) -> da.Array:
     )
 
 
-def _cached(series: Series, source: str, cache: bool | str | Path) -> CachedArray | None:
+def _cached(series: Series, source: str, cache: Cache) -> CachedArray | None:
+    cache = make_cache(cache)
     if cache is False:
         return None
     kept = ChunkCache(None if cache is True else cache)

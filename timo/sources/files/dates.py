@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from timo.errors import TimoError
@@ -71,7 +72,10 @@ def as_moment(value: Any) -> Moment:
     """
     if isinstance(value, Moment):
         return value
-    if isinstance(value, str | int):
+    if isinstance(value, float):
+        # pandas would count it in nanoseconds from 1970 on.
+        raise ValueError(f"{value!r} is no date")
+    if isinstance(value, str | int | np.integer):
         text = str(value).strip()
         # Numbers alone are dates only in the ways of names; with colons there is a time of day, in ISO's way or TIFF's.
         if ":" not in text and (found := find_dates(text)):

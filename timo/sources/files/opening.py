@@ -40,11 +40,11 @@ from timo.sources.request import (
     make_clip,
     make_composite,
     make_masked,
-    make_open_span,
     make_sensor,
     make_whole,
 )
 from timo.sources.scenes import cube_from_scenes, fringe_cells
+from timo.sources.span import make_open_span
 
 _DAY = pd.Timedelta(days=1)
 _CHUNK = 512

@@ -16,7 +16,8 @@ from timo.sources.files.arrays import open_dataset
 from timo.sources.files.bands import read_bands
 from timo.sources.files.find import Kind
 from timo.sources.place.grid import grid_of
-from timo.sources.request import make_open_span, make_sensor
+from timo.sources.request import make_sensor
+from timo.sources.span import make_open_span
 
 
 def own_cubes(paths: Sequence[Path], kind: Kind, chunk: int) -> list[xr.DataArray] | None:

@@ -21,7 +21,8 @@ from timo.sources.millionst.source import Image
 from timo.sources.place.aoi import make_area
 from timo.sources.place.grid import PixelGrid
 from timo.sources.place.projection import LONLAT, usual_crs
-from timo.sources.request import CubeRequest, make_bands, make_span
+from timo.sources.request import CubeRequest, make_bands
+from timo.sources.span import make_span
 from timo.training.chips.layout import Layout
 
 SENSOR = SENSORS["sentinel-2"]

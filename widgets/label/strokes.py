@@ -1,0 +1,157 @@
+"""Strokes of the brush, collected and shown in the browser: the kernel hears of each once, when it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import ipywidgets
+import traitlets
+
+from ..base.style import class_colours, text_colour
+from ..maps.rastermap import RasterMap
+
+# As many classes have a key.
+KEYS = 9
+# Of as many classes the buttons show the colour.
+_MOST_COLOURS = 24
+
+
+@dataclass(frozen=True)
+class Stroke:
+    """A stroke that is done.
+
+    Parameters
+    ----------
+    path : list of (row, column)
+        Pixels that the middle of the brush went through, each joined to the next by a straight line.
+    size : int
+        Side of the brush in pixels.
+    erases : bool
+        Whether it takes labels away.
+    code : int or None
+        Position of the class that it gives; None: there is no class.
+    """
+
+    path: list[tuple[int, int]]
+    size: int
+    erases: bool
+    code: int | None
+
+
+class Strokes(anywidget.AnyWidget):
+    """Brush and keys of a labeler: a child of the box of class ``timo-labeler``, itself without size.
+
+    While pixels are painted or erased, it takes the pointer from the map, shows what the brush covers as it moves, and
+    sends the stroke when the pointer is let go. It also hears the keys: digits choose the class in the browser itself,
+    Ctrl or Cmd with Z and Y is sent.
+
+    Parameters
+    ----------
+    mode, brush, classes, opacity : ipywidgets widgets
+        Those of the labeler's panel: the browser looks there, so that a key and the stroke after it go together however
+        busy the kernel is. Drawing is the first mode, painting the second, erasing the third.
+    sizes : list of int
+        Sides of the brush, as `brush` offers them.
+    on_stroke : callable
+        Called with a `Stroke`.
+    on_undo, on_redo : callable
+        Called without arguments.
+
+    Attributes
+    ----------
+    rows, columns : int
+        Size of the grid; 0: there is none.
+    to_grid, to_picture : bytes
+        See `RasterMap.lattice`.
+    colours : list of str
+        Of the classes.
+    """
+
+    _esm = Path(__file__).parent / "strokes.js"
+
+    mode = traitlets.Any().tag(sync=True, **ipywidgets.widget_serialization)
+    brush = traitlets.Any().tag(sync=True, **ipywidgets.widget_serialization)
+    classes = traitlets.Any().tag(sync=True, **ipywidgets.widget_serialization)
+    opacity = traitlets.Any().tag(sync=True, **ipywidgets.widget_serialization)
+    sizes = traitlets.List(traitlets.Int()).tag(sync=True)
+    colours = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    rows = traitlets.Int(0).tag(sync=True)
+    columns = traitlets.Int(0).tag(sync=True)
+    to_grid = traitlets.Bytes(b"").tag(sync=True)
+    to_picture = traitlets.Bytes(b"").tag(sync=True)
+
+    def __init__(
+        self,
+        *,
+        on_stroke: Callable[[Stroke], Any],
+        on_undo: Callable[[], Any],
+        on_redo: Callable[[], Any],
+        **traits: Any,
+    ) -> None:
+        super().__init__(layout={"display": "none"}, **traits)
+        self._on_stroke = on_stroke
+        self._keys = {"undo": on_undo, "redo": on_redo}
+        self.on_msg(self._hear)
+
+    def fit(self, shown: RasterMap) -> None:
+        """Go to the grid of a map."""
+        to_grid, to_picture = shown.lattice()
+        with self.hold_sync():
+            self.rows, self.columns = shown.shape
+            self.to_grid, self.to_picture = to_grid.tobytes(), to_picture.tobytes()
+
+    def _hear(self, _: Any, content: dict[str, Any], __: Any) -> None:
+        kind = content.get("kind")
+        if kind in self._keys:
+            self._keys[kind]()
+        elif kind == "stroke":
+            try:
+                self._on_stroke(_read(content))
+            finally:
+                # What was shown of it meanwhile goes, whatever became of it.
+                self.send({"done": content["id"]})
+
+    def close(self) -> None:
+        """Forget the callbacks and close the widget."""
+        self.on_msg(self._hear, remove=True)
+        self._keys = {}
+        super().close()
+
+
+def _read(content: dict[str, Any]) -> Stroke:
+    code = content["code"]
+    return Stroke(
+        path=[(int(row), int(column)) for row, column in content["path"]],
+        size=int(content["size"]),
+        erases=bool(content["erases"]),
+        code=None if code is None else int(code),
+    )
+
+
+_STYLE = """
+.timo-classes { counter-reset: timo-class; }
+.timo-classes button { counter-increment: timo-class; }
+.timo-classes button::before { content: ""; display: inline-block; min-width: 16px; margin-right: 6px;
+  border-radius: 2px; font-size: 11px; line-height: 16px; min-height: 16px; vertical-align: middle;
+  color: var(--timo-ink); background: var(--timo-colour); }
+.timo-classes button.mod-active { outline: 2px solid var(--jp-ui-font-color1, #212121); outline-offset: -2px; }
+.timo-keys .timo-note { display: block; font-size: 12px; line-height: 1.4; }
+canvas.timo-strokes { position: absolute; inset: 0; width: 100%; height: 100%; z-index: 450; pointer-events: none; }
+"""
+
+
+def key_style() -> ipywidgets.HTML:
+    """Style sheet, without size, that puts its key and its colour onto each class's button."""
+    rules = [_STYLE]
+    for i, colour in enumerate(class_colours(_MOST_COLOURS), 1):
+        rules.append(
+            f".timo-classes button:nth-of-type({i}) "
+            f"{{ --timo-colour: {colour}; --timo-ink: {text_colour(colour)}; }}\n"
+        )
+    # Not in the button's own text: that stays the name of the class.
+    key = f".timo-classes button:nth-of-type(-n+{KEYS})::before {{ content: counter(timo-class); }}"
+    return ipywidgets.HTML(f"<style>{''.join(rules)}{key}</style>", layout={"display": "none"})
