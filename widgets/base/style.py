@@ -32,7 +32,7 @@ MASKED = "#8C8C8C"
 CSS = """
 .timo { color: var(--jp-ui-font-color1, #212121); font-family: var(--jp-ui-font-family, sans-serif); }
 .timo .widget-label, .timo label { color: var(--jp-ui-font-color1, #212121); }
-.timo .lm-TabBar-tab, .timo .jupyter-widget-Collapse-header { color: var(--jp-ui-font-color1, #212121); }
+.timo .jupyter-widgets.widget-tab > .lm-TabBar .lm-TabBar-tab { color: var(--jp-ui-font-color1, #212121); }
 .timo .widget-toggle-buttons > .widget-label { margin-right: 8px; }
 .timo .leaflet-container { background: var(--jp-layout-color3, #bdbdbd); }
 /* Its icon is black in every theme. */
