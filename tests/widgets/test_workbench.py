@@ -152,13 +152,13 @@ def test_closing_leaves_nothing_behind(cube):
     threads, widgets = threading.active_count(), len(ipywidgets.widgets.widget._instances)
     for _ in range(3):
         bench = all_open(cube)
-        state, gone = bench.state, weakref.ref(bench)
+        state, gone = bench.state, [weakref.ref(made) for made in (bench, *bench.parts.values())]
         bench.close()
         bench.close()
         assert observers(state) == own
         del bench, state
     gc.collect()
-    assert gone() is None
+    assert [made() for made in gone if made() is not None] == []
     assert threading.active_count() <= threads
     assert len(ipywidgets.widgets.widget._instances) <= widgets
 

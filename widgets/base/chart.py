@@ -70,7 +70,8 @@ class SeriesChart(PictureFallback, anywidget.AnyWidget):
         What is said while there is nothing to draw.
     """
 
-    _esm = Path(__file__).parent / "chart.js"
+    # As text: of a path anywidget would keep every widget ever made, to tell it when the file changes.
+    _esm = (Path(__file__).parent / "chart.js").read_text(encoding="utf-8")
     _css = CSS
 
     dates = traitlets.List(traitlets.Unicode()).tag(sync=True)

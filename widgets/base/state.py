@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import traitlets
+import xarray as xr
 
 
 class Held(traitlets.Any):
@@ -132,3 +134,19 @@ class State(traitlets.HasTraits):
     def _within(self, proposal: dict[str, Any]) -> int:
         last = 0 if self.cube is None else self.cube.sizes["time"] - 1
         return min(max(int(proposal["value"]), 0), max(last, 0))
+
+
+def clear_date(cube: xr.DataArray, date: int) -> int:
+    """A date to begin with: this one, or the clearest if it shows nothing.
+
+    Parameters
+    ----------
+    cube : xarray.DataArray
+        The cube (time, band, y, x). Of a lazy one nothing is known without fetching it: the date stays.
+    date : int
+        Position of the date that is looked at.
+    """
+    if cube.chunks is not None or np.isfinite(cube[date, 0].values).any():
+        return date
+    # An observation counts in all bands or in none: one band tells.
+    return int(np.isfinite(cube.isel(band=0).values).mean(axis=(1, 2)).argmax())

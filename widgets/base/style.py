@@ -95,7 +95,8 @@ class StyleSheet(anywidget.AnyWidget):
     tooltip, sliders over dates say the date, and maps and their pins say what they are.
     """
 
-    _esm = Path(__file__).parent / "names.js"
+    # As text: of a path anywidget would keep every widget ever made, to tell it when the file changes.
+    _esm = (Path(__file__).parent / "names.js").read_text(encoding="utf-8")
     _css = CSS
 
 

@@ -14,7 +14,7 @@ from timo.errors import TimoError
 
 from ..base.background import Background
 from ..base.reruns import replace_earlier
-from ..base.state import State
+from ..base.state import State, clear_date
 from ..base.style import Message, PictureFallback, close_tree, style_sheet
 from ..maps.rastermap import RasterMap
 from . import bandviews
@@ -134,6 +134,7 @@ class CubeExplorer(PictureFallback, ipywidgets.VBox):
             self.controls.take(cube, list(views), list(quantities), self._reader.clear_shares())
         self.pictures.take(self._reader, self.map, views)
         self.pane.take(self._reader, self.map, quantities)
+        self.state.date = clear_date(cube, self.state.date)
         self._take_date()
         self._take_pixels()
 

@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import ipywidgets
-import numpy as np
 import pandas as pd
 import shapely
 import xarray as xr
 
 from timo.errors import TimoError
 
-from ..base.state import State
+from ..base.state import State, clear_date
 from ..base.style import PictureFallback, class_colours, close_tree
 from ..maps.rastermap import RasterMap
 from .actions import LABELS, LabelActions
@@ -142,11 +141,7 @@ class Labeler(LabelActions, PictureFallback, ipywidgets.VBox):
 
     def _choose_date(self) -> None:
         """Begin with a clear date if that of the state shows nothing."""
-        cube = self.state.cube
-        if cube.chunks is not None or np.isfinite(cube[self.state.date, 0].values).any():
-            return
-        clear = np.isfinite(cube.isel(band=0).values).mean(axis=(1, 2))
-        self.state.date = int(clear.argmax())
+        self.state.date = clear_date(self.state.cube, self.state.date)
         self._own = True
         self.controls.date.value = self.state.date
         self._own = False

@@ -71,7 +71,8 @@ class Strokes(anywidget.AnyWidget):
         Of the classes.
     """
 
-    _esm = Path(__file__).parent / "strokes.js"
+    # As text: of a path anywidget would keep every widget ever made, to tell it when the file changes.
+    _esm = (Path(__file__).parent / "strokes.js").read_text(encoding="utf-8")
 
     mode = traitlets.Any().tag(sync=True, **ipywidgets.widget_serialization)
     brush = traitlets.Any().tag(sync=True, **ipywidgets.widget_serialization)
