@@ -24,6 +24,7 @@ FLOORS = {
     "timo.cube": 2,
     "timo.sources": 3,
     "timo.datasets": 3,
+    "timo.filling": 3,
     "timo.inspection": 3,
     "timo.testing": 3,
     "timo.training": 3,

@@ -12,6 +12,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submodules=[
         "cube",
         "errors",
+        "geostat",
         "inspection",
         "mapping",
         "models",
@@ -22,6 +23,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     ],
     submod_attrs={
         "errors": ["TimoError"],
+        "filling": ["fill"],
         "loading": ["load_model"],
         "mapping": ["estimate_area", "export", "loss_areas", "loss_year", "predict"],
         "models": ["create_encoder", "save"],

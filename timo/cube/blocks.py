@@ -124,6 +124,8 @@ def split_blocks(
         "classes": list(PARTS),
         "scheme": scheme,
         "seed": seed,
+        # What the range of the errors is compared with; 0: blocks that somebody else has made.
+        "block_m": float(blocks.attrs.get("size_m", 0)),
     }
     split = _buffered(split, buffer_m)
     _check_parts(split, shares, labels)

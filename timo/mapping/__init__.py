@@ -12,6 +12,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "polygons": ["to_polygons"],
         "predict": ["predict"],
         "provenance": ["provenance"],
+        "residuals": ["HeldOutErrors", "held_out_errors", "residuals"],
         "sampling": ["allocate", "pixel_areas", "sample_size", "stratified_sample"],
         "watching": ["compute"],
     },

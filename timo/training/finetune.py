@@ -20,6 +20,7 @@ from timo import cube as cubes
 from timo.atomic import check_writable, replacing
 from timo.errors import TimoError
 from timo.interruption import OnStep, StopRequestedError, interruptible
+from timo.mapping.residuals import HeldOutErrors
 from timo.models.tasks import TiMo
 from timo.models.weights import CONFIG, save
 from timo.sources.retry import Cancel, CancelledError
@@ -27,6 +28,7 @@ from timo.training.chips import ChipDataset, ChipOptions, collate
 from timo.training.chips.chip import UNLABELLED
 from timo.training.history import History, Progress
 from timo.training.isolation import isolated
+from timo.training.judging import judge_split
 from timo.training.module import ENCODER, FinetuneModule, Optimisation
 from timo.training.resume import Averaging, ResumeCheckpoint, find_checkpoint, make_plan, settle
 from timo.training.stopping import Steps, load, step_loss
@@ -50,12 +52,16 @@ class Finetuned:
         Wall time of this call.
     stopped : bool
         Whether `stop` ended it before its end.
+    errors : HeldOutErrors or None
+        How far the errors on the validation pixels are alike, and whether the blocks of the split are larger than that
+        (`timo.mapping.held_out_errors`); print ``errors.summary``. None: no validation, stopped, or too few pixels.
     """
 
     history: pd.DataFrame
     epoch: int
     seconds: float
     stopped: bool = False
+    errors: HeldOutErrors | None = None
 
 
 def finetune(
@@ -132,7 +138,12 @@ def finetune(
     Returns
     -------
     Finetuned
-        The history.
+        The history, and how far the errors on the validation pixels are alike.
+
+    Warns
+    -----
+    UserWarning
+        If those errors are alike farther than the blocks of the split are wide: the validation is too good.
 
     Raises
     ------
@@ -192,8 +203,11 @@ def finetune(
     )
     if history.best is not None:
         model.load_state_dict(history.best)
+    errors = None
+    if validation is not None and split is not None and not stopped:
+        errors = judge_split(model, cube, labels, split)
     seconds = time.monotonic() - began
-    return _keep(model, home, Finetuned(history.table(), history.epoch, seconds, stopped))
+    return _keep(model, home, Finetuned(history.table(), history.epoch, seconds, stopped, errors))
 
 
 def _keep(model: TiMo, home: Path | None, result: Finetuned) -> Finetuned:

@@ -1,0 +1,105 @@
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from timo.errors import TimoError
+from timo.geostat import acf, fit_model, lag_curves, pacf, wasserstein1
+
+
+def series(n=300, phi=0.7, seed=0, freq="5D"):
+    rng = np.random.default_rng(seed)
+    z = rng.normal(size=n)
+    for t in range(1, n):
+        z[t] += phi * z[t - 1]
+    return xr.DataArray(
+        z, dims="time", coords={"time": pd.date_range("2018-01-01", periods=n, freq=freq)}
+    )
+
+
+def test_autocorrelation_equals_statsmodels():
+    tools = pytest.importorskip("statsmodels.tsa.stattools")
+    da = series()
+    np.testing.assert_allclose(acf(da, 20), tools.acf(da.values, nlags=20), atol=1e-12)
+    np.testing.assert_allclose(
+        pacf(da, 20), tools.pacf(da.values, nlags=20, method="ldb"), atol=1e-12
+    )
+
+
+def test_gaps_leave_the_autocorrelation_about_where_it_was():
+    da = series(2000)
+    gappy = da.where(np.random.default_rng(1).random(da.size) > 0.4)
+    np.testing.assert_allclose(acf(gappy, 5), acf(da, 5), atol=0.08)
+    assert float(pacf(gappy, 5)[1]) == pytest.approx(0.7, abs=0.08)
+    assert abs(pacf(gappy, 5)[2:]).max() < 0.15
+
+
+def test_each_pixel_has_its_own_and_months_are_regular():
+    da = xr.concat([series(freq="MS"), series(seed=1, freq="MS")], "x").assign_coords(x=[1.0, 2.0])
+    both = acf(da.transpose("time", "x"), 4)
+    assert both.dims == ("lag", "x")
+    np.testing.assert_allclose(both.sel(x=2.0), acf(da[1], 4))
+    assert float(both.days[1]) == pytest.approx(30.4, abs=0.1)
+
+
+def test_a_constant_series_has_none():
+    with pytest.warns(RuntimeWarning, match="constant"):
+        assert np.isnan(acf(series() * 0 + 0.1, 3)).all()
+
+
+def test_irregular_dates_are_refused_with_the_way_out():
+    da = series().isel(time=[0, 1, 2, 5, 6, 9])
+    with pytest.raises(TimoError, match="resample"):
+        acf(da, 2)
+    regular = da.resample(time="5D").mean()
+    assert acf(regular, 2).sizes["lag"] == 3
+    with pytest.raises(TimoError, match="lags is"):
+        acf(regular, 99)
+    with pytest.raises(TimoError, match="time"):
+        acf(da.rename(time="t"), 2)
+
+
+def test_lag_curves_equal_a_loop_over_pairs_of_dates():
+    rng = np.random.default_rng(2)
+    time = pd.Timestamp("2019-01-01") + pd.to_timedelta(
+        np.sort(rng.choice(400, 25, replace=False)), "D"
+    )
+    values = rng.normal(50, 1, (25, 2, 3, 4))
+    values[rng.random(values.shape) < 0.3] = np.nan
+    cube = xr.DataArray(
+        values, dims=("time", "band", "y", "x"), coords={"time": time, "band": ["a", "b"]}
+    )
+    found = lag_curves(cube, bins=4, max_lag=200)
+    assert found.semivariance.dims == ("lag", "band")
+    days = np.asarray((time - time[0]).days)
+    for b in range(2):
+        sums = np.zeros((2, 4))
+        for i in range(25):
+            for j in range(i):
+                k = int(np.ceil(abs(days[i] - days[j]) / 50)) - 1
+                difference = values[i, b] - values[j, b]
+                if k < 4:
+                    sums[:, k] += np.isfinite(difference).sum(), np.nansum(difference**2) / 2
+        np.testing.assert_array_equal(found.pairs[:, b], sums[0])
+        np.testing.assert_allclose(found.semivariance[:, b], sums[1] / sums[0], rtol=1e-9)
+
+
+def test_the_range_in_time_is_days():
+    pixels = xr.concat([series(400, 0.9, seed) for seed in range(30)], "point").transpose(
+        "time", "point"
+    )
+    model = fit_model(lag_curves(pixels, max_lag=200), "exponential")
+    # 0.9^k = 0.05 after 28.4 steps of 5 days.
+    assert model.range_m == pytest.approx(142, rel=0.15)
+    with pytest.raises(TimoError, match="three dates"):
+        lag_curves(pixels[:2])
+    with pytest.raises(TimoError, match="two dates"):
+        lag_curves(pixels * np.nan)
+
+
+def test_the_earth_movers_distance():
+    a = np.random.default_rng(0).normal(size=(50, 40))
+    assert wasserstein1(a, a.T) == 0
+    assert wasserstein1(xr.DataArray(a), np.where(a > 9, np.nan, a + 3)) == pytest.approx(3)
+    with pytest.raises(TimoError, match="finite"):
+        wasserstein1(a, [np.nan])

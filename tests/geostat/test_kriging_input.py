@@ -1,0 +1,174 @@
+"""What kriging does with what it cannot work with: a clear error, or a fallback and a warning."""
+
+import tracemalloc
+import warnings
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from timo.errors import TimoError
+from timo.geostat.kriging import interval, krige
+from timo.geostat.models import VariogramModel
+from timo.geostat.places import points
+
+MODEL = VariogramModel("exponential", sill=1.0, range_m=300)
+RNG = np.random.default_rng(0)
+X, Y, Z = *RNG.uniform(0, 1000, (2, 60)), RNG.normal(size=60)
+CELLS = points(*RNG.uniform(0, 1000, (2, 20)), np.zeros(20))
+
+
+@pytest.mark.parametrize(
+    ("known", "message"),
+    [
+        (points(X[:2], Y[:2], Z[:2]), "at 3 places or more.*have them at 2"),
+        (points(X, Y, np.full(60, np.nan)), "have them at 0"),
+        (points(X, Y, np.where(np.arange(60) == 5, np.inf, Z)), "infinite"),
+        (points(X[[0, 0, 0, 1]], Y[[0, 0, 0, 1]], Z[:4]), "have them at 2"),
+        (points(X, Y, Z, "EPSG:32632"), "two reference systems"),
+        (xr.DataArray(Z, dims="station"), 'dim "point"'),
+        (Z, "got ndarray"),
+        (xr.DataArray(np.zeros((2, 2, 3)), dims=("time", "band", "point")), "at most one other"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:2 points lie where:UserWarning")
+def test_points_that_cannot_be_kriged_are_refused(known, message):
+    with pytest.raises(TimoError, match=message):
+        krige(known, CELLS, MODEL)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"neighbours": 0}, "neighbours must be a whole number of 1 or more"),
+        ({"neighbours": 2.5}, "neighbours must be"),
+        ({"block_size": -1}, "block_size must be"),
+        ({"noise": "white"}, "expected 'microscale' or 'measurement'"),
+    ],
+)
+def test_options_that_mean_nothing_are_refused(options, message):
+    with pytest.raises(TimoError, match=message):
+        krige(points(X, Y, Z), CELLS, MODEL, **options)
+
+
+def test_a_grid_without_cells_is_refused():
+    grid = xr.DataArray(np.zeros((0, 4)), {"y": np.zeros(0), "x": np.arange(4.0)}, ("y", "x"))
+    for empty in (grid, CELLS[:0]):
+        with pytest.raises(TimoError, match="no cells"):
+            krige(points(X, Y, Z), empty, MODEL)
+
+
+def test_too_many_for_one_system_are_refused_at_once():
+    many = points(*RNG.uniform(0, 1, (2, 10_001)), np.zeros(10_001))
+    with pytest.raises(TimoError, match="pass neighbours=32"):
+        krige(many, CELLS, MODEL, neighbours=None)
+
+
+def test_fewer_points_than_neighbours_are_all_taken():
+    told = krige(points(X, Y, Z), CELLS, MODEL, neighbours=500)
+    xr.testing.assert_identical(told, krige(points(X, Y, Z), CELLS, MODEL, neighbours=None))
+    assert told.attrs["neighbours"] == 60
+
+
+def test_points_at_one_place_are_averaged_with_a_warning():
+    twice = points(np.append(X, X[:3]), np.append(Y, Y[:3]), np.append(Z, Z[:3] + 1))
+    with pytest.warns(UserWarning, match="3 points lie where another one does"):
+        told = krige(twice, CELLS, MODEL)
+    xr.testing.assert_allclose(
+        told, krige(points(X, Y, Z + 0.5 * (np.arange(60) < 3)), CELLS, MODEL)
+    )
+
+
+def test_at_one_place_gaps_are_filled_by_the_other_point():
+    both = np.stack([Z, Z])
+    both[0, 0] = np.nan
+    twice = points(np.append(X, X[0]), np.append(Y, Y[0]), np.c_[both, [5.0, np.nan]], time=[0, 1])
+    with pytest.warns(UserWarning, match="1 points lie"):
+        told = krige(twice, points(X[:1], Y[:1], [0]), MODEL)
+    np.testing.assert_allclose(told["mean"], [[5.0], [Z[0]]])
+
+
+@pytest.mark.parametrize("neighbours", [10, None])
+def test_a_constant_field_is_told_as_it_is(neighbours):
+    with pytest.warns(UserWarning, match="all values are the same"):
+        told = krige(points(X, Y, np.full(60, 7.0)), CELLS, neighbours=neighbours)
+    np.testing.assert_allclose(told["mean"], 7)
+    assert (told["variance"] == 0).all()
+    given = krige(points(X, Y, np.full(60, 7.0)), CELLS, MODEL, neighbours=neighbours)
+    np.testing.assert_allclose(given["mean"], 7)
+    assert (given["variance"] > 0).all()
+
+
+@pytest.mark.parametrize("neighbours", [16, None])
+def test_a_near_singular_system_is_repaired_and_said_so(neighbours):
+    smooth = VariogramModel("gaussian", sill=1.0, range_m=5000)
+    truth = lambda x, y: np.sin(x / 900) + y / 1000  # noqa: E731
+    known = points(X, Y, truth(X, Y))
+    with pytest.warns(RuntimeWarning, match="near-singular"):
+        told = krige(known, CELLS, smooth, neighbours=neighbours)
+    np.testing.assert_allclose(told["mean"], truth(CELLS.x, CELLS.y), atol=2e-3)
+    assert (told["variance"] >= 0).all()
+
+
+def test_points_a_hair_apart_are_at_one_place():
+    near = points(np.append(X, X[0] + 1e-9), np.append(Y, Y[0]), np.append(Z, Z[0] + 2))
+    with pytest.warns(UserWarning, match="1 points lie"):
+        told = krige(near, CELLS, MODEL)
+    xr.testing.assert_allclose(told, krige(points(X, Y, Z + (np.arange(60) == 0)), CELLS, MODEL))
+    both = points([180, -180, 170, 160], [10, 10, 12, 14], [1.0, 3, 0, 0], "EPSG:4326")
+    with pytest.warns(UserWarning, match="1 points lie"):
+        told = krige(both, both[:2], MODEL)
+    np.testing.assert_allclose(told["mean"], 2)
+
+
+@pytest.mark.parametrize("neighbours", [16, None])
+def test_points_close_together_are_no_catastrophe(neighbours):
+    """The slope between them is real to the model; what must not come out is rounding."""
+    model = VariogramModel("stable", 1.0, 300, shape=1.9)
+    near = points(np.append(X, X[0] + 1e-4), np.append(Y, Y[0]), np.append(Z, Z[0]))
+    cells = points(X[:5] + 20, Y[:5], np.zeros(5))
+    with pytest.warns(RuntimeWarning, match="near-singular"):
+        told = krige(near, cells, model, neighbours=neighbours)
+    plain = krige(points(X, Y, Z), cells, model, neighbours=neighbours)
+    np.testing.assert_allclose(told["mean"], plain["mean"], atol=0.2)
+    np.testing.assert_allclose(told["variance"], plain["variance"], rtol=0.01)
+
+
+def test_a_model_invalid_on_the_sphere_is_said_so():
+    lon, lat = RNG.uniform(-180, 180, 320), np.degrees(np.arcsin(RNG.uniform(-1, 1, 320)))
+    globe = points(lon, lat, RNG.normal(size=320), "EPSG:4326")
+    smooth = VariogramModel("gaussian", sill=1.0, range_m=2e7)
+    with pytest.warns(RuntimeWarning) as warned:
+        told = krige(globe[20:], globe[:20], smooth, neighbours=None)
+    assert any("no valid covariance at these distances" in str(w.message) for w in warned)
+    assert (told["variance"] >= 0).all()
+
+
+def test_too_few_for_a_model_say_that_one_can_be_given():
+    with pytest.raises(TimoError, match="pass one, model=VariogramModel"):
+        krige(points(X[:5], Y[:5], Z[:5]), CELLS)
+
+
+def test_a_large_grid_takes_little_memory():
+    axis = np.linspace(0, 1000, 150)
+    grid = xr.DataArray(np.zeros((150, 150)), {"y": axis, "x": axis}, ("y", "x"))
+    tracemalloc.start()
+    krige(points(X, Y, Z), grid, MODEL)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 60e6  # all systems at once would take 184 MB
+
+
+def test_nothing_is_warned_of_where_all_is_well():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        krige(points(X, Y, Z), CELLS, MODEL)
+        krige(points(X, Y, Z), CELLS, MODEL, neighbours=None)
+
+
+def test_intervals_say_what_they_need():
+    told = krige(points(X, Y, Z), CELLS, MODEL)
+    with pytest.raises(TimoError, match="between 0 and 1"):
+        interval(told, 90)
+    with pytest.raises(TimoError, match="needs the variables mean and variance"):
+        interval(told[["mean"]])

@@ -1,0 +1,122 @@
+"""Maps, points and series as rows of features with a place or a time, and labels back on the same grid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from scipy.spatial.distance import pdist, squareform
+
+from timo.errors import TimoError
+from timo.geostat.places import Places, distances, places_of
+
+PLACES = ("y", "x")
+# What the features may be called, where the caller does not say.
+FEATURES = ("feature", "band", "component", "variable", "time")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Features of the n points that have a value for all of them.
+
+    `values` is (n, d) in the unit of the features, `at` the points' place or their times in days, `kept` says which
+    cells of the grid they are, and `grid` is one feature of the input: where labels go back to.
+    """
+
+    values: np.ndarray
+    at: Places | np.ndarray
+    kept: np.ndarray
+    grid: xr.DataArray
+    feature: str
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @cached_property
+    def coordinates(self) -> np.ndarray:
+        """(n, 1 to 3) coordinates for a KD-tree: metres, or days."""
+        return self.at.embed() if isinstance(self.at, Places) else self.at[:, None]
+
+    def distances(self) -> np.ndarray:
+        """(n, n) metres, or days."""
+        return distances(self.at) if isinstance(self.at, Places) else squareform(pdist(self.at[:, None]))
+
+    def on_grid(self, values: np.ndarray, missing: Any) -> xr.DataArray:
+        """(n,) values back on the input's grid."""
+        flat = np.full(self.kept.size, missing, np.asarray(values).dtype)
+        flat[self.kept] = values
+        return self.grid.copy(data=flat.reshape(self.grid.shape))
+
+
+def rows_of(features: xr.DataArray, feature: str | None = None, metric: str | None = None) -> Rows:
+    """Read a map, points or a series; see `find_regions` for what it may be.
+
+    Raises
+    ------
+    TimoError
+        If the dims fit none of the three, or no point has a value for every feature.
+    """
+    if not isinstance(features, xr.DataArray):
+        raise TimoError(f"Features are an xarray.DataArray, not {type(features).__name__}.")
+    along = _along(features, metric)
+    name = _feature_dim(features, feature, along)
+    values = features.transpose(*along, name).values.reshape(-1, features.sizes[name]).astype(float)
+    kept = np.isfinite(values).all(axis=1)
+    if not kept.any():
+        raise TimoError(
+            f"No point has a value for all {values.shape[1]} features. Fill the gaps first, or choose "
+            f"features (along {name!r}) that were seen everywhere."
+        )
+    grid = features.isel({name: 0}, drop=True).transpose(*along)
+    at = _days(grid) if along == ("time",) else places_of(grid)
+    return Rows(values[kept], at[kept], kept, grid, name)
+
+
+def standardised(values: np.ndarray) -> np.ndarray:
+    """(n, d) features with mean 0 and standard deviation 1; a constant feature becomes 0."""
+    spread, mean = values.std(axis=0), values.mean(axis=0)
+    # What rounding leaves of a constant is no spread.
+    varies = spread > 1e-12 * abs(mean)
+    return np.where(varies, values - mean, 0) / np.where(varies, spread, 1)
+
+
+def _along(features: xr.DataArray, metric: str | None) -> tuple[str, ...]:
+    """The dims over which regions extend."""
+    if metric not in {None, "space", "time"}:
+        raise TimoError(f'metric is "space" or "time"; got {metric!r}.')
+    dims = set(features.dims)
+    spatial = PLACES if set(PLACES) <= dims else ("point",) if "point" in dims else ()
+    if metric != "time" and spatial:
+        return spatial
+    if metric != "space" and not spatial and "time" in dims:
+        return ("time",)
+    raise TimoError(
+        "Features are a map (feature, y, x), points (point, feature) with coordinates x and y, or one series "
+        f"(time, feature) with metric='time'; got dims {tuple(features.dims)} and metric {metric!r}."
+    )
+
+
+def _feature_dim(features: xr.DataArray, feature: str | None, along: tuple[str, ...]) -> str:
+    rest = [str(dim) for dim in features.dims if dim not in along]
+    names = [feature] if feature else [name for name in FEATURES if name in rest][:1] or rest[:1]
+    if rest != names:
+        raise TimoError(
+            f"One dim holds the features ({', '.join(FEATURES)}, or the one named by `feature`); beside "
+            f"{along} there are {rest}. Stack them first: features.stack(feature={rest})."
+            if len(rest) > 1
+            else f"No dim {feature or 'feature'!r} beside {along}; got {tuple(features.dims)}."
+        )
+    return names[0]
+
+
+def _days(grid: xr.DataArray) -> np.ndarray:
+    """Times in days since the first; plain numbers stay as they are."""
+    time = grid["time"].values
+    if np.issubdtype(time.dtype, np.datetime64):
+        time = (time - time.min()) / np.timedelta64(1, "D")
+    if not np.issubdtype(time.dtype, np.number) or not np.isfinite(time.astype(float)).all():
+        raise TimoError("The coordinate time must be dates or finite numbers.")
+    return time.astype(float)

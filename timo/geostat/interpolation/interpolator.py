@@ -1,0 +1,253 @@
+"""A field at places where nothing was observed, from series at places where it was."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field
+from typing import Literal, Self
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from timo.errors import TimoError
+from timo.geostat.interpolation.eof import EOFs, decompose
+from timo.geostat.interpolation.kriged import KrigedCoefficients, fit_kriging
+from timo.geostat.interpolation.network import Network, Training, train
+from timo.geostat.interpolation.observations import (
+    Observations,
+    complete,
+    covariate_columns,
+    covariates_of,
+    fitted_covariates,
+    observations_of,
+    spatial_dims,
+)
+from timo.geostat.places import Places, check_same_crs, places_of
+
+Floats = NDArray[np.floating]
+METHODS = ("mlp", "krige")
+
+
+@dataclass(eq=False)
+class EOFInterpolator:
+    """Interpolate series in space: components of the field, and their coefficients as functions of the place.
+
+    The series are decomposed into empirical orthogonal functions; the coefficients, a few numbers for each place, are
+    interpolated by a network or by kriging; the field is coefficients @ diag(s) V^T + mean (Amato, Guignard, Robert and
+    Kanevski 2020, Scientific Reports 10, 22243).
+
+    Parameters
+    ----------
+    method : "mlp" or "krige"
+        "mlp" is the network of that paper, from standardised coordinates and covariates, with the mean absolute error
+        of the field as loss. "krige" is ordinary kriging with a variogram for each component; with covariates,
+        regression kriging.
+    n_components : int or float, optional
+        Components that are interpolated: how many, or the share of the variance (0 to 1) that they are to explain. By
+        default those that stand out from white noise (`EOFs.above_noise`).
+    seed : int
+        A fit with the same seed gives the same field. The random state of the process is not touched.
+    epochs, batch_size, validation_share
+        Of the network: passes over the places, places in a step, and the share of the places that is held out to choose
+        the best epoch by.
+    neighbours : int, optional
+        Of kriging: how many of the nearest places a prediction is made from; None for all.
+    gaps : "refuse" or "dineof"
+        What to do with series that have missing values: refuse them, or fill them first with `timo.geostat.dineof`.
+
+    Attributes
+    ----------
+    eofs_ : EOFs
+        The components that were kept.
+    coefficients_ : Network or KrigedCoefficients
+        With the errors of every epoch (`errors`), or the variogram of every component (`models`).
+
+    Notes
+    -----
+    The network has no notion of distance: outside the places that it was fitted on it extrapolates, and may be far off.
+    Kriging goes back to the mean there.
+
+    Examples
+    --------
+    >>> field = EOFInterpolator("krige").fit(stations).predict(grid)  # doctest: +SKIP
+    """
+
+    method: Literal["mlp", "krige"] = "mlp"
+    n_components: int | float | None = None
+    seed: int = 0
+    epochs: int = field(default=300, kw_only=True)
+    batch_size: int = field(default=128, kw_only=True)
+    validation_share: float = field(default=0.2, kw_only=True)
+    neighbours: int | None = field(default=32, kw_only=True)
+    gaps: Literal["refuse", "dineof"] = field(default="refuse", kw_only=True)
+    eofs_: EOFs | None = field(default=None, init=False, repr=False)
+    coefficients_: Network | KrigedCoefficients | None = field(default=None, init=False, repr=False)
+    _seen: Observations | None = field(default=None, init=False, repr=False)
+    _names: tuple[str, ...] = field(default=(), init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise TimoError(f'The method is "mlp" or "krige"; got {self.method!r}.')
+        if self.gaps not in {"refuse", "dineof"}:
+            raise TimoError(f'Gaps are "refuse" or "dineof"; got {self.gaps!r}.')
+        if self.neighbours is not None and self.neighbours < 1:
+            raise TimoError(f"Neighbours are 1 or more, or None for all; got {self.neighbours}.")
+        if not 0 <= self.validation_share < 1:
+            raise TimoError(
+                f"The validation share is from 0 to below 1; got {self.validation_share}."
+            )
+
+    def fit(
+        self,
+        stations: xr.DataArray,
+        covariates: xr.Dataset | None = None,
+        *,
+        validation: xr.DataArray | None = None,
+    ) -> Self:
+        """Learn the field from series.
+
+        Parameters
+        ----------
+        stations : xarray.DataArray
+            Dims (point, time) with coords x and y on `point`, or one band of a cube, dims (time, y, x). The CRS is in
+            `attrs["crs"]` or the coord spatial_ref; without one, coordinates are metres on a plane. Places without any
+            value are left out.
+        covariates : xarray.Dataset, optional
+            What else is known of the places (elevation, distance to the sea, ...): a variable for each, of dims (point)
+            or (y, x). `predict` needs the same ones.
+        validation : xarray.DataArray of bool, optional
+            For "mlp": the places that are held out from training to choose the best epoch by, dims (point) or (y, x).
+            A random share of them by default.
+
+        Raises
+        ------
+        TimoError
+            If there are fewer than three places or fewer components than asked for, if values are missing (and `gaps`
+            is "refuse"), or covariates are missing or lie elsewhere.
+
+        Warns
+        -----
+        UserWarning
+            If the field does not vary in space: its mean is then predicted everywhere.
+        """
+        seen = observations_of(stations)
+        values = complete(seen, self.gaps, self.seed)
+        columns, names = fitted_covariates(covariates, seen)
+        eofs = self._decompose(values)
+        fitted: Network | KrigedCoefficients | None = None
+        if eofs.n_components and self.method == "krige":
+            fitted = fit_kriging(seen.places, columns, eofs, self.neighbours, self.seed)
+        elif eofs.n_components:
+            held_out = held_out_places(seen, validation, self.validation_share, self.seed)
+            features = np.hstack([seen.places.embed(), columns])
+            training = Training(self.epochs, self.batch_size, self.seed)
+            fitted = train(features, values - eofs.mean, eofs.loadings, held_out, training)
+        self.eofs_, self.coefficients_, self._seen, self._names = eofs, fitted, seen, names
+        return self
+
+    def predict(
+        self, grid: xr.DataArray | xr.Dataset, covariates: xr.Dataset | None = None
+    ) -> xr.DataArray:
+        """Predict the field at other places.
+
+        Parameters
+        ----------
+        grid : xarray.DataArray or xarray.Dataset
+            Where: dims y and x, or `point` with coords x and y, in the CRS of the stations. Its values do not matter.
+        covariates : xarray.Dataset, optional
+            Those of the fit, at the places of the grid. Where one is NaN, so is the prediction.
+
+        Returns
+        -------
+        xarray.DataArray
+            Dims (time, y, x) or (time, point), at the times of the fit and in its unit.
+
+        Raises
+        ------
+        TimoError
+            If nothing was fitted yet, the CRS is another, or covariates are missing or lie elsewhere.
+        """
+        if self.eofs_ is None or self._seen is None:
+            raise TimoError(
+                "Nothing was fitted yet: EOFInterpolator(...).fit(stations).predict(grid)."
+            )
+        dims = spatial_dims(grid)
+        places = places_of(grid)
+        check_same_crs(self._seen.places, places)
+        columns = covariate_columns(covariates_of(covariates, grid), self._names, dims, len(places))
+        known = np.isfinite(columns).all(axis=1)
+        series = np.full((len(self.eofs_.mean), len(places)), np.nan, self.eofs_.mean.dtype)
+        series[:, known] = self._field(places[known], columns[known])
+        return as_field(series, self._seen.source, grid, dims)
+
+    def _decompose(self, values: Floats) -> EOFs:
+        """The components to interpolate; none of a field that does not vary in space."""
+        eofs = decompose(values)
+        negligible = 8 * np.finfo(values.dtype).eps * abs(values).max()
+        if np.ptp(values, axis=0).max() <= negligible:
+            warnings.warn(
+                "The field does not vary in space; its mean is predicted everywhere.",
+                UserWarning,
+                stacklevel=3,
+            )
+            return eofs.truncate(0)
+        wanted = self.n_components
+        return eofs.truncate(eofs.above_noise if wanted is None else eofs.count(wanted))
+
+    def _field(self, places: Places, columns: Floats) -> Floats:
+        """Series at places, shape (time, place)."""
+        assert self.eofs_ is not None
+        if self.coefficients_ is None or not len(places):
+            return np.repeat(self.eofs_.mean[:, None], len(places), axis=1)
+        if isinstance(self.coefficients_, Network):
+            coefficients = self.coefficients_.predict(np.hstack([places.embed(), columns]))
+        else:
+            coefficients = self.coefficients_.predict(places, columns)
+        return self.eofs_.reconstruct(coefficients.astype(self.eofs_.mean.dtype)).T
+
+
+def held_out_places(
+    seen: Observations, validation: xr.DataArray | None, share: float, seed: int
+) -> NDArray[np.bool_]:
+    """Which of the places observed are held out, as given or at random."""
+    count = len(seen.places)
+    if validation is None:
+        held_out = np.zeros(count, bool)
+        held_out[np.random.default_rng(seed).permutation(count)[: int(share * count)]] = True
+        return held_out
+    dims = spatial_dims(seen.source)
+    if (
+        set(validation.dims) != set(dims)
+        or validation.dtype != bool
+        or any(validation.sizes[dim] != seen.source.sizes[dim] for dim in dims)
+    ):
+        raise TimoError(
+            f"Validation says yes or no (bool) for each place of the stations, dims {dims}."
+        )
+    held_out = validation.transpose(*dims).values.ravel()[seen.observed]
+    if held_out.all():
+        raise TimoError("All places are held out for validation; none is left to train on.")
+    return held_out
+
+
+def as_field(
+    series: Floats, source: xr.DataArray, grid: xr.DataArray | xr.Dataset, dims: tuple[str, ...]
+) -> xr.DataArray:
+    """Series of shape (time, place) on the grid, with the name, unit and times of the source."""
+    kept = {
+        name: coord
+        for name, coord in grid.coords.items()
+        if name != "time" and set(coord.dims) <= set(dims)
+    }
+    template = xr.DataArray(
+        series.reshape(len(series), *(grid.sizes[dim] for dim in dims)),
+        dims=("time", *dims),
+        coords=kept,
+        name=source.name,
+        attrs=source.attrs,
+    )
+    if "crs" in grid.attrs:
+        template.attrs["crs"] = grid.attrs["crs"]
+    times = source.coords.get("time")
+    return template if times is None else template.assign_coords(time=times.variable)

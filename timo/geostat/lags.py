@@ -1,0 +1,150 @@
+"""Bins of the distance between two places."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from timo.errors import TimoError
+
+BINS = 20
+# Fewer pairs than this say little (Journel and Huijbregts 1978, Mining Geostatistics, p. 194).
+ENOUGH_PAIRS = 30
+# Distances between the cells of a raster often fall on the edge of a bin; rounding must not decide.
+_SLACK = 1e-9
+
+
+@dataclass(frozen=True)
+class Bins:
+    """Bins (left, right] of a distance.
+
+    Parameters
+    ----------
+    edges : numpy.ndarray
+        (n + 1,) metres, ascending, from 0 or more. Pairs at distance 0 belong to no bin.
+    pool : bool
+        Whether bins of too few pairs may be joined with their neighbours.
+    """
+
+    edges: np.ndarray
+    pool: bool = False
+
+    def __post_init__(self) -> None:
+        edges = np.asarray(self.edges, dtype="float64")
+        if edges.ndim != 1 or edges.size < 2 or not (np.diff(edges) > 0).all() or edges[0] < 0:
+            raise TimoError("The edges of the bins must ascend, from 0 or more, at least two.")
+        object.__setattr__(self, "edges", edges)
+
+    def __len__(self) -> int:
+        return self.edges.size - 1
+
+    @property
+    def max_lag(self) -> float:
+        """Farthest distance that is in a bin."""
+        return float(self.edges[-1])
+
+    @cached_property
+    def steps(self) -> np.ndarray | None:
+        """The edges counted in one fine even step, if they are multiples of it."""
+        for parts in (len(self), len(self) ** 2):
+            count = self.edges / self.max_lag * parts
+            if np.abs(count - np.rint(count)).max() < 1e-9 * parts:
+                return np.rint(count).astype("intp")
+        return None
+
+    def fine_index(self, distance: np.ndarray) -> np.ndarray:
+        """Number of the fine step of each distance, from 1; the first and the last are outside.
+
+        Counting in even steps costs one multiplication a pair, where finding an edge costs a search.
+        """
+        if self.steps is None:
+            return np.searchsorted(self.edges * (1 + _SLACK), distance, side="left")
+        last = int(self.steps[-1])
+        step = distance.dtype.type(last / self.max_lag * (1 - _SLACK))
+        fine = distance * step
+        np.ceil(fine, out=fine)
+        return np.minimum(fine, last + 1, out=fine).astype("intp")
+
+    @property
+    def fine(self) -> int:
+        """How many fine steps there are, the two outside included."""
+        return len(self) + 2 if self.steps is None else int(self.steps[-1]) + 2
+
+    def coarse(self, sums: np.ndarray) -> np.ndarray:
+        """Sums of the bins, (..., n), from those of the fine steps."""
+        if self.steps is None:
+            return sums[..., 1:-1]
+        return np.add.reduceat(sums[..., 1:-1], self.steps[:-1], axis=-1)
+
+
+def make_bins(bins: int | str | np.ndarray, max_lag: float) -> Bins:
+    """Bins as the caller wants them (see `timo.geostat.variogram`).
+
+    Raises
+    ------
+    TimoError
+        If `bins` is none of what it may be, or `max_lag` is no distance.
+    """
+    if not 0 < max_lag < np.inf:
+        raise TimoError(f"max_lag is a distance in metres, more than 0; got {max_lag!r}.")
+    if isinstance(bins, str):
+        if bins != "auto":
+            raise TimoError(f'bins is "auto", a number, or edges in metres; got {bins!r}.')
+        return Bins(max_lag * (np.arange(BINS + 1) / BINS) ** 2, pool=True)
+    if np.ndim(bins) == 0:
+        if int(bins) != bins or bins < 1:
+            raise TimoError(f"The number of bins must be 1 or more; got {bins!r}.")
+        return Bins(np.linspace(0, max_lag, int(bins) + 1))
+    return Bins(np.asarray(bins))
+
+
+def joined(edges: np.ndarray, sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Join bins with too few pairs with the next ones (the last with the one before).
+
+    Parameters
+    ----------
+    edges : numpy.ndarray
+        (n + 1,)
+    sums : numpy.ndarray
+        (k, n); the first row counts the pairs.
+    """
+    starts, pairs = [0], 0.0
+    for number, count in enumerate(sums[0]):
+        if pairs >= ENOUGH_PAIRS:
+            starts.append(number)
+            pairs = 0.0
+        pairs += count
+    if pairs < ENOUGH_PAIRS and len(starts) > 1:
+        starts.pop()
+    return np.append(edges[starts], edges[-1]), np.add.reduceat(sums, starts, axis=1)
+
+
+def tabulated(
+    sums: np.ndarray, bins: Bins, *, units: str = "m", long_name: str = "distance"
+) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
+    """Coordinates over "lag", pairs (n,) and means (n,) of sums (3, bins): pairs, distances, amounts.
+
+    Raises
+    ------
+    TimoError
+        If there is no pair at all.
+    """
+    if not sums[0].any():
+        raise TimoError(f"No two values lie within max_lag = {bins.max_lag:g}. Take a larger one.")
+    edges, (pairs, *totals) = joined(bins.edges, sums) if bins.pool else (bins.edges, sums)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        lag, mean = np.where(pairs > 0, np.stack(totals) / pairs, np.nan)
+    return lag_coords(lag, edges, units, long_name), pairs, mean
+
+
+def lag_coords(lag: np.ndarray, edges: np.ndarray, units: str, long_name: str) -> dict[str, Any]:
+    """Coordinates of bins; one without pairs stands at its middle."""
+    lag = np.where(np.isfinite(lag), lag, (edges[1:] + edges[:-1]) / 2)
+    return {
+        "lag": ("lag", lag, {"long_name": long_name, "units": units}),
+        "lag_left": ("lag", edges[:-1], {"units": units}),
+        "lag_right": ("lag", edges[1:], {"units": units}),
+    }

@@ -1,0 +1,216 @@
+"""Models of the semivariance: a few numbers that say how values come apart with distance.
+
+Chilès and Delfiner 2012, Geostatistics: Modeling Spatial Uncertainty, 2nd ed.,
+chapter 2.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from scipy.optimize import brentq
+from scipy.special import kve
+
+from timo.errors import TimoError
+
+KINDS = ("spherical", "exponential", "gaussian", "stable", "matern")
+# Shapes that a model takes: the power of the stable model, the smoothness nu of Matérn's.
+SHAPES = {"stable": (0.05, 2.0), "matern": (0.05, 20.0)}
+_DEFAULT_SHAPE = {"stable": 1.5, "matern": 1.5}
+# exp(-_REACHED) = 0.05: what is left of the correlation at the range.
+_REACHED = math.log(20)
+_GSTOOLS = {kind: kind.capitalize() for kind in KINDS}
+
+
+@dataclass(frozen=True)
+class VariogramModel:
+    """A semivariance that rises from the nugget to the sill.
+
+    Parameters
+    ----------
+    kind : {"spherical", "exponential", "gaussian", "stable", "matern"}
+        Form of the curve.
+    sill : float
+        Semivariance far away, the nugget included, in squared units of the values.
+    range_m : float
+        Distance in metres at which 95 % of the way from the nugget to the sill is made; of the
+        spherical model all of it. (Of a time lag: days.) 0 only for a pure nugget.
+    nugget : float
+        Semivariance just beside a place: noise, and what varies within a cell.
+    shape : float, optional
+        Of "stable" the power, 0.05 to 2 (1 = exponential, 2 = gaussian); of "matern" the smoothness
+        nu, 0.05 to 20 (0.5 = exponential). Default 1.5. The other kinds take none.
+
+    Raises
+    ------
+    TimoError
+        If a number is out of its bounds.
+
+    Notes
+    -----
+    With u = h / range_m and c = ln 20, the correlation is: spherical 1 - 1.5 u + 0.5 u³ up to u = 1;
+    exponential exp(-c u); gaussian exp(-c u²); stable exp(-c u^shape); matern
+    2^(1-nu) / Gamma(nu) · v^nu · K_nu(v) with v proportional to u, such that it is 0.05 at u = 1.
+    """
+
+    kind: str
+    sill: float
+    range_m: float
+    nugget: float = 0.0
+    shape: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise TimoError(f"Unknown variogram model {self.kind!r}. Known: {', '.join(KINDS)}.")
+        for name in ("sill", "range_m", "nugget"):
+            object.__setattr__(self, name, float(getattr(self, name)))
+        if not 0 <= self.nugget <= self.sill < math.inf:
+            raise TimoError(
+                "A variogram model needs 0 <= nugget <= sill, the sill with the nugget in it; "
+                f"got nugget {self.nugget:g}, sill {self.sill:g}."
+            )
+        if not 0 <= self.range_m < math.inf or (self.range_m == 0 and self.partial_sill > 0):
+            raise TimoError(f"The range must be more than 0 metres; got {self.range_m:g}.")
+        object.__setattr__(self, "shape", _check_shape(self.kind, self.shape))
+
+    @property
+    def partial_sill(self) -> float:
+        """Sill without the nugget: the variance that is correlated in space."""
+        return self.sill - self.nugget
+
+    def correlation(self, h: Any) -> Any:
+        """Correlation at a distance in metres, without the nugget: 1 at 0, 0 far away."""
+        if isinstance(h, xr.DataArray):
+            return xr.apply_ufunc(self.correlation, h)
+        u = np.asarray(h) / (self.range_m or math.inf)
+        return correlation(self.kind, u, self.shape)
+
+    def __call__(self, h: Any) -> Any:
+        """Semivariance at a distance in metres, in squared units of the values; 0 at 0.
+
+        Takes a number, an array or a DataArray, and gives the same.
+        """
+        if isinstance(h, xr.DataArray):
+            return xr.apply_ufunc(self, h)
+        h = np.asarray(h)
+        gamma = self.nugget + self.partial_sill * (1 - self.correlation(h))
+        return np.where(h == 0, gamma.dtype.type(0), gamma)[()]
+
+    def covariance(self, h: Any) -> Any:
+        """Covariance at a distance in metres: the sill at 0, and past it without the nugget."""
+        if isinstance(h, xr.DataArray):
+            return xr.apply_ufunc(self.covariance, h)
+        h = np.asarray(h)
+        c = self.partial_sill * self.correlation(h)
+        return np.where(h == 0, c.dtype.type(self.sill), c)[()]
+
+    def to_gstools(self, dim: int = 2) -> Any:
+        """Return the same model as a `gstools.CovModel`.
+
+        Raises
+        ------
+        TimoError
+            If gstools is not installed.
+        """
+        gstools = _gstools()
+        options: dict[str, float] = {}
+        if self.kind in SHAPES:
+            assert self.shape is not None
+            options = {("alpha" if self.kind == "stable" else "nu"): self.shape}
+        scale = (self.range_m or 1.0) / _units_of_range(self.kind, self.shape)
+        return getattr(gstools, _GSTOOLS[self.kind])(
+            dim=dim,
+            var=self.partial_sill,
+            len_scale=scale,
+            nugget=self.nugget,
+            rescale=1.0,
+            **options,
+        )
+
+    @classmethod
+    def from_gstools(cls, model: Any) -> VariogramModel:
+        """Make the model from an isotropic `gstools.CovModel` of one of the kinds.
+
+        Raises
+        ------
+        TimoError
+            If it is of another kind, or differs with the direction.
+        """
+        kinds = {name: kind for kind, name in _GSTOOLS.items()}
+        if model.name not in kinds or not np.allclose(model.anis, 1):
+            raise TimoError(
+                f"Takes an isotropic gstools model of {', '.join(kinds)}; got {model!r}."
+            )
+        kind = kinds[model.name]
+        shape = {"stable": "alpha", "matern": "nu"}.get(kind)
+        value = None if shape is None else float(getattr(model, shape))
+        length = float(model.len_rescaled) * _units_of_range(kind, value)
+        return cls(kind, model.var + model.nugget, length, model.nugget, value)
+
+
+def correlation(kind: str, u: np.ndarray, shape: float | None) -> np.ndarray:
+    """Correlation at distances `u` that are counted in ranges (see `VariogramModel`)."""
+    if kind == "spherical":
+        u = np.minimum(u, 1)
+        return 1 - 1.5 * u + 0.5 * u**3
+    if kind == "matern":
+        assert shape is not None
+        return _matern(u * _units_of_range(kind, shape), shape)
+    return np.exp(-_REACHED * u ** _power(kind, shape))
+
+
+def _power(kind: str, shape: float | None) -> float:
+    if kind == "stable":
+        assert shape is not None
+        return shape
+    return 2.0 if kind == "gaussian" else 1.0
+
+
+@lru_cache(maxsize=1024)
+def _units_of_range(kind: str, shape: float | None) -> float:
+    """The range, counted in the length by which gstools divides the distance."""
+    if kind == "spherical":
+        return 1.0
+    if kind == "matern":
+        assert shape is not None
+        return float(brentq(lambda u: float(_matern(np.asarray(u), shape)) - 0.05, 1e-9, 100))
+    return _REACHED ** (1 / _power(kind, shape))
+
+
+def _matern(u: np.ndarray, nu: float) -> np.ndarray:
+    """Matérn's correlation, with gstools' scale: v = sqrt(nu) u.
+
+    In logarithms, because K_nu(v) overflows near 0 where v^nu underflows.
+    """
+    v = math.sqrt(nu) * np.asarray(u)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        rho = np.exp(
+            (1 - nu) * math.log(2) - math.lgamma(nu) + nu * np.log(v) + np.log(kve(nu, v)) - v
+        )
+    tiny = v < 1e-6 * max(nu, 1.0) if nu > 1 else v == 0
+    return np.where(tiny, 1, np.clip(np.nan_to_num(rho, nan=0), 0, 1)).astype(v.dtype, copy=False)
+
+
+def _check_shape(kind: str, shape: float | None) -> float | None:
+    if kind not in SHAPES:
+        if shape is not None:
+            raise TimoError(f"The {kind} model has no shape; got {shape}. Leave it out.")
+        return None
+    low, high = SHAPES[kind]
+    shape = float(_DEFAULT_SHAPE[kind] if shape is None else shape)
+    if not low <= shape <= high:
+        raise TimoError(f"The shape of the {kind} model is {low} to {high:g}; got {shape:g}.")
+    return shape
+
+
+def _gstools() -> Any:
+    try:
+        import gstools
+    except ImportError as error:
+        raise TimoError('This needs gstools: pip install "timo[geostat]".') from error
+    return gstools

@@ -1,0 +1,303 @@
+"""Where values lie, and how far apart in metres, whatever the coordinate reference system."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pyproj
+import xarray as xr
+
+from timo.errors import TimoError
+
+# Mean radius of the Earth in metres (IUGG).
+EARTH_RADIUS_M = 6_371_008.8
+# A projection whose lengths differ more than this from those on the ground is warned of.
+_SCALE_TOLERANCE = 0.05
+
+
+@dataclass(frozen=True)
+class Places:
+    """Places with their coordinate reference system.
+
+    Parameters
+    ----------
+    x, y : numpy.ndarray
+        (n,) coordinates in the unit of the CRS: longitude and latitude where it is geographic.
+    crs : pyproj.CRS or whatever makes one, optional
+        None: a plane in metres.
+
+    Raises
+    ------
+    TimoError
+        If x and y differ in length, are not finite, or the CRS is none of the ground's.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    crs: pyproj.CRS | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("x", "y"):
+            values = np.atleast_1d(np.asarray(getattr(self, name), dtype="float64")).ravel()
+            object.__setattr__(self, name, values)
+        object.__setattr__(self, "crs", read_crs(self.crs))
+        if self.x.shape != self.y.shape:
+            raise TimoError(f"As many x as y are needed; got {self.x.size} and {self.y.size}.")
+        if not (np.isfinite(self.x).all() and np.isfinite(self.y).all()):
+            raise TimoError("Some coordinates are not finite. Drop these points first.")
+        if self.geographic and (np.abs(self.y) > 90 + 1e-9).any():
+            raise TimoError("Latitudes must be -90 to 90 degrees; are x and y swapped?")
+
+    def __len__(self) -> int:
+        return self.x.size
+
+    def __getitem__(self, which: Any) -> Places:
+        return Places(self.x[which], self.y[which], self.crs)
+
+    @property
+    def geographic(self) -> bool:
+        """Whether the coordinates are degrees, and distances go along great circles."""
+        return self.crs is not None and self.crs.is_geographic
+
+    def embed(self) -> np.ndarray:
+        """Coordinates in metres, (n, 2) of a plane or (n, 3) on the sphere, for a KD-tree.
+
+        On the sphere the straight line between two places is a chord; `distance_of_chord` gives the
+        great-circle distance, and `chord_of_distance` turns a search radius into a chord.
+        """
+        if not self.geographic:
+            metres = _metres_per_unit(self.crs)
+            return np.stack([self.x, self.y], axis=1) * metres
+        lon, lat = np.radians(self.x), np.radians(self.y)
+        cos = np.cos(lat)
+        return EARTH_RADIUS_M * np.stack([cos * np.cos(lon), cos * np.sin(lon), np.sin(lat)], 1)
+
+    def distance_of_chord(self, chord: Any) -> Any:
+        """Metres along the ground of a straight line between embedded places."""
+        if not self.geographic:
+            return chord
+        return 2 * EARTH_RADIUS_M * np.arcsin(np.minimum(chord / (2 * EARTH_RADIUS_M), 1))
+
+    def chord_of_distance(self, distance: Any) -> Any:
+        """Straight line between embedded places so many metres apart along the ground."""
+        if not self.geographic:
+            return distance
+        angle = np.minimum(distance / (2 * EARTH_RADIUS_M), np.pi / 2)
+        return 2 * EARTH_RADIUS_M * np.sin(angle)
+
+    def extent_m(self) -> float:
+        """Metres across: the diagonal of the box around the (embedded) places."""
+        box = np.ptp(self.embed(), axis=0) if len(self) else np.zeros(2)
+        return float(self.distance_of_chord(np.hypot.reduce(box)))
+
+
+def points(x: Any, y: Any, values: Any, crs: Any = None, *, time: Any = None) -> xr.DataArray:
+    """Make a set of points, as everything in `timo.geostat` takes it.
+
+    Parameters
+    ----------
+    x, y : array_like
+        (n,) coordinates in the unit of the CRS (longitude and latitude in degrees).
+    values : array_like
+        (n,), or (time, n) with `time`.
+    crs : anything that pyproj.CRS.from_user_input takes, optional
+        None: a plane in metres.
+    time : array_like, optional
+        Dates of the values' first axis.
+
+    Returns
+    -------
+    xarray.DataArray
+        Dim "point" (and "time"), coordinates x and y, `attrs["crs"]`.
+
+    Raises
+    ------
+    TimoError
+        If the lengths differ, coordinates are not finite, or the CRS is not understood.
+    """
+    places = Places(x, y, crs)
+    data = np.asarray(values, dtype="float64")
+    shape = (len(places),) if time is None else (np.size(time), len(places))
+    if data.shape != shape:
+        raise TimoError(f"The values must have the shape {shape}; got {data.shape}.")
+    coords: dict[str, Any] = {"x": ("point", places.x), "y": ("point", places.y)}
+    dims: tuple[str, ...] = ("point",)
+    if time is not None:
+        coords["time"], dims = np.asarray(time), ("time", "point")
+    attrs = {} if places.crs is None else {"crs": _short(places.crs)}
+    return xr.DataArray(data, dims=dims, coords=coords, attrs=attrs)
+
+
+def places_of(obj: xr.DataArray | xr.Dataset | Places) -> Places:
+    """Places of a set of points, or of a raster's cells row by row.
+
+    Parameters
+    ----------
+    obj : xarray.DataArray or xarray.Dataset
+        With the dim "point" and the coordinates x and y on it, or with dims y and x.
+
+    Returns
+    -------
+    Places
+        (n,) or (y * x,), in the order of `values.ravel()` over these dims.
+
+    Raises
+    ------
+    TimoError
+        If it is neither, or names two reference systems.
+    """
+    if isinstance(obj, Places):
+        return obj
+    if "point" in obj.dims:
+        if any(name not in obj.coords or obj[name].dims != ("point",) for name in "xy"):
+            raise TimoError(
+                'Points need the coordinates x and y on the dim "point". '
+                "Use timo.geostat.points(x, y, values, crs=...)."
+            )
+        return Places(obj["x"].values, obj["y"].values, crs_of(obj))
+    if not {"y", "x"} <= set(obj.dims) or not {"y", "x"} <= set(obj.coords):
+        raise TimoError(
+            'Takes points (dim "point", coordinates x and y) or a raster (dims and coordinates y and x); '
+            f"got dims {tuple(obj.dims)} and coordinates {tuple(obj.coords)}."
+        )
+    x, y = np.meshgrid(obj["x"].values, obj["y"].values)
+    return Places(x.ravel(), y.ravel(), crs_of(obj))
+
+
+def crs_of(obj: xr.DataArray | xr.Dataset) -> pyproj.CRS | None:
+    """Coordinate reference system from `attrs["crs"]` or the coordinate spatial_ref, if any.
+
+    Raises
+    ------
+    TimoError
+        If both are there and differ.
+    """
+    named = read_crs(obj.attrs.get("crs"))
+    mapping = obj.coords.get("spatial_ref")
+    wkt = (
+        None if mapping is None else mapping.attrs.get("crs_wkt", mapping.attrs.get("spatial_ref"))
+    )
+    written = read_crs(wkt)
+    if named is not None and written is not None and not named.equals(written, True):
+        raise TimoError(
+            f'Two reference systems: attrs["crs"] is {named.name!r}, spatial_ref {written.name!r}. '
+            "Drop the wrong one."
+        )
+    return named if named is not None else written
+
+
+def check_same_crs(a: Places, b: Places) -> None:
+    """Refuse places of two reference systems: nothing here reprojects unasked.
+
+    Raises
+    ------
+    TimoError
+        If the two differ, or only one of them is known.
+    """
+    if a.crs is None and b.crs is None:
+        return
+    if a.crs is None or b.crs is None or not a.crs.equals(b.crs, True):
+        names = [None if p.crs is None else p.crs.name for p in (a, b)]
+        raise TimoError(
+            f"Places of two reference systems, {names[0]!r} and {names[1]!r}. Bring one to the other: "
+            "raster.rio.reproject(...), or pyproj.Transformer for points."
+        )
+
+
+def distances(a: Places | xr.DataArray, b: Places | xr.DataArray | None = None) -> np.ndarray:
+    """Distances in metres between all of `a` and all of `b` (or of `a`).
+
+    Parameters
+    ----------
+    a, b : Places, or whatever `places_of` takes
+        n and m places.
+
+    Returns
+    -------
+    numpy.ndarray
+        (n, m) float64. On a plane straight lines; of degrees great circles on a sphere of radius
+        6,371,008.8 m by the haversine formula (Sinnott 1984, Sky & Telescope 68, 159), which differ
+        from the ellipsoid's by up to 0.56 %.
+
+    Raises
+    ------
+    TimoError
+        If the two are in different reference systems.
+    """
+    a = places_of(a)
+    b = a if b is None else places_of(b)
+    check_same_crs(a, b)
+    if not a.geographic:
+        metres = _metres_per_unit(a.crs)
+        return np.hypot(a.x[:, None] - b.x, a.y[:, None] - b.y) * metres
+    lat_a, lat_b = np.radians(a.y)[:, None], np.radians(b.y)
+    half_lon = np.radians(a.x[:, None] - b.x) / 2
+    sin2 = np.sin((lat_a - lat_b) / 2) ** 2
+    sin2 = sin2 + np.cos(lat_a) * np.cos(lat_b) * np.sin(half_lon) ** 2
+    return 2 * EARTH_RADIUS_M * np.arcsin(np.sqrt(np.minimum(sin2, 1)))
+
+
+def warn_of_distortion(places: Places) -> None:
+    """Warn where the projection's metres are not those on the ground (Web Mercator, a wrong zone)."""
+    if places.crs is None or places.geographic or not len(places):
+        return
+    scale = _scale(places.crs, round(float(places.x.mean())), round(float(places.y.mean())))
+    if not abs(scale - 1) <= _SCALE_TOLERANCE:
+        warnings.warn(
+            f"Distances in {places.crs.name!r} are {scale:.3g} times the true ones here, and so are ranges. "
+            "Reproject to the UTM zone first: array.rio.reproject(array.rio.estimate_utm_crs()).",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def read_crs(crs: Any) -> pyproj.CRS | None:
+    """Make a CRS of anything that pyproj takes; None stays None.
+
+    Raises
+    ------
+    TimoError
+        If it is not understood, or is neither geographic nor projected.
+    """
+    if crs is None:
+        return None
+    try:
+        read = _parse(
+            crs if isinstance(crs, str | int) else pyproj.CRS.from_user_input(crs).to_wkt()
+        )
+    except pyproj.exceptions.CRSError as error:
+        raise TimoError(f"The CRS {crs!r} is not understood; give it like 'EPSG:32632'.") from error
+    if not (read.is_geographic or read.is_projected or read.is_engineering):
+        raise TimoError(f"Distances in {read.name!r} are not along the ground. Reproject first.")
+    return read
+
+
+@lru_cache(maxsize=64)
+def _parse(crs: str | int) -> pyproj.CRS:
+    return pyproj.CRS.from_user_input(crs)
+
+
+def _metres_per_unit(crs: pyproj.CRS | None) -> float:
+    return 1.0 if crs is None else float(crs.axis_info[0].unit_conversion_factor)
+
+
+@lru_cache(maxsize=256)
+def _scale(crs: pyproj.CRS, x: int, y: int) -> float:
+    """Length on the map over that on the ground, the geometric mean of both directions."""
+    if not crs.is_projected:
+        return 1.0
+    projection = pyproj.Proj(crs)
+    lon, lat = projection(x, y, inverse=True)
+    if not (np.isfinite(lon) and np.isfinite(lat)):
+        return 1.0
+    return float(np.sqrt(projection.get_factors(lon, lat).areal_scale))
+
+
+def _short(crs: pyproj.CRS) -> str:
+    """EPSG:... where the CRS has such a name, else WKT: an attribute that a file can hold."""
+    code = crs.to_epsg()
+    return f"EPSG:{code}" if code else crs.to_wkt()

@@ -1,0 +1,252 @@
+"""How values resemble their own past, and how far two distributions lie apart."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, Literal
+
+import numpy as np
+import xarray as xr
+
+from timo.errors import TimoError
+from timo.geostat.lags import joined, lag_coords, make_bins
+
+# Months differ by 11 % in length; that still counts as a regular step.
+_REGULAR = 1.15
+_DAY = np.timedelta64(1, "D")
+
+
+def acf(da: xr.DataArray, lags: int = 30) -> xr.DataArray:
+    """Autocorrelation of regular series.
+
+    Parameters
+    ----------
+    da : xarray.DataArray
+        With the dim "time" in regular steps; each series of the other dims by itself. NaN = missing.
+    lags : int
+        Longest lag in steps.
+
+    Returns
+    -------
+    xarray.DataArray
+        "lag" (0 .. lags, in steps; coordinate `days` if time is dates) and the other dims. NaN for a
+        constant or empty series.
+
+    Raises
+    ------
+    TimoError
+        If the dates are irregular, or the series has no more than `lags` steps.
+
+    Warns
+    -----
+    RuntimeWarning
+        If a series is constant or empty.
+
+    Notes
+    -----
+    r_k = Σ (z_t - m)(z_{t+k} - m) / Σ (z_t - m)². With missing values the sums run over the pairs
+    that are known, and each is divided by what is known of it, times (n - k)/n: the amplitude
+    modulated estimator (Parzen 1963, Sankhyā A 25, 383), which is the plain one where nothing is
+    missing.
+    """
+    values, step = _regular(da, lags)
+    known = np.isfinite(values)
+    count = known.sum(axis=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        z = np.where(known, values - np.nanmean(values, axis=0), 0)
+    n = values.shape[0]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        variance = (z**2).sum(axis=0) / count
+        variance = np.where(
+            variance > 1e-20 * np.nanmax(np.abs(values), initial=0) ** 2, variance, np.nan
+        )
+        rows = []
+        for k in range(lags + 1):
+            pairs = (known[k:] & known[: n - k]).sum(axis=0)
+            product = (z[k:] * z[: n - k]).sum(axis=0)
+            rows.append(product / pairs * (n - k) / n / variance)
+    if not np.isfinite(variance).all():
+        warnings.warn(
+            "Some series are constant or have no values: their autocorrelation is NaN.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return _result(np.stack(rows), da, step, "autocorrelation")
+
+
+def pacf(da: xr.DataArray, lags: int = 30) -> xr.DataArray:
+    """Partial autocorrelation of regular series: of each lag what the shorter ones do not explain.
+
+    Parameters, result, errors and warnings as of `acf`, from which it is made by the Durbin-Levinson
+    recursion (Brockwell and Davis 1991, Time Series: Theory and Methods, 5.2); of a series with
+    many gaps it may leave -1 .. 1 and is NaN from there on.
+    """
+    r = acf(da, lags)
+    rho = r.values
+    partial = np.full_like(rho, np.nan)
+    partial[0] = rho[0]
+    phi = np.zeros_like(rho)
+    left = np.ones_like(rho[0])
+    for k in range(1, lags + 1):
+        with np.errstate(invalid="ignore", divide="ignore"):
+            last = (rho[k] - (phi[1:k] * rho[k - 1 : 0 : -1]).sum(axis=0)) / left
+        last = np.where(np.abs(last) <= 1, last, np.nan)
+        phi[1:k] = phi[1:k] - last * phi[k - 1 : 0 : -1]
+        phi[k] = partial[k] = last
+        left = left * (1 - last**2)
+    return r.copy(data=partial).assign_attrs(long_name="partial autocorrelation")
+
+
+def lag_curves(
+    da: xr.DataArray,
+    *,
+    bins: int | Literal["auto"] | np.ndarray = "auto",
+    max_lag: float | None = None,
+) -> xr.Dataset:
+    """Estimate how values come apart with the days between them: a variogram in time.
+
+    Parameters
+    ----------
+    da : xarray.DataArray
+        With the dim "time" (dates in any order of steps, or numbers of days) and y, x or point; any
+        other dim, such as band, keeps a curve of its own. NaN = missing.
+    bins, max_lag
+        As for `timo.geostat.variogram`, in days. Default: up to half the time that is covered.
+
+    Returns
+    -------
+    xarray.Dataset
+        Over "lag" (days) and the dims that are kept: `semivariance`, half the mean squared difference
+        of all pairs of dates of the same pixel, pooled over pixels, and `pairs`. `fit_model` takes
+        that of one band; its range is days.
+
+    Raises
+    ------
+    TimoError
+        If there are fewer than three dates, or no pixel with two values.
+    """
+    pixel = [dim for dim in ("y", "x", "point") if dim in da.dims]
+    if "time" not in da.dims or da.sizes["time"] < 3:
+        raise TimoError(
+            f'lag_curves needs the dim "time" with three dates or more; got {dict(da.sizes)}.'
+        )
+    kept = [dim for dim in da.dims if dim not in ("time", *pixel)]
+    days = _days(da)
+    gap = np.abs(days[:, None] - days)
+    table = da.transpose(*kept, "time", *pixel).values.astype("float64")
+    shape = table.shape[: len(kept)]
+    table = table.reshape(-1, da.sizes["time"], int(np.prod(table.shape[len(kept) + 1 :])))
+    upper = np.triu_indices(days.size, 1)
+    lags = make_bins(bins, float(gap.max()) / 2 if max_lag is None else max_lag)
+    index = lags.fine_index(gap[upper])
+    sums = np.zeros((3, len(table), len(lags)))
+    for number, rows in enumerate(table):
+        pairs, squares = (matrix[upper] for matrix in _date_pairs(rows))
+        for row, weights in enumerate((pairs, pairs * gap[upper], squares)):
+            sums[row, number] = lags.coarse(np.bincount(index, weights, minlength=lags.fine))
+    if not sums[0].any():
+        raise TimoError("No pixel has values on two dates within max_lag. Take a larger one.")
+    edges = lags.edges
+    if lags.pool:
+        flat = np.concatenate([sums[0].sum(axis=0)[None], sums.reshape(-1, len(lags))])
+        edges, flat = joined(edges, flat)
+        sums = flat[1:].reshape(3, len(table), -1)
+    return _curves(sums, edges, da, kept, shape)
+
+
+def wasserstein1(a: Any, b: Any) -> float:
+    """Earth mover's distance between the values of two arrays, in their unit; NaN is left out.
+
+    The least mean distance by which values of `a` have to be moved to become distributed as those of
+    `b` (scipy.stats.wasserstein_distance).
+
+    Raises
+    ------
+    TimoError
+        If one of them has no finite value.
+    """
+    from scipy.stats import wasserstein_distance
+
+    first, second = (np.asarray(array, dtype="float64").ravel() for array in (a, b))
+    first, second = first[np.isfinite(first)], second[np.isfinite(second)]
+    if not first.size or not second.size:
+        raise TimoError("One of the two arrays has no finite value: there is no distance.")
+    return float(wasserstein_distance(first, second))
+
+
+def _regular(da: xr.DataArray, lags: int) -> tuple[np.ndarray, float | None]:
+    """Values with time first, and the mean step in days (None if time is not dates)."""
+    if "time" not in da.dims:
+        raise TimoError(f'A series needs the dim "time"; got {da.dims}.')
+    if int(lags) != lags or not 1 <= lags < da.sizes["time"]:
+        raise TimoError(
+            f"lags is 1 or more, and less than the series' {da.sizes['time']} steps; got {lags!r}."
+        )
+    step = None
+    if "time" in da.coords:
+        days = _days(da)
+        steps = np.diff(days)
+        if not steps.min() > 0 or steps.max() > _REGULAR * steps.min():
+            raise TimoError(
+                f"Autocorrelation needs regular steps; these are {steps.min():g} to {steps.max():g} days. "
+                'Resample first, such as da.resample(time="16D").mean() (gaps stay NaN), or use '
+                "lag_curves, which takes any dates."
+            )
+        step = float(steps.mean()) if np.issubdtype(da["time"].dtype, np.datetime64) else None
+    return da.transpose("time", ...).values.astype("float64"), step
+
+
+def _days(da: xr.DataArray) -> np.ndarray:
+    if "time" not in da.coords:
+        raise TimoError('The dim "time" has no coordinate: give dates, or numbers of days.')
+    time = da["time"].values
+    if np.issubdtype(time.dtype, np.datetime64):
+        return (time - time[0]) / _DAY
+    return time.astype("float64")
+
+
+def _result(rows: np.ndarray, da: xr.DataArray, step: float | None, name: str) -> xr.DataArray:
+    kept = [dim for dim in da.dims if dim != "time"]
+    coords: dict[Any, Any] = {key: c for key, c in da.coords.items() if "time" not in c.dims}
+    coords["lag"] = ("lag", np.arange(len(rows)), {"long_name": "lag", "units": "steps"})
+    if step is not None:
+        coords["days"] = ("lag", step * np.arange(len(rows)), {"units": "days"})
+    return xr.DataArray(rows, dims=("lag", *kept), coords=coords, attrs={"long_name": name})
+
+
+def _date_pairs(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels known on both dates, and their sum of squared differences, (time, time) each.
+
+    Σ m m' (z - z')² = (m z²)·m' + m·(m' z'²) - 2 z·z', each a matrix product.
+    """
+    known = np.isfinite(rows)
+    mean = rows[known].mean() if known.any() else 0.0
+    z = np.where(known, rows - mean, 0)
+    mask = known.astype("float64")
+    one_sided = z**2 @ mask.T
+    return mask @ mask.T, np.maximum(one_sided + one_sided.T - 2 * z @ z.T, 0)
+
+
+def _curves(
+    sums: np.ndarray, edges: np.ndarray, da: xr.DataArray, kept: list[Any], shape: tuple[int, ...]
+) -> xr.Dataset:
+    pairs, total = sums[0], sums.sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        gamma = np.where(pairs > 0, sums[2] / pairs / 2, np.nan)
+        lag = np.where(total[0] > 0, total[1] / total[0], np.nan)
+    dims = ("lag", *kept)
+    coords: dict[Any, Any] = {key: da.coords[key] for key in kept if key in da.coords}
+    coords |= lag_coords(lag, edges, "days", "time between")
+
+    def unfold(rows: np.ndarray) -> np.ndarray:
+        return rows.T.reshape(-1, *shape)
+
+    return xr.Dataset(
+        {
+            "semivariance": (dims, unfold(gamma), {"long_name": "semivariance"}),
+            "pairs": (dims, unfold(pairs).astype("int64"), {"long_name": "pairs of values"}),
+        },
+        coords=coords,
+        attrs={"long_name": "variogram in time"},
+    )

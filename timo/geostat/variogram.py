@@ -1,0 +1,279 @@
+"""The semivariance of values against the distance between their places."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, Literal
+
+import numpy as np
+import xarray as xr
+
+from timo.errors import TimoError
+from timo.geostat.fft import raster_sums
+from timo.geostat.lags import Bins, make_bins, tabulated
+from timo.geostat.pairs import Sector, pair_sums
+from timo.geostat.places import Places, crs_of, distances, places_of, warn_of_distortion
+
+# How much the length of a degree of longitude may differ between a raster's middle and its edges
+# while one length is taken for all.
+_EVEN = 0.01
+_UNEVEN_STEP = 1e-3
+
+
+def variogram(
+    values: xr.DataArray,
+    *,
+    max_lag: float | None = None,
+    bins: int | Literal["auto"] | np.ndarray = "auto",
+    estimator: Literal["matheron", "cressie"] = "matheron",
+    method: Literal["auto", "fft", "pairs"] = "auto",
+    direction: float | None = None,
+    tolerance: float = 22.5,
+    max_points: int | None = 20_000,
+    seed: int = 0,
+) -> xr.Dataset:
+    """Estimate how values come apart with distance.
+
+    Parameters
+    ----------
+    values : xarray.DataArray
+        A raster (y, x), NaN = no value; or points: the dim "point" with the coordinates x and y (see
+        `timo.geostat.points`). With a dim "time" too, pairs are taken within each date and pooled
+        over the dates. CRS: `attrs["crs"]` or spatial_ref; without one, the coordinates are metres.
+    max_lag : float, optional
+        Farthest distance in metres. Default: half the diagonal of the extent; farther apart, only
+        pairs from opposite corners are left (Cressie 1993, Statistics for Spatial Data, 2.4).
+    bins : "auto", int or array_like
+        "auto": 20 bins whose width grows with the distance (edges max_lag · (k/20)²), because the
+        nugget and the range are read off the near ones, joined where a bin has less than 30 pairs.
+        A number: so many even bins. An array: edges in metres, which override `max_lag`.
+    estimator : {"matheron", "cressie"}
+        Half the mean squared difference (Matheron 1962), or the robust
+        (mean √|difference|)⁴ / (0.914 + 0.988/N + 0.09/N²), which outliers move less (Cressie and
+        Hawkins 1980, Mathematical Geology 12, 115).
+    method : {"auto", "fft", "pairs"}
+        "fft": every pair of an even raster by Fourier transforms (Marcotte 1996). "pairs": one pair
+        after the other. "auto": the first where it can be had.
+    direction : float, optional
+        Only pairs in this direction (and its opposite), degrees clockwise from the y axis (north).
+    tolerance : float
+        How many degrees to either side of `direction` still count.
+    max_points : int, optional
+        Of more places, "pairs" draws so many at random, with a warning: 20,000 have 200 million
+        pairs. None: all of them, whatever it takes.
+    seed : int
+        Of that draw.
+
+    Returns
+    -------
+    xarray.Dataset
+        Over the dim "lag" (mean distance of a bin's pairs in metres, with the coordinates lag_left
+        and lag_right): `semivariance` in squared units of the values (NaN where a bin has no pairs),
+        `pairs` (how many). Attributes: `variance` of the values (within dates), `n` values, `method`,
+        `estimator`, `distance`.
+
+    Raises
+    ------
+    TimoError
+        If there are fewer than three places with values or no pair within `max_lag`, if values are
+        infinite, or an option is none of those above.
+
+    Warns
+    -----
+    UserWarning
+        If places were drawn at random, or the projection distorts distances by more than 5 %.
+
+    Notes
+    -----
+    Pairs at distance 0 (duplicates) are left out. In a geographic CRS distances are great circles; the
+    Fourier transforms take one length of a degree for the whole raster, that of its middle row, as
+    long as no row's differs more than 1 % from it, else "auto" takes pairs. A trend in the values
+    makes the semivariance rise without end: take it out first.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> from timo.geostat import variogram
+    >>> noise = np.random.default_rng(0).normal(size=(50, 50))
+    >>> axis = 10.0 * np.arange(50)
+    >>> field = xr.DataArray(noise, dims=("y", "x"), coords={"y": axis, "x": axis})
+    >>> bool(abs(variogram(field).semivariance - 1).max() < 0.1)
+    True
+    """
+    _check_options(estimator, method, tolerance)
+    table = _table(values)
+    places = places_of(values)
+    warn_of_distortion(places)
+    sector = None if direction is None else _sector(direction, tolerance)
+    step = _even_step(values, places) if "point" not in values.dims else None
+    fft_can = step is not None and estimator == "matheron"
+    if method == "fft" and not fft_can:
+        raise TimoError(
+            'method="fft" needs an even raster (of degrees: of little extent north to south) and the '
+            'Matheron estimator. Use method="pairs", or reproject.'
+        )
+    lags = make_bins(bins, _half_extent(places, table) if max_lag is None else max_lag)
+    if fft_can and method != "pairs":
+        assert step is not None
+        shape = (values.sizes["y"], values.sizes["x"])
+        dates = (row.reshape(shape) for row in table if np.isfinite(row).sum() > 1)
+        sums = sum(raster_sums(date, step, lags, sector=sector) for date in dates)
+        how = "fft"
+    else:
+        if sector is not None and places.geographic:
+            raise TimoError("Directions need a projected CRS. Use array.rio.reproject(...).")
+        places, table = _drawn(places, table, max_points, seed)
+        # Of a raster's cells many distances fall on an edge, and float32 would toss a coin.
+        dtype = "float32" if "point" in values.dims else "float64"
+        options = {"root": estimator == "cressie", "sector": sector, "dtype": dtype}
+        sums = _sum_pairs(places, table, lags, options)
+        how = "pairs"
+    attrs = {**_about(values, table, places), "method": how, "estimator": estimator}
+    if direction is not None:
+        attrs |= {"direction": float(direction), "tolerance": float(tolerance)}
+    return _dataset(np.asarray(sums), lags, estimator).assign_attrs(attrs)
+
+
+def _dataset(sums: np.ndarray, bins: Bins, estimator: str) -> xr.Dataset:
+    """Semivariances of the sums (3, bins): pairs, distances, differences (or their roots)."""
+    coords, pairs, mean = tabulated(sums, bins)
+    gamma = 0.5 * mean
+    if estimator == "cressie":
+        count = np.maximum(pairs, 1)
+        gamma = 0.5 * mean**4 / (0.457 + 0.494 / count + 0.045 / count**2)
+    return xr.Dataset(
+        {
+            "semivariance": ("lag", gamma, {"long_name": "semivariance"}),
+            "pairs": ("lag", pairs.astype("int64"), {"long_name": "pairs of values"}),
+        },
+        coords=coords,
+    )
+
+
+def _check_options(estimator: str, method: str, tolerance: float) -> None:
+    if estimator not in ("matheron", "cressie"):
+        raise TimoError(f"Unknown estimator {estimator!r}. Known: matheron, cressie.")
+    if method not in ("auto", "fft", "pairs"):
+        raise TimoError(f"Unknown method {method!r}. Known: auto, fft, pairs.")
+    if not 0 < tolerance <= 90:
+        raise TimoError(f"tolerance is an angle, more than 0 and up to 90; got {tolerance!r}.")
+
+
+def _table(values: xr.DataArray) -> np.ndarray:
+    """Values as (date, place) float64, the places in the order of `places_of`."""
+    if not isinstance(values, xr.DataArray):
+        raise TimoError(
+            f"Takes an xarray.DataArray; got {type(values).__name__}. "
+            "Use timo.geostat.points(x, y, values, crs=...)."
+        )
+    spatial = ("point",) if "point" in values.dims else ("y", "x")
+    if {*values.dims} - {"time"} != {*spatial}:
+        raise TimoError(
+            f'Takes values over ("y", "x") or "point", and "time"; got the dims {values.dims}. '
+            "Select a band first, with cube.sel(band=...)."
+        )
+    values = values.transpose(*[dim for dim in ("time", *spatial) if dim in values.dims])
+    size = int(np.prod([values.sizes[dim] for dim in spatial]))
+    table = np.asarray(values.values, dtype="float64").reshape(-1, size)
+    if np.isinf(table).any():
+        raise TimoError("Some values are infinite. Use values.where(np.isfinite(values)).")
+    known = np.isfinite(table)
+    if not table.size or known.any(axis=0).sum() < 3 or known.sum(axis=1).max() < 2:
+        raise TimoError(
+            f"A variogram needs values at three places or more; got {known.any(axis=0).sum()} "
+            "that are not NaN."
+        )
+    return table
+
+
+def _half_extent(places: Places, table: np.ndarray) -> float:
+    """Half the diagonal of the places that have values."""
+    half = places[np.isfinite(table).any(axis=0)].extent_m() / 2
+    if half == 0:
+        raise TimoError("All places are the same one: there is no distance between them.")
+    return half
+
+
+def _even_step(values: xr.DataArray, places: Places) -> tuple[float, float] | None:
+    """Height and width of a cell in metres, northward and eastward; None if they are not even."""
+    step = [_step(values[dim].values) for dim in ("y", "x")]
+    if step[0] is None or step[1] is None:
+        return None
+    if not places.geographic:
+        unit = 1.0 if places.crs is None else float(places.crs.axis_info[0].unit_conversion_factor)
+        return step[0] * unit, step[1] * unit
+    lat = np.radians(values["y"].values)
+    middle = (lat[0] + lat[-1]) / 2
+    across = abs(step[1]) * (values.sizes["x"] - 1)
+    if np.abs(np.cos(lat) / np.cos(middle) - 1).max() > _EVEN or across > 180:
+        return None
+    y, x = np.degrees(middle), float(values["x"].values[0])
+    east, north = np.array([x, x, x + step[1]]), np.array([y, y + step[0], y])
+    ends = Places(east, north, places.crs)
+    _, height, width = distances(ends)[0]
+    return float(np.copysign(height, step[0])), float(np.copysign(width, step[1]))
+
+
+def _step(axis: np.ndarray) -> float | None:
+    """Step of even coordinates, 1 of a single one, None of uneven ones."""
+    if axis.size == 1:
+        return 1.0
+    step = (float(axis[-1]) - float(axis[0])) / (axis.size - 1)
+    even = np.abs(np.diff(axis.astype("float64")) - step).max() <= _UNEVEN_STEP * abs(step)
+    return step if step and even else None
+
+
+def _sector(direction: float, tolerance: float) -> Sector:
+    """Whether vectors (..., 2), east and north, point in the direction or its opposite."""
+    angle = np.radians(direction)
+    unit = np.array([np.sin(angle), np.cos(angle)])
+    least = np.cos(np.radians(tolerance)) - 1e-9
+
+    def within(vector: np.ndarray) -> np.ndarray:
+        return np.abs(vector @ unit) >= least * np.hypot(vector[..., 0], vector[..., 1])
+
+    return within
+
+
+def _drawn(
+    places: Places, table: np.ndarray, max_points: int | None, seed: int
+) -> tuple[Places, np.ndarray]:
+    """Places that have values; of more than `max_points`, that many at random."""
+    which = np.flatnonzero(np.isfinite(table).any(axis=0))
+    if max_points is not None and which.size > max_points:
+        warnings.warn(
+            f"Of {which.size:,} places {max_points:,} were drawn at random (seed {seed}); "
+            "max_points=None takes all.",
+            UserWarning,
+            stacklevel=3,
+        )
+        which = np.sort(np.random.default_rng(seed).choice(which, max_points, replace=False))
+    return places[which], table[:, which]
+
+
+def _sum_pairs(
+    places: Places, table: np.ndarray, bins: Bins, options: dict[str, Any]
+) -> np.ndarray:
+    """Sums (3, bins) over the pairs of each date."""
+    sums = np.zeros((3, len(bins)))
+    for row in table:
+        known = np.isfinite(row)
+        if known.sum() > 1:
+            sums += pair_sums(places[known], row[known], bins, **options)
+    return sums
+
+
+def _about(values: xr.DataArray, table: np.ndarray, places: Places) -> dict[str, Any]:
+    known = np.isfinite(table)
+    rows = table[known.sum(axis=1) > 1]
+    attrs: dict[str, Any] = {
+        "long_name": f"variogram of {values.attrs.get('long_name', values.name or 'the values')}",
+        "units": values.attrs.get("units", ""),
+        "variance": float(np.nanmean((rows - np.nanmean(rows, axis=1, keepdims=True)) ** 2)),
+        "n": int(known.sum()),
+        "distance": "great circle" if places.geographic else "straight line",
+    }
+    crs = crs_of(values)
+    if crs is not None:
+        attrs["crs"] = crs.to_wkt()
+    return attrs
