@@ -1,4 +1,4 @@
-"""Filled cubes: observations as they were, what is filled told, and the sample's hidden clouds told better than by others."""
+"""Filled cubes: observations as they were, fillings told, the sample's hidden clouds guessed better than by others."""
 
 import numpy as np
 import pandas as pd
@@ -44,13 +44,14 @@ def test_observations_stay_bit_for_bit_and_gaps_are_told(method):
     xr.testing.assert_identical(gappy, before)
     check(done)
     assert done.dtype == np.float32
-    seen = gappy.notnull().values
+    seen = np.isfinite(gappy).values
     assert (done.values[seen].view("uint32") == gappy.values[seen].view("uint32")).all()
     assert np.isfinite(done.values).all()
     assert (done.filled.values == ~seen.all(axis=1)).all()
     assert done.attrs["filled"].startswith(method)
     xr.testing.assert_identical(
-        done.where(~done.filled).drop_vars("filled").assign_attrs(gappy.attrs), gappy
+        done.where(~done.filled).drop_vars("filled").drop_attrs(deep=False),
+        gappy.drop_attrs(deep=False),
     )
 
 
@@ -64,7 +65,7 @@ def test_fillings_stay_within_what_was_observed(method):
 
 def test_components_know_what_a_date_is_like():
     truth, gappy = make_cube()
-    gaps = gappy.isnull()
+    gaps = np.isnan(gappy)
     error = {m: float(abs(fill(gappy, m) - truth).where(gaps).mean()) for m in METHODS}
     assert error["eof"] < 0.3 * min(error["linear"], error["climatology"])
 
@@ -82,8 +83,8 @@ def test_a_lazy_cube_is_filled_and_other_coordinates_are_kept():
 def test_it_goes_through_a_file(tmp_path):
     _, gappy = make_cube()
     done = fill(gappy)
-    done.to_netcdf(tmp_path / "filled.nc", engine="h5netcdf")
-    with xr.open_dataarray(tmp_path / "filled.nc", engine="h5netcdf") as read:
+    done.to_netcdf(tmp_path / "filled.nc", engine="netcdf4")
+    with xr.open_dataset(tmp_path / "filled.nc", engine="netcdf4", decode_coords="all") as read:
         assert read.coords["filled"].dtype == bool
         np.testing.assert_array_equal(read.coords["filled"], done.coords["filled"])
 
@@ -110,9 +111,9 @@ def test_a_pixel_never_seen_stays_missing_with_a_warning(method):
     gappy[:, :, 5, 6] = np.nan
     with pytest.warns(UserWarning, match=r"1 pixel\(s\) were never observed"):
         done = fill(gappy, method)
-    assert done[:, :, 5, 6].isnull().all()
+    assert np.isnan(done[:, :, 5, 6]).all()
     assert not done.filled[:, 5, 6].any()
-    assert int(done.isnull().sum()) == 3 * 24
+    assert int(np.isnan(done).sum()) == 3 * 24
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -126,9 +127,8 @@ def test_a_date_without_any_observation_is_filled(method):
 
 def test_one_date_has_nothing_to_be_filled_from():
     _, gappy = make_cube()
-    with pytest.warns(UserWarning) as said:
+    with pytest.warns(UserWarning, match="too few"), pytest.warns(UserWarning, match="stay NaN"):
         done = fill(gappy.isel(time=[1]))
-    assert ["too few" in str(w.message) for w in said].count(True) == 1
     np.testing.assert_array_equal(done, gappy.isel(time=[1]))
 
 
@@ -164,7 +164,7 @@ def test_hidden_clouds_of_the_sample_are_told_better_than_by_line_or_month():
     import timo
 
     cube = timo.open_cube("sample", start="2017", end="2018").compute()
-    seen = cube.notnull().all("band")
+    seen = np.isfinite(cube).all("band")
     share = seen.mean(("y", "x")).values
     clear, cloudy = np.flatnonzero(share > 0.97), np.flatnonzero((share > 0.2) & (share < 0.8))
     hidden = xr.zeros_like(seen)

@@ -15,7 +15,7 @@ from timo.geostat.interpolation.in_time import linear_in_time, monthly_climatolo
 
 METHODS = ("eof", "linear", "climatology")
 MEMORY_LIMIT = 8 << 30  # bytes
-COPIES = 8  # of the cube in float32, that filling holds at once
+COPIES = 10  # of the cube in float32, that filling holds at once
 
 
 def fill(
@@ -42,7 +42,7 @@ def fill(
         "climatology": mean of the pixel and band over all years' observations in that calendar month; where there is
         none, linear.
     memory_limit : int
-        Bytes that it may take, some eight times the cube.
+        Bytes that it may take, some ten times the cube.
     **options
         Of `timo.geostat.dineof`, for "eof": n_components, candidates, shrinkage, max_iterations, tolerance, seed.
 
@@ -52,7 +52,7 @@ def fill(
         The cube without its gaps, in memory. Its coordinate ``filled`` (time, y, x) is True where a band was filled;
         ``attrs["filled"]`` says how. Fillings stay within the range that was observed in their band. A band of a pixel
         that was never observed stays NaN (and `filled` False there, unless another band was filled). A date without
-        any observation is filled from the neighbouring dates.
+        any observation gets the mean of "linear" and "climatology" from "eof".
 
     Raises
     ------
@@ -88,7 +88,12 @@ def _estimate(cube: xr.DataArray, method: str, options: dict[str, Any]) -> tuple
     told = dineof(cube, **options)
     # What the components do not hold of the observations around a gap is likely to last until the next one.
     rest = linear_in_time(cube - told.reconstruction)
-    return told.reconstruction + rest, f"eof, {told.attrs['n_components']} components"
+    # A date that sees nothing has no amplitudes of its own. The observations around it say more than the fillings
+    # around it, and errors of the line and of the month are of different kinds: their mean is better than either.
+    nothing = cube.isnull().all(("band", "y", "x"))
+    alone = (linear_in_time(cube) + monthly_climatology(cube)) / 2
+    estimate = (told.reconstruction + rest).where(~nothing, alone)
+    return estimate, f"eof, {told.attrs['n_components']} components"
 
 
 def _told(cube: xr.DataArray, filled: xr.DataArray, how: str) -> xr.DataArray:

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
-import timo
 import torch
 import xarray as xr
+
+import timo
+from geostat_parts import Row, timed
 from timo.cube import ndvi
 from timo.filling import METHODS, fill
-
-from geostat_parts import Row, timed
 
 SECTION = "1 gaps"
 DRAWS = (10, 11, 12)
@@ -28,9 +28,7 @@ def measure() -> Iterator[Row]:
     table, seconds = judge(cube, DRAWS)
     mean = table.groupby("method")["mae"].mean()
     for other in METHODS[1:]:
-        every = (
-            table.pivot(index="draw", columns="method", values="mae").eval(f"eof < {other}")
-        ).all()
+        every = (table.pivot_table("mae", "draw", "method").eval(f"eof < {other}")).all()
         yield Row(
             SECTION,
             f"hidden clouds of the sample: MAE of eof under that of {other}, in each of {len(DRAWS)} draws",
@@ -64,7 +62,7 @@ def judge(cube: xr.DataArray, draws: tuple[int, ...]) -> tuple[pd.DataFrame, pd.
 def hide(cube: xr.DataArray, draw: int, *, tuning: bool = False) -> xr.DataArray:
     """Clear dates, drawn, with the shape of the gaps of other dates, drawn; True (time, y, x) where hidden."""
     rng = np.random.default_rng(draw)
-    seen = cube.notnull().all("band")
+    seen = np.isfinite(cube).all("band")
     share = seen.mean(("y", "x")).values
     clear = np.flatnonzero(share >= 0.95)
     cloudy = np.flatnonzero((share > 0.05) & (share < 0.95))[0 if tuning else 1 :: 2]
@@ -111,7 +109,7 @@ def _whole_dates(cube: xr.DataArray) -> Row:
     found = []
     for draw in DRAWS:
         hidden = hide(cube, draw)
-        hidden = hidden | (hidden.any(("y", "x")) & cube.notnull().all("band"))
+        hidden = hidden | (hidden.any(("y", "x")) & np.isfinite(cube).all("band"))
         gappy = cube.where(~hidden)
         found.append([float(abs((fill(gappy, m) - cube).where(hidden)).mean()) for m in METHODS])
     figures = pd.Series(np.mean(found, axis=0), METHODS)

@@ -16,7 +16,7 @@ from timo.geostat.kriging import interval, krige
 from timo.geostat.models import VariogramModel
 from timo.geostat.places import points
 from timo.geostat.simulate import random_field
-from timo.geostat.variogram import variogram
+from timo.geostat.variograms import variogram
 
 SECTION = "0 kriging"
 MODEL = VariogramModel("exponential", sill=1.0, range_m=1500.0, nugget=0.1)

@@ -1,13 +1,13 @@
 """Regions that differ only in their covariance, beside k-means; the Wasserstein distance beside a loop of sqrtm."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import product
+from typing import Any
 
 import gstools
 import numpy as np
 import xarray as xr
-from geostat_parts import Row, timed
 from scipy.linalg import sqrtm
 from scipy.spatial import cKDTree
 from sklearn.cluster import KMeans
@@ -15,6 +15,7 @@ from sklearn.covariance import graphical_lasso as sklearn_lasso
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
 
+from geostat_parts import Row, timed
 from timo.geostat import find_regions, gaussian_w2, local_gaussians
 from timo.geostat.clustering.density import choose_labels, join_noise
 from timo.geostat.clustering.loss import mcgta_loss
@@ -37,17 +38,21 @@ def measure() -> Iterator[Row]:
 
 
 def planted(seed: int) -> xr.DataArray:
-    """Gaussian fields whose correlations differ between patches of a map; `truth` says which patch is of which class."""
+    """Gaussian fields whose correlations differ between patches of a map; `truth` tells the class."""
     random = np.random.default_rng(seed)
     y, x = (axis.ravel() for axis in np.mgrid[:SIDE, :SIDE].astype(float))
     nearest = cKDTree(random.uniform(0, SIDE, (PATCHES, 2))).query(np.column_stack([y, x]))[1]
     truth = (np.arange(PATCHES) % CLASSES)[nearest]
     model = gstools.Exponential(2, var=0.7, len_scale=1.2)
-    smooth = np.stack([gstools.SRF(model, seed=100 * seed + i)((x, y)) for i in range(FEATURES)], axis=1)
+    smooth = np.stack(
+        [gstools.SRF(model, seed=100 * seed + i)((x, y)) for i in range(FEATURES)], axis=1
+    )
     fields = smooth + np.sqrt(0.3) * random.standard_normal(smooth.shape)
     roots = np.stack([np.linalg.cholesky(correlations(pairs, random)) for pairs in PAIRS])
     coords = {"x": ("point", x), "y": ("point", y), "truth": ("point", truth)}
-    return xr.DataArray(np.einsum("nij,nj->ni", roots[truth], fields), dims=("point", "feature"), coords=coords)
+    return xr.DataArray(
+        np.einsum("nij,nj->ni", roots[truth], fields), dims=("point", "feature"), coords=coords
+    )
 
 
 def correlations(pairs: tuple[tuple[int, int], ...], random: np.random.Generator) -> np.ndarray:
@@ -62,17 +67,33 @@ def distances() -> Iterator[Row]:
     n, d, some = 1055, 5, 30
     means, roots = random.standard_normal((n, d)), random.standard_normal((n, 30, d))
     covariances = roots.transpose(0, 2, 1) @ roots / 30
-    ours, seconds = timed(lambda: gaussian_w2(means, covariances, squared=True))
+    ours, seconds = fastest(lambda: gaussian_w2(means, covariances, squared=True))
     pairs = [(i, j) for i in range(some) for j in range(i)]
-    theirs, loop = timed(lambda: [by_sqrtm(means[i], covariances[i], means[j], covariances[j]) for i, j in pairs])
+    theirs, loop = fastest(
+        lambda: [by_sqrtm(means[i], covariances[i], means[j], covariances[j]) for i, j in pairs]
+    )
     loop *= n * (n - 1) / 2 / len(pairs)
-    error = max(abs(ours[i, j] - value) / value for (i, j), value in zip(pairs, theirs, strict=True))
-    yield Row("2", "W2 equals scipy.linalg.sqrtm to 1e-6 (relative)", f"{error:.1e}", error <= 1e-6)
+    error = max(
+        abs(ours[i, j] - value) / value for (i, j), value in zip(pairs, theirs, strict=True)
+    )
+    yield Row(
+        "2", "W2 equals scipy.linalg.sqrtm to 1e-6 (relative)", f"{error:.1e}", bool(error <= 1e-6)
+    )
     text = f"{n} Gaussians, d = {d}, all pairs: {seconds:.2f} s; loop {loop:.0f} s; {loop / seconds:.0f}x"
-    yield Row("2", "W2 at least 10x faster than the loop over pairs", text, loop / seconds >= 10)
+    yield Row(
+        "2", "W2 at least 10x faster than the loop over pairs", text, bool(loop / seconds >= 10)
+    )
 
 
-def by_sqrtm(mean: np.ndarray, spread: np.ndarray, other_mean: np.ndarray, other: np.ndarray) -> float:
+def fastest(work: Callable[[], Any], times: int = 3) -> tuple[Any, float]:
+    """Result, and the seconds of the fastest of a few runs: what else the computer does counts for neither side."""
+    runs = [timed(work) for _ in range(times)]
+    return runs[0][0], min(seconds for _, seconds in runs)
+
+
+def by_sqrtm(
+    mean: np.ndarray, spread: np.ndarray, other_mean: np.ndarray, other: np.ndarray
+) -> float:
     root = sqrtm(spread)
     cross = np.real(sqrtm(root @ other @ root))
     return float(((mean - other_mean) ** 2).sum() + np.trace(spread + other - 2 * cross))
@@ -87,7 +108,9 @@ def lasso() -> Row:
     (ours, converged), seconds = timed(lambda: graphical_lasso(empirical, 0.01))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        theirs, theirs_s = timed(lambda: np.stack([sklearn_lasso(matrix, 0.01)[0] for matrix in empirical[:some]]))
+        theirs, theirs_s = timed(
+            lambda: np.stack([sklearn_lasso(matrix, 0.01)[0] for matrix in empirical[:some]])
+        )
     theirs_s *= n / some
     text = (
         f"{n} fits, d = {d}: {seconds:.2f} s, scikit-learn {theirs_s:.2f} s ({theirs_s / seconds:.0f}x); "
@@ -111,8 +134,10 @@ def planted_regions() -> Iterator[Row]:
     seeds = f"mean of {len(REPORTED)} seeds, the setting tuned on {len(TUNED)} others, the number of classes told"
     must = "regions that differ only in covariance: ARI at least .40"
     text = f"{ari[winner].mean():.3f} ({winner}; {ari[winner].min():.2f} to {ari[winner].max():.2f}; {seeds})"
-    yield Row("2", must, text, ari[winner].mean() >= 0.4)
-    yield Row("2", "... where k-means has at most .05", f"{raw.mean():.3f}", raw.mean() <= 0.05)
+    yield Row("2", must, text, bool(ari[winner].mean() >= 0.4))
+    yield Row(
+        "2", "... where k-means has at most .05", f"{raw.mean():.3f}", bool(raw.mean() <= 0.05)
+    )
     for name, (beta, delta, samples) in best.items():
         setting = f"beta {beta:g}, delta {delta:g}, min_samples {samples}"
         text = f"ARI {ari[name].mean():.3f}, AMI {ami[name]:.3f}; noise kept as a class {kept[name]:.3f} ({setting})"
@@ -150,7 +175,10 @@ def k_means(features: xr.DataArray) -> tuple[float, float]:
     upper = np.triu_indices(FEATURES)
     moments = np.concatenate([local["mean"].values, local.covariance.values[:, *upper]], axis=1)
     means = KMeans(CLASSES, n_init=10, random_state=0)
-    raw, smooth = (adjusted_rand_score(features.truth, means.fit_predict(v)) for v in (features.values, moments))
+    raw, smooth = (
+        adjusted_rand_score(features.truth, means.fit_predict(v))
+        for v in (features.values, moments)
+    )
     return raw, smooth
 
 
@@ -165,11 +193,18 @@ def series() -> Row:
         one = xr.DataArray(values, dims=("time", "feature"), coords={"time": time})
         changes = np.flatnonzero(np.diff(find_regions(one, n_regions=2, noise="join"))) + 1
         counts.append(len(changes))
-        errors += [int(abs(changes - at).min()) if len(changes) else signs.size for at in (200, 380)]
+        errors += [
+            int(abs(changes - at).min()) if len(changes) else signs.size for at in (200, 380)
+        ]
     right = np.mean(np.array(counts) == 2)
     text = (
         f"two changes of the correlation's sign among 600 steps: median {np.median(errors):g}, largest {max(errors)} "
         f"steps off; exactly two found in {right:.0%} of {len(REPORTED)} series"
     )
     # Half a neighbourhood is as sharp as a Gaussian of 30 steps can be expected to see.
-    return Row("2", "segments a single series (metric = time)", text, bool(max(errors) <= 15 and right > 0.5))
+    return Row(
+        "2",
+        "segments a single series (metric = time)",
+        text,
+        bool(max(errors) <= 15 and right > 0.5),
+    )

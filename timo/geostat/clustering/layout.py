@@ -42,7 +42,11 @@ class Rows:
 
     def distances(self) -> np.ndarray:
         """(n, n) metres, or days."""
-        return distances(self.at) if isinstance(self.at, Places) else squareform(pdist(self.at[:, None]))
+        return (
+            distances(self.at)
+            if isinstance(self.at, Places)
+            else squareform(pdist(self.at[:, None]))
+        )
 
     def on_grid(self, values: np.ndarray, missing: Any) -> xr.DataArray:
         """(n,) values back on the input's grid."""

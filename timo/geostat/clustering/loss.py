@@ -68,17 +68,21 @@ def mcgta_loss(
     References
     ----------
     Wang et al. (2024), MC-GTA: Metric-Constrained Model-Based Clustering using Goodness-of-fit Tests with
-    Autocorrelations, ICML, equations 7 to 9.
+    Autocorrelations, ICML.
     """
     if not (0 <= beta < np.inf and np.isfinite(delta)):
         raise TimoError(f"beta must be 0 or more and delta finite; got {beta} and {delta}.")
     if not w2.max(initial=0) > TINY:
-        raise TimoError("All points have the same local Gaussian: there is nothing to tell regions apart by.")
+        raise TimoError(
+            "All points have the same local Gaussian: there is nothing to tell regions apart by."
+        )
     farthest = distance.max() / 2 if max_lag is None else max_lag
     variogram = generalized_variogram(distance, w2, max_lag=farthest)
     with warnings.catch_warnings():
         # A range beyond the farthest lag does no harm: rho ends there.
-        warnings.filterwarnings("ignore", message="The semivariance still rises", category=RuntimeWarning)
+        warnings.filterwarnings(
+            "ignore", message="The semivariance still rises", category=RuntimeWarning
+        )
         model = fit_model(variogram, "stable", weights="pairs")
     rho = range_of(model, float(farthest))
     if beta == 0:

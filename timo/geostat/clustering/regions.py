@@ -69,8 +69,8 @@ def find_regions(
     noise : {"keep", "join"}
         "join" gives each point that is in no region to the one to which its mean loss is lowest.
     max_points : int
-        Refuse more points than this: memory is some 50 bytes and time some 1 to 10 microseconds (5 to 10
-        features) for each pair of points, 0.8 GB and up to a minute at 4000.
+        Refuse more points than this: memory is some 60 bytes and time some 1 to 10 microseconds (5 to 10
+        features) for each pair of points, 1 GB and up to a minute or two at 4000.
 
     Returns
     -------
@@ -101,7 +101,9 @@ def find_regions(
     samples = k if min_samples is None else min_samples
     if not 1 <= samples <= len(rows):
         raise TimoError(f"min_samples must be 1 to the {len(rows)} points; got {samples}.")
-    gaussians = fit_gaussians(rows, standardised(rows.values) if standardise else rows.values, k, alpha)
+    gaussians = fit_gaussians(
+        rows, standardised(rows.values) if standardise else rows.values, k, alpha
+    )
     w2 = gaussian_w2(gaussians.means, gaussians.covariances, squared=True)
     loss = mcgta_loss(w2, rows.distances(), beta=beta, delta=delta)
     if eps == "auto":
@@ -112,7 +114,9 @@ def find_regions(
     return _result(rows, loss, labels, noise, options)
 
 
-def _result(rows: Rows, loss: Loss, labels: np.ndarray, noise: str, options: dict[str, float]) -> xr.DataArray:
+def _result(
+    rows: Rows, loss: Loss, labels: np.ndarray, noise: str, options: dict[str, float]
+) -> xr.DataArray:
     share = float((labels == NOISE).mean())
     if noise == "join":
         labels = join_noise(loss.values, labels)
@@ -134,7 +138,9 @@ def _check(eps: float | str, n_regions: int | None, noise: str) -> None:
     if eps != "auto" and not number:
         raise TimoError(f'eps is a loss above 0, or "auto"; got {eps!r}.')
     if n_regions is not None and (number or n_regions < 1):
-        raise TimoError(f"Give either eps or n_regions, a number of at least 1; got {eps!r} and {n_regions!r}.")
+        raise TimoError(
+            f"Give either eps or n_regions, a number of at least 1; got {eps!r} and {n_regions!r}."
+        )
     if noise not in {"keep", "join"}:
         raise TimoError(f'noise is "keep" or "join"; got {noise!r}.')
 
@@ -150,5 +156,5 @@ def _check_size(rows: Rows, max_points: int) -> None:
         )
         raise TimoError(
             f"{n} points are more than max_points = {max_points}: all pairs are held in memory, some "
-            f"{50 * n * n / 1e9:.1f} GB. Coarsen or sample, as {remedy}, or raise max_points."
+            f"{60 * n * n / 1e9:.1f} GB. Coarsen or sample, as {remedy}, or raise max_points."
         )

@@ -4,6 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+# Sweeps over the coordinates of one column; it is met again in the next sweep over the columns.
+INNER_SWEEPS = 20
 
 
 def graphical_lasso(
@@ -11,7 +13,7 @@ def graphical_lasso(
 ) -> tuple[Array, NDArray[np.bool_]]:
     r"""Covariances whose inverses are sparse: minimise tr(S P) - log det P + alpha * sum of the off-diagonal abs(P).
 
-    Block coordinate descent over the columns (Friedman, Hastie & Tibshirani 2008, equations 2.4 to 2.6), each column a
+    Block coordinate descent over the columns (Friedman, Hastie & Tibshirani 2008), each column a
     lasso by coordinate descent; every step is taken for all matrices that have not converged, together.
 
     Parameters
@@ -57,11 +59,11 @@ def graphical_lasso(
     return result, converged
 
 
-def _lasso(w: Array, target: Array, coefficients: Array, column: int, alpha: float, sweeps: int = 20) -> Array:
-    """min 1/2 b' W b - s' b + alpha |b|_1 over all coordinates but `column`, whose coefficient stays zero."""
+def _lasso(w: Array, target: Array, coefficients: Array, column: int, alpha: float) -> Array:
+    """Minimise 1/2 b' W b - s' b + alpha |b|_1 over all coordinates but `column`, whose coefficient stays zero."""
     b = coefficients.copy()
     others = [k for k in range(b.shape[1]) if k != column]
-    for _ in range(sweeps):
+    for _ in range(INNER_SWEEPS):
         moved = 0.0
         for k in others:
             diagonal = w[:, k, k]
@@ -69,7 +71,7 @@ def _lasso(w: Array, target: Array, coefficients: Array, column: int, alpha: flo
             new = np.sign(rest) * np.maximum(abs(rest) - alpha, 0) / diagonal
             moved = max(moved, float(abs(new - b[:, k]).max()))
             b[:, k] = new
-        if moved < 1e-5:  # noqa: PLR2004 - well below the tolerance of the gap
+        if moved < 1e-5:  # well below the tolerance of the gap
             break
     return b
 
@@ -77,11 +79,13 @@ def _lasso(w: Array, target: Array, coefficients: Array, column: int, alpha: flo
 def _gap(empirical: Array, w: Array, alpha: float) -> Array:
     """Duality gap of each fit; infinite where the covariance is no longer positive definite."""
     d = w.shape[1]
-    definite = np.isfinite(w).all(axis=(1, 2))
+    definite: NDArray[np.bool_] = np.asarray(np.isfinite(w).all(axis=(1, 2)))
     safe = np.where(definite[:, None, None], w, np.eye(d))
     values, vectors = np.linalg.eigh(safe)
     definite &= values[:, 0] > 0
-    inverse = (vectors / np.where(definite[:, None], values, 1)[:, None, :]) @ vectors.transpose(0, 2, 1)
+    inverse = (vectors / np.where(definite[:, None], values, 1)[:, None, :]) @ vectors.transpose(
+        0, 2, 1
+    )
     penalty = abs(inverse).sum(axis=(1, 2)) - abs(np.einsum("nii->ni", inverse)).sum(axis=1)
     gap = np.einsum("nij,nji->n", empirical, inverse) - d + alpha * penalty
     return np.where(definite, gap, np.inf)

@@ -52,11 +52,14 @@ def gaussian_w2(
     rows = _gaussians(means, covariances)
     if (other_means is None) != (other_covariances is None):
         raise TimoError("The other Gaussians need both `other_means` and `other_covariances`.")
-    same = other_means is None or other_covariances is None
-    columns = rows if same else _gaussians(other_means, other_covariances)
-    if columns[0].shape[1] != rows[0].shape[1]:
-        raise TimoError(f"Gaussians of {rows[0].shape[1]} and of {columns[0].shape[1]} dimensions cannot be compared.")
-    result = _symmetric(*rows) if same else _rectangular(*rows, *columns)
+    if other_means is None or other_covariances is None:
+        result = _symmetric(*rows)
+    else:
+        columns = _gaussians(other_means, other_covariances)
+        d, other_d = rows[0].shape[1], columns[0].shape[1]
+        if d != other_d:
+            raise TimoError(f"Gaussians of {d} and of {other_d} dimensions cannot be compared.")
+        result = _rectangular(*rows, *columns)
     return result if squared else np.sqrt(result)
 
 
@@ -72,7 +75,11 @@ def _symmetric(means: NDArray[np.float64], covariances: NDArray[np.float64]) -> 
     for start, stop in _blocks(n, n, means.shape[1]):
         # From this block's first row on: the pairs before it are the mirror of what has been computed.
         result[start:stop, start:] = _squared(
-            means[start:stop], covariances[start:stop], roots[start:stop], means[start:], covariances[start:]
+            means[start:stop],
+            covariances[start:stop],
+            roots[start:stop],
+            means[start:],
+            covariances[start:],
         )
     result = np.triu(result, 1)
     result += result.T
@@ -88,7 +95,9 @@ def _rectangular(
     result, roots = np.empty((len(means), len(other_means))), matrix_sqrt(covariances)
     for start, stop in _blocks(*result.shape, means.shape[1]):
         part = slice(start, stop)
-        result[part] = _squared(means[part], covariances[part], roots[part], other_means, other_covariances)
+        result[part] = _squared(
+            means[part], covariances[part], roots[part], other_means, other_covariances
+        )
     return result
 
 
@@ -106,7 +115,9 @@ def _squared(
     products = products.reshape(len(other_means), d, len(roots), d).transpose(2, 0, 1, 3)
     products = roots[:, None] @ products
     common = np.sqrt(np.linalg.eigvalsh(products).clip(min=0)).sum(axis=-1)
-    spread = np.trace(covariances, axis1=1, axis2=2)[:, None] + np.trace(other_covariances, axis1=1, axis2=2)
+    spread = np.trace(covariances, axis1=1, axis2=2)[:, None] + np.trace(
+        other_covariances, axis1=1, axis2=2
+    )
     return (shift + spread - 2 * common).clip(min=0)
 
 
@@ -115,12 +126,16 @@ def _blocks(rows: int, columns: int, d: int) -> list[tuple[int, int]]:
     return [(start, min(start + step, rows)) for start in range(0, rows, step)]
 
 
-def _gaussians(means: ArrayLike, covariances: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _gaussians(
+    means: ArrayLike, covariances: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     centre, spread = np.asarray(means, float), np.asarray(covariances, float)
-    if centre.ndim != 2 or spread.shape != (*centre.shape, centre.shape[1]):  # noqa: PLR2004 - (n, d)
+    if centre.ndim != 2 or spread.shape != (*centre.shape, centre.shape[1]):
         raise TimoError(
             f"Gaussians are means (n, d) and covariances (n, d, d), not {centre.shape} and {spread.shape}."
         )
     if not (np.isfinite(centre).all() and np.isfinite(spread).all()):
-        raise TimoError("Means and covariances must be finite numbers; leave out the points without a value.")
+        raise TimoError(
+            "Means and covariances must be finite numbers; leave out the points without a value."
+        )
     return centre, (spread + np.swapaxes(spread, 1, 2)) / 2

@@ -80,8 +80,8 @@ def dineof(
     Parameters
     ----------
     values : xarray.DataArray
-        Dim "time" (datetime64, ascending) and any others; NaN = gap. It is loaded into memory, and some six times its
-        size in float32 is needed.
+        Dim "time" (datetime64, ascending) and any others; NaN = gap. It is loaded into memory, and some eight times
+        its size in float32 is needed.
     n_components : int, optional
         How many components are kept. By default the number, among `candidates`, that fills best what is set aside.
     candidates : sequence of int
@@ -310,7 +310,7 @@ class _Scale:
 def _observed(matrix: Floats) -> tuple[Mask, Mask]:
     """Dates and series with an observation."""
     seen = np.isfinite(matrix)
-    rows, columns = seen.any(axis=1), seen.any(axis=0)
+    rows, columns = np.any(seen, axis=1), np.any(seen, axis=0)
     if rows.sum() < FEWEST_DATES:
         raise TimoError(
             f"components need observations on {FEWEST_DATES} dates or more; there are {int(rows.sum())}. Take more "

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from timo.errors import TimoError
 
 Floats = NDArray[np.floating]
+BLOCK = 4096  # series at a time
 
 
 def linear_in_time(values: xr.DataArray) -> xr.DataArray:
@@ -95,6 +96,16 @@ def fill_linear(series: Floats, days: Floats) -> Floats:
     days : array of shape (time,)
         When; ascending.
     """
+    done = np.empty_like(series)
+    for start in range(
+        0, series.shape[1], BLOCK
+    ):  # positions take eight bytes each, twice and more
+        part = slice(start, start + BLOCK)
+        done[:, part] = _lines(series[:, part], days)
+    return done
+
+
+def _lines(series: Floats, days: Floats) -> Floats:
     before, after = neighbours(np.isfinite(series))
     low, high = (np.take_along_axis(series, side, axis=0) for side in (before, after))
     apart = days[after] - days[before]

@@ -65,8 +65,12 @@ class EOFInterpolator:
 
     Notes
     -----
-    The network has no notion of distance: outside the places that it was fitted on it extrapolates, and may be far off.
-    Kriging goes back to the mean there.
+    The network has no notion of distance. It suits smooth fields and fields that follow covariates; on a patchwork,
+    such as the cells of a cube over fields and forest, kriging is nearer. Outside the places that it was fitted on it
+    extrapolates, and may be far off, where kriging goes back to the mean.
+
+    Components that are hardly above noise may still be smooth in space. `n_components=1.0` takes all: slower, and with
+    kriging, which weighs each by its own variogram, often a little nearer.
 
     Examples
     --------
@@ -130,7 +134,11 @@ class EOFInterpolator:
         -----
         UserWarning
             If the field does not vary in space: its mean is then predicted everywhere.
+        RuntimeWarning
+            If components that are kriged are not correlated in space: their mean is predicted.
         """
+        if validation is not None and self.method != "mlp":
+            raise TimoError("Kriging holds nothing out for validation; fit it without.")
         seen = observations_of(stations)
         values = complete(seen, self.gaps, self.seed)
         columns, names = fitted_covariates(covariates, seen)

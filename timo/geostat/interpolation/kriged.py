@@ -23,9 +23,7 @@ from timo.geostat.models import VariogramModel
 from timo.geostat.places import Places, points
 
 Floats = NDArray[np.floating]
-SOLVABLE = (
-    1e-6  # least nugget, over a variance of 1: without any, smooth models are too nearly singular
-)
+SOLVABLE = 1e-6  # least nugget of a variance of 1: without any, smooth models are near-singular
 MOST = 4000  # places that a variogram is estimated from: 8 million pairs
 
 
@@ -58,13 +56,11 @@ class KrigedCoefficients:
         from timo.geostat.kriging import krige
 
         grid = point_array(places, np.zeros(len(places)))
-        kriged = [
-            krige(point_array(self.places, column), grid, model, neighbours=self.neighbours)[
-                "mean"
-            ].values
-            for column, model in zip(self.residuals.T, self.models, strict=True)
-        ]
-        return np.stack(kriged, axis=1) + design(covariates, len(places)) @ self.trend
+        told = design(covariates, len(places)) @ self.trend
+        for number, model in enumerate(self.models):
+            seen = point_array(self.places, self.residuals[:, number])
+            told[:, number] += krige(seen, grid, model, neighbours=self.neighbours)["mean"].values
+        return told
 
 
 def fit_kriging(
@@ -96,7 +92,7 @@ def fit_variogram(places: Places, values: Floats, noise: float) -> VariogramMode
     is not warned of: between the places, which is where it is used, the model is as good.
     """
     from timo.geostat.fitting import fit_model
-    from timo.geostat.variogram import variogram
+    from timo.geostat.variograms import variogram
 
     curve = variogram(point_array(places, values))
     with warnings.catch_warnings():

@@ -116,7 +116,7 @@ def model_or_fit(
 def _fitted(points: xr.DataArray) -> Model:
     """Exponential model of the points' variogram, pooled over the dates."""
     from timo.geostat.fitting import fit_model
-    from timo.geostat.variogram import variogram
+    from timo.geostat.variograms import variogram
 
     try:
         return fit_model(variogram(_some_dates(points)))
