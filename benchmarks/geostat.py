@@ -23,7 +23,7 @@ def main() -> int:
     for part in chosen:
         for row in import_module(f"geostat_parts.{part}").measure():
             print(f"| {row.section} | {row.must} | {row.reached} | {WORDS[row.met]} |", flush=True)
-            kept &= row.met is not False
+            kept &= row.met is None or row.met
     return 0 if kept else 1
 
 

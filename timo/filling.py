@@ -10,7 +10,7 @@ import xarray as xr
 
 from timo.cube import check
 from timo.errors import TimoError
-from timo.geostat.interpolation.dineof import FEWEST_DATES, dineof
+from timo.geostat.interpolation.gappy import FEWEST_DATES, dineof
 from timo.geostat.interpolation.in_time import linear_in_time, monthly_climatology
 
 METHODS = ("eof", "linear", "climatology")

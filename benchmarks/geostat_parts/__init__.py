@@ -18,6 +18,10 @@ class Row:
     reached: str
     met: bool | None
 
+    def __post_init__(self) -> None:
+        # A bool of NumPy would be neither True nor False to `is`.
+        object.__setattr__(self, "met", None if self.met is None else bool(self.met))
+
 
 def timed(work: Callable[[], Any]) -> tuple[Any, float]:
     """Result of a call, and the seconds that it took."""

@@ -8,7 +8,7 @@ import xarray as xr
 from hypothesis import given, settings
 
 from timo.errors import TimoError
-from timo.geostat.interpolation.dineof import Iteration, dineof, iterate, set_aside, smoother_of
+from timo.geostat.interpolation.gappy import Iteration, dineof, iterate, set_aside, smoother_of
 from timo.geostat.interpolation.in_time import linear_in_time, monthly_climatology
 
 

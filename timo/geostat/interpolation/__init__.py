@@ -5,8 +5,9 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "dineof": ["dineof"],
         "eof": ["EOFs", "decompose"],
+        "gappy": ["dineof"],
+        "in_time": ["linear_in_time", "monthly_climatology"],
         "interpolator": ["EOFInterpolator"],
     },
 )

@@ -187,7 +187,7 @@ def complete(seen: Observations, gaps: str, seed: int) -> Floats:
             'Fill them first (timo.geostat.dineof, timo.fill), ask for it with EOFInterpolator(gaps="dineof"), or drop '
             "these stations."
         )
-    from timo.geostat.interpolation.dineof import dineof
+    from timo.geostat.interpolation.gappy import dineof
 
     filled = dineof(seen.source, seed=seed)["filled"].transpose(*seen.source.dims)
     return check_kind(filled.values.reshape(filled.sizes["time"], -1).T[seen.observed])
