@@ -5,21 +5,12 @@ import time
 import nbformat
 import pytest
 import rioxarray
-from workbench_page import WorkbenchPage, low_contrast, set_parameters, until
-
-BANDS = ["B2", "B3", "B4", "B8", "B8A", "B11"]
+from workbench_page import FEW_DATES, WorkbenchPage, low_contrast, set_parameters, until
 
 
 @pytest.fixture
 def book(lab, desk):
-    # A few dates: what is tested is the way, not the map.
-    set_parameters(
-        desk / "notebooks" / "workbench.ipynb",
-        start="2019-06-01",
-        end="2019-07-31",
-        bands=BANDS,
-        classes=["forest", "open"],
-    )
+    set_parameters(desk / "notebooks" / "workbench.ipynb", **FEW_DATES)
     return lab("workbench.ipynb")
 
 
@@ -134,13 +125,7 @@ def test_the_whole_way(book, bench, page, shot, desk):
 
 
 def test_the_dark_theme(lab, desk, page, shot):
-    set_parameters(
-        desk / "notebooks" / "workbench.ipynb",
-        start="2019-06-01",
-        end="2019-07-31",
-        bands=BANDS,
-        classes=["forest", "open"],
-    )
+    set_parameters(desk / "notebooks" / "workbench.ipynb", **FEW_DATES)
     page.set_viewport_size({"width": 1360, "height": 1400})
     lab("workbench.ipynb", theme="JupyterLab Dark")
     bench = WorkbenchPage(page)

@@ -3,18 +3,12 @@
 import re
 
 import pytest
-from workbench_page import WorkbenchPage, set_parameters
+from workbench_page import FEW_DATES, WorkbenchPage, set_parameters
 
 
 @pytest.fixture
 def app(desk, page, voila_address) -> WorkbenchPage:
-    set_parameters(
-        desk / "notebooks" / "workbench.ipynb",
-        start="2019-06-01",
-        end="2019-07-31",
-        bands=["B2", "B3", "B4", "B8", "B8A", "B11"],
-        classes=["forest", "open"],
-    )
+    set_parameters(desk / "notebooks" / "workbench.ipynb", **FEW_DATES)
     page.set_viewport_size({"width": 1360, "height": 1200})
     page.goto(voila_address, timeout=120_000)
     return WorkbenchPage(page, seconds=120)

@@ -8,6 +8,13 @@ from pathlib import Path
 from typing import Any
 
 Fraction = tuple[float, float]
+# Parameters of the notebook, for set_parameters. A few dates: what is tested is the way, not the map.
+FEW_DATES = {
+    "start": "2019-06-01",
+    "end": "2019-07-31",
+    "bands": ["B2", "B3", "B4", "B8", "B8A", "B11"],
+    "classes": ["forest", "open"],
+}
 
 
 class WorkbenchPage:
