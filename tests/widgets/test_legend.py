@@ -1,8 +1,7 @@
 import zipfile
 from io import BytesIO
 
-import pytest
-from timo_widgets.base.downloads import Download, size_text, zipped
+from timo_widgets.base.downloads import Download, zipped
 from timo_widgets.result.legend import ColourBar, Legend, year_colours
 
 ENTRIES = [(0, "forest", "#0072B2"), (1, "<meadow>", "#E69F00"), (2, "road", "#009E73")]
@@ -50,11 +49,6 @@ def test_years_have_one_ramp_from_early_to_late():
     assert list(many) == list(range(2010, 2022))
     assert len(set(many.values())) == 12
     assert year_colours([]) == {}
-
-
-@pytest.mark.parametrize(("size", "text"), [(12, "12 B"), (34_000, "34 kB"), (5_600_000, "5.6 MB")])
-def test_sizes_for_people(size, text):
-    assert size_text(size) == text
 
 
 def test_a_small_file_comes_as_a_link_and_a_large_one_does_not(tmp_path):

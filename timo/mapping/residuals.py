@@ -1,8 +1,8 @@
 """Are the errors on held-out places still alike nearby? Then the split into blocks was finer than the landscape.
 
-A map's errors come in patches. If the patches are larger than the blocks that were held out, a held-out pixel shares its
-patch with training pixels next door, and the accuracy that it gives is too good (Roberts et al. 2017, Ecography 40,
-913-929; Ploton et al. 2020, Nature Communications 11, 4540).
+A map's errors come in patches. If the patches are larger than the blocks that were held out, a held-out pixel shares
+its patch with training pixels next door, and the accuracy that it gives is too good (Roberts et al. 2017, Ecography
+40, 913-929; Ploton et al. 2020, Nature Communications 11, 4540).
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def held_out_errors(
         nugget_share=model.nugget / model.sill if model.sill > 0 else 1.0,
         p_value=_chance(held.values, known),
         block_m=block_m,
-        near_share=_near_share(split, part, known, range_m),
+        near_share=_near_share(split, known, range_m),
         pixels=int(known.sum()),
     )
 
@@ -223,7 +223,7 @@ def _block_side(split: xr.DataArray, part: int) -> float:
     return 2 * float(_distance(np.pad(split.values != part, 1, constant_values=True), split).max())
 
 
-def _near_share(split: xr.DataArray, part: int, known: np.ndarray, range_m: float) -> float:
+def _near_share(split: xr.DataArray, known: np.ndarray, range_m: float) -> float:
     if not (split.values == 0).any():
         return math.nan
     return float((_distance(split.values == 0, split)[known] < range_m).mean())

@@ -1,4 +1,4 @@
-"""After the training: was the split honest?"""
+"""After the training: whether its split was honest."""
 
 import warnings
 

@@ -9,9 +9,9 @@ from typing import Any
 import xarray as xr
 
 from timo.errors import TimoError
+from timo.sizes import size_text
 from timo.sources.retry import CancelledError
 
-from ..base.downloads import size_text
 from .panel import Controls
 from .work import LARGEST_BYTES, Opening, is_lazy
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import ipywidgets
 
+from timo.sizes import size_text
+
 from .style import data_uri
 
 # What a link holds goes through the kernel's connection and into a saved notebook.
@@ -21,13 +23,6 @@ _KINDS = {
     ".png": "image/png",
     ".ipynb": "application/x-ipynb+json",
 }
-
-
-def size_text(size: int) -> str:
-    """A number of bytes for people."""
-    if size < 1000:
-        return f"{size} B"
-    return f"{size / 1e3:.0f} kB" if size < 1e6 else f"{size / 1e6:.1f} MB"
 
 
 def size_of(path: Path) -> int:

@@ -10,9 +10,10 @@ import ipywidgets
 import xarray as xr
 
 import timo
+from timo.sizes import size_text
 
 from ..base.computing import Worker
-from ..base.downloads import Download, size_of, size_text
+from ..base.downloads import Download, size_of
 from ..base.style import Message, button
 
 FORMATS = {

@@ -9,10 +9,10 @@ import pandas as pd
 import xarray as xr
 
 from timo.errors import TimoError
+from timo.sizes import size_text
 
 from ..base.chart import iso_dates
 from ..base.computing import CancelledError, Worker, compute, is_lazy
-from ..base.downloads import size_text
 from ..base.state import State
 from ..base.style import Message, PictureFallback, button, close_tree, style_sheet
 from .data import MapData, check_result, nearest

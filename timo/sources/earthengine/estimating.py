@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from timo.sizes import size_text
 from timo.sources.earthengine.checking import Cache, make_cache, make_chunk_size, make_retry
 from timo.sources.earthengine.connecting import connect
 from timo.sources.earthengine.opening import plan_series
@@ -70,7 +71,7 @@ class Estimate:
         return (
             f"{self.images:,} images on {self.dates:,} dates, {self.first:%Y-%m-%d} to {self.last:%Y-%m-%d}; "
             f"{self.height:,} x {self.width:,} pixels, {self.bands} bands: {self.requests:,} requests, "
-            f"{_bytes(self.bytes)}, about {_time(self.seconds)} with {self.workers} at a time"
+            f"{size_text(self.bytes)}, about {_time(self.seconds)} with {self.workers} at a time"
         )
 
 
@@ -145,14 +146,6 @@ def estimate(
         seconds=max(seconds, chunks.bytes / _BYTES_A_SECOND),
         workers=workers,
     )
-
-
-def _bytes(number: float) -> str:
-    for unit in ("kB", "MB", "GB"):
-        number /= 1000
-        if number < 1000:
-            return f"{number:.3g} {unit}"
-    return f"{number / 1000:.3g} TB"
 
 
 def _time(seconds: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from timo.sizes import size_text
 from timo.sources.millionst.plan import ChipPlan
 from timo.sources.millionst.quota import CONCURRENT, PER_SECOND
 
@@ -58,14 +59,14 @@ class Cost:
     def describe(self) -> str:
         """As text, for people."""
         usual = self.hours_at(_SECONDS)
-        pace = size(self.bytes / (3600 * usual)) if usual else "nothing"
+        pace = size_text(self.bytes / (3600 * usual)) if usual else "nothing"
         low, high = (share * self.bytes for share in _COMPRESSED)
         lines = {
             "places": f"{self.places:,} to fetch",
             "requests": f"{self.requests:,}: {self.listings:,} for lists of images, {self.pixels:,} for pixels; more "
             "where a place is too cloudy and replaced, or a request fails and is made again",
-            "to fetch": f"{size(self.bytes)} of pixels, before the network's compression",
-            "on disk": f"{size(low)} to {size(high)}",
+            "to fetch": f"{size_text(self.bytes)} of pixels, before the network's compression",
+            "on disk": f"{size_text(low)} to {size_text(high)}",
             "time": f"{hours(usual)} if a request takes {_SECONDS:g} s and {self.concurrent} are "
             f"under way, which is {pace} a second; at least {hours(self.hours)} at {self.per_second:g} requests a "
             "second",
@@ -91,15 +92,6 @@ def estimate(
         per_second=per_second,
         concurrent=concurrent,
     )
-
-
-def size(count: float) -> str:
-    """Bytes, in the unit that suits: "1.4 TB"."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:,.3g} TB"
 
 
 def hours(count: float) -> str:

@@ -10,7 +10,7 @@ from typing import TextIO
 
 from tqdm.auto import tqdm
 
-from timo.sources.millionst.cost import size
+from timo.sizes import size_text
 from timo.sources.millionst.quota import Tally
 
 
@@ -79,4 +79,4 @@ class Progress:
     def _fetched(self) -> str:
         again = ", ".join(f"{number} {kind}" for kind, number in sorted(self.tally.again.items()))
         tried = f"{self.tally.again.total()} tried again ({again})" if again else "none tried again"
-        return f"{self.tally.requests:,} requests, {tried}, {size(self.tally.bytes)}"
+        return f"{self.tally.requests:,} requests, {tried}, {size_text(self.tally.bytes)}"
