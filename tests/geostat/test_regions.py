@@ -40,6 +40,40 @@ def series(seed=0):
     return xr.DataArray(values, dims=("time", "feature"), coords={"time": time})
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"k": 10.5}, "k is a whole number"),
+        ({"k": "a"}, "k is a whole number"),
+        ({"k": 1000}, "k is a whole number, 1 to the"),
+        ({"n_regions": 3.5}, "n_regions, a number of at least 1"),
+        ({"min_samples": 0}, "min_samples is a whole number"),
+    ],
+)
+def test_numbers_that_are_no_counts_are_refused(options, told):
+    values = np.random.default_rng(0).normal(size=(2, 8, 8))
+    features = xr.DataArray(
+        values, dims=("feature", "y", "x"), coords={"y": range(8), "x": range(8)}
+    )
+    with pytest.raises(TimoError, match=told):
+        find_regions(features, **({"k": 9} | options))
+
+
+def test_regions_can_be_written_whatever_the_features_file_was_like(tmp_path):
+    values = np.random.default_rng(0).normal(size=(2, 12, 12))
+    coords = {"y": 10.0 * np.arange(12)[::-1], "x": 10.0 * np.arange(12)}
+    features = xr.DataArray(values, dims=("feature", "y", "x"), coords=coords)
+    features.encoding = {"_FillValue": np.nan, "scale_factor": 1e-4, "dtype": "int16"}
+    regions = find_regions(features, k=12, n_regions=2)
+    regions.to_netcdf(tmp_path / "r.nc")
+    with xr.open_dataarray(tmp_path / "r.nc") as again:
+        np.testing.assert_array_equal(again, regions)
+        assert again.dtype == regions.dtype
+    features.attrs["_FillValue"] = float(values[0, 0, 0])
+    with pytest.raises(TimoError, match="nodata"):
+        find_regions(features, k=12)
+
+
 def test_finds_regions_that_differ_only_in_covariance():
     features, truth = planted_map()
     regions = find_regions(features, noise="join")
@@ -196,7 +230,7 @@ def test_silhouette_equals_that_of_scikit_learn_but_for_the_point_itself():
     [
         ({"max_points": 100}, "Coarsen or sample"),
         ({"k": 1}, "k must be at least 2"),
-        ({"k": 10_000}, "min_samples|too few"),
+        ({"k": 10_000}, "k is a whole number"),
         ({"alpha": -1}, "alpha at least 0"),
         ({"beta": -1}, "beta must be 0 or more"),
         ({"eps": 0}, "eps is a loss above 0"),

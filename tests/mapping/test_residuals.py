@@ -103,6 +103,14 @@ def test_residuals_are_means_over_the_dates_that_have_both(patchy):
         residuals(dated, labels)
 
 
+def test_a_map_without_errors_and_what_is_no_map_are_told():
+    result, labels = a_map(np.zeros((SIDE, SIDE)))
+    with pytest.raises(timo.TimoError, match="the errors are the same on all held-out pixels"):
+        held_out_errors(result, labels, split_of(50))
+    with pytest.raises(timo.TimoError, match=r"result is the map of timo\.predict"):
+        held_out_errors(result.probability, labels, split_of(50))
+
+
 def test_too_few_pixels_are_refused(patchy):
     result, labels = a_map(patchy)
     split = grid(np.zeros((SIDE, SIDE), "int8"))

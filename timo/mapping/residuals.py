@@ -124,6 +124,8 @@ def held_out_errors(
     TimoError
         If the grids differ, or the part has too few labelled pixels to tell.
     """
+    if not isinstance(result, xr.Dataset) or "probability" not in result:
+        raise TimoError("result is the map of timo.predict(...): a Dataset with probability.")
     residual = residuals(result, labels)
     check_labels(split.astype("int8"), residual.isel({"class": 0}, drop=True))
     held = residual.where(split == part).transpose("class", "y", "x")
@@ -132,6 +134,11 @@ def held_out_errors(
         raise TimoError(
             f"part {part} of the split has {int(known.sum())} pixels with a label and a prediction; at least "
             f"{FEWEST_PIXELS} are needed to tell how far errors are alike."
+        )
+    if _alike(held, known):
+        raise TimoError(
+            "the errors are the same on all held-out pixels (a perfect map has none): nothing tells how far "
+            "they are alike"
         )
     block_m = _block_side(split, part)
     empirical, model = _fit(held, block_m)
@@ -186,6 +193,11 @@ def _fit(held: xr.DataArray, block_m: float) -> tuple[xr.Dataset, VariogramModel
         # Of a curve that still rises at its end: the range is told as its end, and the summary says it.
         warnings.simplefilter("ignore", RuntimeWarning)
         return empirical, fit_best(empirical, kinds=_KINDS)
+
+
+def _alike(held: xr.DataArray, known: np.ndarray) -> bool:
+    vectors = held.values[:, known]
+    return bool(np.ptp(vectors, axis=1).max() < 1e-9)
 
 
 def _chance(values: np.ndarray, known: np.ndarray) -> float:

@@ -11,7 +11,7 @@ import xarray as xr
 from scipy.spatial.distance import pdist, squareform
 
 from timo.errors import TimoError
-from timo.geostat.places import Places, distances, places_of
+from timo.geostat.places import Places, distances, places_of, without_nodata
 
 PLACES = ("y", "x")
 # What the features may be called, where the caller does not say.
@@ -52,7 +52,12 @@ class Rows:
         """(n,) values back on the input's grid."""
         flat = np.full(self.kept.size, missing, np.asarray(values).dtype)
         flat[self.kept] = values
-        return self.grid.copy(data=flat.reshape(self.grid.shape))
+        result = self.grid.copy(data=flat.reshape(self.grid.shape))
+        # How the features were packed in a file, scaled or with a fill value, is not how labels are.
+        result.encoding = {
+            k: v for k, v in self.grid.encoding.items() if k in ("grid_mapping", "coordinates")
+        }
+        return result
 
 
 def rows_of(features: xr.DataArray, feature: str | None = None, metric: str | None = None) -> Rows:
@@ -66,6 +71,7 @@ def rows_of(features: xr.DataArray, feature: str | None = None, metric: str | No
     if not isinstance(features, xr.DataArray):
         raise TimoError(f"Features are an xarray.DataArray, not {type(features).__name__}.")
     along = _along(features, metric)
+    without_nodata(features)
     name = _feature_dim(features, feature, along)
     values = features.transpose(*along, name).values.reshape(-1, features.sizes[name]).astype(float)
     kept = np.isfinite(values).all(axis=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral, Real
 from typing import Literal
 
 import numpy as np
@@ -99,8 +100,11 @@ def find_regions(
     rows = rows_of(features, feature, metric)
     _check_size(rows, max_points)
     samples = k if min_samples is None else min_samples
-    if not 1 <= samples <= len(rows):
-        raise TimoError(f"min_samples must be 1 to the {len(rows)} points; got {samples}.")
+    for name, number in {"k": k, "min_samples": samples}.items():
+        if not is_count(number) or number > len(rows):
+            raise TimoError(
+                f"{name} is a whole number, 1 to the {len(rows)} points; got {number!r}."
+            )
     gaussians = fit_gaussians(
         rows, standardised(rows.values) if standardise else rows.values, k, alpha
     )
@@ -134,15 +138,20 @@ def _result(
 
 
 def _check(eps: float | str, n_regions: int | None, noise: str) -> None:
-    number = isinstance(eps, int | float) and 0 < eps < np.inf
+    number = isinstance(eps, Real) and 0 < float(eps) < np.inf
     if eps != "auto" and not number:
         raise TimoError(f'eps is a loss above 0, or "auto"; got {eps!r}.')
-    if n_regions is not None and (number or n_regions < 1):
+    if n_regions is not None and (number or not is_count(n_regions)):
         raise TimoError(
             f"Give either eps or n_regions, a number of at least 1; got {eps!r} and {n_regions!r}."
         )
     if noise not in {"keep", "join"}:
         raise TimoError(f'noise is "keep" or "join"; got {noise!r}.')
+
+
+def is_count(number: object) -> bool:
+    """Whether it is a whole number of 1 or more."""
+    return isinstance(number, Integral) and not isinstance(number, bool) and int(number) >= 1
 
 
 def _check_size(rows: Rows, max_points: int) -> None:
