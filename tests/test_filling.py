@@ -173,3 +173,18 @@ def test_hidden_clouds_of_the_sample_are_told_better_than_by_line_or_month():
     gappy = cube.where(~hidden)
     error = {m: float(abs(fill(gappy, m) - cube).where(hidden).mean()) for m in METHODS}
     assert error["eof"] < 0.8 * min(error["linear"], error["climatology"])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_iterations": "a"},
+        {"seed": "a"},
+        {"candidates": 5},
+        {"shrinkage": "a"},
+        {"tolerance": "a"},
+    ],
+)
+def test_options_that_are_no_numbers_are_refused(options):
+    with pytest.raises(TimoError, match="number"):
+        fill(make_cube()[1], **options)

@@ -199,3 +199,38 @@ def test_months_are_meant_over_years_and_lines_fill_the_rest():
     time = pd.to_datetime(["2018-07-01", "2018-08-01", "2019-07-01", "2020-07-01", "2020-09-01"])
     values = xr.DataArray([1.0, 4.0, 3.0, np.nan, np.nan], dims="time", coords={"time": time})
     np.testing.assert_allclose(monthly_climatology(values), [1, 4, 3, 2, 2])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda v: v.where(v != v.max(), np.inf), "infinite"),
+        (lambda v: v.astype(str), "real numbers"),
+        (lambda v: v.where(v != v.max(), -9999).assign_attrs(_FillValue=-9999), "nodata"),
+    ],
+)
+def test_values_that_are_none_are_refused(spoil, message):
+    with pytest.raises(TimoError, match=message):
+        dineof(spoil(field()))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_iterations": "a"},
+        {"max_iterations": 2.5},
+        {"seed": "a"},
+        {"seed": -1},
+        {"candidates": 5},
+        {"candidates": "12"},
+        {"candidates": ["a"]},
+        {"n_components": 2, "candidates": ["a"]},
+        {"n_components": True},
+        {"shrinkage": "a"},
+        {"tolerance": "a"},
+        {"tolerance": np.nan},
+    ],
+)
+def test_options_that_are_no_numbers_are_refused(options):
+    with pytest.raises(TimoError, match="number"):
+        dineof(field(), **options)

@@ -270,7 +270,7 @@ def test_the_result_lies_on_the_grid_with_the_times_and_the_unit_of_the_stations
     assert told.name == "ndvi"
     assert told.attrs["units"] == "1"
     for name in ("y", "x"):
-        xr.testing.assert_equal(told[name], grid[name])
+        np.testing.assert_array_equal(told[name], grid[name])
     assert (told["time"].values == seen["time"].values).all()
     assert np.isfinite(told).all()
 
@@ -306,7 +306,7 @@ def test_stations_are_the_same_in_metres_and_in_degrees():
 
     def in_degrees(stations):
         x, y = move.transform(stations.x + 500_000, stations.y + 5_000_000)
-        return stations.assign_coords(x=("point", x), y=("point", y)).assign_attrs(crs="EPSG:4326")
+        return points(x, y, stations.values, "EPSG:4326", time=stations.time)
 
     plane = EOFInterpolator("krige").fit(seen).predict(grid)
     sphere = EOFInterpolator("krige").fit(in_degrees(seen)).predict(in_degrees(grid))
@@ -471,3 +471,69 @@ def test_duplicate_stations_are_averaged_with_a_warning_by_kriging():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         quick().fit(twice)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"epochs": "5"},
+        {"epochs": 0},
+        {"batch_size": 1.5},
+        {"seed": "a"},
+        {"neighbours": "all"},
+        {"neighbours": True},
+        {"validation_share": "a"},
+    ],
+)
+def test_options_that_are_no_numbers_are_refused_at_once(options):
+    with pytest.raises(TimoError, match=next(iter(options)).replace("_", ".")):
+        EOFInterpolator("krige", **options)
+
+
+def test_covariates_are_numbers():
+    seen = make_stations(20)
+    kinds = xr.Dataset({"species": ("point", ["oak"] * 20)})
+    with pytest.raises(TimoError, match=r"species \(<U3\) is not"):
+        quick().fit(seen, kinds)
+
+
+def test_validation_may_be_a_plain_array():
+    seen = make_stations(30)
+    held_out = np.arange(30) % 5 == 0
+    plain = quick().fit(seen, validation=held_out).predict(make_grid())
+    named = quick().fit(seen, validation=xr.DataArray(held_out, dims="point")).predict(make_grid())
+    xr.testing.assert_identical(plain, named)
+    for odd in (held_out[:5], held_out.astype(int), True, "yes"):
+        with pytest.raises(TimoError, match="yes or no"):
+            quick().fit(seen, validation=odd)
+
+
+def test_values_that_are_nodata_are_refused():
+    field = xr.DataArray(
+        np.full((4, 5, 5), -9999, "int16"),
+        {"time": range(4), "y": np.arange(5.0), "x": np.arange(5.0)},
+        ("time", "y", "x"),
+        attrs={"_FillValue": -9999},
+    )
+    with pytest.raises(TimoError, match="nodata"):
+        quick().fit(field)
+
+
+def test_too_few_stations_for_a_variogram_say_what_helps():
+    with pytest.raises(TimoError, match="take more stations, or EOFInterpolator"):
+        EOFInterpolator("krige", n_components=1).fit(make_stations(3))
+
+
+def test_what_every_component_warns_of_is_said_once():
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        EOFInterpolator("krige", n_components=3).fit(make_stations(9))
+    told = [str(warning.message) for warning in caught]
+    assert len([text for text in told if "few pairs" in text]) <= 1
+
+
+def test_a_predicted_map_keeps_the_reference_system():
+    fitted = EOFInterpolator("krige", n_components=1).fit(make_stations())
+    assert fitted.predict(make_grid()).rio.crs.to_epsg() == 32633
+    at = make_stations(9, seed=1)[0].drop_vars("time")
+    assert fitted.predict(at).attrs["crs"] == UTM

@@ -103,3 +103,66 @@ def test_the_earth_movers_distance():
     assert wasserstein1(xr.DataArray(a), np.where(a > 9, np.nan, a + 3)) == pytest.approx(3)
     with pytest.raises(TimoError, match="finite"):
         wasserstein1(a, [np.nan])
+
+
+def test_a_pandas_series_by_dates_is_taken():
+    da = series(60)
+    xr.testing.assert_allclose(acf(da.to_series(), 5), acf(da, 5))
+    xr.testing.assert_allclose(lag_curves(da.to_series()), lag_curves(da))
+    zoned = da.to_series().tz_localize("UTC")
+    xr.testing.assert_allclose(pacf(zoned, 5.0), pacf(da, 5))
+
+
+DATES = pd.date_range("2020-01-01", periods=30, freq="5D")
+
+
+def strange(time):
+    return series(30).assign_coords(time=np.asarray(time, dtype=object))
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: np.zeros(30), "pandas.Series"),
+        (lambda: pd.Series(np.zeros(30)), "pandas.Series"),
+        (lambda: series(30).assign_coords(time=DATES.strftime("%Y-%m-%d").values), "to_datetime"),
+        (lambda: strange(list(DATES.date)), "to_datetime"),
+        (
+            lambda: series(30).assign_coords(time=DATES[:29].append(pd.DatetimeIndex(["NaT"]))),
+            "NaT",
+        ),
+        (lambda: series(30) / 0, "infinite"),
+        (lambda: series(30).assign_attrs(nodata=series(30).values[3]), "nodata"),
+        (lambda: series(30).astype(str), "to_numeric"),
+    ],
+)
+@pytest.mark.parametrize("measure", [acf, pacf, lag_curves])
+def test_what_is_no_series_is_refused(make, says, measure):
+    array = make()
+    options = {} if measure is lag_curves else {"lags": 3}
+    with pytest.raises(TimoError, match=says):
+        measure(array, **options)
+
+
+def test_dates_of_cftime_are_refused_with_the_remedy():
+    pytest.importorskip("cftime")
+    da = series(30).convert_calendar("noleap", use_cftime=True)
+    for measure in (lambda: acf(da, 3), lambda: lag_curves(da)):
+        with pytest.raises(TimoError, match="convert_calendar"):
+            measure()
+
+
+def test_options_are_told_in_days():
+    assert acf(series(30), lags=10.0).sizes["lag"] == 11
+    for lags in ("x", 2.5, None, True):
+        with pytest.raises(TimoError, match="lags is"):
+            acf(series(30), lags)
+    with pytest.raises(TimoError, match="days"):
+        lag_curves(series(30), max_lag="10")
+    with pytest.raises(TimoError, match="days"):
+        lag_curves(series(30), bins="many")
+
+
+def test_masked_values_are_not_moved():
+    a = np.ma.masked_equal([1.0, 2.0, -9999.0], -9999)
+    assert wasserstein1(a, [1.0, 2.0]) == 0

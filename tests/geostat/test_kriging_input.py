@@ -5,12 +5,14 @@ import warnings
 
 import numpy as np
 import pytest
+import rioxarray  # noqa: F401 - registers .rio
 import xarray as xr
 
 from timo.errors import TimoError
-from timo.geostat.kriging import interval, krige
+from timo.geostat.kriging import api, interval, krige
 from timo.geostat.models import VariogramModel
 from timo.geostat.places import points
+from timo.geostat.variograms import variogram
 
 MODEL = VariogramModel("exponential", sill=1.0, range_m=300)
 RNG = np.random.default_rng(0)
@@ -28,6 +30,8 @@ CELLS = points(*RNG.uniform(0, 1000, (2, 20)), np.zeros(20))
         (points(X, Y, Z, "EPSG:32632"), "two reference systems"),
         (xr.DataArray(Z, dims="station"), 'dim "point"'),
         (Z, "got ndarray"),
+        (points(X, Y, Z).astype(str), "real numbers"),
+        (points(X, Y, np.append(Z[1:], -9999)).assign_attrs(_FillValue=-9999), "nodata"),
         (xr.DataArray(np.zeros((2, 2, 3)), dims=("time", "band", "point")), "at most one other"),
     ],
 )
@@ -42,6 +46,9 @@ def test_points_that_cannot_be_kriged_are_refused(known, message):
     [
         ({"neighbours": 0}, "neighbours must be a whole number of 1 or more"),
         ({"neighbours": 2.5}, "neighbours must be"),
+        ({"neighbours": "all"}, "neighbours must be"),
+        ({"neighbours": np.nan}, "neighbours must be"),
+        ({"neighbours": True}, "neighbours must be"),
         ({"block_size": -1}, "block_size must be"),
         ({"noise": "white"}, "expected 'microscale' or 'measurement'"),
     ],
@@ -172,3 +179,71 @@ def test_intervals_say_what_they_need():
         interval(told, 90)
     with pytest.raises(TimoError, match="needs the variables mean and variance"):
         interval(told[["mean"]])
+    with pytest.raises(TimoError, match=r"the whole dataset of krige.*got DataArray"):
+        interval(told["mean"])
+    with pytest.raises(TimoError, match="between 0 and 1"):
+        interval(told, "0.9")
+
+
+@pytest.mark.parametrize(
+    "model", ["spherical", 3.0, xr.Dataset({"semivariance": ("lag", [1.0])}), VariogramModel]
+)
+def test_a_model_that_is_none_says_what_one_is(model):
+    with pytest.raises(TimoError, match="model is a VariogramModel, such as fit_model"):
+        krige(points(X, Y, Z), CELLS, model)
+
+
+def test_a_whole_float_counts_neighbours():
+    both = (krige(points(X, Y, Z), CELLS, MODEL, neighbours=n) for n in (8, 8.0))
+    xr.testing.assert_identical(*both)
+
+
+def raster(**attrs):
+    axis = np.linspace(0, 1, 4)
+    return xr.DataArray(np.zeros((4, 4)), {"y": axis, "x": axis}, ("y", "x"), attrs=attrs)
+
+
+@pytest.mark.parametrize("written", ["attrs", "spatial_ref"])
+def test_a_map_keeps_the_reference_system_of_its_grid(written):
+    known = points(X / 1000, Y / 1000, Z, "EPSG:4326")
+    grid = raster(crs="EPSG:4326") if written == "attrs" else raster().rio.write_crs("EPSG:4326")
+    told = krige(known, grid, MODEL)
+    for kept in (told, told["mean"], told["variance"] * 2, interval(told)["lower"]):
+        assert kept.rio.crs.to_epsg() == 4326
+
+
+def test_points_keep_their_reference_system():
+    known = points(X / 1000, Y / 1000, Z, "EPSG:4326")
+    told = krige(known, known, VariogramModel("exponential", 1.0, 30_000, 0.1))
+    for kept in (*told.values(), *interval(told).values()):
+        assert kept.attrs["crs"] == "EPSG:4326"
+    assert variogram(told["mean"])["lag"].max() > 10_000
+
+
+def test_the_variance_of_a_series_can_be_written_to():
+    told = krige(points(X, Y, np.stack([Z, Z]), time=[0, 1]), CELLS, MODEL)
+    told["variance"][0] = -1
+    assert (told["variance"][1] >= 0).all()
+
+
+def test_dates_of_too_few_are_told_of_once():
+    series = np.tile(Z, (4, 1))
+    for date in (1, 2):
+        series[date, np.arange(60) != date] = np.nan
+    with pytest.warns(RuntimeWarning, match="2 dates have fewer than 3") as warned:
+        krige(points(X, Y, series, time=range(4)), CELLS, MODEL)
+    assert len(warned) == 1
+
+
+def test_a_range_that_is_a_guess_says_what_helps_in_kriging():
+    with pytest.warns(RuntimeWarning, match="is a guess. Fit a model yourself and pass model="):
+        krige(points(X, Y, X), CELLS)
+
+
+def test_of_many_points_few_dates_are_fitted_to_and_not_empty_ones(monkeypatch):
+    monkeypatch.setattr(api, "MOST_PAIRS", 2 * 60**2)
+    series = points(X, Y, np.tile(Z, (30, 1)), time=range(30))
+    series[[0, 29], 5:] = np.nan
+    some = api._some_dates(series)
+    assert some.sizes["time"] == 2
+    assert some.notnull().all()

@@ -218,3 +218,73 @@ def test_a_generalized_variogram_can_be_fitted():
 def test_bad_dissimilarities_are_refused(distance, dissimilarity):
     with pytest.raises(TimoError):
         generalized_variogram(distance, dissimilarity)
+
+
+CURVE = exact(VariogramModel("exponential", 2, 10, 0.5), np.linspace(1, 30, 12))
+
+
+def test_numpys_truth_values_are_truth_values():
+    assert fit_model(CURVE, nugget=np.True_) == fit_model(CURVE)
+    assert fit_model(CURVE, nugget=np.False_) == fit_model(CURVE, nugget=False)
+    assert fit_best(CURVE, "spherical").kind == "spherical"
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"nugget": 99.0}, "above all semivariances"),
+        ({"nugget": "yes"}, "nugget"),
+        ({"nugget": np.nan}, "nugget"),
+        ({"nugget": np.ones(3)}, "nugget"),
+        ({"weights": np.ones(12)}, "weights"),
+        ({"kind": "matern", "shape": "1"}, "shape"),
+        ({"variogram": None}, "variogram"),
+    ],
+)
+def test_bad_options_of_a_fit_are_refused(options, says):
+    with pytest.raises(TimoError, match=says):
+        fit_model(**{"variogram": CURVE, **options})
+
+
+@pytest.mark.parametrize("numbers", [(1, None), ("1", 1), (1, [1, 2]), (1, np.nan)])
+def test_a_model_of_no_numbers_is_refused(numbers):
+    with pytest.raises(TimoError):
+        VariogramModel("exponential", *numbers)
+
+
+def test_a_nugget_asked_for_is_kept_where_nothing_rises_above_it():
+    flat = exact(VariogramModel("exponential", 1, 0, 1), np.linspace(1, 30, 12))
+    flat["semivariance"][3] = 1.2
+    with pytest.warns(RuntimeWarning, match="does not rise"):
+        assert fit_model(flat, nugget=1.1).nugget == 1.1
+
+
+@pytest.mark.parametrize(
+    ("template", "options"),
+    [
+        ((0, 5), {}),
+        ((50.5, 50), {}),
+        ((5, 5, 5), {}),
+        ((5, 5), {"cell_m": -1}),
+        ((5, 5), {"cell_m": "1"}),
+        ((5, 5), {"model": "exponential"}),
+        (np.zeros((5, 5)), {}),
+    ],
+)
+def test_a_field_of_nowhere_is_refused(template, options):
+    with pytest.raises(TimoError):
+        random_field(
+            template, **{"model": VariogramModel("exponential", 1, 5), "seed": 0, **options}
+        )
+
+
+def test_a_shape_may_be_a_list():
+    pytest.importorskip("gstools")
+    assert random_field([4, 5], VariogramModel("exponential", 1, 5), 0).shape == (4, 5)
+
+
+def test_masked_dissimilarities_are_unknown():
+    distance, d = np.linspace(1, 10, 90), np.ones(90)
+    d[::3] = -9999
+    found = generalized_variogram(distance, np.ma.masked_equal(d, -9999), bins=2)
+    np.testing.assert_array_equal(found.dissimilarity, 1)

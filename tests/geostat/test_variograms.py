@@ -1,5 +1,6 @@
 import itertools
 import tracemalloc
+import warnings
 
 import numpy as np
 import pyproj
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from timo.errors import TimoError
-from timo.geostat import points, variogram
+from timo.geostat import fit_model, points, variogram
 from timo.geostat.lags import joined
 from timo.geostat.places import distances, places_of
 
@@ -179,10 +180,17 @@ def test_directions_are_told_apart():
 
 def test_joined_bins_lose_no_pair_and_hold_enough():
     sums = np.array([[5.0, 10, 20, 100, 3], [1, 2, 3, 4, 5]])
+    sums[0] *= 9
     edges, pooled = joined(np.arange(6.0), sums)
+    np.testing.assert_array_equal(edges, [0, 1, 2, 3, 5])
+    np.testing.assert_array_equal(pooled, [[45, 90, 180, 927], [1, 2, 3, 9]])
+    few = np.array([[5.0, 10, 20, 100, 3], [1, 2, 3, 4, 5]])
+    with pytest.warns(RuntimeWarning, match="few pairs"):
+        edges, pooled = joined(np.arange(6.0), few)
     np.testing.assert_array_equal(edges, [0, 3, 5])
     np.testing.assert_array_equal(pooled, [[35, 103], [6, 9]])
-    np.testing.assert_array_equal(joined(np.arange(3.0), np.array([[1.0, 1]]))[1], [[2]])
+    with pytest.warns(RuntimeWarning, match="2 in all"):
+        np.testing.assert_array_equal(joined(np.arange(3.0), np.array([[1.0, 1]]))[1], [[2]])
 
 
 def test_duplicates_are_left_out_and_many_points_are_drawn_with_a_warning():
@@ -197,7 +205,7 @@ def test_duplicates_are_left_out_and_many_points_are_drawn_with_a_warning():
 
 def test_a_projection_that_stretches_is_warned_of():
     with pytest.warns(UserWarning, match="times the true ones"):
-        variogram(raster(noise(5, 5), crs="EPSG:3857", origin=(0.0, 8e6)))
+        variogram(raster(noise(9, 9), crs="EPSG:3857", origin=(0.0, 8e6)))
 
 
 def test_a_constant_field_has_a_semivariance_of_zero():
@@ -224,8 +232,49 @@ def test_a_constant_field_has_a_semivariance_of_zero():
         (raster(noise(5, 5)), {"direction": 0, "tolerance": 0}, "tolerance"),
         (points([1, 2, 3], [1, 2, 4], [1, 2, 3], 4326), {"direction": 0}, "projected"),
         (points([1, 2, 3], [1, 2, 4], [1, 2, 3]), {"method": "fft"}, "even raster"),
+        (raster(noise(5, 5)), {"max_lag": "100"}, "max_lag"),
+        (raster(noise(5, 5)), {"max_lag": np.nan}, "max_lag"),
+        (raster(noise(5, 5)), {"bins": [0, 100, np.inf]}, "finite"),
+        (raster(noise(5, 5)), {"bins": ["a", "b"]}, "bins must be numbers"),
+        (raster(noise(5, 5)), {"bins": 2.5}, "whole"),
+        (raster(noise(5, 5)), {"bins": np.nan}, "whole"),
+        (raster(noise(5, 5)), {"direction": "NS"}, "direction"),
+        (raster(noise(5, 5)), {"direction": 0, "tolerance": "a"}, "tolerance"),
+        (raster(noise(5, 5)), {"max_points": 20.5}, "max_points"),
+        (raster(noise(5, 5)), {"max_points": 0}, "max_points"),
+        (raster(noise(5, 5)), {"max_points": 2}, "max_points"),
     ],
 )
 def test_bad_input_is_refused(values, options, says):
     with pytest.raises(TimoError, match=says):
         variogram(values, **options)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_ten_stations_are_enough_for_a_model_or_a_warned_nugget(seed):
+    rng = np.random.default_rng(seed)
+    x, y = rng.uniform(0, 1e5, (2, 10))
+    stations = points(5e5 + x, 5e6 + y, rng.normal(size=10), "EPSG:32632")
+    with pytest.warns(RuntimeWarning, match="few pairs"):
+        curve = variogram(stations)
+    assert curve.pairs.min() >= 5
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        model = fit_model(curve)
+    assert model.partial_sill > 0 or any("does not rise" in str(w.message) for w in told)
+
+
+def test_the_rasters_nodata_is_refused():
+    field = raster(noise(9, 9)).assign_attrs(_FillValue=-1.0)
+    variogram(field, bins=3)
+    field[2, 3] = -1
+    with pytest.raises(TimoError, match="nodata"):
+        variogram(field)
+
+
+def test_a_raster_in_grads_is_that_in_degrees():
+    grads = raster(noise(12, 12), 0.01, "EPSG:4807", (8.0, 50.0))
+    degrees = raster(noise(12, 12), 0.009, "EPSG:4326", (7.2, 45.0))
+    found, expected = variogram(grads), variogram(degrees)
+    assert found.method == "fft"
+    np.testing.assert_allclose(found.lag, expected.lag)

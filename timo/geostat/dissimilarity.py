@@ -9,6 +9,7 @@ import xarray as xr
 
 from timo.errors import TimoError
 from timo.geostat.lags import make_bins, tabulated
+from timo.geostat.places import as_floats
 
 
 def generalized_variogram(
@@ -26,7 +27,7 @@ def generalized_variogram(
     distance : array_like
         (n, n) between all places, or (pairs,): metres, or days.
     dissimilarity : array_like
-        Of the same shape, NaN = unknown; of a square the part above the diagonal counts.
+        Of the same shape, NaN or masked = unknown; of a square the part above the diagonal counts.
     bins : "auto", int or array_like
         As for `timo.geostat.variogram`.
     max_lag : float, optional
@@ -46,7 +47,7 @@ def generalized_variogram(
     TimoError
         If the shapes differ, distances are negative or unknown, or no pair is within `max_lag`.
     """
-    h, d = np.asarray(distance, dtype="float64"), np.asarray(dissimilarity, dtype="float64")
+    h, d = as_floats(distance, "distance"), as_floats(dissimilarity, "dissimilarity")
     if h.shape != d.shape or h.ndim not in (1, 2) or (h.ndim == 2 and h.shape[0] != h.shape[1]):
         raise TimoError(
             "Distance and dissimilarity must both be (n, n), or both (pairs,); "
@@ -62,7 +63,7 @@ def generalized_variogram(
             "Distances must be known and 0 or more, with a dissimilarity that is not NaN and a "
             "distance above 0 for at least one pair."
         )
-    lags = make_bins(bins, float(h.max()) / 2 if max_lag is None else max_lag)
+    lags = make_bins(bins, float(h.max()) / 2 if max_lag is None else max_lag, units=units)
     index = lags.fine_index(h)
     sums = [np.bincount(index, weights, minlength=lags.fine) for weights in (None, h, d)]
     coords, pairs, mean = tabulated(lags.coarse(np.stack(sums)), lags, units=units)

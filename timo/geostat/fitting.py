@@ -13,6 +13,7 @@ import xarray as xr
 from scipy.optimize import minimize, nnls
 
 from timo.errors import TimoError
+from timo.geostat.lags import is_number
 from timo.geostat.models import KINDS, SHAPES, VariogramModel, correlation
 
 Weights = Literal["pairs/lag2", "pairs"] | None
@@ -83,7 +84,8 @@ def fit_model(
     Raises
     ------
     TimoError
-        If fewer than three bins have pairs, the values are constant, or an option is unknown.
+        If fewer than three bins have pairs, the values are constant, the nugget is above all
+        semivariances, or an option is unknown.
 
     Warns
     -----
@@ -98,7 +100,7 @@ def fit_model(
 
 def fit_best(
     variogram: xr.Dataset,
-    kinds: Iterable[str] = ("spherical", "exponential", "gaussian"),
+    kinds: str | Iterable[str] = ("spherical", "exponential", "gaussian"),
     *,
     nugget: bool | float = True,
     weights: Weights = "pairs/lag2",
@@ -109,7 +111,7 @@ def fit_best(
     ----------
     variogram, nugget, weights
         As for `fit_model`.
-    kinds : iterable of str
+    kinds : iterable of str, or str
         Kinds to try.
 
     Returns
@@ -124,7 +126,7 @@ def fit_best(
         As `fit_model`, or if `kinds` is empty.
     """
     best: tuple[float, _Curve, float, float | None] | None = None
-    for kind in kinds:
+    for kind in [kinds] if isinstance(kinds, str) else kinds:
         curve = _curve(variogram, kind, nugget, weights)
         range_m, shape = _search(curve, None)
         left = curve.linear(range_m, shape)[2]
@@ -141,10 +143,16 @@ def _curve(variogram: xr.Dataset, kind: str, nugget: bool | float, weights: Weig
     """The bins that count, with their weights."""
     if kind not in KINDS:
         raise TimoError(f"Unknown variogram model {kind!r}. Known: {', '.join(KINDS)}.")
-    if weights not in ("pairs/lag2", "pairs", None):
+    named = weights is None or isinstance(weights, str)
+    if not named or weights not in ("pairs/lag2", "pairs", None):
         raise TimoError(f'weights is "pairs/lag2", "pairs" or None; got {weights!r}.')
-    if not (isinstance(nugget, bool) or 0 <= nugget < math.inf):
+    switch = isinstance(nugget, bool | np.bool_)
+    if not switch and not (is_number(nugget) and nugget >= 0):
         raise TimoError(f"The nugget is True, False or a number, 0 or more; got {nugget!r}.")
+    if not isinstance(variogram, xr.Dataset):
+        raise TimoError(
+            f"Takes the dataset of timo.geostat.variogram(...); got {type(variogram).__name__}."
+        )
     name = "semivariance" if "semivariance" in variogram else "dissimilarity"
     if name not in variogram or variogram[name].dims != ("lag",):
         raise TimoError(
@@ -163,7 +171,12 @@ def _curve(variogram: xr.Dataset, kind: str, nugget: bool | float, weights: Weig
     if not gamma.max() > 0:
         raise TimoError("The values are constant: nothing varies, and no model can be fitted.")
     weight = {"pairs/lag2": pairs / lag**2, "pairs": pairs, None: np.ones_like(lag)}[weights]
-    held = None if nugget is True else float(nugget)
+    held = None if switch and nugget else float(nugget)
+    if held is not None and held > gamma.max():
+        raise TimoError(
+            f"The nugget {held:g} is above all semivariances (the largest is {gamma.max():g}): no model "
+            "starts there. Give a smaller one, or nugget=True to fit it."
+        )
     return _Curve(lag, gamma, np.sqrt(weight / weight.sum()), kind, held)
 
 
@@ -205,6 +218,8 @@ def _model(curve: _Curve, range_m: float, shape: float | None) -> VariogramModel
         )
         weight = curve.root**2
         level = float((weight * curve.gamma).sum() / weight.sum())
+        # A nugget asked for that the values do not rise above is kept.
+        level = max(level, curve.nugget or 0.0)
         return VariogramModel(curve.kind, level, 0.0, level, shape)
     if range_m > curve.lag[-1]:
         warnings.warn(

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import math
+import numbers
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
 from timo.errors import TimoError
+from timo.geostat.places import as_floats
 
 BINS = 20
 # Fewer pairs than this say little (Journel and Huijbregts 1978, Mining Geostatistics, p. 194).
 ENOUGH_PAIRS = 30
+# Of few places there are not so many pairs: they are shared among about six bins, of no less than 5.
+_FEW_BINS, _LEAST_PAIRS = 6, 5
 # Distances between the cells of a raster often fall on the edge of a bin; rounding must not decide.
 _SLACK = 1e-9
 
@@ -34,8 +40,10 @@ class Bins:
 
     def __post_init__(self) -> None:
         edges = np.asarray(self.edges, dtype="float64")
-        if edges.ndim != 1 or edges.size < 2 or not (np.diff(edges) > 0).all() or edges[0] < 0:
-            raise TimoError("The edges of the bins must ascend, from 0 or more, at least two.")
+        if edges.ndim != 1 or edges.size < 2 or not np.isfinite(edges).all():
+            raise TimoError("The edges of the bins must be finite numbers, at least two.")
+        if not (np.diff(edges) > 0).all() or edges[0] < 0:
+            raise TimoError("The edges of the bins must ascend, from 0 or more.")
         object.__setattr__(self, "edges", edges)
 
     def __len__(self) -> int:
@@ -80,7 +88,15 @@ class Bins:
         return np.add.reduceat(sums[..., 1:-1], self.steps[:-1], axis=-1)
 
 
-def make_bins(bins: int | str | np.ndarray, max_lag: float) -> Bins:
+def is_number(value: Any) -> TypeGuard[float]:
+    """Whether it is one finite number; True and False are none."""
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value[()]
+    real = isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_)
+    return real and math.isfinite(value)
+
+
+def make_bins(bins: int | str | np.ndarray, max_lag: float, *, units: str = "metres") -> Bins:
     """Bins as the caller wants them (see `timo.geostat.variogram`).
 
     Raises
@@ -88,17 +104,17 @@ def make_bins(bins: int | str | np.ndarray, max_lag: float) -> Bins:
     TimoError
         If `bins` is none of what it may be, or `max_lag` is no distance.
     """
-    if not 0 < max_lag < np.inf:
-        raise TimoError(f"max_lag is a distance in metres, more than 0; got {max_lag!r}.")
+    if not is_number(max_lag) or max_lag <= 0:
+        raise TimoError(f"max_lag is a number of {units}, more than 0; got {max_lag!r}.")
     if isinstance(bins, str):
         if bins != "auto":
-            raise TimoError(f'bins is "auto", a number, or edges in metres; got {bins!r}.')
+            raise TimoError(f'bins is "auto", a number, or edges in {units}; got {bins!r}.')
         return Bins(max_lag * (np.arange(BINS + 1) / BINS) ** 2, pool=True)
     if np.ndim(bins) == 0:
-        if int(bins) != bins or bins < 1:
-            raise TimoError(f"The number of bins must be 1 or more; got {bins!r}.")
+        if not is_number(bins) or int(bins) != bins or bins < 1:
+            raise TimoError(f"The number of bins must be a whole one, 1 or more; got {bins!r}.")
         return Bins(np.linspace(0, max_lag, int(bins) + 1))
-    return Bins(np.asarray(bins))
+    return Bins(as_floats(bins, "bins"))
 
 
 def joined(edges: np.ndarray, sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -110,14 +126,28 @@ def joined(edges: np.ndarray, sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]
         (n + 1,)
     sums : numpy.ndarray
         (k, n); the first row counts the pairs.
+
+    Warns
+    -----
+    RuntimeWarning
+        If there are so few pairs in all that bins must do with less than 30.
     """
+    total = float(sums[0].sum())
+    enough = min(ENOUGH_PAIRS, max(_LEAST_PAIRS, total // _FEW_BINS))
+    if enough < ENOUGH_PAIRS:
+        warnings.warn(
+            f"There are few pairs, {total:g} in all: the bins hold less than {ENOUGH_PAIRS} each, and tell "
+            "the nugget and the range poorly. Take more values, or give a model.",
+            RuntimeWarning,
+            stacklevel=4,
+        )
     starts, pairs = [0], 0.0
     for number, count in enumerate(sums[0]):
-        if pairs >= ENOUGH_PAIRS:
+        if pairs >= enough:
             starts.append(number)
             pairs = 0.0
         pairs += count
-    if pairs < ENOUGH_PAIRS and len(starts) > 1:
+    if pairs < enough and len(starts) > 1:
         starts.pop()
     return np.append(edges[starts], edges[-1]), np.add.reduceat(sums, starts, axis=1)
 

@@ -68,7 +68,7 @@ class VariogramModel:
         if self.kind not in KINDS:
             raise TimoError(f"Unknown variogram model {self.kind!r}. Known: {', '.join(KINDS)}.")
         for name in ("sill", "range_m", "nugget"):
-            object.__setattr__(self, name, float(getattr(self, name)))
+            object.__setattr__(self, name, _as_number(name, getattr(self, name)))
         if not 0 <= self.nugget <= self.sill < math.inf:
             raise TimoError(
                 "A variogram model needs 0 <= nugget <= sill, the sill with the nugget in it; "
@@ -196,13 +196,22 @@ def _matern(u: np.ndarray, nu: float) -> np.ndarray:
     return np.where(tiny, 1, np.clip(np.nan_to_num(rho, nan=0), 0, 1)).astype(v.dtype, copy=False)
 
 
+def _as_number(name: str, value: Any) -> float:
+    if isinstance(value, str | bytes) or value is None or np.ndim(value):
+        raise TimoError(f"{name} is a number; got {value!r}.")
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise TimoError(f"{name} is a number; got {value!r}.") from error
+
+
 def _check_shape(kind: str, shape: float | None) -> float | None:
     if kind not in SHAPES:
         if shape is not None:
             raise TimoError(f"The {kind} model has no shape; got {shape}. Leave it out.")
         return None
     low, high = SHAPES[kind]
-    shape = float(_DEFAULT_SHAPE[kind] if shape is None else shape)
+    shape = _as_number("shape", _DEFAULT_SHAPE[kind] if shape is None else shape)
     if not low <= shape <= high:
         raise TimoError(f"The shape of the {kind} model is {low} to {high:g}; got {shape:g}.")
     return shape

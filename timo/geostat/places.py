@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 import warnings
 from dataclasses import dataclass
 from functools import lru_cache
@@ -42,14 +44,14 @@ class Places:
 
     def __post_init__(self) -> None:
         for name in ("x", "y"):
-            values = np.atleast_1d(np.asarray(getattr(self, name), dtype="float64")).ravel()
+            values = np.atleast_1d(as_floats(getattr(self, name), name)).ravel()
             object.__setattr__(self, name, values)
         object.__setattr__(self, "crs", read_crs(self.crs))
         if self.x.shape != self.y.shape:
             raise TimoError(f"As many x as y are needed; got {self.x.size} and {self.y.size}.")
         if not (np.isfinite(self.x).all() and np.isfinite(self.y).all()):
             raise TimoError("Some coordinates are not finite. Drop these points first.")
-        if self.geographic and (np.abs(self.y) > 90 + 1e-9).any():
+        if self.geographic and (np.abs(self.radians()[1]) > np.pi / 2 + 1e-9).any():
             raise TimoError("Latitudes must be -90 to 90 degrees; are x and y swapped?")
 
     def __len__(self) -> int:
@@ -63,6 +65,19 @@ class Places:
         """Whether the coordinates are degrees, and distances go along great circles."""
         return self.crs is not None and self.crs.is_geographic
 
+    def radians(self) -> tuple[np.ndarray, np.ndarray]:
+        """Longitude and latitude in radians, of degrees or whatever the geographic CRS counts in."""
+        return self.x * self.unit(), self.y * self.unit()
+
+    def unit(self) -> float:
+        """Metres of one unit of the coordinates, of a geographic CRS radians; 1 without a CRS."""
+        if self.crs is None:
+            return 1.0
+        units = {axis.unit_conversion_factor for axis in self.crs.axis_info[:2]}
+        if len(units) != 1 or not min(units) > 0:
+            raise TimoError(f"The axes of {self.crs.name!r} have no common unit. Reproject first.")
+        return float(units.pop())
+
     def embed(self) -> np.ndarray:
         """Coordinates in metres, (n, 2) of a plane or (n, 3) on the sphere, for a KD-tree.
 
@@ -70,9 +85,8 @@ class Places:
         great-circle distance, and `chord_of_distance` turns a search radius into a chord.
         """
         if not self.geographic:
-            metres = _metres_per_unit(self.crs)
-            return np.stack([self.x, self.y], axis=1) * metres
-        lon, lat = np.radians(self.x), np.radians(self.y)
+            return np.stack([self.x, self.y], axis=1) * self.unit()
+        lon, lat = self.radians()
         cos = np.cos(lat)
         return EARTH_RADIUS_M * np.stack([cos * np.cos(lon), cos * np.sin(lon), np.sin(lat)], 1)
 
@@ -103,32 +117,43 @@ def points(x: Any, y: Any, values: Any, crs: Any = None, *, time: Any = None) ->
     x, y : array_like
         (n,) coordinates in the unit of the CRS (longitude and latitude in degrees).
     values : array_like
-        (n,), or (time, n) with `time`.
+        (n,), or (time, n) with `time`; copied. What a numpy mask hides becomes NaN.
     crs : anything that pyproj.CRS.from_user_input takes, optional
         None: a plane in metres.
     time : array_like, optional
-        Dates of the values' first axis.
+        Dates of the values' first axis (texts are read as such), or numbers.
 
     Returns
     -------
     xarray.DataArray
-        Dim "point" (and "time"), coordinates x and y, `attrs["crs"]`.
+        Dim "point" (and "time"), coordinates x and y; the CRS in `attrs["crs"]` and in the
+        coordinate spatial_ref, which arithmetic keeps.
 
     Raises
     ------
     TimoError
-        If the lengths differ, coordinates are not finite, or the CRS is not understood.
+        If the lengths differ, values or coordinates are no numbers, coordinates are not finite, or
+        the CRS or the dates are not understood.
+
+    Warns
+    -----
+    UserWarning
+        If no CRS is given and the coordinates look like degrees.
     """
     places = Places(x, y, crs)
-    data = np.asarray(values, dtype="float64")
-    shape = (len(places),) if time is None else (np.size(time), len(places))
+    _warn_of_degrees(places)
+    data = as_floats(values)
+    time = None if time is None else _dates(time)
+    shape = (len(places),) if time is None else (time.size, len(places))
     if data.shape != shape:
         raise TimoError(f"The values must have the shape {shape}; got {data.shape}.")
     coords: dict[str, Any] = {"x": ("point", places.x), "y": ("point", places.y)}
     dims: tuple[str, ...] = ("point",)
     if time is not None:
-        coords["time"], dims = np.asarray(time), ("time", "point")
+        coords["time"], dims = time, ("time", "point")
     attrs = {} if places.crs is None else {"crs": _short(places.crs)}
+    if places.crs is not None:
+        coords["spatial_ref"] = ((), 0, places.crs.to_cf())
     return xr.DataArray(data, dims=dims, coords=coords, attrs=attrs)
 
 
@@ -149,27 +174,44 @@ def places_of(obj: xr.DataArray | xr.Dataset | Places) -> Places:
     ------
     TimoError
         If it is neither, or names two reference systems.
+
+    Warns
+    -----
+    UserWarning
+        If it has no CRS and the coordinates look like degrees.
     """
     if isinstance(obj, Places):
         return obj
+    if not isinstance(obj, xr.DataArray | xr.Dataset):
+        raise TimoError(
+            f"Takes an xarray.DataArray; got {type(obj).__name__}. "
+            "Use timo.geostat.points(x, y, values, crs=...)."
+        )
     if "point" in obj.dims:
         if any(name not in obj.coords or obj[name].dims != ("point",) for name in "xy"):
             raise TimoError(
                 'Points need the coordinates x and y on the dim "point". '
                 "Use timo.geostat.points(x, y, values, crs=...)."
             )
-        return Places(obj["x"].values, obj["y"].values, crs_of(obj))
+        places = Places(obj["x"].values, obj["y"].values, crs_of(obj))
+        _warn_of_degrees(places)
+        return places
     if not {"y", "x"} <= set(obj.dims) or not {"y", "x"} <= set(obj.coords):
         raise TimoError(
             'Takes points (dim "point", coordinates x and y) or a raster (dims and coordinates y and x); '
             f"got dims {tuple(obj.dims)} and coordinates {tuple(obj.coords)}."
         )
     x, y = np.meshgrid(obj["x"].values, obj["y"].values)
-    return Places(x.ravel(), y.ravel(), crs_of(obj))
+    places = Places(x.ravel(), y.ravel(), crs_of(obj))
+    _warn_of_degrees(places)
+    return places
 
 
 def crs_of(obj: xr.DataArray | xr.Dataset) -> pyproj.CRS | None:
-    """Coordinate reference system from `attrs["crs"]` or the coordinate spatial_ref, if any.
+    """Coordinate reference system, if any.
+
+    From `attrs["crs"]`, or the attributes of the coordinate that "grid_mapping" names, of spatial_ref
+    or of crs (CF conventions 1.11, 5.6).
 
     Raises
     ------
@@ -177,17 +219,108 @@ def crs_of(obj: xr.DataArray | xr.Dataset) -> pyproj.CRS | None:
         If both are there and differ.
     """
     named = read_crs(obj.attrs.get("crs"))
-    mapping = obj.coords.get("spatial_ref")
-    wkt = (
-        None if mapping is None else mapping.attrs.get("crs_wkt", mapping.attrs.get("spatial_ref"))
-    )
-    written = read_crs(wkt)
+    written = _written_crs(obj)
     if named is not None and written is not None and not named.equals(written, True):
         raise TimoError(
             f'Two reference systems: attrs["crs"] is {named.name!r}, spatial_ref {written.name!r}. '
             "Drop the wrong one."
         )
     return named if named is not None else written
+
+
+def _written_crs(obj: xr.DataArray | xr.Dataset) -> pyproj.CRS | None:
+    """CRS of the first coordinate (of a dataset also variable) that has one written on it."""
+    held: Any = obj.coords if isinstance(obj, xr.DataArray) else obj.variables
+    arrays = [obj] if isinstance(obj, xr.DataArray) else [obj, *obj.data_vars.values()]
+    names = [
+        place.get("grid_mapping") for array in arrays for place in (array.encoding, array.attrs)
+    ]
+    for name in dict.fromkeys([*names, "spatial_ref", "crs"]):
+        about = held[name].attrs if isinstance(name, str) and name in held else {}
+        wkt = about.get("crs_wkt", about.get("spatial_ref"))
+        if wkt is not None:
+            return read_crs(wkt)
+        if "grid_mapping_name" in about:
+            try:
+                return read_crs(pyproj.CRS.from_cf(about))
+            except (pyproj.exceptions.CRSError, KeyError) as error:
+                raise TimoError(f"The CRS in the coordinate {name!r} is not understood.") from error
+    return None
+
+
+def _warn_of_degrees(places: Places) -> None:
+    """Warn where coordinates without a CRS look like longitude and latitude."""
+    if places.crs is not None or len(places) < 2:
+        return
+    x, y = places.x, places.y
+    if np.abs(x).max() > 360 or np.abs(y).max() > 90 or max(np.ptp(x), np.ptp(y)) >= 90:
+        return
+    # Numbers of pixels, or their middles, are no degrees; nor is a made-up square from 0 on.
+    halves = all((2 * axis == np.rint(2 * axis)).all() for axis in (x, y))
+    from_zero = all(0 <= axis.min() <= 0.25 * np.ptp(axis) for axis in (x, y))
+    if not (halves or from_zero):
+        warnings.warn(
+            "These look like degrees, and no CRS was given: distances are counted as metres. "
+            'Pass crs="EPSG:4326".',
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def _dates(time: Any) -> np.ndarray:
+    """Dates as datetime64, or numbers as they are."""
+    import pandas as pd
+
+    array = np.atleast_1d(np.asarray(time))
+    if array.dtype.kind in "iufM":
+        return array
+    try:
+        read = pd.to_datetime(array)
+    except (ValueError, TypeError) as error:
+        raise TimoError(f"The dates are not understood ({error}). Use pd.to_datetime.") from error
+    if not isinstance(read, pd.DatetimeIndex):
+        raise TimoError("The dates have no common time zone. Use pd.to_datetime(dates, utc=True).")
+    return (read if read.tz is None else read.tz_convert("UTC").tz_localize(None)).to_numpy()
+
+
+def without_nodata(array: Any) -> None:
+    """Refuse values that are still the raster's nodata number instead of NaN.
+
+    Raises
+    ------
+    TimoError
+        If a value equals `_FillValue`, `missing_value` or `nodata` of the attributes.
+    """
+    for key in ("_FillValue", "missing_value", "nodata"):
+        for nodata in np.ravel(array.attrs.get(key, ())):
+            number = isinstance(nodata, numbers.Real) and math.isfinite(nodata)
+            if number and bool((array == nodata).any()):
+                raise TimoError(
+                    f"Some values are the raster's nodata ({nodata}). Open it with masked=True, or use "
+                    f"array.where(array != {nodata})."
+                )
+
+
+def as_floats(values: Any, name: str = "values") -> np.ndarray:
+    """float64 copy of numbers; what a numpy mask hides becomes NaN.
+
+    Raises
+    ------
+    TimoError
+        If they are no numbers.
+    """
+    try:
+        if np.ma.isMaskedArray(values):
+            return np.array(np.ma.filled(np.ma.array(values, dtype="float64"), np.nan))
+        array = np.asarray(values)
+        if array.dtype.kind not in "biufO":
+            raise TypeError(f"{array.dtype} is no number")
+        return np.array(array, dtype="float64")
+    except (TypeError, ValueError) as error:
+        raise TimoError(
+            f'{name} must be numbers ({error}). Use pd.to_numeric({name}, errors="coerce"), which makes '
+            "NaN of what is none."
+        ) from error
 
 
 def check_same_crs(a: Places, b: Places) -> None:
@@ -232,10 +365,9 @@ def distances(a: Places | xr.DataArray, b: Places | xr.DataArray | None = None) 
     b = a if b is None else places_of(b)
     check_same_crs(a, b)
     if not a.geographic:
-        metres = _metres_per_unit(a.crs)
-        return np.hypot(a.x[:, None] - b.x, a.y[:, None] - b.y) * metres
-    lat_a, lat_b = np.radians(a.y)[:, None], np.radians(b.y)
-    half_lon = np.radians(a.x[:, None] - b.x) / 2
+        return np.hypot(a.x[:, None] - b.x, a.y[:, None] - b.y) * a.unit()
+    (lon_a, lat_a), (lon_b, lat_b) = a.radians(), b.radians()
+    lat_a, half_lon = lat_a[:, None], (lon_a[:, None] - lon_b) / 2
     sin2 = np.sin((lat_a - lat_b) / 2) ** 2
     sin2 = sin2 + np.cos(lat_a) * np.cos(lat_b) * np.sin(half_lon) ** 2
     return 2 * EARTH_RADIUS_M * np.arcsin(np.sqrt(np.minimum(sin2, 1)))
@@ -279,10 +411,6 @@ def read_crs(crs: Any) -> pyproj.CRS | None:
 @lru_cache(maxsize=64)
 def _parse(crs: str | int) -> pyproj.CRS:
     return pyproj.CRS.from_user_input(crs)
-
-
-def _metres_per_unit(crs: pyproj.CRS | None) -> float:
-    return 1.0 if crs is None else float(crs.axis_info[0].unit_conversion_factor)
 
 
 @lru_cache(maxsize=256)

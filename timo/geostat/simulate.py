@@ -8,12 +8,13 @@ import numpy as np
 import xarray as xr
 
 from timo.errors import TimoError
+from timo.geostat.lags import is_number
 from timo.geostat.models import VariogramModel, _gstools
 from timo.geostat.places import places_of
 
 
 def random_field(
-    template: xr.DataArray | xr.Dataset | tuple[int, int],
+    template: xr.DataArray | xr.Dataset | tuple[int, int] | list[int],
     model: VariogramModel,
     seed: int,
     *,
@@ -43,24 +44,19 @@ def random_field(
     Raises
     ------
     TimoError
-        If gstools is not installed.
+        If gstools is not installed, `model` is no `VariogramModel`, or the shape or a number is none.
 
     Notes
     -----
     Randomization method with 1000 modes (Heße et al. 2014, Environmental Modelling & Software 55,
     32). In a geographic CRS the correlation is that of the chord, not of the great circle.
     """
-    if isinstance(template, tuple):
-        if len(template) != 2:
-            raise TimoError(f"A shape is (height, width) in cells; got {template}.")
-        template = xr.DataArray(
-            np.empty(template),
-            dims=("y", "x"),
-            coords={
-                "y": cell_m * (np.arange(template[0])[::-1] + 0.5),
-                "x": cell_m * (np.arange(template[1]) + 0.5),
-            },
-        )
+    if not isinstance(model, VariogramModel):
+        raise TimoError(f"model is a VariogramModel(kind, sill, range_m, nugget); got {model!r}.")
+    if not is_number(mean) or not is_number(cell_m) or cell_m <= 0:
+        raise TimoError(f"mean is a number and cell_m one above 0; got {mean!r} and {cell_m!r}.")
+    if isinstance(template, tuple | list):
+        template = _plane(template, cell_m)
     place = places_of(template).embed()
     spatial: Any = ("point",) if "point" in template.dims else ("y", "x")
     field = _gstools().SRF(model.to_gstools(place.shape[1]), mean=mean, seed=seed)
@@ -69,3 +65,19 @@ def random_field(
     kept = {n: c for n, c in template.coords.items() if set(c.dims) <= set(spatial)}
     attrs = {key: template.attrs[key] for key in ("crs",) if key in template.attrs}
     return xr.DataArray(values.reshape(shape), dims=spatial, coords=kept, attrs=attrs)
+
+
+def _plane(shape: tuple[int, ...] | list[int], cell_m: float) -> xr.DataArray:
+    """An empty raster of so many cells on a plane, north up."""
+    whole = [size for size in shape if is_number(size) and int(size) == size and size >= 1]
+    if len(shape) != 2 or len(whole) != 2:
+        raise TimoError(f"A shape is (height, width) in whole cells, 1 or more; got {shape!r}.")
+    height, width = (int(size) for size in whole)
+    return xr.DataArray(
+        np.empty((height, width)),
+        dims=("y", "x"),
+        coords={
+            "y": cell_m * (np.arange(height)[::-1] + 0.5),
+            "x": cell_m * (np.arange(width) + 0.5),
+        },
+    )

@@ -9,7 +9,8 @@ import numpy as np
 import xarray as xr
 
 from timo.errors import TimoError
-from timo.geostat.lags import joined, lag_coords, make_bins
+from timo.geostat.lags import is_number, joined, lag_coords, make_bins
+from timo.geostat.places import as_floats, without_nodata
 
 # Months differ by 11 % in length; that still counts as a regular step.
 _REGULAR = 1.15
@@ -23,6 +24,7 @@ def acf(da: xr.DataArray, lags: int = 30) -> xr.DataArray:
     ----------
     da : xarray.DataArray
         With the dim "time" in regular steps; each series of the other dims by itself. NaN = missing.
+        Also a pandas.Series indexed by dates.
     lags : int
         Longest lag in steps.
 
@@ -35,7 +37,8 @@ def acf(da: xr.DataArray, lags: int = 30) -> xr.DataArray:
     Raises
     ------
     TimoError
-        If the dates are irregular, or the series has no more than `lags` steps.
+        If the dates are irregular or not datetime64, the series has no more than `lags` steps, or
+        values are infinite or the raster's nodata.
 
     Warns
     -----
@@ -49,7 +52,8 @@ def acf(da: xr.DataArray, lags: int = 30) -> xr.DataArray:
     modulated estimator (Parzen 1963, Sankhyā A 25, 383), which is the plain one where nothing is
     missing.
     """
-    values, step = _regular(da, lags)
+    da = _series(da)
+    values, step, lags = _regular(da, lags)
     known = np.isfinite(values)
     count = known.sum(axis=0)
     with warnings.catch_warnings():
@@ -83,6 +87,7 @@ def pacf(da: xr.DataArray, lags: int = 30) -> xr.DataArray:
     many gaps it may leave -1 .. 1 and is NaN from there on.
     """
     r = acf(da, lags)
+    lags = r.sizes["lag"] - 1
     rho = r.values
     partial = np.full_like(rho, np.nan)
     partial[0] = rho[0]
@@ -110,7 +115,8 @@ def lag_curves(
     ----------
     da : xarray.DataArray
         With the dim "time" (dates in any order of steps, or numbers of days) and y, x or point; any
-        other dim, such as band, keeps a curve of its own. NaN = missing.
+        other dim, such as band, keeps a curve of its own. NaN = missing. Also a pandas.Series indexed
+        by dates.
     bins, max_lag
         As for `timo.geostat.variogram`, in days. Default: up to half the time that is covered.
 
@@ -124,8 +130,10 @@ def lag_curves(
     Raises
     ------
     TimoError
-        If there are fewer than three dates, or no pixel with two values.
+        If there are fewer than three dates, they are not datetime64 or numbers, no pixel has two
+        values, or values are infinite or the raster's nodata.
     """
+    da = _series(da)
     pixel = [dim for dim in ("y", "x", "point") if dim in da.dims]
     if "time" not in da.dims or da.sizes["time"] < 3:
         raise TimoError(
@@ -134,11 +142,13 @@ def lag_curves(
     kept = [dim for dim in da.dims if dim not in ("time", *pixel)]
     days = _days(da)
     gap = np.abs(days[:, None] - days)
-    table = da.transpose(*kept, "time", *pixel).values.astype("float64")
+    if not gap.any():
+        raise TimoError("All dates are the same one: there is no time between them.")
+    table = _values(da.transpose(*kept, "time", *pixel))
     shape = table.shape[: len(kept)]
     table = table.reshape(-1, da.sizes["time"], int(np.prod(table.shape[len(kept) + 1 :])))
     upper = np.triu_indices(days.size, 1)
-    lags = make_bins(bins, float(gap.max()) / 2 if max_lag is None else max_lag)
+    lags = make_bins(bins, float(gap.max()) / 2 if max_lag is None else max_lag, units="days")
     index = lags.fine_index(gap[upper])
     sums = np.zeros((3, len(table), len(lags)))
     for number, rows in enumerate(table):
@@ -156,7 +166,7 @@ def lag_curves(
 
 
 def wasserstein1(a: Any, b: Any) -> float:
-    """Earth mover's distance between the values of two arrays, in their unit; NaN is left out.
+    """Earth mover's distance between the values of two arrays, in their unit; what is not finite or masked is left out.
 
     The least mean distance by which values of `a` have to be moved to become distributed as those of
     `b` (scipy.stats.wasserstein_distance).
@@ -168,20 +178,44 @@ def wasserstein1(a: Any, b: Any) -> float:
     """
     from scipy.stats import wasserstein_distance
 
-    first, second = (np.asarray(array, dtype="float64").ravel() for array in (a, b))
+    first, second = (as_floats(array).ravel() for array in (a, b))
     first, second = first[np.isfinite(first)], second[np.isfinite(second)]
     if not first.size or not second.size:
         raise TimoError("One of the two arrays has no finite value: there is no distance.")
     return float(wasserstein_distance(first, second))
 
 
-def _regular(da: xr.DataArray, lags: int) -> tuple[np.ndarray, float | None]:
-    """Values with time first, and the mean step in days (None if time is not dates)."""
+def _series(da: Any) -> xr.DataArray:
+    """The array itself, or a pandas.Series indexed by dates as one."""
+    import pandas as pd
+
+    if isinstance(da, pd.Series) and isinstance(da.index, pd.DatetimeIndex):
+        dates = da.index if da.index.tz is None else da.index.tz_convert("UTC").tz_localize(None)
+        return xr.DataArray(as_floats(da), dims="time", coords={"time": dates.to_numpy()})
+    if not isinstance(da, xr.DataArray):
+        raise TimoError(
+            f'Takes an xarray.DataArray with the dim "time", or a pandas.Series indexed by dates; got '
+            f'{type(da).__name__}. Use xr.DataArray(values, dims="time", coords={{"time": dates}}).'
+        )
+    return da
+
+
+def _values(da: xr.DataArray) -> np.ndarray:
+    values = as_floats(da.values)
+    without_nodata(da)
+    if np.isinf(values).any():
+        raise TimoError("Some values are infinite. Use da.where(np.isfinite(da)).")
+    return values
+
+
+def _regular(da: xr.DataArray, lags: int) -> tuple[np.ndarray, float | None, int]:
+    """Values with time first, the mean step in days (None if time is not dates), whole `lags`."""
     if "time" not in da.dims:
         raise TimoError(f'A series needs the dim "time"; got {da.dims}.')
-    if int(lags) != lags or not 1 <= lags < da.sizes["time"]:
+    if not is_number(lags) or int(lags) != lags or not 1 <= lags < da.sizes["time"]:
         raise TimoError(
-            f"lags is 1 or more, and less than the series' {da.sizes['time']} steps; got {lags!r}."
+            f"lags is a whole number, 1 or more, and less than the series' {da.sizes['time']} steps; "
+            f"got {lags!r}."
         )
     step = None
     if "time" in da.coords:
@@ -193,17 +227,29 @@ def _regular(da: xr.DataArray, lags: int) -> tuple[np.ndarray, float | None]:
                 'Resample first, such as da.resample(time="16D").mean() (gaps stay NaN), or use '
                 "lag_curves, which takes any dates."
             )
-        step = float(steps.mean()) if np.issubdtype(da["time"].dtype, np.datetime64) else None
-    return da.transpose("time", ...).values.astype("float64"), step
+        step = float(steps.mean()) if da["time"].dtype.kind in "mM" else None
+    return _values(da.transpose("time", ...)), step, int(lags)
 
 
 def _days(da: xr.DataArray) -> np.ndarray:
+    """Dates as days since the first, lengths of time as days, numbers as they are."""
     if "time" not in da.coords:
         raise TimoError('The dim "time" has no coordinate: give dates, or numbers of days.')
     time = da["time"].values
-    if np.issubdtype(time.dtype, np.datetime64):
-        return (time - time[0]) / _DAY
-    return time.astype("float64")
+    if time.dtype.kind not in "iufmM":
+        first = time.ravel()[0]
+        way = "assign_coords(time=pd.to_datetime(da.time.values))"
+        if type(first).__module__.startswith("cftime"):
+            way = 'convert_calendar("standard", use_cftime=False)'
+        raise TimoError(f"The dates are {type(first).__name__}, not datetime64. Use da.{way}.")
+    days = time.astype("float64") if time.dtype.kind in "iuf" else _as_days(time)
+    if not np.isfinite(days).all():
+        raise TimoError("Some dates are missing (NaT). Use da.sel(time=da.time.notnull()).")
+    return days
+
+
+def _as_days(time: np.ndarray) -> np.ndarray:
+    return (time - time[0] if time.dtype.kind == "M" else time) / _DAY
 
 
 def _result(rows: np.ndarray, da: xr.DataArray, step: float | None, name: str) -> xr.DataArray:

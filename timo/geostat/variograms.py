@@ -10,9 +10,17 @@ import xarray as xr
 
 from timo.errors import TimoError
 from timo.geostat.fft import raster_sums
-from timo.geostat.lags import Bins, make_bins, tabulated
+from timo.geostat.lags import Bins, is_number, make_bins, tabulated
 from timo.geostat.pairs import Sector, pair_sums
-from timo.geostat.places import Places, crs_of, distances, places_of, warn_of_distortion
+from timo.geostat.places import (
+    Places,
+    as_floats,
+    crs_of,
+    distances,
+    places_of,
+    warn_of_distortion,
+    without_nodata,
+)
 
 # How much the length of a degree of longitude may differ between a raster's middle and its edges
 # while one length is taken for all.
@@ -45,7 +53,8 @@ def variogram(
         pairs from opposite corners are left (Cressie 1993, Statistics for Spatial Data, 2.4).
     bins : "auto", int or array_like
         "auto": 20 bins whose width grows with the distance (edges max_lag · (k/20)²), because the
-        nugget and the range are read off the near ones, joined where a bin has less than 30 pairs.
+        nugget and the range are read off the near ones, joined where a bin has less than 30 pairs
+        (of few values, with a warning, less than a sixth of them).
         A number: so many even bins. An array: edges in metres, which override `max_lag`.
     estimator : {"matheron", "cressie"}
         Half the mean squared difference (Matheron 1962), or the robust
@@ -76,12 +85,15 @@ def variogram(
     ------
     TimoError
         If there are fewer than three places with values or no pair within `max_lag`, if values are
-        infinite, or an option is none of those above.
+        infinite or the raster's nodata, or an option is none of those above.
 
     Warns
     -----
     UserWarning
-        If places were drawn at random, or the projection distorts distances by more than 5 %.
+        If places were drawn at random, the projection distorts distances by more than 5 %, or there
+        is no CRS and the coordinates look like degrees.
+    RuntimeWarning
+        If there are so few pairs that "auto" bins hold less than 30.
 
     Notes
     -----
@@ -100,7 +112,7 @@ def variogram(
     >>> bool(abs(variogram(field).semivariance - 1).max() < 0.1)
     True
     """
-    _check_options(estimator, method, tolerance)
+    _check_options(estimator, method, direction, tolerance, max_points)
     table = _table(values)
     places = places_of(values)
     warn_of_distortion(places)
@@ -150,13 +162,20 @@ def _dataset(sums: np.ndarray, bins: Bins, estimator: str) -> xr.Dataset:
     )
 
 
-def _check_options(estimator: str, method: str, tolerance: float) -> None:
+def _check_options(
+    estimator: str, method: str, direction: float | None, tolerance: float, max_points: int | None
+) -> None:
     if estimator not in ("matheron", "cressie"):
         raise TimoError(f"Unknown estimator {estimator!r}. Known: matheron, cressie.")
     if method not in ("auto", "fft", "pairs"):
         raise TimoError(f"Unknown method {method!r}. Known: auto, fft, pairs.")
-    if not 0 < tolerance <= 90:
+    if direction is not None and not is_number(direction):
+        raise TimoError(f"direction is degrees clockwise from north, or None; got {direction!r}.")
+    if not is_number(tolerance) or not 0 < tolerance <= 90:
         raise TimoError(f"tolerance is an angle, more than 0 and up to 90; got {tolerance!r}.")
+    whole = is_number(max_points) and int(max_points) == max_points and max_points >= 3
+    if max_points is not None and not whole:
+        raise TimoError(f"max_points is a whole number, 3 or more, or None; got {max_points!r}.")
 
 
 def _table(values: xr.DataArray) -> np.ndarray:
@@ -174,7 +193,8 @@ def _table(values: xr.DataArray) -> np.ndarray:
         )
     values = values.transpose(*[dim for dim in ("time", *spatial) if dim in values.dims])
     size = int(np.prod([values.sizes[dim] for dim in spatial]))
-    table = np.asarray(values.values, dtype="float64").reshape(-1, size)
+    table = as_floats(values.values).reshape(-1, size)
+    without_nodata(values)
     if np.isinf(table).any():
         raise TimoError("Some values are infinite. Use values.where(np.isfinite(values)).")
     known = np.isfinite(table)
@@ -200,14 +220,14 @@ def _even_step(values: xr.DataArray, places: Places) -> tuple[float, float] | No
     if step[0] is None or step[1] is None:
         return None
     if not places.geographic:
-        unit = 1.0 if places.crs is None else float(places.crs.axis_info[0].unit_conversion_factor)
+        unit = places.unit()
         return step[0] * unit, step[1] * unit
-    lat = np.radians(values["y"].values)
+    lat = values["y"].values * places.unit()
     middle = (lat[0] + lat[-1]) / 2
-    across = abs(step[1]) * (values.sizes["x"] - 1)
-    if np.abs(np.cos(lat) / np.cos(middle) - 1).max() > _EVEN or across > 180:
+    across = abs(step[1]) * places.unit() * (values.sizes["x"] - 1)
+    if np.abs(np.cos(lat) / np.cos(middle) - 1).max() > _EVEN or across > np.pi:
         return None
-    y, x = np.degrees(middle), float(values["x"].values[0])
+    y, x = middle / places.unit(), float(values["x"].values[0])
     east, north = np.array([x, x, x + step[1]]), np.array([y, y + step[0], y])
     ends = Places(east, north, places.crs)
     _, height, width = distances(ends)[0]
@@ -247,7 +267,8 @@ def _drawn(
             UserWarning,
             stacklevel=3,
         )
-        which = np.sort(np.random.default_rng(seed).choice(which, max_points, replace=False))
+        chosen = np.random.default_rng(seed).choice(which, int(max_points), replace=False)
+        which = np.sort(chosen)
     return places[which], table[:, which]
 
 

@@ -21,6 +21,8 @@ from scipy.linalg import eigh
 
 from timo.errors import TimoError
 from timo.geostat.interpolation.in_time import days_of, fill_linear
+from timo.geostat.kriging.options import is_number, whole
+from timo.geostat.places import without_nodata
 
 Floats = NDArray[np.floating]
 Mask = NDArray[np.bool_]
@@ -54,6 +56,10 @@ class Iteration:
     tolerance: float = 1e-3
 
     def __post_init__(self) -> None:
+        whole(self.limit, "max_iterations")
+        for name in ("shrinkage", "tolerance"):
+            if not is_number(getattr(self, name)):
+                raise TimoError(f"{name} must be a number; got {getattr(self, name)!r}")
         if not self.shrinkage >= 0 or not self.limit >= 1 or not self.tolerance > 0:
             raise TimoError(
                 "shrinkage must be 0 or more, max_iterations 1 or more, tolerance more than 0; got "
@@ -106,8 +112,9 @@ def dineof(
     Raises
     ------
     TimoError
-        If values have no dates, are all NaN, or are observed on fewer than 3 dates; or a number of components is not
-        under the number of dates with observations.
+        If values have no dates, are no real numbers, infinite, still the nodata number of a file, all NaN, or
+        observed on fewer than 3 dates; a number of components is not under the number of dates with observations; or
+        an option is no number.
 
     Warns
     -----
@@ -115,11 +122,15 @@ def dineof(
         If nothing can be set aside to choose the number of components by.
     """
     settings = Iteration(shrinkage, max_iterations, tolerance)
+    seed = whole(seed, "seed", 0)
     days = days_of(values)
+    _check_values(values)
     ordered = values.transpose("time", ...)
     matrix = ordered.values.reshape(len(days), -1).astype("float32")
+    if np.isinf(matrix).any():
+        raise TimoError("some values are infinite: set them to NaN, which is a gap, or drop them")
     rows, columns = _observed(matrix)
-    _check_components(n_components, candidates, int(rows.sum()))
+    candidates = _check_components(n_components, candidates, int(rows.sum()))
     scale = _Scale.of(ordered, standardize, columns)
     known = scale.normalise(matrix[np.ix_(rows, columns)])
     errors: dict[int, float] = {}
@@ -319,15 +330,31 @@ def _observed(matrix: Floats) -> tuple[Mask, Mask]:
     return rows, columns
 
 
-def _check_components(wanted: int | None, candidates: Sequence[int], dates: int) -> None:
-    numbers = [wanted] if wanted is not None else list(candidates)
-    if not all(isinstance(n, Integral) and n >= 1 for n in numbers) or not numbers:
+def _check_values(values: xr.DataArray) -> None:
+    if values.dtype.kind not in "fiub":
+        raise TimoError(f"gaps are filled in real numbers; got {values.dtype}")
+    without_nodata(values)
+
+
+def _check_components(wanted: int | None, candidates: Sequence[int], dates: int) -> list[int]:
+    """The candidates, as a list of numbers."""
+    if isinstance(candidates, str) or not np.iterable(candidates):
+        raise TimoError(
+            f"candidates are numbers of components, such as (1, 2, 4); got {candidates!r}"
+        )
+    candidates = list(candidates)
+    numbers = [wanted] if wanted is not None else candidates
+    whole_numbers = all(
+        isinstance(n, Integral) and not isinstance(n, bool) for n in (*numbers, *candidates)
+    )
+    if not numbers or not whole_numbers or min(numbers) < 1:
         raise TimoError(f"numbers of components are whole and 1 or more; got {numbers}")
     if min(numbers) >= dates:
         raise TimoError(
             f"{min(numbers)} components cannot be told from {dates} dates with observations: take fewer, or None to "
             "have the number chosen"
         )
+    return candidates
 
 
 def _fallback() -> int:

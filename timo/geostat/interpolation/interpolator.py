@@ -23,6 +23,9 @@ from timo.geostat.interpolation.observations import (
     observations_of,
     spatial_dims,
 )
+from timo.geostat.kriging.options import count as number_or_none
+from timo.geostat.kriging.options import is_number
+from timo.geostat.kriging.placing import with_crs
 from timo.geostat.places import Places, check_same_crs, places_of
 
 Floats = NDArray[np.floating]
@@ -95,11 +98,11 @@ class EOFInterpolator:
             raise TimoError(f'The method is "mlp" or "krige"; got {self.method!r}.')
         if self.gaps not in {"refuse", "dineof"}:
             raise TimoError(f'Gaps are "refuse" or "dineof"; got {self.gaps!r}.')
-        if self.neighbours is not None and self.neighbours < 1:
-            raise TimoError(f"Neighbours are 1 or more, or None for all; got {self.neighbours}.")
-        if not 0 <= self.validation_share < 1:
+        self.neighbours = number_or_none(self.neighbours, "neighbours")
+        Training(self.epochs, self.batch_size, self.seed)  # refuses what is no number
+        if not is_number(self.validation_share) or not 0 <= self.validation_share < 1:
             raise TimoError(
-                f"The validation share is from 0 to below 1; got {self.validation_share}."
+                f"The validation share is from 0 to below 1; got {self.validation_share!r}."
             )
 
     def fit(
@@ -107,7 +110,7 @@ class EOFInterpolator:
         stations: xr.DataArray,
         covariates: xr.Dataset | None = None,
         *,
-        validation: xr.DataArray | None = None,
+        validation: xr.DataArray | NDArray[np.bool_] | None = None,
     ) -> Self:
         """Learn the field from series.
 
@@ -120,7 +123,7 @@ class EOFInterpolator:
         covariates : xarray.Dataset, optional
             What else is known of the places (elevation, distance to the sea, ...): a variable for each, of dims (point)
             or (y, x). `predict` needs the same ones.
-        validation : xarray.DataArray of bool, optional
+        validation : xarray.DataArray or array of bool, optional
             For "mlp": the places that are held out from training to choose the best epoch by, dims (point) or (y, x).
             A random share of them by default.
 
@@ -187,7 +190,7 @@ class EOFInterpolator:
         known = np.isfinite(columns).all(axis=1)
         series = np.full((len(self.eofs_.mean), len(places)), np.nan, self.eofs_.mean.dtype)
         series[:, known] = self._field(places[known], columns[known])
-        return as_field(series, self._seen.source, grid, dims)
+        return with_crs(as_field(series, self._seen.source, grid, dims), places.crs)
 
     def _decompose(self, values: Floats) -> EOFs:
         """The components to interpolate; none of a field that does not vary in space."""
@@ -216,7 +219,10 @@ class EOFInterpolator:
 
 
 def held_out_places(
-    seen: Observations, validation: xr.DataArray | None, share: float, seed: int
+    seen: Observations,
+    validation: xr.DataArray | NDArray[np.bool_] | None,
+    share: float,
+    seed: int,
 ) -> NDArray[np.bool_]:
     """Which of the places observed are held out, as given or at random."""
     count = len(seen.places)
@@ -225,13 +231,17 @@ def held_out_places(
         held_out[np.random.default_rng(seed).permutation(count)[: int(share * count)]] = True
         return held_out
     dims = spatial_dims(seen.source)
+    if not isinstance(validation, xr.DataArray) and np.ndim(validation) == len(dims):
+        validation = xr.DataArray(np.asarray(validation), dims=dims)
     if (
-        set(validation.dims) != set(dims)
+        not isinstance(validation, xr.DataArray)
+        or set(validation.dims) != set(dims)
         or validation.dtype != bool
         or any(validation.sizes[dim] != seen.source.sizes[dim] for dim in dims)
     ):
         raise TimoError(
-            f"Validation says yes or no (bool) for each place of the stations, dims {dims}."
+            f"Validation says yes or no (bool) for each place of the stations, dims {dims} of sizes "
+            f"{tuple(seen.source.sizes[dim] for dim in dims)}."
         )
     held_out = validation.transpose(*dims).values.ravel()[seen.observed]
     if held_out.all():

@@ -18,7 +18,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from timo.errors import TimoError
 from timo.geostat.interpolation.eof import EOFs
+from timo.geostat.kriging.options import said_once
 from timo.geostat.models import VariogramModel
 from timo.geostat.places import Places, points
 
@@ -77,10 +79,11 @@ def fit_kriging(
     if len(places) > MOST:
         some = np.sort(np.random.default_rng(seed).choice(some, MOST, replace=False))
     noise = np.maximum(eofs.noise_variance / eofs.singular_values**2, SOLVABLE)
-    models = tuple(
-        fit_variogram(places[some], column, float(least))
-        for column, least in zip(residuals[some].T, noise, strict=True)
-    )
+    with said_once("components", stacklevel=5):
+        models = tuple(
+            fit_variogram(places[some], column, float(least))
+            for column, least in zip(residuals[some].T, noise, strict=True)
+        )
     warn_of_noise(models)
     return KrigedCoefficients(places, residuals, models, trend, neighbours)
 
@@ -90,15 +93,33 @@ def fit_variogram(places: Places, values: Floats, noise: float) -> VariogramMode
 
     Its shape runs from rougher than exponential to gaussian, as smooth as a component may be. A range that is a guess
     is not warned of: between the places, which is where it is used, the model is as good.
+
+    Raises
+    ------
+    TimoError
+        If the places are too few for it.
     """
     from timo.geostat.fitting import fit_model
     from timo.geostat.variograms import variogram
 
-    curve = variogram(point_array(places, values))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        model = fit_model(curve, "stable")
-        return model if model.nugget >= noise else fit_model(curve, "stable", nugget=noise)
+    try:
+        curve = variogram(point_array(places, values))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            model = fit_model(curve, "stable")
+        if model.nugget >= noise:
+            return model
+        if noise >= float(curve["semivariance"].max()):  # nothing but noise
+            level = float(np.var(values))
+            return VariogramModel("stable", level, 0.0, level, model.shape)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            return fit_model(curve, "stable", nugget=noise)
+    except TimoError as error:
+        raise TimoError(
+            f'No variogram could be fitted to a component at {len(places)} places; for EOFInterpolator("krige") take '
+            f'more stations, or EOFInterpolator("mlp"). {error}'
+        ) from error
 
 
 def warn_of_noise(models: Sequence[VariogramModel]) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from timo.errors import TimoError
+from timo.geostat.kriging.options import whole
 
 if TYPE_CHECKING:
     import torch
@@ -47,10 +47,8 @@ class Training:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_size < 1:
-            raise TimoError(
-                f"Epochs and batch size are 1 or more; got {self.epochs} and {self.batch_size}."
-            )
+        for name, least in (("epochs", 1), ("batch_size", 1), ("seed", 0)):
+            object.__setattr__(self, name, whole(getattr(self, name), name, least))
 
 
 @dataclass(eq=False)

@@ -9,7 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from timo.errors import TimoError
-from timo.geostat.places import Places, places_of
+from timo.geostat.places import Places, places_of, without_nodata
 
 Floats = NDArray[np.floating]
 SHAPES = ({"point"}, {"y", "x"})
@@ -42,7 +42,7 @@ def observations_of(data: xr.DataArray) -> Observations:
     Raises
     ------
     TimoError
-        If it is neither, or fewer than three places have values.
+        If it is neither, values are still the nodata number of a file, or fewer than three places have values.
     """
     dims = spatial_dims(data)
     if not isinstance(data, xr.DataArray) or set(data.dims) != {"time", *dims}:
@@ -50,6 +50,7 @@ def observations_of(data: xr.DataArray) -> Observations:
             'Fit takes stations of dims ("point", "time") or one band of a cube, dims ("time", "y", "x"); '
             f"got {tuple(data.dims)}. One band: cube.sel(band=...)."
         )
+    without_nodata(data)
     source = data.transpose("time", *dims)
     series = check_kind(source.values.reshape(source.sizes["time"], -1).T)
     observed = np.asarray(np.isfinite(series).any(axis=1))
@@ -89,7 +90,7 @@ def covariates_of(
     Raises
     ------
     TimoError
-        If they are not a Dataset with the places' dims, sizes and coordinates.
+        If they are not a Dataset of numbers with the places' dims, sizes and coordinates.
     """
     if covariates is None:
         return None
@@ -104,6 +105,15 @@ def covariates_of(
     if odd:
         raise TimoError(
             f"Covariates must have the dims {dims} of the places, no others; {', '.join(odd)} differ."
+        )
+    kinds = [
+        f"{name} ({array.dtype})"
+        for name, array in covariates.data_vars.items()
+        if array.dtype.kind not in "fiub"
+    ]
+    if kinds:
+        raise TimoError(
+            f"Covariates are real numbers; {', '.join(kinds)} is not. Make classes 0/1 variables, one for each."
         )
     for name in (*dims, "x", "y"):
         check_same_places(covariates, places, name)

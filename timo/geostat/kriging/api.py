@@ -9,6 +9,8 @@ import xarray as xr
 from timo.errors import TimoError
 from timo.geostat.kriging.estimate import Search, estimate
 from timo.geostat.kriging.observations import Observations, observations_of, other_dim
+from timo.geostat.kriging.options import count
+from timo.geostat.kriging.placing import with_crs
 from timo.geostat.kriging.system import Correlations, Model, Noise, correlations_of
 from timo.geostat.places import check_same_crs, places_of
 
@@ -16,6 +18,8 @@ from timo.geostat.places import check_same_crs, places_of
 PLACING = ("x", "y", "spatial_ref")
 # A variogram hardly changes with more dates than this, and each costs all pairs of points.
 MOST_DATES = 50
+# Pairs of points, over all these dates, that a model is fitted to: some seconds.
+MOST_PAIRS = 5e8
 
 
 def krige(
@@ -44,7 +48,7 @@ def krige(
         coordinate reference system of the points.
     model : VariogramModel, optional
         By default an exponential model is fitted to the variogram of the points; of a series, to that of 50 dates
-        spread evenly, pooled.
+        spread evenly, pooled (fewer of more than 3,000 points).
     neighbours : int or None
         Told from at most so many of the nearest observations; from all of them where there are fewer. None for all,
         however many: exact, and slow from some thousands on.
@@ -62,13 +66,15 @@ def krige(
     Dataset
         `mean` in the unit of the values and `variance` in its square, on the grid, with the model in the attributes.
         Far beyond the range the mean is that of the neighbours (by generalised least squares), and the variance the
-        sill and the variance of that mean. NaN on dates with fewer than three observations, with a warning.
+        sill and the variance of that mean. NaN on dates with fewer than three observations, with a warning. The
+        reference system is in `attrs["crs"]` on points, in the coordinate spatial_ref on a raster. Where all dates have
+        the same gaps, a variance of 1 GB or more is a read-only view of one date's: copy() it before writing to it.
 
     Raises
     ------
     TimoError
-        Fewer than three places with a value, a grid without cells, points and grid in different reference systems,
-        neighbours under 1, or more than 10,000 points with neighbours=None.
+        Fewer than three places with a value, a model that is none, a grid without cells, points and grid in
+        different reference systems, neighbours under 1, or more than 10,000 points with neighbours=None.
 
     Notes
     -----
@@ -81,7 +87,7 @@ def krige(
     A system too close to singular to be solved gets a nugget of 1e-8 of the sill, with a warning. Where all values
     are the same and no model was given, the map is that value with variance 0, with a warning.
     """
-    search = Search(_count(neighbours, "neighbours"), _count(block_size, "block_size"))
+    search = Search(count(neighbours, "neighbours"), count(block_size, "block_size"))
     observed = observations_of(points)
     sought = places_of(grid)
     if len(sought) == 0:
@@ -92,8 +98,8 @@ def krige(
     told = xr.Dataset(
         {n: _on_grid(v, points, grid) for n, v in zip(("mean", "variance"), both, strict=True)}
     )
-    return described(told, points, model).assign_attrs(
-        noise=noise, neighbours=min(neighbours or len(observed.places), len(observed.places))
+    return with_crs(described(told, points, model), sought.crs).assign_attrs(
+        noise=noise, neighbours=min(search.neighbours or len(observed.places), len(observed.places))
     )
 
 
@@ -119,11 +125,27 @@ def _fitted(points: xr.DataArray) -> Model:
     from timo.geostat.variograms import variogram
 
     try:
-        return fit_model(variogram(_some_dates(points)))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            model = fit_model(variogram(_some_dates(points)))
     except TimoError as error:
         raise TimoError(
             f"no model could be fitted to these points, so pass one, model=VariogramModel(...): {error}"
         ) from error
+    for warning in caught:
+        warnings.warn(_advised(str(warning.message)), warning.category, stacklevel=4)
+    return model
+
+
+def _advised(text: str) -> str:
+    """What a fit warns of, with what helps here: an option of the variogram cannot be given to kriging."""
+    found, _, _ = text.partition(" Take a larger max_lag")
+    if found == text:
+        return text
+    return (
+        f"{found} Fit a model yourself and pass model=: fit_model(variogram(points, max_lag=...)), or take a trend "
+        "out of the values first."
+    )
 
 
 def _some_dates(points: xr.DataArray) -> xr.DataArray:
@@ -131,8 +153,13 @@ def _some_dates(points: xr.DataArray) -> xr.DataArray:
     first = other_dim(points)
     if first is None:
         return points
-    chosen = np.unique(np.linspace(0, points.sizes[first] - 1, MOST_DATES).astype(int))
-    some = points.isel({first: chosen})
+    most = max(1, min(MOST_DATES, int(MOST_PAIRS // points.sizes["point"] ** 2)))
+    dates = np.arange(points.sizes[first])
+    if most < MOST_DATES:  # so few must not be those of clouds
+        seen = points.notnull().sum("point").values
+        dates = np.flatnonzero(seen >= seen.max() / 2)
+    chosen = np.unique(np.linspace(0, len(dates) - 1, most).astype(int))
+    some = points.isel({first: dates[chosen]})
     return (
         some if first == "time" else some.drop_vars("time", errors="ignore").rename({first: "time"})
     )
@@ -168,9 +195,3 @@ def _on_grid(
     if first in points.coords:
         kept[first] = points[first]
     return xr.DataArray(values.reshape(len(values), *shape), kept, (first, *dims))
-
-
-def _count(value: int | None, name: str) -> int | None:
-    if value is not None and (value != int(value) or value < 1):
-        raise TimoError(f"{name} must be a whole number of 1 or more, or None; got {value!r}")
-    return value

@@ -12,6 +12,8 @@ from timo.geostat.kriging.observations import FEWEST, gaps
 from timo.geostat.kriging.system import Block, Correlations
 from timo.geostat.places import Places
 
+# Bytes from which the variance of a series is not repeated for each date.
+LARGE = 1_000_000_000
 # Negative variances, over the sill, that rounding and the jitter explain.
 ROUNDING = 1e-6
 
@@ -43,24 +45,27 @@ def estimate(
     Returns
     -------
     mean, variance : (dates, m)
-        NaN on a date with fewer than three observations. Where all dates have the same gaps the variance is a
-        read-only view of one.
+        NaN on a date with fewer than three observations. Where all dates have the same gaps a variance of 1 GB or more
+        is a read-only view of one.
     """
     groups = list(gaps(values))
     single = len(groups) == 1
     shape = (len(values), len(sought))
     mean, variance = np.full(shape, np.nan), np.full((1, shape[1]) if single else shape, np.nan)
+    few = sum(len(dates) for dates, seen in groups if len(seen) < FEWEST)
+    if few:
+        _warn(f"{few} dates have fewer than {FEWEST} observations: their mean and variance are NaN")
     for dates, seen in groups:
         if len(seen) < FEWEST:
-            _warn(
-                f"{len(dates)} dates have fewer than {FEWEST} observations: their mean and variance are NaN"
-            )
             continue
         blocks = weigh(observed[seen], sought, correlations, search)
         means, variances = apply(blocks, values[np.ix_(dates, seen)], len(sought), correlations)
         mean[dates] = means
         variance[slice(None) if single else dates] = variances
-    return mean, variance if variance.shape == shape else np.broadcast_to(variance, shape)
+    if variance.shape != shape:
+        variance = np.broadcast_to(variance, shape)
+        variance = variance.copy() if mean.nbytes < LARGE else variance
+    return mean, variance
 
 
 def weigh(

@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 
 from timo.errors import TimoError
 from timo.geostat.kriging.system import COINCIDENT
-from timo.geostat.places import Places, places_of
+from timo.geostat.places import Places, places_of, without_nodata
 
 # Fewer say nothing about how values vary.
 FEWEST = 3
@@ -49,7 +49,8 @@ def observations_of(points: xr.DataArray) -> Observations:
     Raises
     ------
     TimoError
-        There is no dim "point", more than one other dim, an infinite value, or fewer than three places with a value.
+        There is no dim "point", more than one other dim, values are no real numbers, infinite or still the nodata
+        number of a file, or fewer than three places with a value.
     """
     values = _by_date(points)
     seen = np.isfinite(values).any(0)
@@ -89,6 +90,9 @@ def _by_date(points: xr.DataArray) -> np.ndarray:
             'points must be a DataArray with the dim "point", and at most one other such as "time" '
             f"(timo.geostat.points makes one); got {found}"
         )
+    if points.dtype.kind not in "fiub":
+        raise TimoError(f"points must hold real numbers; got {points.dtype}")
+    without_nodata(points)
     first = other_dim(points)
     ordered = points.transpose(first, "point") if first else points.expand_dims("time")
     return np.asarray(ordered.values, dtype="float64")

@@ -10,6 +10,7 @@ Everything is divided by the sill, so that a threshold means the same for reflec
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -81,9 +82,18 @@ def correlations_of(model: Model, noise: Noise) -> Correlations:
     Raises
     ------
     TimoError
-        The noise is unknown, or the sill and nugget are not finite with 0 <= nugget <= sill.
+        The model is none, the noise is unknown, or the sill and nugget are not finite with 0 <= nugget <= sill.
     """
-    if noise not in {"microscale", "measurement"}:
+    parts = [getattr(model, name, None) for name in ("sill", "nugget")]
+    if not (
+        all(isinstance(part, Real) for part in parts)
+        and callable(getattr(model, "covariance", None))
+    ):
+        raise TimoError(
+            'model is a VariogramModel, such as fit_model(variogram(points), "spherical"); '
+            f"got {model if isinstance(model, str) else type(model).__name__!r}"
+        )
+    if noise not in ("microscale", "measurement"):
         raise TimoError(f"noise={noise!r} is unknown: expected 'microscale' or 'measurement'")
     sill, nugget = float(model.sill), float(model.nugget)
     if not (np.isfinite(sill) and 0 <= nugget <= sill):

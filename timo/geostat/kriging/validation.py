@@ -14,7 +14,8 @@ from timo.geostat.kriging.dense import correlation_matrix, factorise
 from timo.geostat.kriging.estimate import Search, apply, estimate, positive
 from timo.geostat.kriging.local import local_blocks
 from timo.geostat.kriging.observations import FEWEST, Observations, gaps, observations_of, other_dim
-from timo.geostat.kriging.system import Correlations, Model
+from timo.geostat.kriging.options import count, is_number, said_once, whole
+from timo.geostat.kriging.system import Correlations, Model, correlations_of
 from timo.geostat.places import Places
 
 
@@ -37,18 +38,20 @@ def interval(told: xr.Dataset, level: float = 0.9) -> xr.Dataset:
     Raises
     ------
     TimoError
-        The level is not between 0 and 1, or there is no mean or variance.
+        The level is not between 0 and 1, or it is no dataset with mean and variance.
     """
-    if not 0 < level < 1:
+    if not is_number(level) or not 0 < level < 1:
         raise TimoError(f"level must lie between 0 and 1, such as 0.9; got {level!r}")
-    if not {"mean", "variance"} <= set(told.variables):
+    found = sorted(map(str, told.data_vars)) if isinstance(told, xr.Dataset) else None
+    if found is None or not {"mean", "variance"} <= set(found):
         raise TimoError(
-            f"an interval needs the variables mean and variance; got {sorted(map(str, told.data_vars))}"
+            "an interval needs the variables mean and variance, the whole dataset of krige or cross_validate; "
+            f"got {type(told).__name__ if found is None else found}"
         )
     reach = float(ndtri((1 + level) / 2)) * np.sqrt(told["variance"])
     bounds = xr.Dataset({"lower": told["mean"] - reach, "upper": told["mean"] + reach})
     for bound in bounds.values():
-        bound.attrs = {k: v for k, v in told["mean"].attrs.items() if k == "units"}
+        bound.attrs = {k: v for k, v in told["mean"].attrs.items() if k in ("units", "crs")}
     return bounds.assign_attrs(told.attrs, level=level)
 
 
@@ -93,13 +96,16 @@ def cross_validate(
     variances are read off the inverse (Dubrule 1983, Mathematical Geology 15, 687).
     """
     observed = observations_of(points)
-    search = Search(neighbours)
+    search = Search(count(neighbours, "neighbours"))
+    if model is not None:  # before anything is fitted or split
+        correlations_of(model, "microscale")
     if folds is None:
         model, correlations = model_or_fit(points, observed, model, "microscale")
         mean, variance = _one_out(observed, correlations, search)
     else:
         parts = _parts(folds, observed, points, seed)
-        mean, variance = _parts_out(points, observed, parts, model, search)
+        with said_once("folds"):
+            mean, variance = _parts_out(points, observed, parts, model, search)
     return _compared(points, observed, mean, variance, model)
 
 
@@ -144,15 +150,24 @@ def _inverse(factors: np.ndarray, pivots: np.ndarray) -> np.ndarray:
 def _parts(folds: Any, observed: Observations, points: xr.DataArray, seed: int) -> np.ndarray:
     """Label of the part that each place belongs to, (n,)."""
     n = len(observed.places)
-    if np.ndim(folds) == 0:
-        if not 2 <= int(folds) <= n:
-            raise TimoError(f"folds must be 2 to {n}, the number of places; got {folds!r}")
-        return np.random.default_rng(seed).permutation(n) % int(folds)
-    labels = np.asarray(folds)
+    labels = _labels(folds)
+    if labels.ndim == 0:
+        number = labels.item()
+        if not is_number(number) or number != int(number) or not 2 <= number <= n:
+            raise TimoError(
+                f"folds must be 2 to {n}, the number of places, or labels; got {folds!r}"
+            )
+        return np.random.default_rng(whole(seed, "seed", 0)).permutation(n) % int(number)
     if labels.shape != (points.sizes["point"],):
         raise TimoError(
             f"folds needs one label for each of {points.sizes['point']} points; got shape {labels.shape}"
         )
+    if xr.DataArray(labels).isnull().any():
+        raise TimoError("some labels of folds are missing (NaN): give each point one")
+    try:
+        labels = np.unique(labels, return_inverse=True)[1]
+    except TypeError as error:
+        raise TimoError("labels of folds are all numbers or all text") from error
     parts = np.empty(n, dtype=labels.dtype)
     kept = observed.place_of >= 0
     parts[observed.place_of[kept]] = labels[kept]
@@ -161,6 +176,16 @@ def _parts(folds: Any, observed: Observations, points: xr.DataArray, seed: int) 
             "folds gives one label to all points: nothing would be left to tell them from"
         )
     return parts
+
+
+def _labels(folds: Any) -> np.ndarray:
+    """Folds as an array, of no dims where it is a number."""
+    try:
+        return np.asarray(folds)
+    except ValueError as error:
+        raise TimoError(
+            "folds is a number, or one label for each point; got lists of several lengths"
+        ) from error
 
 
 def _parts_out(
