@@ -8,15 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from timo.errors import TimoError
-from timo.geostat.places import (
-    Places,
-    check_same_crs,
-    crs_of,
-    distances,
-    places_of,
-    points,
-    without_nodata,
-)
+from timo.geostat.crs import crs_of
+from timo.geostat.places import Places, check_same_crs, distances, places_of, points
+from timo.geostat.values import without_nodata
 
 SPHERE = pyproj.Geod(a=6_371_008.8, b=6_371_008.8)
 lon, lat = st.floats(-180, 180), st.floats(-90, 90)

@@ -9,7 +9,7 @@ import xarray as xr
 
 from timo.errors import TimoError
 from timo.geostat.lags import make_bins, tabulated
-from timo.geostat.places import as_floats
+from timo.geostat.values import as_floats
 
 
 def generalized_variogram(

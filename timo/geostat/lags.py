@@ -12,7 +12,7 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from timo.errors import TimoError
-from timo.geostat.places import as_floats
+from timo.geostat.values import as_floats
 
 BINS = 20
 # Fewer pairs than this say little (Journel and Huijbregts 1978, Mining Geostatistics, p. 194).

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import numbers
 import warnings
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,6 +12,8 @@ import pyproj
 import xarray as xr
 
 from timo.errors import TimoError
+from timo.geostat.crs import crs_of, read_crs, short
+from timo.geostat.values import as_floats
 
 # Mean radius of the Earth in metres (IUGG).
 EARTH_RADIUS_M = 6_371_008.8
@@ -151,7 +151,7 @@ def points(x: Any, y: Any, values: Any, crs: Any = None, *, time: Any = None) ->
     dims: tuple[str, ...] = ("point",)
     if time is not None:
         coords["time"], dims = time, ("time", "point")
-    attrs = {} if places.crs is None else {"crs": _short(places.crs)}
+    attrs = {} if places.crs is None else {"crs": short(places.crs)}
     if places.crs is not None:
         coords["spatial_ref"] = ((), 0, places.crs.to_cf())
     return xr.DataArray(data, dims=dims, coords=coords, attrs=attrs)
@@ -207,47 +207,6 @@ def places_of(obj: xr.DataArray | xr.Dataset | Places) -> Places:
     return places
 
 
-def crs_of(obj: xr.DataArray | xr.Dataset) -> pyproj.CRS | None:
-    """Coordinate reference system, if any.
-
-    From `attrs["crs"]`, or the attributes of the coordinate that "grid_mapping" names, of spatial_ref
-    or of crs (CF conventions 1.11, 5.6).
-
-    Raises
-    ------
-    TimoError
-        If both are there and differ.
-    """
-    named = read_crs(obj.attrs.get("crs"))
-    written = _written_crs(obj)
-    if named is not None and written is not None and not named.equals(written, True):
-        raise TimoError(
-            f'Two reference systems: attrs["crs"] is {named.name!r}, spatial_ref {written.name!r}. '
-            "Drop the wrong one."
-        )
-    return named if named is not None else written
-
-
-def _written_crs(obj: xr.DataArray | xr.Dataset) -> pyproj.CRS | None:
-    """CRS of the first coordinate (of a dataset also variable) that has one written on it."""
-    held: Any = obj.coords if isinstance(obj, xr.DataArray) else obj.variables
-    arrays = [obj] if isinstance(obj, xr.DataArray) else [obj, *obj.data_vars.values()]
-    names = [
-        place.get("grid_mapping") for array in arrays for place in (array.encoding, array.attrs)
-    ]
-    for name in dict.fromkeys([*names, "spatial_ref", "crs"]):
-        about = held[name].attrs if isinstance(name, str) and name in held else {}
-        wkt = about.get("crs_wkt", about.get("spatial_ref"))
-        if wkt is not None:
-            return read_crs(wkt)
-        if "grid_mapping_name" in about:
-            try:
-                return read_crs(pyproj.CRS.from_cf(about))
-            except (pyproj.exceptions.CRSError, KeyError) as error:
-                raise TimoError(f"The CRS in the coordinate {name!r} is not understood.") from error
-    return None
-
-
 def _warn_of_degrees(places: Places) -> None:
     """Warn where coordinates without a CRS look like longitude and latitude."""
     if places.crs is not None or len(places) < 2:
@@ -281,46 +240,6 @@ def _dates(time: Any) -> np.ndarray:
     if not isinstance(read, pd.DatetimeIndex):
         raise TimoError("The dates have no common time zone. Use pd.to_datetime(dates, utc=True).")
     return (read if read.tz is None else read.tz_convert("UTC").tz_localize(None)).to_numpy()
-
-
-def without_nodata(array: Any) -> None:
-    """Refuse values that are still the raster's nodata number instead of NaN.
-
-    Raises
-    ------
-    TimoError
-        If a value equals `_FillValue`, `missing_value` or `nodata` of the attributes.
-    """
-    for key in ("_FillValue", "missing_value", "nodata"):
-        for nodata in np.ravel(array.attrs.get(key, ())):
-            number = isinstance(nodata, numbers.Real) and math.isfinite(nodata)
-            if number and bool((array == nodata).any()):
-                raise TimoError(
-                    f"Some values are the raster's nodata ({nodata}). Open it with masked=True, or use "
-                    f"array.where(array != {nodata})."
-                )
-
-
-def as_floats(values: Any, name: str = "values") -> np.ndarray:
-    """float64 copy of numbers; what a numpy mask hides becomes NaN.
-
-    Raises
-    ------
-    TimoError
-        If they are no numbers.
-    """
-    try:
-        if np.ma.isMaskedArray(values):
-            return np.array(np.ma.filled(np.ma.array(values, dtype="float64"), np.nan))
-        array = np.asarray(values)
-        if array.dtype.kind not in "biufO":
-            raise TypeError(f"{array.dtype} is no number")
-        return np.array(array, dtype="float64")
-    except (TypeError, ValueError) as error:
-        raise TimoError(
-            f'{name} must be numbers ({error}). Use pd.to_numeric({name}, errors="coerce"), which makes '
-            "NaN of what is none."
-        ) from error
 
 
 def check_same_crs(a: Places, b: Places) -> None:
@@ -387,32 +306,6 @@ def warn_of_distortion(places: Places) -> None:
         )
 
 
-def read_crs(crs: Any) -> pyproj.CRS | None:
-    """Make a CRS of anything that pyproj takes; None stays None.
-
-    Raises
-    ------
-    TimoError
-        If it is not understood, or is neither geographic nor projected.
-    """
-    if crs is None:
-        return None
-    try:
-        read = _parse(
-            crs if isinstance(crs, str | int) else pyproj.CRS.from_user_input(crs).to_wkt()
-        )
-    except pyproj.exceptions.CRSError as error:
-        raise TimoError(f"The CRS {crs!r} is not understood; give it like 'EPSG:32632'.") from error
-    if not (read.is_geographic or read.is_projected or read.is_engineering):
-        raise TimoError(f"Distances in {read.name!r} are not along the ground. Reproject first.")
-    return read
-
-
-@lru_cache(maxsize=64)
-def _parse(crs: str | int) -> pyproj.CRS:
-    return pyproj.CRS.from_user_input(crs)
-
-
 @lru_cache(maxsize=256)
 def _scale(crs: pyproj.CRS, x: int, y: int) -> float:
     """Length on the map over that on the ground, the geometric mean of both directions."""
@@ -423,9 +316,3 @@ def _scale(crs: pyproj.CRS, x: int, y: int) -> float:
     if not (np.isfinite(lon) and np.isfinite(lat)):
         return 1.0
     return float(np.sqrt(projection.get_factors(lon, lat).areal_scale))
-
-
-def _short(crs: pyproj.CRS) -> str:
-    """EPSG:... where the CRS has such a name, else WKT: an attribute that a file can hold."""
-    code = crs.to_epsg()
-    return f"EPSG:{code}" if code else crs.to_wkt()

@@ -10,7 +10,7 @@ import xarray as xr
 
 from timo.errors import TimoError
 from timo.geostat.lags import is_number, joined, lag_coords, make_bins
-from timo.geostat.places import as_floats, without_nodata
+from timo.geostat.values import as_floats, without_nodata
 
 # Months differ by 11 % in length; that still counts as a regular step.
 _REGULAR = 1.15

@@ -9,18 +9,12 @@ import numpy as np
 import xarray as xr
 
 from timo.errors import TimoError
+from timo.geostat.crs import crs_of
 from timo.geostat.fft import raster_sums
 from timo.geostat.lags import Bins, is_number, make_bins, tabulated
 from timo.geostat.pairs import Sector, pair_sums
-from timo.geostat.places import (
-    Places,
-    as_floats,
-    crs_of,
-    distances,
-    places_of,
-    warn_of_distortion,
-    without_nodata,
-)
+from timo.geostat.places import Places, distances, places_of, warn_of_distortion
+from timo.geostat.values import as_floats, without_nodata
 
 # How much the length of a degree of longitude may differ between a raster's middle and its edges
 # while one length is taken for all.

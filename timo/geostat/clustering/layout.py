@@ -11,7 +11,8 @@ import xarray as xr
 from scipy.spatial.distance import pdist, squareform
 
 from timo.errors import TimoError
-from timo.geostat.places import Places, distances, places_of, without_nodata
+from timo.geostat.places import Places, distances, places_of
+from timo.geostat.values import without_nodata
 
 PLACES = ("y", "x")
 # What the features may be called, where the caller does not say.

@@ -9,7 +9,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from timo.errors import TimoError
-from timo.geostat.places import Places, places_of, without_nodata
+from timo.geostat.places import Places, places_of
+from timo.geostat.values import without_nodata
 
 Floats = NDArray[np.floating]
 SHAPES = ({"point"}, {"y", "x"})

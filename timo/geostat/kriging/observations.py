@@ -12,7 +12,8 @@ from scipy.spatial import cKDTree
 
 from timo.errors import TimoError
 from timo.geostat.kriging.system import COINCIDENT
-from timo.geostat.places import Places, places_of, without_nodata
+from timo.geostat.places import Places, places_of
+from timo.geostat.values import without_nodata
 
 # Fewer say nothing about how values vary.
 FEWEST = 3
