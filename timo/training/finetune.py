@@ -205,7 +205,8 @@ def finetune(
         model.load_state_dict(history.best)
     errors = None
     if validation is not None and split is not None and not stopped:
-        errors = judge_split(model, cube, labels, split)
+        with isolated():
+            errors = judge_split(model, cube, labels, split)
     seconds = time.monotonic() - began
     return _keep(model, home, Finetuned(history.table(), history.epoch, seconds, stopped, errors))
 
