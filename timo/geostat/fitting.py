@@ -13,8 +13,8 @@ import xarray as xr
 from scipy.optimize import minimize, nnls
 
 from timo.errors import TimoError
-from timo.geostat.lags import is_number
 from timo.geostat.models import KINDS, SHAPES, VariogramModel, correlation
+from timo.geostat.options import is_scalar
 
 Weights = Literal["pairs/lag2", "pairs"] | None
 _RANGES = 40  # starts of the range, evenly in its logarithm
@@ -147,7 +147,7 @@ def _curve(variogram: xr.Dataset, kind: str, nugget: bool | float, weights: Weig
     if not named or weights not in ("pairs/lag2", "pairs", None):
         raise TimoError(f'weights is "pairs/lag2", "pairs" or None; got {weights!r}.')
     switch = isinstance(nugget, bool | np.bool_)
-    if not switch and not (is_number(nugget) and nugget >= 0):
+    if not switch and not (is_scalar(nugget) and nugget >= 0):
         raise TimoError(f"The nugget is True, False or a number, 0 or more; got {nugget!r}.")
     if not isinstance(variogram, xr.Dataset):
         raise TimoError(

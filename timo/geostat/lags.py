@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
-import numbers
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 
 from timo.errors import TimoError
+from timo.geostat.options import is_scalar
 from timo.geostat.values import as_floats
 
 BINS = 20
@@ -88,14 +87,6 @@ class Bins:
         return np.add.reduceat(sums[..., 1:-1], self.steps[:-1], axis=-1)
 
 
-def is_number(value: Any) -> TypeGuard[float]:
-    """Whether it is one finite number; True and False are none."""
-    if isinstance(value, np.ndarray) and value.ndim == 0:
-        value = value[()]
-    real = isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_)
-    return real and math.isfinite(value)
-
-
 def make_bins(bins: int | str | np.ndarray, max_lag: float, *, units: str = "metres") -> Bins:
     """Bins as the caller wants them (see `timo.geostat.variogram`).
 
@@ -104,14 +95,14 @@ def make_bins(bins: int | str | np.ndarray, max_lag: float, *, units: str = "met
     TimoError
         If `bins` is none of what it may be, or `max_lag` is no distance.
     """
-    if not is_number(max_lag) or max_lag <= 0:
+    if not is_scalar(max_lag) or max_lag <= 0:
         raise TimoError(f"max_lag is a number of {units}, more than 0; got {max_lag!r}.")
     if isinstance(bins, str):
         if bins != "auto":
             raise TimoError(f'bins is "auto", a number, or edges in {units}; got {bins!r}.')
         return Bins(max_lag * (np.arange(BINS + 1) / BINS) ** 2, pool=True)
     if np.ndim(bins) == 0:
-        if not is_number(bins) or int(bins) != bins or bins < 1:
+        if not is_scalar(bins) or int(bins) != bins or bins < 1:
             raise TimoError(f"The number of bins must be a whole one, 1 or more; got {bins!r}.")
         return Bins(np.linspace(0, max_lag, int(bins) + 1))
     return Bins(as_floats(bins, "bins"))

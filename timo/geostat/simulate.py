@@ -8,8 +8,8 @@ import numpy as np
 import xarray as xr
 
 from timo.errors import TimoError
-from timo.geostat.lags import is_number
 from timo.geostat.models import VariogramModel, _gstools
+from timo.geostat.options import is_scalar
 from timo.geostat.places import places_of
 
 
@@ -53,7 +53,7 @@ def random_field(
     """
     if not isinstance(model, VariogramModel):
         raise TimoError(f"model is a VariogramModel(kind, sill, range_m, nugget); got {model!r}.")
-    if not is_number(mean) or not is_number(cell_m) or cell_m <= 0:
+    if not is_scalar(mean) or not is_scalar(cell_m) or cell_m <= 0:
         raise TimoError(f"mean is a number and cell_m one above 0; got {mean!r} and {cell_m!r}.")
     if isinstance(template, tuple | list):
         template = _plane(template, cell_m)
@@ -69,7 +69,7 @@ def random_field(
 
 def _plane(shape: tuple[int, ...] | list[int], cell_m: float) -> xr.DataArray:
     """An empty raster of so many cells on a plane, north up."""
-    whole = [size for size in shape if is_number(size) and int(size) == size and size >= 1]
+    whole = [size for size in shape if is_scalar(size) and int(size) == size and size >= 1]
     if len(shape) != 2 or len(whole) != 2:
         raise TimoError(f"A shape is (height, width) in whole cells, 1 or more; got {shape!r}.")
     height, width = (int(size) for size in whole)

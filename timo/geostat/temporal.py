@@ -9,7 +9,8 @@ import numpy as np
 import xarray as xr
 
 from timo.errors import TimoError
-from timo.geostat.lags import is_number, joined, lag_coords, make_bins
+from timo.geostat.lags import joined, lag_coords, make_bins
+from timo.geostat.options import is_scalar
 from timo.geostat.values import as_floats, without_nodata
 
 # Months differ by 11 % in length; that still counts as a regular step.
@@ -212,7 +213,7 @@ def _regular(da: xr.DataArray, lags: int) -> tuple[np.ndarray, float | None, int
     """Values with time first, the mean step in days (None if time is not dates), whole `lags`."""
     if "time" not in da.dims:
         raise TimoError(f'A series needs the dim "time"; got {da.dims}.')
-    if not is_number(lags) or int(lags) != lags or not 1 <= lags < da.sizes["time"]:
+    if not is_scalar(lags) or int(lags) != lags or not 1 <= lags < da.sizes["time"]:
         raise TimoError(
             f"lags is a whole number, 1 or more, and less than the series' {da.sizes['time']} steps; "
             f"got {lags!r}."

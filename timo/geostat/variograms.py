@@ -11,7 +11,8 @@ import xarray as xr
 from timo.errors import TimoError
 from timo.geostat.crs import crs_of
 from timo.geostat.fft import raster_sums
-from timo.geostat.lags import Bins, is_number, make_bins, tabulated
+from timo.geostat.lags import Bins, make_bins, tabulated
+from timo.geostat.options import is_scalar
 from timo.geostat.pairs import Sector, pair_sums
 from timo.geostat.places import Places, distances, places_of, warn_of_distortion
 from timo.geostat.values import as_floats, without_nodata
@@ -163,11 +164,11 @@ def _check_options(
         raise TimoError(f"Unknown estimator {estimator!r}. Known: matheron, cressie.")
     if method not in ("auto", "fft", "pairs"):
         raise TimoError(f"Unknown method {method!r}. Known: auto, fft, pairs.")
-    if direction is not None and not is_number(direction):
+    if direction is not None and not is_scalar(direction):
         raise TimoError(f"direction is degrees clockwise from north, or None; got {direction!r}.")
-    if not is_number(tolerance) or not 0 < tolerance <= 90:
+    if not is_scalar(tolerance) or not 0 < tolerance <= 90:
         raise TimoError(f"tolerance is an angle, more than 0 and up to 90; got {tolerance!r}.")
-    whole = is_number(max_points) and int(max_points) == max_points and max_points >= 3
+    whole = is_scalar(max_points) and int(max_points) == max_points and max_points >= 3
     if max_points is not None and not whole:
         raise TimoError(f"max_points is a whole number, 3 or more, or None; got {max_points!r}.")
 

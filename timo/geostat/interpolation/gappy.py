@@ -21,7 +21,7 @@ from scipy.linalg import eigh
 
 from timo.errors import TimoError
 from timo.geostat.interpolation.in_time import days_of, fill_linear
-from timo.geostat.kriging.options import is_number, whole
+from timo.geostat.options import is_number, whole
 from timo.geostat.values import without_nodata
 
 Floats = NDArray[np.floating]

@@ -23,9 +23,9 @@ from timo.geostat.interpolation.observations import (
     observations_of,
     spatial_dims,
 )
-from timo.geostat.kriging.options import count as number_or_none
-from timo.geostat.kriging.options import is_number
 from timo.geostat.kriging.placing import with_crs
+from timo.geostat.options import count as number_or_none
+from timo.geostat.options import is_number
 from timo.geostat.places import Places, check_same_crs, places_of
 
 Floats = NDArray[np.floating]

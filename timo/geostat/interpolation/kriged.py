@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from timo.errors import TimoError
 from timo.geostat.interpolation.eof import EOFs
-from timo.geostat.kriging.options import said_once
 from timo.geostat.models import VariogramModel
+from timo.geostat.options import said_once
 from timo.geostat.places import Places, points
 
 Floats = NDArray[np.floating]

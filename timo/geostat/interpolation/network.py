@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from timo.geostat.kriging.options import whole
+from timo.geostat.options import whole
 
 if TYPE_CHECKING:
     import torch

@@ -9,9 +9,9 @@ import xarray as xr
 from timo.errors import TimoError
 from timo.geostat.kriging.estimate import Search, estimate
 from timo.geostat.kriging.observations import Observations, observations_of, other_dim
-from timo.geostat.kriging.options import count
 from timo.geostat.kriging.placing import with_crs
 from timo.geostat.kriging.system import Correlations, Model, Noise, correlations_of
+from timo.geostat.options import count
 from timo.geostat.places import check_same_crs, places_of
 
 # What a map keeps of the grid that it was asked for on.

@@ -14,8 +14,8 @@ from timo.geostat.kriging.dense import correlation_matrix, factorise
 from timo.geostat.kriging.estimate import Search, apply, estimate, positive
 from timo.geostat.kriging.local import local_blocks
 from timo.geostat.kriging.observations import FEWEST, Observations, gaps, observations_of, other_dim
-from timo.geostat.kriging.options import count, is_number, said_once, whole
 from timo.geostat.kriging.system import Correlations, Model, correlations_of
+from timo.geostat.options import count, is_number, said_once, whole
 from timo.geostat.places import Places
 
 

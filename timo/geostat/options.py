@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from numbers import Real
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -19,6 +19,11 @@ def is_number(value: Any) -> bool:
         and not isinstance(value, bool | np.bool_)
         and bool(np.isfinite(float(value)))
     )
+
+
+def is_scalar(value: Any) -> TypeGuard[float]:
+    """Whether it is a number, or an array that holds just one, as a reduction of xarray gives."""
+    return is_number(value[()] if isinstance(value, np.ndarray) and value.ndim == 0 else value)
 
 
 def whole(value: Any, name: str, least: int = 1, otherwise: str = "") -> int:
