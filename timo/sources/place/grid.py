@@ -27,6 +27,7 @@ from timo.sources.place.projection import (
 
 if TYPE_CHECKING:
     import xarray as xr
+    from odc.geo.geobox import GeoBox
     from shapely.geometry.base import BaseGeometry
 
 # Share of a cell by which an area may reach over the edge of a cell that it does not get: GeoJSON is usually written
@@ -66,6 +67,13 @@ class PixelGrid:
     def shape(self) -> tuple[int, int]:
         """Rows and columns."""
         return self.height, self.width
+
+    @property
+    def geobox(self) -> GeoBox:
+        """The same cells as odc-geo has them, for its readers."""
+        from odc.geo.geobox import GeoBox
+
+        return GeoBox(self.shape, self.transform, self.crs)
 
     @property
     def transform(self) -> Affine:
