@@ -5,6 +5,7 @@ a collection.
 """
 
 from timo.errors import TimoError
+from timo.sensors.identity import Identity, identify
 from timo.sensors.landsat import LANDSAT_8_9
 from timo.sensors.modis import MODIS, MODIS_VEGETATION
 from timo.sensors.product import POLARISATIONS, Band, CloudScore, Collection, QualityClass, Sensor
@@ -17,9 +18,11 @@ __all__ = [
     "Band",
     "CloudScore",
     "Collection",
+    "Identity",
     "QualityClass",
     "Sensor",
     "get_sensor",
+    "identify",
 ]
 
 SENSORS: dict[str, Sensor] = {

@@ -82,4 +82,6 @@ LANDSAT_8_9 = Sensor(
     ),
     attribution="Landsat {years} courtesy of the U.S. Geological Survey",
     licence="https://www.usgs.gov/centers/eros/data-citation",
+    level="L2",
+    satellites=("landsat-8", "landsat-9"),
 )

@@ -56,6 +56,8 @@ MODIS = Sensor(
     ),
     attribution="MOD09A1 v061 {years}, NASA EOSDIS Land Processes DAAC, doi:10.5067/MODIS/MOD09A1.061",
     licence=_LICENCE,
+    level="L3",
+    satellites=("terra", "aqua"),
 )
 
 # Scale, fill and reliability: MOD13 User's Guide, Collection 6.1 (Didan and Munoz). The reliability of a pixel that was
@@ -69,8 +71,8 @@ MODIS_VEGETATION = Sensor(
         Band("sur_refl_b01", "red", 0.645, 250, 0.07, 0.04, nodata=-1000),
         Band("sur_refl_b02", "nir08", 0.8585, 250, 0.28, 0.10, nodata=-1000),
         Band("sur_refl_b07", "swir22", 2.130, 250, 0.12, 0.07, nodata=-1000),
-        Band("NDVI", "", math.nan, 250, 0.60, 0.20),
-        Band("EVI", "", math.nan, 250, 0.35, 0.15),
+        Band("NDVI", "", math.nan, 250, 0.60, 0.20, kind="index"),
+        Band("EVI", "", math.nan, 250, 0.35, 0.15, kind="index"),
     ),
     scale=1e-4,
     units="vegetation index, -1..1; surface reflectance, 0..1",
@@ -104,4 +106,6 @@ MODIS_VEGETATION = Sensor(
     ),
     attribution="MOD13Q1 v061 {years}, NASA EOSDIS Land Processes DAAC, doi:10.5067/MODIS/MOD13Q1.061",
     licence=_LICENCE,
+    level="L3",
+    satellites=("terra", "aqua"),
 )

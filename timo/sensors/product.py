@@ -5,13 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from timo.errors import TimoError
 
 # Codes of the radar polarisations, which have no wavelength that tells them apart: they stand where an optical band has
 # its wavelength, and so are none of its values.
 POLARISATIONS: dict[str, float] = {"VV": 0.0, "VH": -1.0, "HH": -2.0, "HV": -3.0}
+
+Kind = Literal["reflectance", "backscatter", "index", "other"]
+# What values of a kind can be at all. Reflectance: over-corrected shadow and water reach below 0, sun glint, snow on
+# slopes and clouds beyond 1; backscatter in dB: the noise floor, and corner reflectors in cities; an index: noise.
+BOUNDS: dict[str, tuple[float, float]] = {
+    "reflectance": (-0.3, 2.0),
+    "backscatter": (-70.0, 40.0),
+    "index": (-1.1, 1.1),
+    "other": (-math.inf, math.inf),
+}
 
 
 @dataclass(frozen=True)
@@ -33,6 +43,10 @@ class Band:
         What the models subtract and divide by, in the unit of the cube (reflectance 0..1, backscatter in dB).
     nodata : int, optional
         The digital number of a pixel without data, where it is not the sensor's.
+    kind : {"", "reflectance", "backscatter", "index", "other"}
+        Kind of its values, where it is not the sensor's.
+    aliases : tuple of str
+        Other names of the band in files of the product.
     """
 
     name: str
@@ -42,6 +56,8 @@ class Band:
     mean: float
     std: float
     nodata: int | None = None
+    kind: Kind | Literal[""] = ""
+    aliases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -189,6 +205,14 @@ class Sensor:
         What must stand where the data are shown; `{years}` stands for the years.
     licence : str
         Where the terms of use are.
+    kind : {"reflectance", "backscatter", "index", "other"}
+        Kind of the physical values, by which they are checked (`timo.cube.check_values`).
+    bounds : (float, float), optional
+        Plausible least and greatest physical value, where they are not those of the kind (`BOUNDS`).
+    level : str
+        Processing level, as its producer writes it.
+    satellites : tuple of str
+        Those whose images are of this product, as `timo.sensors.identify` names them; empty for a user's own sensor.
     """
 
     name: str
@@ -208,6 +232,10 @@ class Sensor:
     collections: tuple[Collection, ...] = ()
     attribution: str = ""
     licence: str = ""
+    kind: Kind = "reflectance"
+    bounds: tuple[float, float] | None = None
+    level: str = ""
+    satellites: tuple[str, ...] = ()
 
     @property
     def default_bands(self) -> tuple[str, ...]:
@@ -229,6 +257,15 @@ class Sensor:
                 'stem="wavelength" tells bands apart by it: leave the band out, or make the model with stem="plain"'
             )
         return tuple(band.wavelength_um for band in bands)
+
+    def kind_of(self, band: str) -> Kind:
+        """Return the kind of a band's values."""
+        return self.band(band).kind or self.kind
+
+    def bounds_of(self, band: str) -> tuple[float, float]:
+        """Return the least and the greatest physical value that a band can plausibly have."""
+        own = self.bounds if self.kind_of(band) == self.kind else None
+        return own or BOUNDS[self.kind_of(band)]
 
     def nodata_of(self, band: str, collection: Collection | None = None) -> float | None:
         """The digital number of a pixel of a band without data, as a provider serves it; None if there is none."""

@@ -46,4 +46,7 @@ SENTINEL_1 = Sensor(
     ),
     attribution="Contains modified Copernicus Sentinel data {years}",
     licence="https://sentinels.copernicus.eu/documents/247904/690755/Sentinel_Data_Legal_Notice",
+    kind="backscatter",
+    level="GRD, RTC",
+    satellites=("sentinel-1",),
 )

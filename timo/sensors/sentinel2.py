@@ -133,4 +133,6 @@ SENTINEL_2 = Sensor(
     ),
     attribution="Contains modified Copernicus Sentinel data {years}",
     licence="https://sentinels.copernicus.eu/documents/247904/690755/Sentinel_Data_Legal_Notice",
+    level="L2A",
+    satellites=("sentinel-2",),
 )
