@@ -16,8 +16,15 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from timo.errors import TimoError
-from timo.sources.place.antimeridian import join
-from timo.sources.place.area import FORMS, Area, check_degrees, check_finite, check_valid, make_area
+from timo.sources.place.area import (
+    FORMS,
+    Area,
+    check_degrees,
+    check_finite,
+    check_valid,
+    join,
+    make_area,
+)
 from timo.sources.place.projection import LONLAT
 
 __all__ = ["Area", "parse_aoi"]

@@ -1,7 +1,8 @@
-"""The area of interest: one geometry on the globe, whatever it was made of."""
+"""The area of interest: one geometry on the globe, whatever it was made of; longitudes are a circle."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,13 +10,13 @@ from typing import Any
 import numpy as np
 import pyproj
 import shapely
-from shapely import MultiPolygon, Polygon
+from shapely import LinearRing, MultiPolygon, Polygon
+from shapely.affinity import translate
 from shapely.geometry.base import BaseGeometry
 from shapely.geometry.polygon import orient
 
 from timo.errors import TimoError
-from timo.sources.place.antimeridian import cut, join, unwrap
-from timo.sources.place.projection import LONLAT, crs_name, project, read_crs
+from timo.sources.place.projection import LONLAT, check_unit, crs_name, project, read_crs
 
 FORMS = (
     "(west, south, east, north) in degrees, GeoJSON (a dict, or the path of a file), WKT, a shapely geometry in "
@@ -23,9 +24,15 @@ FORMS = (
 )
 # About a metre: no pixel shifts, and an area keeps few vertices.
 TOLERANCE_DEGREES = 1e-5
-# One turn more than any map gives; metres on a map are in the thousands.
+# One turn more than any map gives.
 _FURTHEST_LONGITUDE = 720
+# Half a meridian: coordinates on a map beyond it are metres, those below may be kilometres.
+_FURTHEST_KM = 20_010
 _GEOD = pyproj.Geod(ellps="WGS84")
+_POLE = (
+    "The area goes once around the globe, so that a pole is inside it, and longitude and latitude cannot say which. "
+    "Give a box, as (-180, 84, 180, 90), or several polygons that leave the pole out"
+)
 
 
 @dataclass(frozen=True, repr=False)
@@ -58,23 +65,26 @@ class Area:
     @property
     def wrapped(self) -> BaseGeometry:
         """The geometry within -180..180: cut in two at the antimeridian, as RFC 7946 (section 3.1.9) wants it."""
-        return cut(self.geometry)
+        return _cut(self.geometry)
 
     @property
     def geojson(self) -> dict[str, Any]:
         """`wrapped` as a GeoJSON geometry, its outer rings counterclockwise (RFC 7946, section 3.1.6)."""
-        return shapely.geometry.mapping(_oriented(self.wrapped))
+        parts = [orient(part) for part in shapely.get_parts(self.wrapped)]
+        return shapely.geometry.mapping(parts[0] if len(parts) == 1 else MultiPolygon(parts))
 
     @property
     def hectares(self) -> float:
         """Its area on the ellipsoid (WGS 84)."""
         # Short edges, because a long one would be taken for a geodesic, which leaves the parallel; in quarters of the
-        # globe, because what lies inside of a line around half of it is anybody's guess.
+        # globe, because the inside of a line around half of it is ambiguous.
         fine = shapely.segmentize(self.geometry, 0.1)
         west, _, east, _ = fine.bounds
-        starts = np.arange(west, east, 90)
-        quarters = [fine.intersection(shapely.box(w, -91, w + 90, 91)) for w in starts]
-        return float(sum(_square_metres(quarter) for quarter in quarters)) / 1e4
+        quarters = [
+            fine.intersection(shapely.box(w, -91, w + 90, 91)) for w in np.arange(west, east, 90)
+        ]
+        parts = [orient(p) for q in quarters for p in shapely.get_parts(q) if _is_polygon(p)]
+        return float(sum(_GEOD.geometry_area_perimeter(part)[0] for part in parts)) / 1e4
 
     def __repr__(self) -> str:
         lon, lat = self.centre
@@ -83,42 +93,39 @@ class Area:
 
 
 def make_area(geometries: Sequence[BaseGeometry], crs: Any = LONLAT) -> Area:
-    """Area of geometries in a CRS (longitude or easting first); see `parse_aoi`.
-
-    Raises
-    ------
-    TimoError
-        As `parse_aoi`.
-    """
+    """Make an area of geometries in a CRS (longitude or easting first); see `parse_aoi`, errors included."""
     polygons = [polygon for geometry in geometries for polygon in _polygons(geometry)]
     if not polygons:
         raise TimoError(f"The area is empty: it holds no polygon. Give {FORMS}")
     check_finite(shapely.get_coordinates(polygons))
     system = read_crs(crs, what="the area's crs")
-    name = crs_name(system)
+    name, lonlat = crs_name(system), pyproj.CRS(LONLAT)
     if name == LONLAT:
         return Area(_on_globe(polygons))
     if system.is_geographic:
-        lonlat = pyproj.CRS(LONLAT)
+        check_degrees(shapely.get_coordinates(polygons))
         return Area(_on_globe([project(p, system, lonlat, 0) for p in polygons]))
     for polygon in polygons:
         check_valid(polygon)
     whole = shapely.union_all(polygons)
-    moved = project(whole, system, pyproj.CRS(LONLAT), TOLERANCE_DEGREES)
+    left, bottom, right, top = whole.bounds
+    remedy = 'Say the CRS that they are in, with frame.set_crs("EPSG:...", allow_override=True)'
+    check_unit((left + right) / 2, (bottom + top) / 2, system, "The area's coordinates", remedy)
+    moved = project(whole, system, lonlat, TOLERANCE_DEGREES)
     return Area(_on_globe(list(_polygons(moved))), (name, whole))
 
 
 def _on_globe(polygons: Sequence[Polygon]) -> BaseGeometry:
-    """One geometry with continuous longitudes, from polygons in degrees."""
+    """Join polygons in degrees to one geometry with continuous longitudes."""
     check_degrees(shapely.get_coordinates(polygons))
-    whole = [unwrap(polygon) for polygon in polygons]
+    whole = [_unwrap(polygon) for polygon in polygons]
     for polygon in whole:
         check_valid(polygon)
     return join(whole)
 
 
 def _polygons(geometry: BaseGeometry) -> Iterator[Polygon]:
-    """The polygons of a geometry, flat; anything else in it is refused."""
+    """Yield the polygons of a geometry, flat; refuse anything else in it."""
     if geometry.is_empty:
         return
     if isinstance(geometry, Polygon):
@@ -135,25 +142,27 @@ def _polygons(geometry: BaseGeometry) -> Iterator[Polygon]:
 
 
 def check_finite(points: np.ndarray) -> None:
-    """Refuse (n, 2) coordinates that are no numbers."""
+    """Refuse (n, 2) coordinates with NaN or infinity."""
     if not np.isfinite(points).all():
         raise TimoError("The area's coordinates hold NaN or infinity. Give finite numbers")
 
 
 def check_degrees(points: np.ndarray) -> None:
-    """Refuse (n, 2) coordinates that are no longitudes and latitudes."""
+    """Refuse (n, 2) coordinates that cannot be longitudes and latitudes."""
     lon, lat = np.abs(points).T
     if lat.max() <= 90 and lon.max() <= _FURTHEST_LONGITUDE:
         return
-    if max(lon.max(), lat.max()) > _FURTHEST_LONGITUDE:
+    largest = max(lon.max(), lat.max())
+    if largest > _FURTHEST_LONGITUDE:
         x, y = points[np.maximum(lon, lat).argmax()]
+        unit, times = ("metres", "") if largest > _FURTHEST_KM else ("kilometres", " times 1,000")
         raise TimoError(
-            f"The area's coordinates, such as ({x:g}, {y:g}), are no degrees but seem to be metres. Give it with its "
-            'CRS, as geopandas.GeoSeries([geometry], crs="EPSG:..."), or reproject it to EPSG:4326'
+            f"The area's coordinates, such as ({x:g}, {y:g}), are no degrees but seem to be {unit}. Give them"
+            f'{times} with their CRS, as geopandas.GeoSeries([geometry], crs="EPSG:..."), or reproject to EPSG:4326'
         )
     swapped = lat.min() > 90 and lat.max() <= 180 and lon.max() <= 90
     raise TimoError(
-        f"The area's latitudes must be within -90..90; got {points[lat.argmax(), 1]:g}. "
+        f"The area's latitudes must be within -90..90 degrees; got {points[lat.argmax(), 1]:g}. "
         f"{'Latitude and longitude are swapped: longitude' if swapped else 'Longitude'} (x) comes first"
     )
 
@@ -172,13 +181,78 @@ def check_valid(polygon: Polygon) -> None:
         )
 
 
-def _square_metres(geometry: BaseGeometry) -> float:
-    """On the ellipsoid, of the polygons of a geometry with short edges."""
-    parts = [orient(part) for part in shapely.get_parts(geometry) if isinstance(part, Polygon)]
-    return float(sum(_GEOD.geometry_area_perimeter(part)[0] for part in parts))
+# The circle of longitudes
 
 
-def _oriented(geometry: BaseGeometry) -> BaseGeometry:
-    """Outer rings counterclockwise, holes clockwise."""
-    parts = [orient(part) for part in shapely.get_parts(geometry)]
-    return parts[0] if len(parts) == 1 else MultiPolygon(parts)
+def join(polygons: Sequence[Polygon]) -> BaseGeometry:
+    """Unite polygons on the circle of longitudes, begun after the widest gap between them.
+
+    Each comes with continuous longitudes, in any turn of the circle. The west of the union is within -180..180; its
+    east may lie beyond.
+    """
+    parts = [translate(p, -360 * _turns(p.bounds[0], -180)) for p in polygons]
+    parts.sort(key=lambda part: part.bounds[0])
+    wests = [part.bounds[0] for part in parts]
+    reach = np.maximum.accumulate([part.bounds[2] for part in parts])
+    gaps = [wests[0] + 360 - reach[-1], *(np.asarray(wests[1:]) - reach[:-1])]
+    first = int(np.argmax(np.round(gaps, 9)))
+    turned = [translate(part, 360) if i < first else part for i, part in enumerate(parts)]
+    return turned[0] if len(turned) == 1 else shapely.union_all(turned)
+
+
+def winding(longitudes: np.ndarray) -> int:
+    """Count how often a closed ring goes around the globe, eastwards."""
+    return round(float(_steps(longitudes).sum()) / 360)
+
+
+def continuous(longitudes: np.ndarray) -> np.ndarray:
+    """Longitudes along a line without jumps: each is the nearest to the one before."""
+    return np.concatenate([longitudes[:1], longitudes[0] + np.cumsum(_steps(longitudes))])
+
+
+def _steps(longitudes: np.ndarray) -> np.ndarray:
+    """Steps the short way round; one of exactly 360 (the world's outline, a line along a pole) stays as it is."""
+    steps = np.diff(longitudes)
+    jumps = (np.abs(steps) > 180) & (np.abs(np.abs(steps) - 360) > 1e-9)
+    return np.where(jumps, steps - 360 * np.round(steps / 360), steps)
+
+
+def _unwrap(polygon: Polygon) -> Polygon:
+    """Make longitudes continuous: an edge that jumps by more than 180 degrees goes the short way round."""
+    shell = _unwrap_ring(polygon.exterior)
+    west = shell.bounds[0]
+    holes = [_unwrap_ring(ring) for ring in polygon.interiors]
+    return Polygon(shell, [translate(h, -360 * _turns(h.bounds[0], west)) for h in holes])
+
+
+def _unwrap_ring(ring: LinearRing) -> LinearRing:
+    points = shapely.get_coordinates(ring)
+    if winding(points[:, 0]):
+        raise TimoError(_POLE)
+    points[:, 0] = continuous(points[:, 0])
+    points[-1] = points[0]
+    return LinearRing(points)
+
+
+def _cut(geometry: BaseGeometry) -> BaseGeometry:
+    """Cut a geometry with continuous longitudes from -180 on at the antimeridian."""
+    west, south, east, north = geometry.bounds
+    if east <= 180:
+        return geometry
+    sides = (
+        geometry.intersection(shapely.box(west, south - 1, 180, north + 1)),
+        translate(geometry.intersection(shapely.box(180, south - 1, east, north + 1)), -360),
+    )
+    # What only touches the antimeridian leaves a line there.
+    parts = [p for side in sides for p in shapely.get_parts(side) if _is_polygon(p)]
+    merged = shapely.union_all(parts) if east > 360 + west else MultiPolygon(parts)
+    return merged if len(parts) > 1 else parts[0]
+
+
+def _turns(longitude: float, start: float) -> int:
+    """Whole turns from start up to a longitude; a hair below a turn counts as on it."""
+    return math.floor((longitude - start) / 360 + 1e-12)
+
+
+def _is_polygon(geometry: BaseGeometry) -> bool:
+    return isinstance(geometry, Polygon)

@@ -13,8 +13,7 @@ import shapely
 from affine import Affine
 
 from timo.errors import TimoError
-from timo.sources.place.antimeridian import join, winding
-from timo.sources.place.area import TOLERANCE_DEGREES, Area, make_area
+from timo.sources.place.area import TOLERANCE_DEGREES, Area, join, make_area, winding
 from timo.sources.place.projection import (
     LONLAT,
     crs_name,

@@ -117,6 +117,35 @@ def usual_crs(lon: float, lat: float) -> str:
     return f"EPSG:{(32600 if lat >= 0 else 32700) + zone}"
 
 
+def check_unit(x: float, y: float, crs: pyproj.CRS, what: str, remedy: str) -> None:
+    """Refuse a place in a projected system that is in another unit than its axes.
+
+    It is one if it lies outside of where the system is used, and inside if its numbers are taken for kilometres,
+    metres or degrees.
+    """
+    use = pyproj.CRS(crs_name(crs)).area_of_use
+    if use is None:
+        return
+    to_lonlat = pyproj.Transformer.from_crs(crs, LONLAT, always_xy=True)
+    width = (use.east - use.west) % 360 or 360
+
+    def within(lon: float, lat: float) -> bool:
+        return use.south <= lat <= use.north and (lon - use.west) % 360 <= width
+
+    if within(*to_lonlat.transform(x, y)):
+        return
+    unit = metres_per_unit(crs)
+    scaled = {"kilometres": 1e3 / unit, "metres": 1 / unit}
+    fits = [n for n, f in scaled.items() if f != 1 and within(*to_lonlat.transform(x * f, y * f))]
+    if abs(x) <= 360 and abs(y) <= 90 and within(x, y):
+        fits.append("degrees")
+    if fits:
+        raise TimoError(
+            f"{what}, such as ({x:g}, {y:g}), seem to be {fits[0]}, and the unit of {crs.name!r} is the "
+            f"{crs.axis_info[0].unit_name}: as they stand they lie outside of where it is used. {remedy}"
+        )
+
+
 def project(
     geometry: BaseGeometry, source: pyproj.CRS, target: pyproj.CRS, tolerance: float
 ) -> BaseGeometry:
