@@ -30,10 +30,12 @@ from timo.sources.place.projection import LONLAT
 __all__ = ["Area", "parse_aoi"]
 
 _WKT = re.compile(r"\s*(?:SRID=(\d+)\s*;)?\s*([A-Z]+\s*Z?M?\s*(?:\(.*|EMPTY\s*))$", re.I | re.S)
+_GEOMETRIES = {"Polygon", "MultiPolygon", "Point", "MultiPoint", "LineString", "MultiLineString"}
+_NUMBERS = re.compile(r"[\s()\[\]]*[-+.\d]+(\s*[,;\s]\s*[-+.\d]+){3}[\s()\[\]]*")
 
 
 def parse_aoi(aoi: Any) -> Area:
-    """Area of interest, from whatever form it is in.
+    """Read an area of interest from whatever form it is in.
 
     Parameters
     ----------
@@ -47,14 +49,15 @@ def parse_aoi(aoi: Any) -> Area:
     Returns
     -------
     Area
-        Its heights (z) are dropped, its holes kept. An edge of more than 180 degrees of longitude goes the short way,
-        across the antimeridian; to mean the long way, give a box as four numbers.
+        Its heights (z) are dropped, its holes kept. Longitudes may also count from 0 to 360. An edge of more than 180
+        degrees of longitude goes the short way, across the antimeridian; to mean the long way, give a box as four
+        numbers.
 
     Raises
     ------
     TimoError
-        If it is none of those, or holds no polygon; if it is empty, crosses itself or has no area; if its coordinates
-        are no degrees; if a pole is inside its outline.
+        If it is in another form, or holds no polygon; if it is empty, crosses itself or has no area; if its coordinates
+        are no degrees, or not in the unit of their CRS; if a pole is inside its outline.
     """
     if isinstance(aoi, Area):
         return aoi
@@ -70,8 +73,10 @@ def parse_aoi(aoi: Any) -> Area:
 
 
 def _of_text(text: str | Path) -> Area:
-    """Area of WKT, of GeoJSON as text, or of a file."""
-    if isinstance(text, str) and (found := _WKT.match(text)):
+    """Read WKT, GeoJSON as text, or a file."""
+    if isinstance(text, Path):
+        return _of_file(text.expanduser())
+    if found := _WKT.match(text):
         try:
             geometry = shapely.from_wkt(found[2])
         except shapely.errors.GEOSException as error:
@@ -80,15 +85,8 @@ def _of_text(text: str | Path) -> Area:
                 "22.2 45.3, 22.1 45.2))"
             ) from error
         return make_area([geometry], int(found[1]) if found[1] else LONLAT)
-    if isinstance(text, str) and text.lstrip().startswith("{"):
+    if text.lstrip().startswith("{"):
         return _of_geojson(_read_json(text, "The text given as aoi"))
-    if isinstance(text, str):
-        _check_path(text)
-    return _of_file(Path(text).expanduser())
-
-
-def _check_path(text: str) -> None:
-    """Refuse text that is meant otherwise than as a file's path."""
     if not text.strip():
         raise TimoError(f"aoi is an empty text. Give {FORMS}")
     if re.match(r"\s*\w+://", text):
@@ -96,13 +94,14 @@ def _check_path(text: str) -> None:
             f"aoi={text!r} is an address, and timo reads files on this machine. Download it, or open it with "
             "geopandas.read_file(address) and give that"
         )
-    if re.fullmatch(r"[\s()\[\]]*[-+.\d]+(\s*[,;\s]\s*[-+.\d]+){3}[\s()\[\]]*", text):
+    if _NUMBERS.fullmatch(text):
         numbers = ", ".join(re.findall(r"[-+.\d]+", text))
         raise TimoError(f"aoi={text!r} is text. Give four numbers, without quotes: ({numbers})")
+    return _of_file(Path(text).expanduser())
 
 
 def _of_file(path: Path) -> Area:
-    """Area of a vector file."""
+    """Read a vector file."""
     if not path.exists():
         raise TimoError(
             f"The area's file is not there: {str(path)!r} (seen from {Path.cwd()}). Give {FORMS}"
@@ -146,13 +145,19 @@ def _read_json(text: str, what: str) -> Mapping[str, Any]:
 
 
 def _of_geojson(data: Mapping[str, Any]) -> Area:
-    """Area of a GeoJSON object."""
-    geometries = list(_geometries(data))
-    return make_area(geometries, _crs_member(data))
+    """Read a GeoJSON object, with the CRS that one of before RFC 7946 may name."""
+    member = data.get("crs")
+    try:
+        crs = LONLAT if member is None else member["properties"]["name"]
+    except (KeyError, TypeError) as error:
+        raise TimoError(
+            f"The GeoJSON's crs {member!r} cannot be read. Leave it out and give degrees, or give a GeoDataFrame"
+        ) from error
+    return make_area(list(_geometries(data)), crs)
 
 
 def _geometries(data: Mapping[str, Any]) -> Iterator[BaseGeometry]:
-    """The geometries in a GeoJSON object, those of features without one left out."""
+    """Yield the geometries of a GeoJSON object, without those of features that have none."""
     kind = data.get("type") if isinstance(data, Mapping) else None
     if kind == "FeatureCollection":
         for feature in data.get("features") or ():
@@ -163,52 +168,25 @@ def _geometries(data: Mapping[str, Any]) -> Iterator[BaseGeometry]:
     elif kind == "GeometryCollection":
         for geometry in data.get("geometries") or ():
             yield from _geometries(geometry)
-    else:
-        yield _shape(data, kind)
-
-
-def _shape(data: Any, kind: Any) -> BaseGeometry:
-    known = ("Polygon", "MultiPolygon", "Point", "MultiPoint", "LineString", "MultiLineString")
-    if kind not in known:
+    elif kind not in _GEOMETRIES:
         raise TimoError(
             f'The area is no GeoJSON: its type is {kind!r}, and not "Polygon", "MultiPolygon", "Feature" or '
             f'"FeatureCollection". Give {FORMS}'
         )
-    try:
-        return shapely.geometry.shape(data)
-    except (
-        ValueError,
-        TypeError,
-        KeyError,
-        IndexError,
-        AttributeError,
-        shapely.errors.GEOSException,
-    ) as error:
-        raise TimoError(
-            f"The coordinates of the area's {kind} cannot be read: {error}. A Polygon's are lists of rings, each at "
-            "least four [longitude, latitude], of which the last is the first"
-        ) from error
-
-
-def _crs_member(data: Mapping[str, Any]) -> Any:
-    """CRS that a GeoJSON object of before RFC 7946 names; WGS 84 if it names none."""
-    member = data.get("crs")
-    if member is None:
-        return LONLAT
-    try:
-        return member["properties"]["name"]
-    except (KeyError, TypeError) as error:
-        raise TimoError(
-            f"The GeoJSON's crs {member!r} cannot be read. Leave it out and give degrees, or give a GeoDataFrame"
-        ) from error
+    else:
+        try:
+            yield shapely.geometry.shape(data)
+        except (LookupError, AttributeError, TypeError, ValueError, shapely.GEOSException) as error:
+            raise TimoError(
+                f"The coordinates of the area's {kind} cannot be read: {error}. A Polygon's are lists of rings, each "
+                "at least four [longitude, latitude], of which the last is the first"
+            ) from error
 
 
 def _of_box(box: Any) -> Area:
-    """Area of (west, south, east, north)."""
+    """Read (west, south, east, north)."""
     numbers = box.tolist() if isinstance(box, np.ndarray) else list(box)
-    if len(numbers) != 4 or not all(
-        isinstance(n, Real) and not isinstance(n, bool) for n in numbers
-    ):
+    if len(numbers) != 4 or any(isinstance(n, bool) or not isinstance(n, Real) for n in numbers):
         raise TimoError(f"aoi={reprlib.repr(box)} is not four numbers. Give {FORMS}")
     west, south, east, north = (float(n) for n in numbers)
     corners = np.array([[west, south], [east, north]])
@@ -233,7 +211,7 @@ def _of_box(box: Any) -> Area:
 
 
 def _of_object(aoi: Any) -> Area:
-    """Area of what other libraries have; told by what it can do, so that none of them is needed."""
+    """Read an object of another library, by its abilities, so that no library is needed."""
     library = type(aoi).__module__.partition(".")[0]
     if library == "ee":
         return _of_earthengine(aoi)
@@ -252,7 +230,7 @@ def _of_object(aoi: Any) -> Area:
 
 
 def _of_frame(frame: Any) -> Area:
-    """Area of a GeoDataFrame or GeoSeries."""
+    """Read a GeoDataFrame or GeoSeries."""
     if frame.crs is None:
         raise TimoError(
             'The area\'s GeoDataFrame has no CRS. Say which it is, with frame.set_crs("EPSG:4326") for degrees'
@@ -261,7 +239,7 @@ def _of_frame(frame: Any) -> Area:
 
 
 def _of_earthengine(thing: Any) -> Area:
-    """Area of a literal ee.Geometry or ee.Feature; a computed one is known to the server only."""
+    """Read a literal ee.Geometry or ee.Feature; a computed one is known to the server only."""
     arguments = getattr(thing, "args", None) or {}
     geometry = arguments["geometry"] if set(arguments) == {"geometry", "metadata"} else thing
     if getattr(geometry, "func", None) is not None or not hasattr(geometry, "toGeoJSON"):
@@ -273,7 +251,7 @@ def _of_earthengine(thing: Any) -> Area:
 
 
 def _of_map(drawn: Any) -> Area:
-    """Area drawn last on a map."""
+    """Read the shape drawn last on a map."""
     shape = _last_drawn(drawn)
     if isinstance(shape, Mapping) and shape.get("type") == "Feature" and not shape.get("geometry"):
         shape = None
@@ -288,9 +266,8 @@ def _last_drawn(drawn: Any) -> Any:
     controls = [getattr(drawn, "draw_control", None), *(getattr(drawn, "controls", None) or ())]
     for control in controls:
         if getattr(control, "last_action", None) == "deleted":
-            left = getattr(control, "data", None) or [None]
-            return left[-1]
+            return (getattr(control, "data", None) or [None])[-1]
     if (shape := getattr(drawn, "user_roi", None)) is not None:
         return shape
-    shapes = [c.last_draw for c in controls if getattr(c, "last_draw", None) is not None]
-    return shapes[0] if shapes else None
+    shapes = (c.last_draw for c in controls if getattr(c, "last_draw", None) is not None)
+    return next(shapes, None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +12,13 @@ import numpy as np
 import pyproj
 import shapely
 from affine import Affine
+from odc.geo.geobox import GeoBox
 
 from timo.errors import TimoError
 from timo.sources.place.area import TOLERANCE_DEGREES, Area, join, make_area, winding
 from timo.sources.place.projection import (
     LONLAT,
+    check_unit,
     crs_name,
     metres_per_unit,
     project,
@@ -26,7 +29,6 @@ from timo.sources.place.projection import (
 
 if TYPE_CHECKING:
     import xarray as xr
-    from odc.geo.geobox import GeoBox
     from shapely.geometry.base import BaseGeometry
 
 # Share of a cell by which an area may reach over the edge of a cell that it does not get: GeoJSON is usually written
@@ -37,11 +39,17 @@ _FINEST_M, _COARSEST_M = 0.1, 112_000
 _WIDEST_DEGREES = 12
 _KM_PER_DEGREE = 111.32
 _BYTES = 4
+# What coordinates say of their unit (attrs["units"]) -> metres; 0: degrees.
+_UNITS = {
+    **dict.fromkeys(("m", "metre", "metres", "meter", "meters"), 1.0),
+    **dict.fromkeys(("km", "kilometre", "kilometres", "kilometer", "kilometers"), 1e3),
+    **dict.fromkeys(("degree", "degrees", "deg", "degrees_east", "degrees_north"), 0.0),
+}
 
 
 @dataclass(frozen=True)
 class PixelGrid:
-    """Square cells, rows from north to south.
+    """Square cells, rows from north to south: a GeoBox that can be written down, and knows what it covers.
 
     Parameters
     ----------
@@ -62,29 +70,28 @@ class PixelGrid:
     height: int
     width: int
 
+    @cached_property
+    def geobox(self) -> GeoBox:
+        """The same cells as odc-geo has them."""
+        transform = Affine(self.resolution, 0, self.left, 0, -self.resolution, self.top)
+        return GeoBox((self.height, self.width), transform, self.crs)
+
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns."""
         return self.height, self.width
 
     @property
-    def geobox(self) -> GeoBox:
-        """The same cells as odc-geo has them, for its readers."""
-        from odc.geo.geobox import GeoBox
-
-        return GeoBox(self.shape, self.transform, self.crs)
-
-    @property
     def transform(self) -> Affine:
         """From (column, row) to (x, y)."""
-        return Affine(self.resolution, 0, self.left, 0, -self.resolution, self.top)
+        return self.geobox.affine
 
     @property
     def bounds(self) -> tuple[float, float, float, float]:
         """Left, bottom, right, top."""
-        right = self.left + self.width * self.resolution
-        return self.left, self.top - self.height * self.resolution, right, self.top
+        return self.geobox.boundingbox.bbox
 
+    # Not the GeoBox's, which differ in the last bit: cubes of one place must have equal coordinates.
     @property
     def x(self) -> np.ndarray:
         """Cell centres, (width,)."""
@@ -115,7 +122,7 @@ class PixelGrid:
 
     @property
     def area(self) -> Area:
-        """What it covers; if a pole is inside, all around that down to the lowest latitude of its outline."""
+        """Footprint; if a pole is inside, all around that down to the lowest latitude of its outline."""
         crs, lonlat = pyproj.CRS(self.crs), pyproj.CRS(LONLAT)
         left, bottom, right, top = self.bounds
         if crs.is_geographic:
@@ -135,22 +142,18 @@ class PixelGrid:
         return self.area.bounds
 
     def window(self, rows: slice, columns: slice) -> PixelGrid:
-        """A part of it; the slices may go beyond its edges (negative starts are outside, not from the end)."""
-        return PixelGrid(
-            self.crs,
-            self.left + columns.start * self.resolution,
-            self.top - rows.start * self.resolution,
-            self.resolution,
-            rows.stop - rows.start,
-            columns.stop - columns.start,
-        )
+        """Return a part of it; negative starts lie outside, and do not count from the end."""
+        side = self.resolution
+        left, top = self.left + columns.start * side, self.top - rows.start * side
+        height, width = rows.stop - rows.start, columns.stop - columns.start
+        return PixelGrid(self.crs, left, top, side, height, width)
 
     def pad(self, cells: int) -> PixelGrid:
-        """The same with so many cells more on each side."""
+        """Return it with this number of cells more on each side."""
         return self.window(slice(-cells, self.height + cells), slice(-cells, self.width + cells))
 
     def mask_of(self, area: Area) -> xr.DataArray:
-        """Where a cell's centre is within the area.
+        """Mark the cells whose centre is within an area.
 
         Returns
         -------
@@ -166,14 +169,18 @@ class PixelGrid:
         from rasterio.features import geometry_mask
 
         outline = _outline(area, self.crs, self.resolution)
-        inside = geometry_mask([outline], self.shape, self.transform, invert=True)
+        shapes = [outline]
+        if pyproj.CRS(self.crs).is_geographic:
+            # The grid may count its longitudes from another meridian, as from 0 to 360.
+            shapes += [shapely.affinity.translate(outline, turn) for turn in (-360, 360)]
+        inside = geometry_mask(shapes, self.shape, self.transform, invert=True)
         return xr.DataArray(inside, dims=("y", "x"), coords=self.coords, name="inside")
 
 
 def make_grid(
     area: Area, resolution: float, crs: Any = None, *, max_megapixels: float = 1000
 ) -> PixelGrid:
-    """The cells over an area, their edges at multiples of the resolution.
+    """Lay cells over an area, their edges at multiples of the resolution.
 
     Parameters
     ----------
@@ -182,8 +189,8 @@ def make_grid(
         corners beyond the box. An edge is over a cell from a hundredth of it on, so that rounded coordinates do not add
         a row; the smallest area gets one cell, or those that it lies on.
     resolution : float
-        Side of a cell, in the unit of the CRS: metres, except in a geographic CRS (degrees) and a few national ones
-        (feet).
+        Side of a cell, in the unit of the CRS: metres, except in a geographic CRS (degrees) and a few others (feet,
+        kilometres).
     crs : int, str, pyproj.CRS or rasterio.crs.CRS, optional
         By default the UTM zone (WGS 84) of the area's centre with the exceptions of Norway and Svalbard, or UPS near
         the poles (see `timo.sources.place.projection.usual_crs`).
@@ -216,12 +223,12 @@ def make_grid(
 
 
 def grid_of(array: xr.DataArray) -> PixelGrid:
-    """The cells that a cube, map or raster has already.
+    """Read the cells of a cube, map or raster from its coordinates.
 
     Parameters
     ----------
     array : xarray.DataArray
-        With evenly spaced cell centres x and y in square cells, and a CRS (`array.rio.crs`).
+        With evenly spaced cell centres x and y in square cells, and a CRS (`array.rio.crs`) in whose unit they are.
 
     Returns
     -------
@@ -231,10 +238,11 @@ def grid_of(array: xr.DataArray) -> PixelGrid:
     Raises
     ------
     TimoError
-        If it has no such grid, or a single cell, whose size cannot be told.
+        If it has no such grid: it is turned, in another unit than its CRS, or a single cell, whose size is unknown.
     """
     from timo.cube import check_grid
 
+    _check_not_turned(array)
     if missing := [dim for dim in ("y", "x") if dim not in getattr(array, "indexes", ())]:
         raise TimoError(
             f'A grid is taken from a cube or raster with the coordinates "y" and "x"; {missing[0]!r} is missing here. '
@@ -247,20 +255,75 @@ def grid_of(array: xr.DataArray) -> PixelGrid:
         raise TimoError(
             "The size of a single cell cannot be told from its coordinates. Use a larger raster"
         )
+    system = read_crs(array.rio.crs.to_wkt())
+    _check_coordinates(array, system, steps[0])
     # A step such as 10.000000001 is rounding.
     side = float(f"{steps[0]:.9g}")
-    name = crs_name(read_crs(array.rio.crs.to_wkt()))
     left, top = _origin(np.sort(x), side), -_origin(np.sort(-y), side)
-    return PixelGrid(name, left, top, side, y.size, x.size)
+    return PixelGrid(crs_name(system), left, top, side, y.size, x.size)
+
+
+def _check_not_turned(array: Any) -> None:
+    """Refuse rows and columns that do not run along the axes, by more than a hundredth of a cell in all."""
+    coords = getattr(array, "coords", {})
+    turned = {"xc", "yc"} <= set(coords)
+    if not turned and "spatial_ref" in coords:
+        try:
+            numbers = [float(n) for n in coords["spatial_ref"].attrs["GeoTransform"].split()]
+            _, width, row, _, column, height = numbers
+        except (KeyError, ValueError, AttributeError):
+            return
+        rows, columns = (array.sizes.get(dim, 0) for dim in ("y", "x"))
+        turned = abs(row) * rows > _SLACK * abs(width) or (
+            abs(column) * columns > _SLACK * abs(height)
+        )
+    if turned:
+        raise TimoError(
+            "The raster is turned: its rows do not run from west to east. Use raster.rio.reproject(raster.rio.crs)"
+        )
+
+
+def _check_coordinates(array: xr.DataArray, crs: pyproj.CRS, step: float) -> None:
+    """Refuse cell centres in another unit than the CRS counts in, by their attributes or by where they lie."""
+    own = 0.0 if crs.is_geographic else metres_per_unit(crs)
+    unit = crs.axis_info[0].unit_name
+    for dim in ("x", "y"):
+        said = str(array[dim].attrs.get("units", "")).strip()
+        metres = _UNITS.get(said.lower(), own)
+        if metres == own:
+            continue
+        remedy = "Give the raster the CRS that they are in, with .rio.write_crs"
+        if metres and own:
+            factor = f"{metres / own:g}"
+            remedy = (
+                f"Use array.assign_coords(x=array.x.values * {factor}, y=array.y.values * {factor})"
+            )
+        raise TimoError(
+            f"The coordinate {dim} is in {said} (its units), and the unit of {short_name(crs_name(crs))} is the "
+            f"{unit}. {remedy}"
+        )
+    x, y = (float(array[dim].values[array.sizes[dim] // 2]) for dim in ("x", "y"))
+    what = f"The coordinates in {short_name(crs_name(crs))}, whose unit is the {unit}"
+    if crs.is_geographic and (abs(x) > 720 or abs(y) > 90 + step):
+        raise TimoError(
+            f"{what}, such as ({x:g}, {y:g}), are no degrees but seem to be metres or kilometres. Give the raster the "
+            "CRS that they are in, with .rio.write_crs"
+        )
+    if not crs.is_geographic:
+        remedy = "Multiply them, or give the raster the CRS that they are in, with .rio.write_crs"
+        check_unit(x, y, crs, "The raster's coordinates", remedy)
+    if not _FINEST_M <= step * metres_per_unit(crs) <= _COARSEST_M:
+        raise TimoError(
+            f"{what}, make cells of {step * metres_per_unit(crs):.6g} m. Are they in another unit? Multiply them, or "
+            "give the raster the CRS that they are in, with .rio.write_crs"
+        )
 
 
 def _outline(area: Area, crs: str, resolution: float) -> BaseGeometry:
-    """The area in a CRS: as it was given if that was in the same, else to a hundredth of a cell."""
+    """Return the area in a CRS: as it was given if that was in the same, else to a hundredth of a cell."""
     if area.planar is not None and area.planar[0] == crs:
         return area.planar[1]
-    return project(
-        area.geometry, pyproj.CRS(LONLAT), pyproj.CRS(crs), tolerance=_SLACK * resolution / 2
-    )
+    return project(area.geometry, pyproj.CRS(LONLAT), pyproj.CRS(crs), _SLACK * resolution / 2)
 
 
 def _cells(low: float, high: float, side: float) -> tuple[int, int]:
@@ -280,13 +343,7 @@ def _origin(centres: np.ndarray, side: float) -> float:
 
 
 def check_resolution(resolution: Any, crs: pyproj.CRS, name: str) -> float:
-    """Side of a cell in the unit of a CRS, if it makes sense there.
-
-    Raises
-    ------
-    TimoError
-        If it does not.
-    """
+    """Return the side of a cell in the unit of a CRS, or refuse what makes no sense there."""
     if not _is_positive(resolution):
         raise TimoError(
             f"resolution={resolution!r} is no side of a cell. Give a positive number in the unit of the CRS: metres, "
@@ -295,19 +352,17 @@ def check_resolution(resolution: Any, crs: pyproj.CRS, name: str) -> float:
     side, per_unit = float(resolution), metres_per_unit(crs)
     if _FINEST_M <= side * per_unit <= _COARSEST_M:
         return side
-    unit = crs.axis_info[0].unit_name
+    if crs.is_geographic:
+        degrees = f"{side:g} metres are {side / per_unit:.4g}"
+        remedy = f"Give degrees: {degrees}; or choose a crs in metres"
+    else:
+        degrees = f": {side:g} degrees would be {side * _KM_PER_DEGREE * 1e3 / per_unit:.4g} here"
+        least, most = f"{_FINEST_M / per_unit:.3g}", f"{_COARSEST_M / per_unit:.6g}"
+        remedy = f"Give it in that unit{degrees if side < 1 else ''}; cells may be from {least} to {most}"
     raise TimoError(
-        f"resolution={resolution!r} in {short_name(name)}, whose unit is the {unit}, makes cells of "
-        f"{side * per_unit:.6g} m. {_unit_remedy(side, per_unit, geographic=crs.is_geographic)}"
+        f"resolution={resolution!r} in {short_name(name)}, whose unit is the {crs.axis_info[0].unit_name}, makes "
+        f"cells of {side * per_unit:.6g} m. {remedy}"
     )
-
-
-def _unit_remedy(side: float, per_unit: float, *, geographic: bool) -> str:
-    if geographic:
-        return f"Give degrees: {side:g} metres are {side / per_unit:.4g}; or choose a crs in metres"
-    degrees = side * _KM_PER_DEGREE * 1e3 / per_unit
-    meant = f": {side:g} degrees would be {degrees:.4g} here" if side < 1 else ""
-    return f"Give it in that unit{meant}; cells may be from {_FINEST_M / per_unit:.3g} to {_COARSEST_M / per_unit:.6g}"
 
 
 def check_limit(max_megapixels: Any) -> None:
@@ -345,18 +400,13 @@ def _check_size(grid: PixelGrid, limit: float) -> None:
         return
     unit = metres_per_unit(pyproj.CRS(grid.crs)) / 1e3
     wide, high = (cells * grid.resolution * unit for cells in (grid.width, grid.height))
+    # Two digits, rounded up; a row and a column are spared.
+    fits = grid.resolution * math.sqrt(grid.megapixels / limit) * (1 + 2 / math.sqrt(limit * 1e6))
+    step = 10.0 ** (math.floor(math.log10(fits)) - 1)
     raise TimoError(
         f"The area is too large: {wide:,.4g} km x {high:,.4g} km are {grid.width:,} x {grid.height:,} cells at "
         f"resolution={grid.resolution:g}, {grid.megapixels:,.0f} megapixels and {grid.megapixels * _BYTES / 1e3:,.2g} "
         f"GB a date and band; the limit is {limit:,g} megapixels. It would fit at "
-        f"resolution={_fitting(grid, limit):g}; or take a smaller area (is it west, south, east, north?), or allow it "
-        f"with max_megapixels={math.ceil(grid.megapixels)}"
+        f"resolution={math.ceil(fits / step) * step:g}; or take a smaller area (is it west, south, east, north?), or "
+        f"allow it with max_megapixels={math.ceil(grid.megapixels)}"
     )
-
-
-def _fitting(grid: PixelGrid, limit: float) -> float:
-    """Resolution, of two digits, at which the grid is within the limit; a row and a column are spared."""
-    side = grid.resolution * math.sqrt(grid.megapixels / limit)
-    side *= 1 + 2 / math.sqrt(limit * 1e6)
-    step = 10.0 ** (math.floor(math.log10(side)) - 1)
-    return math.ceil(side / step) * step
