@@ -1,7 +1,7 @@
 """From images to a cube: masks, mosaics of a day, composites; lazily, and the same for all sources.
 
-Digital numbers and a quality layer come in, image by image, on the cells that were asked for. Everything here is a
-graph of dask: nothing is read before somebody computes it, and then one chunk at a time.
+Physical values and a quality layer come in, image by image, on the cells of the request. Everything here is a
+graph of Dask: nothing is read before the cube is computed, and then one chunk at a time.
 """
 
 from __future__ import annotations
@@ -17,9 +17,19 @@ from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 
 from timo.cube import check, composite
+
+try:
+    from timo.cube.check import check_values
+except ImportError:
+
+    def check_values(*a, **k):
+        pass
+
+
 from timo.errors import TimoError
 from timo.sensors import POLARISATIONS, Collection, Sensor
 from timo.sources.cloud_masks import fringe_cells, half_axes, unclear_pixels
+from timo.sources.reading import NO_QUALITY
 from timo.sources.request import CubeRequest
 
 __all__ = [
@@ -36,82 +46,64 @@ _NAN = np.float32(np.nan)
 
 def cube_from_scenes(
     request: CubeRequest,
-    numbers: da.Array,
+    values: da.Array,
     quality: da.Array | None,
     times: pd.DatetimeIndex,
     ids: Sequence[str],
     *,
     source: str,
-    scale: float | None = None,
-    offset: float | None = None,
-    nodata: float | Sequence[float | None] | None = None,
-    quality_nodata: int | None = None,
     linear: bool = False,
-    shift: Sequence[float] | None = None,
 ) -> xr.DataArray:
-    """Mask, scale, mosaic and composite images that lie on the cells of the request.
+    """Mask, check, mosaic and composite images that lie on the cells of the request.
 
     Parameters
     ----------
     request : CubeRequest
-        What is asked for.
-    numbers : dask array
-        (scene, band, y, x) digital numbers of `request.bands` on `request.grid`, scenes in any order. Its chunks along
-        y and x are those of the cube.
+        The cube to make.
+    values : dask array
+        (scene, band, y, x) physical values of `request.bands` on `request.grid`, scenes in any order, NaN where an
+        image has no data. Its chunks along y and x are those of the cube.
     quality : dask array, optional
         (scene, y, x) integers, the sensor's quality layer on `request.grid`, or on
         ``request.grid.pad(fringe_cells(request))``: then clouds beyond the edge count too, and a part of a cube is the
-        cube of that part. Without it no pixel is masked but those without data.
+        cube of that part. `NO_QUALITY` where it has no data: not a valid observation, and not a cloud either. Without
+        the layer only pixels without data are masked.
     times : DatetimeIndex
         When each scene was taken, in UTC, without a time zone.
     ids : sequence of str
-        What each scene is called: of two at the same instant, the later name lies on top.
+        Name of each scene; of two at the same instant, the later name lies on top.
     source : str
         Where the images come from, for `attrs["source"]`.
-    scale, offset : float, optional
-        Physical value = digital number x scale + offset, where they are not the sensor's.
-    nodata : float, or one per band, optional
-        The number of a pixel without data. NaN is one anyway.
-    quality_nodata : int, optional
-        The number of a pixel of which the quality layer says nothing. It is no valid observation, and no cloud either.
     linear : bool
         The values are linear power, and become decibels.
-    shift : sequence of float, optional
-        What is added to each scene's numbers first.
 
     Returns
     -------
     xarray.DataArray
         A cube that passed `timo.cube.check`, lazy; one date per solar day of the area's centre that has an image, or
-        per period of `request.composite`.
+        per period of `request.composite`. The values of every scene are checked when they are computed.
 
     Raises
     ------
     TimoError
-        If no scene lies within the dates of the request, or the arrays do not fit.
+        If no scene lies within the dates of the request, or the arrays do not fit. When computed: if the values of a
+        scene cannot be what the sensor measures.
 
     Notes
     -----
     Of the images of a day each pixel is taken from the last in order of (time, id) that is valid there, as Earth
     Engine's `mosaic` does. A pixel is valid in all bands or in none.
     """
-    _check_shapes(request, numbers, quality, times, ids)
+    _check_shapes(request, values, quality, times, ids)
     kept = select_scenes(request, times, ids)
     if not kept.size:
         raise no_image(request, _span(request.solar_day(times)))
-    numbers = _prepare(request, numbers[kept])
+    values = _prepare(request, values[kept])
     unclear = None
     if quality is not None and request.masked:
-        unclear = unclear_pixels(request, quality[kept], quality_nodata, numbers.chunks)
-    observed = _observe(
-        numbers,
-        unclear,
-        np.zeros(kept.size) if shift is None else np.asarray(shift)[kept],
-        nodata=nodata,
-        scale=request.sensor.scale if scale is None else scale,
-        offset=request.sensor.offset if offset is None else offset,
-        linear=linear,
-    )
+        unclear = unclear_pixels(request, quality[kept], NO_QUALITY, values.chunks)
+    names = [f"{ids[i]} ({times[i]:%Y-%m-%d})" for i in kept]
+    observed = _observe(request, values, unclear, names, linear=linear)
     days = request.solar_day(times[kept])
     return cube_of_days(request, _mosaic(observed, days), days.unique(), source)
 
@@ -197,7 +189,7 @@ def _span(days: pd.DatetimeIndex) -> str:
 
 def _check_shapes(
     request: CubeRequest,
-    numbers: da.Array,
+    values: da.Array,
     quality: da.Array | None,
     times: pd.DatetimeIndex,
     ids: Sequence[str],
@@ -205,9 +197,9 @@ def _check_shapes(
     """Refuse arrays that are not on the cells of the request: a source's mistake, not the user's."""
     n = len(times)
     expected = (n, len(request.bands), *request.grid.shape)
-    if numbers.shape != expected or len(ids) != n:
+    if values.shape != expected or len(ids) != n:
         raise TimoError(
-            f"numbers must be {expected} (scene, band, y, x) with as many ids; got {numbers.shape} and {len(ids)} ids"
+            f"values must be {expected} (scene, band, y, x) with as many ids; got {values.shape} and {len(ids)} ids"
         )
     padded = request.grid.pad(fringe_cells(request)).shape
     if quality is not None and quality.shape not in ((n, *request.grid.shape), (n, *padded)):
@@ -216,67 +208,73 @@ def _check_shapes(
         )
 
 
-def _prepare(request: CubeRequest, numbers: da.Array) -> da.Array:
-    """One scene and all bands a chunk, and none smaller than what a cloud reaches over."""
+def _check_power(values: np.ndarray) -> None:
+    """Refuse decibels in place of linear power; noise removal leaves a few negative numbers."""
+    seen = values[np.isfinite(values)]
+    if seen.size and (middle := float(np.median(seen))) < 0:
+        raise TimoError(
+            f"The values have a median of {middle:.4g}: decibels, and not linear power, which is positive. Leave "
+            "linear= out."
+        )
+
+
+def _prepare(request: CubeRequest, values: da.Array) -> da.Array:
+    """Put one scene and all bands into a chunk, and make no chunk smaller than a cloud's fringe."""
     reach = 2 * fringe_cells(request)
     rows, columns = (
         chunks if len(chunks) == 1 or min(chunks[:-1]) >= reach else reach
-        for chunks in numbers.chunks[2:]
+        for chunks in values.chunks[2:]
     )
-    return numbers.rechunk({0: 1, 1: -1, 2: rows, 3: columns})
+    return values.rechunk({0: 1, 1: -1, 2: rows, 3: columns})
 
 
 def _observe(
-    numbers: da.Array,
+    request: CubeRequest,
+    values: da.Array,
     unclear: da.Array | None,
-    shift: np.ndarray,
+    names: Sequence[str],
     *,
-    nodata: float | Sequence[float | None] | None,
-    scale: float,
-    offset: float,
     linear: bool,
 ) -> da.Array:
-    """Physical values, (scene, band, y, x) float32, NaN where a pixel is not valid in all bands."""
-    each = da.from_array(shift.astype("float32").reshape(-1, 1, 1, 1), chunks=1)
-    blocks = [numbers, each] if unclear is None else [numbers, each, unclear[:, None]]
-    fills = nodata if isinstance(nodata, Sequence) else [nodata]
-    missing = np.array([np.nan if fill is None else fill for fill in fills], dtype="float64")
+    """Return checked values, (scene, band, y, x) float32, NaN where a pixel is not valid in all bands."""
+    blocks = [values] if unclear is None else [values, unclear[:, None]]
     return da.map_blocks(
         _observe_block,
         *blocks,
-        missing=missing[:, None, None],
-        scale=np.float32(scale),
-        offset=np.float32(offset),
+        request=request,
+        names=tuple(names),
         linear=linear,
         dtype="float32",
         meta=np.empty((0, 0, 0, 0), dtype="float32"),
-        chunks=numbers.chunks,
+        chunks=values.chunks,
     )
 
 
 def _observe_block(
-    numbers: np.ndarray,
-    shift: np.ndarray,
+    values: np.ndarray,
     unclear: np.ndarray | None = None,
     *,
-    missing: np.ndarray,
-    scale: np.float32,
-    offset: np.float32,
+    request: CubeRequest,
+    names: Sequence[str],
     linear: bool,
+    block_info: dict[Any, Any] | None = None,
 ) -> np.ndarray:
-    absent = ((numbers == missing) | ~np.isfinite(numbers)).any(axis=1, keepdims=True)
+    absent = ~np.isfinite(values).all(axis=1, keepdims=True)
     if unclear is not None:
         absent |= unclear
     if absent.all():
         # Most of an image lies in other chunks: a NaN without memory of its own.
-        return np.broadcast_to(_NAN, numbers.shape)
-    values = (numbers.astype("float32") + shift) * scale
-    if offset:
-        values += offset
+        return np.broadcast_to(_NAN, values.shape)
     if linear:
-        values = 10 * np.log10(np.where(values > 0, values, _NAN))
-    absent |= ~np.isfinite(values).all(axis=1, keepdims=True)
-    return np.where(absent, _NAN, values)
+        _check_power(values)
+        values = (10 * np.log10(np.where(values > 0, values, _NAN))).astype("float32")
+        absent |= ~np.isfinite(values).all(axis=1, keepdims=True)
+    observed = np.where(absent, _NAN, values)
+    if block_info:
+        check_values(
+            observed, request.sensor, request.bands, what=names[block_info[0]["chunk-location"][0]]
+        )
+    return observed
 
 
 def _mosaic(observed: da.Array, days: pd.DatetimeIndex) -> da.Array:

@@ -43,7 +43,7 @@ from timo.sources.request import (
     make_sensor,
     make_whole,
 )
-from timo.sources.scenes import cube_from_scenes, fringe_cells
+from timo.sources.files.old_scenes import cube_from_scenes, fringe_cells
 from timo.sources.span import make_open_span
 
 _DAY = pd.Timedelta(days=1)

@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pyproj
+import numpy as np
 import pystac
 
 from timo.errors import TimoError
 from timo.sensors import Collection
-from timo.sources.place.projection import metres_per_unit
 from timo.sources.request import CubeRequest
 from timo.sources.stac.catalogs import PRESETS
 
@@ -132,54 +131,30 @@ def _lacking(
 
 
 def calibration(
-    request: CubeRequest, layout: Layout, items: Sequence[pystac.Item]
-) -> tuple[float, float, list[float]]:
-    """What the numbers mean.
-
-    Returns
-    -------
-    scale, offset : float
-        Physical value = (number + shift) x scale + offset.
-    shift : list of float
-        One for each item.
-
-    Raises
-    ------
-    TimoError
-        If items, or the bands of one, differ in their scale.
-    """
+    request: CubeRequest, layout: Layout, item: pystac.Item, band: str
+) -> tuple[float, float, float]:
+    """Return scale, offset and shift of a band of an item: physical value = (number + shift) x scale + offset."""
     sensor, served = request.sensor, layout.served
+    stated = None if layout.trusted or _APPLIED in item.properties else _stated(layout, item, band)
+    if stated is not None:
+        return (*stated, 0.0)
     scale = sensor.scale if served.scale is None else served.scale
     offset = sensor.offset if served.offset is None else served.offset
-    stated = [None if layout.trusted else _stated(request, layout, item) for item in items]
-    scales = {scale if pair is None else pair[0] for pair in stated}
-    if len(scales) > 1:
-        raise TimoError(
-            f"The items state different scales ({', '.join(f'{s:g}' for s in sorted(scales))}): they are of more than "
-            "one product. Give collection="
-        )
-    factor = scales.pop()
-    shift = [
-        _shift(served, item) if pair is None else (pair[1] - offset) / factor
-        for item, pair in zip(items, stated, strict=True)
-    ]
-    return factor, offset, shift
+    return scale, offset, 0.0 if served.shift is None else float(served.shift(item.properties))
 
 
-def pixel_metres(
-    request: CubeRequest, items: Sequence[pystac.Item], name: str, layer: str
-) -> float:
-    """Side of a pixel of an asset in metres: by its transform, its ground sample distance, or the sensor's."""
-    asset = next(item.assets[name] for item in items if name in item.assets)
-    properties = asset.owner.properties if isinstance(asset.owner, pystac.Item) else {}
-    said = {**properties, **asset.extra_fields}
-    crs = said.get("proj:code") or (f"EPSG:{said['proj:epsg']}" if said.get("proj:epsg") else None)
-    if crs and said.get("proj:transform"):
-        return abs(float(said["proj:transform"][0])) * metres_per_unit(pyproj.CRS(crs))
-    if gsd := asset.extra_fields.get("gsd"):
-        return float(gsd)
-    finest = min(band.gsd_m for band in request.sensor.bands)
-    return next((b.gsd_m for b in request.sensor.bands if b.name == layer), finest)
+def nodata_of(
+    request: CubeRequest, layout: Layout, item: pystac.Item, band: str
+) -> tuple[float, ...]:
+    """Return the numbers of pixels without data: those that the item states, else the product's."""
+    fields = item.assets[layout.names[band]].extra_fields
+    entries = [fields, *(fields.get("raster:bands") or [])[:1], *(fields.get("bands") or [])[:1]]
+    stated = next((e["nodata"] for e in entries if e.get("nodata") is not None), None)
+    if stated is None or layout.trusted:
+        stated = request.sensor.nodata_of(band, layout.served)
+    # The raster extension writes "nan" and "inf" as text.
+    number = np.nan if stated is None else float(stated)
+    return () if np.isnan(number) else (number,)
 
 
 def _check_assets(request: CubeRequest, assets: Mapping[str, str] | None) -> dict[str, str]:
@@ -194,28 +169,9 @@ def _check_assets(request: CubeRequest, assets: Mapping[str, str] | None) -> dic
     return dict(assets or {})
 
 
-def _shift(served: Collection, item: pystac.Item) -> float:
-    return 0.0 if served.shift is None else float(served.shift(item.properties))
-
-
-def _stated(request: CubeRequest, layout: Layout, item: pystac.Item) -> tuple[float, float] | None:
-    """Scale and offset that an item states of all its bands; None if it does not, or not reliably."""
-    if _APPLIED in item.properties:
-        return None
-    pairs = {_scale_of(item.assets[layout.names[band]]) for band in request.bands}
-    if None in pairs:
-        return None
-    if len(pairs) > 1:
-        raise TimoError(
-            f"The bands of {item.id} have different scales or offsets: "
-            f"{', '.join(str(pair) for pair in pairs)}. Open them one by one"
-        )
-    return pairs.pop()
-
-
-def _scale_of(asset: pystac.Asset) -> tuple[float, float] | None:
-    """Scale and offset of an asset, in either version of the raster extension."""
-    fields = asset.extra_fields
+def _stated(layout: Layout, item: pystac.Item, band: str) -> tuple[float, float] | None:
+    """Return scale and offset that an item states of a band, in either version of the raster extension."""
+    fields = item.assets[layout.names[band]].extra_fields
     old = (fields.get("raster:bands") or [{}])[0]
     new = {**fields, **(fields.get("bands") or [{}])[0]}
     scale = old.get("scale", new.get("raster:scale"))

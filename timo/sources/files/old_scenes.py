@@ -1,0 +1,322 @@
+"""From images to a cube: masks, mosaics of a day, composites; lazily, and the same for all sources.
+
+Digital numbers and a quality layer come in, image by image, on the cells that were asked for. Everything here is a
+graph of dask: nothing is read before somebody computes it, and then one chunk at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import dask.array as da
+import numpy as np
+import pandas as pd
+import xarray as xr
+from dask.base import tokenize
+from dask.highlevelgraph import HighLevelGraph
+
+from timo.cube import check, composite
+from timo.errors import TimoError
+from timo.sensors import POLARISATIONS, Collection, Sensor
+from timo.sources.cloud_masks import fringe_cells, half_axes, unclear_pixels
+from timo.sources.request import CubeRequest
+
+__all__ = [
+    "attribution",
+    "cube_from_scenes",
+    "cube_of_days",
+    "fringe_cells",
+    "half_axes",
+    "no_image",
+    "select_scenes",
+]
+_NAN = np.float32(np.nan)
+
+
+def cube_from_scenes(
+    request: CubeRequest,
+    numbers: da.Array,
+    quality: da.Array | None,
+    times: pd.DatetimeIndex,
+    ids: Sequence[str],
+    *,
+    source: str,
+    scale: float | None = None,
+    offset: float | None = None,
+    nodata: float | Sequence[float | None] | None = None,
+    quality_nodata: int | None = None,
+    linear: bool = False,
+    shift: Sequence[float] | None = None,
+) -> xr.DataArray:
+    """Mask, scale, mosaic and composite images that lie on the cells of the request.
+
+    Parameters
+    ----------
+    request : CubeRequest
+        What is asked for.
+    numbers : dask array
+        (scene, band, y, x) digital numbers of `request.bands` on `request.grid`, scenes in any order. Its chunks along
+        y and x are those of the cube.
+    quality : dask array, optional
+        (scene, y, x) integers, the sensor's quality layer on `request.grid`, or on
+        ``request.grid.pad(fringe_cells(request))``: then clouds beyond the edge count too, and a part of a cube is the
+        cube of that part. Without it no pixel is masked but those without data.
+    times : DatetimeIndex
+        When each scene was taken, in UTC, without a time zone.
+    ids : sequence of str
+        What each scene is called: of two at the same instant, the later name lies on top.
+    source : str
+        Where the images come from, for `attrs["source"]`.
+    scale, offset : float, optional
+        Physical value = digital number x scale + offset, where they are not the sensor's.
+    nodata : float, or one per band, optional
+        The number of a pixel without data. NaN is one anyway.
+    quality_nodata : int, optional
+        The number of a pixel of which the quality layer says nothing. It is no valid observation, and no cloud either.
+    linear : bool
+        The values are linear power, and become decibels.
+    shift : sequence of float, optional
+        What is added to each scene's numbers first.
+
+    Returns
+    -------
+    xarray.DataArray
+        A cube that passed `timo.cube.check`, lazy; one date per solar day of the area's centre that has an image, or
+        per period of `request.composite`.
+
+    Raises
+    ------
+    TimoError
+        If no scene lies within the dates of the request, or the arrays do not fit.
+
+    Notes
+    -----
+    Of the images of a day each pixel is taken from the last in order of (time, id) that is valid there, as Earth
+    Engine's `mosaic` does. A pixel is valid in all bands or in none.
+    """
+    _check_shapes(request, numbers, quality, times, ids)
+    kept = select_scenes(request, times, ids)
+    if not kept.size:
+        raise no_image(request, _span(request.solar_day(times)))
+    numbers = _prepare(request, numbers[kept])
+    unclear = None
+    if quality is not None and request.masked:
+        unclear = unclear_pixels(request, quality[kept], quality_nodata, numbers.chunks)
+    observed = _observe(
+        numbers,
+        unclear,
+        np.zeros(kept.size) if shift is None else np.asarray(shift)[kept],
+        nodata=nodata,
+        scale=request.sensor.scale if scale is None else scale,
+        offset=request.sensor.offset if offset is None else offset,
+        linear=linear,
+    )
+    days = request.solar_day(times[kept])
+    return cube_of_days(request, _mosaic(observed, days), days.unique(), source)
+
+
+def cube_of_days(
+    request: CubeRequest, values: da.Array, days: pd.DatetimeIndex, source: str
+) -> xr.DataArray:
+    """Clip, name and composite the mosaics of days.
+
+    Parameters
+    ----------
+    request : CubeRequest
+        What is asked for.
+    values : dask array
+        (day, band, y, x) float32 physical values on `request.grid`, NaN = no valid observation.
+    days : DatetimeIndex
+        Solar days, ascending, each once.
+    source : str
+        Where the images come from.
+
+    Returns
+    -------
+    xarray.DataArray
+        A cube that passed `timo.cube.check`.
+    """
+    if request.clip:
+        values = da.map_blocks(_clip, values, request=request, dtype="float32", meta=values._meta)
+    facts = {
+        "sensor": request.sensor.name,
+        "units": request.sensor.units,
+        "source": source,
+        "attribution": attribution(request.sensor, days),
+    }
+    cube = xr.DataArray(
+        values,
+        dims=("time", "band", "y", "x"),
+        coords={
+            "time": days.as_unit("ns").to_numpy(),
+            "band": list(request.bands),
+            "y": request.grid.y,
+            "x": request.grid.x,
+        },
+        name="backscatter" if set(request.bands) & set(POLARISATIONS) else "reflectance",
+        # Of images that somebody has computed neither an instrument nor a unit is known.
+        attrs={name: fact for name, fact in facts.items() if fact},
+    ).rio.write_crs(request.grid.crs)
+    if request.composite is None:
+        return check(cube)
+    return composite(cube, freq=request.composite, origin=request.start)
+
+
+def attribution(sensor: Sensor, days: pd.DatetimeIndex, served: Collection | None = None) -> str:
+    """What must stand where the data are shown, as a provider serves them, with the year or the years of its dates."""
+    first, last = days[0].year, days[-1].year
+    return sensor.credit(str(first) if first == last else f"{first}-{last}", served)
+
+
+def select_scenes(request: CubeRequest, times: pd.DatetimeIndex, ids: Sequence[str]) -> np.ndarray:
+    """Positions of the scenes whose solar day is within the request, in order of (time, id)."""
+    days = request.solar_day(times)
+    inside = np.flatnonzero((days >= request.start) & (days < request.end)).tolist()
+    return np.array(sorted(inside, key=lambda i: (times[i], ids[i])), dtype=int)
+
+
+def no_image(request: CubeRequest, seen: str) -> TimoError:
+    """The error to raise where no image is left; `seen` says what there was."""
+    last = request.end - pd.Timedelta(days=1)
+    west, south, east, north = request.area.bounds
+    remedy = "widen the dates" + ("" if request.max_cloud is None else ", raise max_cloud")
+    clouds = "" if request.max_cloud is None else f" with at most {request.max_cloud:g} % cloud"
+    return TimoError(
+        f"no image of {request.sensor.name} between {request.start:%Y-%m-%d} and {last:%Y-%m-%d} over "
+        f"{west:.7g}..{east:.7g} E, {south:.7g}..{north:.7g} N{clouds}: see whether that is the place you mean "
+        f"(longitude comes first), {remedy} (seen: {seen})"
+    )
+
+
+def _span(days: pd.DatetimeIndex) -> str:
+    if days.empty:
+        return "none at all"
+    return f"{len(days)} images, of {days.min():%Y-%m-%d} to {days.max():%Y-%m-%d}"
+
+
+def _check_shapes(
+    request: CubeRequest,
+    numbers: da.Array,
+    quality: da.Array | None,
+    times: pd.DatetimeIndex,
+    ids: Sequence[str],
+) -> None:
+    """Refuse arrays that are not on the cells of the request: a source's mistake, not the user's."""
+    n = len(times)
+    expected = (n, len(request.bands), *request.grid.shape)
+    if numbers.shape != expected or len(ids) != n:
+        raise TimoError(
+            f"numbers must be {expected} (scene, band, y, x) with as many ids; got {numbers.shape} and {len(ids)} ids"
+        )
+    padded = request.grid.pad(fringe_cells(request)).shape
+    if quality is not None and quality.shape not in ((n, *request.grid.shape), (n, *padded)):
+        raise TimoError(
+            f"quality must be {(n, *request.grid.shape)} or {(n, *padded)} (scene, y, x); got {quality.shape}"
+        )
+
+
+def _prepare(request: CubeRequest, numbers: da.Array) -> da.Array:
+    """One scene and all bands a chunk, and none smaller than what a cloud reaches over."""
+    reach = 2 * fringe_cells(request)
+    rows, columns = (
+        chunks if len(chunks) == 1 or min(chunks[:-1]) >= reach else reach
+        for chunks in numbers.chunks[2:]
+    )
+    return numbers.rechunk({0: 1, 1: -1, 2: rows, 3: columns})
+
+
+def _observe(
+    numbers: da.Array,
+    unclear: da.Array | None,
+    shift: np.ndarray,
+    *,
+    nodata: float | Sequence[float | None] | None,
+    scale: float,
+    offset: float,
+    linear: bool,
+) -> da.Array:
+    """Physical values, (scene, band, y, x) float32, NaN where a pixel is not valid in all bands."""
+    each = da.from_array(shift.astype("float32").reshape(-1, 1, 1, 1), chunks=1)
+    blocks = [numbers, each] if unclear is None else [numbers, each, unclear[:, None]]
+    fills = nodata if isinstance(nodata, Sequence) else [nodata]
+    missing = np.array([np.nan if fill is None else fill for fill in fills], dtype="float64")
+    return da.map_blocks(
+        _observe_block,
+        *blocks,
+        missing=missing[:, None, None],
+        scale=np.float32(scale),
+        offset=np.float32(offset),
+        linear=linear,
+        dtype="float32",
+        meta=np.empty((0, 0, 0, 0), dtype="float32"),
+        chunks=numbers.chunks,
+    )
+
+
+def _observe_block(
+    numbers: np.ndarray,
+    shift: np.ndarray,
+    unclear: np.ndarray | None = None,
+    *,
+    missing: np.ndarray,
+    scale: np.float32,
+    offset: np.float32,
+    linear: bool,
+) -> np.ndarray:
+    absent = ((numbers == missing) | ~np.isfinite(numbers)).any(axis=1, keepdims=True)
+    if unclear is not None:
+        absent |= unclear
+    if absent.all():
+        # Most of an image lies in other chunks: a NaN without memory of its own.
+        return np.broadcast_to(_NAN, numbers.shape)
+    values = (numbers.astype("float32") + shift) * scale
+    if offset:
+        values += offset
+    if linear:
+        values = 10 * np.log10(np.where(values > 0, values, _NAN))
+    absent |= ~np.isfinite(values).all(axis=1, keepdims=True)
+    return np.where(absent, _NAN, values)
+
+
+def _mosaic(observed: da.Array, days: pd.DatetimeIndex) -> da.Array:
+    """One image a day, (day, band, y, x), of scenes in order; the last valid one is on top.
+
+    The blocks of a day are handed over as they are: to join them into one array first would take memory for each of
+    its scenes, however little of them lies in the chunk.
+    """
+    groups = [np.flatnonzero(days == day).tolist() for day in days.unique()]
+    name = f"mosaic-{tokenize(observed.name, groups)}"
+    graph: dict[Any, Any] = {
+        (name, day, 0, row, column): (
+            _last_valid,
+            [(observed.name, scene, 0, row, column) for scene in scenes],
+        )
+        for day, scenes in enumerate(groups)
+        for row in range(observed.numblocks[2])
+        for column in range(observed.numblocks[3])
+    }
+    return da.Array(
+        HighLevelGraph.from_collections(name, graph, dependencies=cast(Any, [observed])),
+        name,
+        chunks=((1,) * len(groups), *observed.chunks[1:]),
+        meta=observed._meta,
+    )
+
+
+def _last_valid(blocks: list[np.ndarray]) -> np.ndarray:
+    top = blocks[-1]
+    for below in reversed(blocks[:-1]):
+        # Valid in all bands or in none: the first one tells.
+        holes = np.isnan(top[:, :1])
+        if not holes.any():
+            break
+        top = np.where(holes, below, top)
+    return top
+
+
+def _clip(values: np.ndarray, request: CubeRequest, block_info: dict | None = None) -> np.ndarray:
+    assert block_info is not None
+    rows, columns = (slice(*where) for where in block_info[0]["array-location"][2:])
+    inside = request.grid.window(rows, columns).mask_of(request.area)
+    return np.where(inside.values, values, _NAN)
