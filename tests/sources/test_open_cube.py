@@ -3,9 +3,12 @@
 import datetime as dt
 import inspect
 import json
+import pydoc
+import re
 import subprocess
 import sys
 import threading
+import typing
 import warnings
 from importlib import import_module
 from pathlib import Path
@@ -21,7 +24,8 @@ import xarray as xr
 import timo
 from timo.errors import TimoError
 from timo.sources import SOURCES, fetch, open_cube
-from timo.sources.options import _OWNERS
+from timo.sources.options import TAKEN, Shared
+from timo.sources.request import make_request
 from timo.testing.catalog import write_catalog
 
 BOX = (22.1472, 45.2013, 22.1572, 45.2083)
@@ -47,7 +51,7 @@ def store(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def lazy():
-    return open_cube("emulator", **PLACE, cache=False, chunk_size=40)
+    return open_cube("emulator", **PLACE, cache=False, chunks=40)
 
 
 def refusal(call, *arguments, **options):
@@ -179,7 +183,7 @@ BAD_OPTIONS = {
         {"sensor": "COPERNICUS/S2_SR_HARMONIZED"},
         "Did you mean 'sentinel-2'",
     ),
-    "no sensor": ({"sensor": None}, "Known: landsat-8-9, modis"),
+    "no sensor": ({"sensor": None}, "Unknown sensor None. Known: "),
     "like a path": ({"aoi": None, "like": "map.tif"}, "rioxarray.open_rasterio"),
     "like numbers": ({"aoi": None, "like": np.zeros((3, 3))}, "like= takes a cube or raster"),
     "like a bare array": ({"aoi": None, "like": xr.DataArray([1.0])}, "'y' is missing"),
@@ -331,13 +335,58 @@ def test_files_need_a_path():
     assert 'open_cube("files") needs path=' in refusal(open_cube, "files")
 
 
-def test_it_is_told_whose_option_another_sources_option_is():
+def own_options(source):
+    """Options that a source's function takes, and whether it takes the shared ones beside them."""
+    module, function = SOURCES[source].split(":")
+    own = dict(inspect.signature(getattr(import_module(module), function)).parameters)
+    shared = own.pop("request", None) is not None
+    return {"chunks" if name == "chunk_size" else name: p for name, p in own.items()}, shared
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_the_options_that_are_typed_are_those_that_are_taken(source):
+    own, shared = own_options(source)
+    typed = TAKEN[source].__annotations__
+    assert set(typed) == set(own) | (set(Shared.__annotations__) if shared else set())
+    needed = {name for name, p in own.items() if p.default is p.empty}
+    assert {name for name, kind in typed.items() if "Required[" in str(kind)} == needed
+    assert set(Shared.__annotations__) == set(inspect.signature(make_request).parameters)
+
+
+def test_help_shows_and_describes_every_option():
+    shown = inspect.signature(timo.open_cube).parameters
+    assert list(shown)[:4] == ["source", "aoi", "start", "end"]
+    assert str(shown["chunks"]) == "chunks=..."
+    described = set()
+    for line in timo.open_cube.__doc__.split("    Returns\n")[0].splitlines():
+        if found := re.fullmatch(r"    (\w+(?:, \w+)*)(?: : .*)?", line):
+            described |= set(found[1].split(", "))
     for source in SOURCES:
-        module, function = SOURCES[source].split(":")
-        own = set(inspect.signature(getattr(import_module(module), function)).parameters)
-        if "request" in own:
-            assert own - {"request"} <= set(_OWNERS)
-    assert set(inspect.signature(fetch).parameters) - {"cube"} <= set(_OWNERS)
+        options = set(own_options(source)[0]) | set(Shared.__annotations__)
+        assert options <= set(shown)
+        assert options <= described
+    assert set(shown) <= described
+    text = pydoc.render_doc(timo.open_cube)
+    assert "catalog=..." in text
+    assert "Cloud Score+" in text
+
+
+def test_each_source_has_a_typed_overload():
+    of = {}
+    for one in typing.get_overloads(timo.open_cube):
+        annotations = one.__annotations__
+        of[annotations["source"]] = annotations["options"]
+    for source, options in TAKEN.items():
+        assert of[f"Literal['{source}']"] == f"Unpack[{options.__name__}]"
+
+
+def test_chunk_size_is_taken_for_chunks_with_a_warning(lazy):
+    with pytest.warns(DeprecationWarning, match="chunk_size= is called chunks= now") as caught:
+        cube = open_cube("emulator", **PLACE, cache=False, chunk_size=40)
+    assert caught[0].filename == __file__
+    assert cube.chunks == lazy.chunks
+    message = refusal(open_cube, "emulator", **PLACE, chunk_size=40, chunks=40)
+    assert "give one of them" in message
 
 
 # --- what is good
@@ -370,7 +419,7 @@ def geojson(tmp_path):
     ids=lambda aoi: type(aoi).__name__,
 )
 def test_every_form_of_an_area_is_the_same_cube(aoi, lazy):
-    cube = open_cube("emulator", **{**PLACE, "aoi": aoi}, cache=False, chunk_size=40)
+    cube = open_cube("emulator", **{**PLACE, "aoi": aoi}, cache=False, chunks=40)
     xr.testing.assert_identical(cube.drop_vars("band"), lazy.drop_vars("band"))
 
 
@@ -434,7 +483,7 @@ def test_a_fraction_of_a_percent_is_questioned():
 
 @pytest.mark.parametrize("size", [16, 10**9])
 def test_chunks_of_any_size_are_the_same_cube(size, lazy):
-    cube = open_cube("emulator", **PLACE, chunk_size=size, cache=False)
+    cube = open_cube("emulator", **PLACE, chunks=size, cache=False)
     xr.testing.assert_identical(fetch(cube, progress=False), lazy.compute())
 
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
+import warnings
 from collections.abc import Callable
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import lazy_loader
 
 from timo.errors import TimoError
-from timo.sources.options import unknown_option, unknown_source
+from timo.sources.options import TAKEN, unknown_option, unknown_source
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
     import xarray as xr
+
+    from timo.sources.options import EarthEngine, Emulator, Files, Sample, Stac
 
 # name -> "module:function"; a module is imported when its source is asked for, and not before. A function whose first
 # parameter is called `request` gets the options that all such sources share as one checked `CubeRequest`.
@@ -55,11 +61,23 @@ __all__ = [
 ]
 
 
+@overload
+def open_cube(source: Literal["sample"] = ..., **options: Unpack[Sample]) -> xr.DataArray: ...
+@overload
+def open_cube(source: Literal["earthengine"], **options: Unpack[EarthEngine]) -> xr.DataArray: ...
+@overload
+def open_cube(source: Literal["emulator"], **options: Unpack[Emulator]) -> xr.DataArray: ...
+@overload
+def open_cube(source: Literal["stac"], **options: Unpack[Stac]) -> xr.DataArray: ...
+@overload
+def open_cube(source: Literal["files"], **options: Unpack[Files]) -> xr.DataArray: ...
+@overload
+def open_cube(source: str, **options: Any) -> xr.DataArray: ...
 def open_cube(source: str = "sample", **options: Any) -> xr.DataArray:
     """Open a satellite image time series as a cube; lazily, but for the sample.
 
     Whatever the source, the same options give the same cube: one date for each solar day, the images of a day
-    mosaicked; nearest neighbour onto the grid; NaN, in all bands, where the sensor's quality layer sees no ground.
+    mosaicked; nearest neighbour onto the grid; NaN in all bands where the quality layer flags cloud, shadow or no data.
 
     Parameters
     ----------
@@ -77,10 +95,12 @@ def open_cube(source: str = "sample", **options: Any) -> xr.DataArray:
         GeoDataFrame, or the map that it was drawn on. The cube covers its bounds.
     start, end : str or date
         First and last day, both included; a part of a date means all of it: `end="2019"` takes the whole of 2019.
-    sensor : str
-        "sentinel-2" (the default), "sentinel-1", "landsat-8-9", "modis", "modis-vegetation"; see `timo.sensors`.
+    sensor : str or Sensor
+        "sentinel-2" (the default), "sentinel-1", "landsat-8-9", "modis" or another of `timo.sensors.SENSORS`, or one of
+        your own; "files" finds it out.
     bands : sequence of str, optional
-        Which bands, in which order; by default those that serve to see land (`Sensor.default_bands`).
+        Which bands, in which order, by their names or common ones ("red", "nir08"); by default those that serve to see
+        land (`Sensor.default_bands`).
     resolution : float, optional
         Side of a cell, in the unit of the CRS (metres, unless `crs` is geographic). By default that of the finest band.
     crs : optional
@@ -91,17 +111,40 @@ def open_cube(source: str = "sample", **options: Any) -> xr.DataArray:
         A period in pandas' words, e.g. "1MS" (months), "QS-DEC" (seasons), "YS" (years), "16D": each gets the median of
         its valid observations. By default every date is kept.
     max_cloud : float, optional
-        Leave out images with more cloud than so many percent, by their metadata.
+        Leave out images that are cloudier than this percentage, by their metadata.
     masked_classes : iterable of int, optional
-        What is no valid observation: positions in the sensor's `quality`; by default its `masked`. `()` masks nothing.
+        Invalid observations: positions in the sensor's `quality`; by default its `masked`. `()` masks nothing.
     buffer_m : float, optional
-        Mask so many metres around clouds and their shadows, too; by default the sensor's `fringe_m`.
+        Metres to mask around clouds and their shadows, too; by default the sensor's `fringe_m`.
     clip : bool
         Make pixels outside the area's outline NaN.
     max_megapixels : float
         Refuse a grid with more cells, in millions; 1,000 by default.
-    **options
-        What that source takes beside these.
+
+    Other Parameters
+    ----------------
+    chunks : int
+        "earthengine", "emulator", "stac", "files": cells a side of a chunk.
+    orbit : {"ascending", "descending"}
+        "earthengine", "emulator", "stac": only these passes (Sentinel-1).
+    cloud_score : bool or float
+        "earthengine", "emulator": mask by Cloud Score+ (Sentinel-2), with this threshold.
+    cache, retry : bool or path; timo.sources.retry.Retry
+        "earthengine", "emulator": where fetched chunks are kept, and how patient to be with a busy service.
+    project, service_account, url : str
+        "earthengine": the Google Cloud project, the JSON key of a service account, the address of an emulator.
+    catalog, collection : str
+        "stac": "planetary-computer" (the default), "earth-search", an address or a file; and ids of its collections.
+    assets : dict
+        "stac": asset of each band, as ``{"B4": "B04_10m"}``.
+    modifier, headers, timeout, max_items
+        "stac": a function that signs items, headers of each request, seconds to wait, and most items to list.
+    path : path, glob, folder or list
+        "files": which; needed.
+    dates, pattern, band_names
+        "files": dates and bands, where names and tags do not say them.
+    scale, offset, nodata, linear : float; bool
+        "files": physical value = number x scale + offset; the number of a cell without data; radar in linear power.
 
     Returns
     -------
@@ -118,11 +161,15 @@ def open_cube(source: str = "sample", **options: Any) -> xr.DataArray:
         raise unknown_source(source, SOURCES)
     opener = _load(source)
     own, shared = _parameters(opener)
+    if "chunk_size" in options and source in ("earthengine", "emulator"):
+        options = _renamed(options)
     if unknown := [name for name in options if name not in {**own, **shared}]:
         raise unknown_option(source, unknown[0], [*shared, *own])
     if missing := [n for n, p in own.items() if p.default is p.empty and n not in options]:
         raise TimoError(f'open_cube("{source}") needs {missing[0]}=: see help(timo.open_cube).')
     given = {name: value for name, value in options.items() if name in own}
+    if "chunks" in given and "chunk_size" in inspect.signature(opener).parameters:
+        given["chunk_size"] = given.pop("chunks")
     if not shared:
         return opener(**given)
     from timo.sources.request import make_request
@@ -131,8 +178,35 @@ def open_cube(source: str = "sample", **options: Any) -> xr.DataArray:
     return opener(request, **given)
 
 
+class _Default:
+    """What the signature shows as the default of an option: the source's own."""
+
+    def __repr__(self) -> str:
+        return "..."
+
+
+# So that help() and completion show the options of all sources.
+_keyword, _named = inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
+_names = dict.fromkeys(n for options in reversed(TAKEN.values()) for n in options.__annotations__)
+open_cube.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+    [
+        inspect.Parameter("source", _named, default="sample", annotation=str),
+        *(inspect.Parameter(name, _keyword, default=_Default()) for name in _names),
+    ],
+    return_annotation="xr.DataArray",
+)
+
+
+def _renamed(options: dict[str, Any]) -> dict[str, Any]:
+    """Options with `chunks` in place of `chunk_size`, as Earth Engine's was called."""
+    if "chunks" in options:
+        raise TimoError("chunk_size is the old name of chunks: give one of them")
+    warnings.warn("chunk_size= is called chunks= now", DeprecationWarning, stacklevel=3)
+    return {"chunks" if name == "chunk_size" else name: v for name, v in options.items()}
+
+
 def _load(source: str) -> Callable[..., xr.DataArray]:
-    """The function that opens a source, or what to install for it."""
+    """Import the function that opens a source, or say what to install for it."""
     module, function = SOURCES[source].split(":")
     try:
         return getattr(import_module(module), function)
@@ -147,9 +221,8 @@ def _load(source: str) -> Callable[..., xr.DataArray]:
 
 def _parameters(opener: Callable[..., Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Options of an opener: its own, and those that it takes as one request."""
-    import inspect
-
-    own = dict(inspect.signature(opener).parameters)
+    found = inspect.signature(opener).parameters
+    own = {"chunks" if name == "chunk_size" else name: p for name, p in found.items()}
     if "request" not in own:
         return own, {}
     from timo.sources.request import make_request
