@@ -11,6 +11,7 @@ from timo.sources.retry.backoff import (
 )
 from timo.sources.retry.client import without_client_retries
 from timo.sources.retry.failures import Sorted, redact, sort_earthengine_error
+from timo.sources.retry.reads import read_again, sort_read_error
 
 __all__ = [
     "Cancel",
@@ -20,8 +21,10 @@ __all__ = [
     "Sorted",
     "current_cancel",
     "is_cancelled",
+    "read_again",
     "redact",
     "set_current_cancel",
     "sort_earthengine_error",
+    "sort_read_error",
     "without_client_retries",
 ]

@@ -23,6 +23,10 @@ class CancelledError(TimoError):
     """Work was stopped because the user asked for it; it says how much is done."""
 
 
+class GivenUpError(TimoError):
+    """Raised when the attempts or the time for a request are used up."""
+
+
 class Event(Protocol):
     """What can be asked whether to stop, as `threading.Event`."""
 
@@ -273,19 +277,19 @@ class _Trial:
         if self.on_retry is not None:
             self.on_retry(self.made, pause, failure)
 
-    def given_up(self) -> TimoError:
+    def given_up(self) -> GivenUpError:
         """The error that says how often and how long it was tried."""
         allowed = f"{self.retry.deadline_s:g} s"
         if self.last is None:
             said = self.retry.gate.message
-            return TimoError(
+            return GivenUpError(
                 f"no request could be made within {allowed}, because the service asks for fewer of them: {said}"
             )
         times = "once" if self.made == 1 else f"{self.made} times"
         lasted = self.retry.clock() - self.began
         head = f"the request was tried {times} within {lasted:.0f} s (at most {allowed}) and failed each time"
         later = "Try again later; what was fetched need not be fetched again."
-        return TimoError(
+        return GivenUpError(
             _sentence(f"{head}; the last message: {self.last.message}", self.last.remedy or later)
         )
 
