@@ -8,8 +8,9 @@ import re
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from timo.errors import TimoError
@@ -20,6 +21,12 @@ _HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:6]
 # What this very process is writing now. A partial that bears our number and is not here is of an
 # earlier process that had the same number (in a container that is the rule: each run is process 1).
 _ACTIVE: set[str] = set()
+# No room on the disk, a quota used up, a limit on the size of files.
+_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+_PROBE_MB = 64  # larger than what a library writes at once
+_LONGEST_NAME = (
+    200  # bytes; file systems allow 255, and partials and side-car files bear more than the name
+)
 
 
 @contextmanager
@@ -48,10 +55,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises
     ------
     TimoError
-        If the parent folder cannot be created or written, if the block wrote nothing, or if a file
-        would replace a folder or a folder a file.
+        If the name is too long, the parent folder cannot be created or written, the disk is full, the
+        block wrote nothing, or a file would replace a folder or a folder a file.
     """
-    target = Path(path).expanduser().resolve()
+    target = check_name(path).resolve()
     check_writable(target.parent)
     _remove_stale(target)
     token = f"{os.getpid()}-{_HOST}{secrets.token_hex(4)}"
@@ -60,12 +67,31 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         yield partial
         _move(partial, target)
+    except Exception as error:
+        if reason := _why_not_written(error, partial):
+            raise TimoError(f"cannot write '{target}': {reason}") from error
+        raise
     finally:
         # Also what a driver wrote beside the partial (side-car files), whether or not the block
         # succeeded.
         for leftover in target.parent.glob(f"{_escape(partial.name)}*"):
             _remove(leftover)
         _ACTIVE.discard(token)
+
+
+def check_name(path: str | os.PathLike[str]) -> Path:
+    """Return a path with ``~`` expanded, or raise a TimoError where no file can be called so."""
+    path = Path(path)
+    try:
+        path = path.expanduser()
+        path.exists()
+        reason = f"its name is longer than {_LONGEST_NAME} bytes"
+        if len(os.fsencode(path.name)) <= _LONGEST_NAME:
+            return path
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+    shown = str(path) if len(str(path)) <= 100 else f"{str(path)[:60]}...{str(path)[-30:]}"
+    raise TimoError(f"cannot write {shown!r}: {reason}; choose another name or folder")
 
 
 def check_writable(folder: str | os.PathLike[str]) -> Path:
@@ -100,6 +126,42 @@ def check_writable(folder: str | os.PathLike[str]) -> Path:
             f"cannot write to the folder '{folder}': {reason}; choose another output folder"
         ) from error
     return folder
+
+
+def _why_not_written(error: Exception, partial: Path) -> str | None:
+    """Return why the operating system refused to write an output, or None if that was not the reason."""
+    if _is_full(error, partial):
+        # A library that failed may hold the file open, and so the room on the disk, for hours.
+        with suppress(OSError):
+            os.truncate(partial, 0)
+        return (
+            f"the disk of '{partial.parent}' is full, or a quota or a limit on the size of files is reached. "
+            "Make room there, or choose another folder"
+        )
+    if isinstance(error, OSError) and str(error.filename or "").startswith(str(partial)):
+        return f"{error.strerror or error}. Choose another folder, or find out what ails the disk"
+    return None
+
+
+def _is_full(error: Exception, partial: Path) -> bool:
+    cause: BaseException | None = error
+    while cause is not None:
+        elsewhere = isinstance(getattr(cause, "filename", None), str | bytes)
+        if isinstance(cause, OSError) and cause.errno in _FULL:
+            return not elsewhere or Path(os.fsdecode(cause.filename)).is_relative_to(partial.parent)
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(error, TimoError):
+        return False
+    # Libraries hide the reason ("NetCDF: HDF error", even "Permission denied"): try to go on where they stopped.
+    # What is written here is removed with the partial.
+    probe = partial if partial.is_file() else partial.with_name(f"{partial.name}.probe")
+    try:
+        with probe.open("ab", buffering=0) as file:
+            for _ in range(_PROBE_MB):
+                file.write(bytes(1 << 20))
+    except OSError as refused:
+        return refused.errno in _FULL
+    return False
 
 
 def _move(partial: Path, target: Path) -> None:
@@ -162,6 +224,11 @@ def _in_use(token: str, pid: int) -> bool:
 
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
+        for _ in range(10):  # threads of a write that failed may still add a file
+            with suppress(OSError):
+                shutil.rmtree(path)
+                return
+            time.sleep(0.02)
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)

@@ -5,18 +5,21 @@ import json
 import os
 import warnings
 from collections.abc import Mapping
+from numbers import Number
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 import rioxarray  # noqa: F401 - registers .rio
 import xarray as xr
 
-from timo.atomic import replacing
+from timo.atomic import check_name, replacing
 from timo.errors import TimoError
 from timo.mapping.geotiff import (
     check_dims,
     grid_transform,
+    own_nodata,
     resolve_nodata,
     write_geotiff,
 )
@@ -24,6 +27,9 @@ from timo.mapping.polygons import write_geojson
 from timo.mapping.provenance import clean
 
 PROVENANCE = "provenance"
+_NODATA = ("_FillValue", "missing_value", "nodata", "fill_value", "nodatavals")
+# How numbers were packed into integers, which says nothing of floats made of them.
+_PACKING = ("scale_factor", "add_offset", "_Unsigned", "valid_range", "valid_min", "valid_max")
 _SUFFIXES = {".tif": "tif", ".tiff": "tif", ".zarr": "zarr", ".nc": "nc", ".geojson": "geojson"}
 
 
@@ -41,8 +47,9 @@ def export(
     ``.tif``, ``.tiff``
         A cloud-optimised GeoTIFF (tiled, DEFLATE, overviews: nearest for integers, average for
         floats), north up, with a band for each element of the dimension that is not y or x. The
-        bands are named for its coordinate (class names, dates). Of a Dataset, ``label`` is written,
-        or its only variable.
+        bands are described by its coordinate (class names, dates as ISO 8601). The tags
+        ``ACQUISITION_DATE``, ``TIMO_SENSOR`` and ``TIMO_BAND`` hold the one date, ``attrs["sensor"]``
+        and the one band (or name). Of a Dataset, ``label`` is written, or its only variable.
     ``.zarr``
         A Zarr store (format 3) with every variable and coordinate, in the chunks of dask.
     ``.nc``
@@ -57,15 +64,18 @@ def export(
     Parameters
     ----------
     data : xarray.DataArray or xarray.Dataset
-        (y, x), (any, y, x) or, but for GeoTIFF, any more dimensions; evenly spaced cell centres y
-        and x, and a CRS.
+        (y, x), (any, y, x) or, but for GeoTIFF, any more dimensions (of a size over 1); in any order,
+        with evenly spaced cell centres y and x, and a CRS.
     path : path
         Where to.
     nodata : float, optional
         The value that means "no data". By default the one that `data` bears (``.rio.nodata``),
-        else -1 for labels (signed integers with ``attrs["classes"]``), NaN for floats, none for
-        others. NaN is written as this value. Integers stay integers in every format: Zarr and
-        NetCDF bear it as the attribute ``nodata``, which ``.rio.nodata`` reads.
+        unless their type cannot hold it, as after a cast; else -1 for labels (signed integers with
+        ``attrs["classes"]``), NaN for floats, none for others. NaN is written as this value.
+        rioxarray, GDAL, QGIS and `timo.open_cube` read it back from every format. Integers stay
+        integers when xarray opens Zarr or NetCDF: the value is in the attribute ``nodata`` and is
+        the fill value of the array, without the attribute ``_FillValue``, which would make them
+        floats. Only 8-bit integers in NetCDF have that too, as GDAL reads nothing else of them.
     provenance : mapping, optional
         What `timo.mapping.provenance.provenance` returned; by default what `data` bears, as
         `timo.predict` and an earlier export leave it. It is written as JSON: the tag
@@ -83,23 +93,27 @@ def export(
     Raises
     ------
     TimoError
-        If the suffix is unknown, the folder cannot be written, there is no CRS or no even grid, the
-        values do not fit the format, or something stands at `path` that may not be replaced.
+        If the suffix is unknown, the folder cannot be written, the disk is full, there is no CRS or no even grid, the
+        values do not fit the format, or something stands at `path` that may not be replaced. An older
+        output is then as it was.
     """
-    path = Path(path).expanduser()
+    path = check_name(path)
     kind = _SUFFIXES.get(path.suffix.lower())
     if kind is None:
         known = ", ".join(_SUFFIXES)
         raise TimoError(f"unknown output format '{path.suffix}' of '{path.name}': use {known}")
     _check_replaceable(path, kind, overwrite=overwrite)
     if smallest_ha and kind != "geojson":
-        raise TimoError(f"smallest_ha is for polygons (.geojson); '{path.name}' is none")
+        raise TimoError(
+            f"smallest_ha is for polygons: leave it out, or write a .geojson, not '{path.name}'"
+        )
     if not isinstance(data, xr.DataArray | xr.Dataset):
         raise TimoError(
             f"an xarray DataArray or Dataset can be exported, not a {type(data).__name__}"
         )
     check_dims(data)
     _check_crs(data)
+    data = _without_stale(data)
     record = provenance if provenance is not None else _read_record(data)
     if kind == "tif":
         write_geotiff(_one_variable(data), path, nodata, record)
@@ -132,6 +146,32 @@ def _check_crs(data: xr.DataArray | xr.Dataset) -> None:
         )
 
 
+def _without_stale(data: Any) -> Any:
+    """Return a copy without the attributes that were true before a cast, a comparison or a scaling.
+
+    xarray keeps attributes through arithmetic: `label == 1` bears the classes and the nodata value of the labels.
+    """
+    if isinstance(data, xr.Dataset):
+        return data.assign({name: _without_stale(array) for name, array in data.data_vars.items()})
+    kind, stale = data.dtype.kind, set[str]()
+    if own_nodata(data) is None:
+        stale |= set(_NODATA)
+        said = [data.attrs[key] for key in _NODATA if isinstance(data.attrs.get(key), Number)]
+        if kind in "iu" and any(np.isfinite(said)):
+            warnings.warn(
+                f"the nodata value of the data, {said[0]}, does not fit {data.dtype}, so none is written. Pass the one "
+                "that they have now, as nodata=.",
+                stacklevel=3,
+            )
+    if kind == "b":
+        stale |= {"classes"}
+    if kind in "bf":
+        stale |= set(_PACKING)
+    data = data.copy(deep=False)
+    data.attrs = {key: value for key, value in data.attrs.items() if key not in stale}
+    return data
+
+
 def _one_variable(data: xr.DataArray | xr.Dataset) -> xr.DataArray:
     if isinstance(data, xr.DataArray):
         return data
@@ -139,7 +179,8 @@ def _one_variable(data: xr.DataArray | xr.Dataset) -> xr.DataArray:
     if "label" not in names and len(names) != 1:
         raise TimoError(
             f"a GeoTIFF holds one variable and this Dataset has {names}: choose one, "
-            f'as in export(data["{names[0] if names else "..."}"], ...), or write all to a .zarr'
+            f'as in export(data["{names[0] if names else "..."}"], ...), make them bands, as in data.to_array("band"), '
+            "or write all to a .zarr"
         )
     chosen = data["label" if "label" in names else names[0]]
     credit = {k: v for k, v in data.attrs.items() if k == "attribution"}
@@ -164,12 +205,13 @@ def _write_store(
     record: Mapping[str, Any] | None,
 ) -> None:
     engine = _netcdf_engine() if kind == "nc" else None
-    store = _as_store(data, nodata)
+    store, filled = _as_store(data, kind, nodata)
     if record is not None:
         store.attrs[PROVENANCE] = json.dumps(clean(record))
     with replacing(path) as partial:
         if engine is not None:
             _fit_netcdf(store).to_netcdf(partial, engine=engine)
+            _hide_fill(partial, filled, engine)
             return
         with warnings.catch_warnings():
             # The metadata are consolidated all the same: without it, xarray warns whoever reads.
@@ -185,48 +227,92 @@ def _netcdf_engine() -> Literal["netcdf4", "h5netcdf"]:
     raise TimoError("writing .nc needs a package: pip install netCDF4, or write to a .zarr")
 
 
-def _as_store(data: xr.DataArray | xr.Dataset, nodata: float | None) -> xr.Dataset:
-    """Return a copy whose encoding and attributes are ours, ready for Zarr and NetCDF."""
+def _as_store(
+    data: xr.DataArray | xr.Dataset, kind: str, nodata: float | None
+) -> tuple[xr.Dataset, list[str]]:
+    """Return a copy whose encoding and attributes are ours, and the variables whose `_FillValue` is to be hidden."""
     crs = data.rio.crs
     if isinstance(data, xr.DataArray):
         taken = data.name is None or data.name in data.coords
         data = data.to_dataset(name="data" if taken else data.name)
-    marks = {name: _mark(array, nodata) for name, array in data.data_vars.items()}
+    marks = {str(name): resolve_nodata(array, nodata) for name, array in _numeric(data)}
+    _check_fits(data, kind, nodata)
     # What another file was encoded with (its filters, its scale) does not fit this one.
-    store = data.drop_encoding()
+    store = data.drop_encoding().rename({name: str(name) for name in data.data_vars})
     store.attrs = clean(store.attrs)
     for name in list(store.variables):
         store[name] = _plain(store[name])
     store = store.rio.write_crs(crs).rio.write_transform(grid_transform(store))
-    for name, (attrs, encoding) in marks.items():
-        array = store[name]
-        array.attrs.update(attrs)
-        array.encoding.update(encoding)
+    hidden = []
+    for name, array in store.data_vars.items():
+        value = marks.get(str(name))
+        if value is not None:
+            value = array.dtype.type(value)
+            array.encoding[
+                "_FillValue" if kind == "nc" or array.dtype.kind == "f" else "fill_value"
+            ] = value
+            if array.dtype.kind != "f":
+                array.attrs["nodata"] = value
+                hidden += [str(name)] if array.dtype.itemsize > 1 else []
         # Named here, the CRS is a coordinate again for whoever opens the file without options.
         array.encoding["coordinates"] = " ".join(
             str(c) for c in array.coords if c not in array.dims and " " not in str(c)
         )
-    return store
+    return store, hidden
 
 
-def _mark(array: xr.DataArray, nodata: float | None) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the attributes and the encoding that tell the nodata value of a variable.
+def _numeric(data: xr.Dataset) -> list[tuple[Any, xr.DataArray]]:
+    return [(name, array) for name, array in data.data_vars.items() if array.dtype.kind in "iuf"]
 
-    Integers get an attribute: a `_FillValue` would make them floats when they are read.
+
+def _check_fits(data: xr.Dataset, kind: str, nodata: float | None) -> None:
+    """Raise a TimoError where a store could not hold the data."""
+    for dim, index in data.indexes.items():
+        if isinstance(index, pd.MultiIndex):
+            raise TimoError(
+                f'the dimension {dim} is made of several, which a .{kind} cannot hold: use data.unstack("{dim}")'
+            )
+    for name, array in data.data_vars.items():
+        if "/" in str(name) or not str(name).strip("."):
+            raise TimoError(
+                f'a variable of a .{kind} cannot be called "{name}": rename it, as in data.rename("...")'
+            )
+        if (array.dtype.itemsize > 8 and array.dtype.kind in "fc") or (kind, array.dtype.kind) == (
+            "nc",
+            "c",
+        ):
+            raise TimoError(
+                f'a .{kind} cannot hold {array.dtype} values: convert them first, as in data.real.astype("float32")'
+            )
+        if array.dtype == bool and nodata is not None:
+            raise TimoError(
+                f"nodata={nodata!r} does not fit bool values in a .{kind}: leave it out, or convert the data first, as "
+                'in data.astype("int16")'
+            )
+
+
+def _hide_fill(path: Path, names: list[str], engine: str) -> None:
+    """Drop the attribute `_FillValue` of NetCDF variables, and leave the fill value itself.
+
+    GDAL (so QGIS and rioxarray) reads the fill value; xarray reads the attribute, and makes floats of what has it.
     """
-    if array.dtype.kind not in "iuf":
-        return {}, {}
-    value = resolve_nodata(array, nodata)
-    if value is None or np.isnan(value):
-        return {}, {}
-    if array.dtype.kind == "f":
-        return {}, {"_FillValue": array.dtype.type(value)}
-    return {"nodata": value}, {}
+    if names and engine == "netcdf4":
+        import netCDF4
+
+        with netCDF4.Dataset(path, "a") as file:
+            for name in names:
+                file[name].delncattr("_FillValue")
+    elif names:
+        import h5py
+
+        with h5py.File(path, "a") as file:
+            for name in names:
+                del file[name].attrs["_FillValue"]
 
 
 def _plain(array: xr.DataArray) -> xr.DataArray:
     """Return a variable with attributes that JSON holds, strings of any length, even chunks."""
-    ours = ("_FillValue", "missing_value", "grid_mapping", "coordinates", "nodata")
+    ours = (*_NODATA, "grid_mapping", "coordinates")
     attrs = {k: v for k, v in clean(array.attrs).items() if k not in ours}
     if array.dtype.kind in "UT":  # of fixed length, or numpy's own: not in the formats' standards
         array = array.astype(object)
@@ -247,7 +333,7 @@ def _fit_netcdf(store: xr.Dataset) -> xr.Dataset:
     """Bring attributes and types to what NetCDF knows, and compress."""
     for attrs in (store.attrs, *(variable.attrs for variable in store.variables.values())):
         for name, value in attrs.items():
-            if isinstance(value, dict | bool | None):
+            if not _is_netcdf_attribute(value):
                 attrs[name] = json.dumps(value)
     for name, array in store.data_vars.items():
         if array.dtype == np.float16:
@@ -255,3 +341,16 @@ def _fit_netcdf(store: xr.Dataset) -> xr.Dataset:
         if array.dtype.kind in "iufb" and array.ndim:
             store[name].encoding.update(zlib=True, complevel=4)
     return store
+
+
+def _is_netcdf_attribute(value: Any) -> bool:
+    if isinstance(value, list):
+        kinds = {str if isinstance(item, str) else float for item in value}
+        return (
+            len(kinds) == 1
+            and all(map(_is_netcdf_attribute, value))
+            and list not in map(type, value)
+        )
+    if isinstance(value, int) and not isinstance(value, bool):
+        return -(2**63) <= value < 2**63
+    return isinstance(value, str | float | np.generic)

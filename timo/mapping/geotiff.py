@@ -1,8 +1,10 @@
-"""A map as a cloud-optimised GeoTIFF, written window by window."""
+"""A map as a cloud-optimised GeoTIFF, written window by window; and what its values say of no data and place."""
 
+import datetime as dt
+import errno
 import json
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,8 +24,10 @@ from timo.errors import TimoError
 from timo.mapping.provenance import clean
 
 TILE = 512  # pixels, the COG driver's own default
+_TILE_BYTES = 64e6  # of a tile with all of its bands, which GDAL holds in memory as one
 # Blocks computed at once: enough to overlap reading and computing, few enough to stay small.
 AT_ONCE = 4
+_EXACT = 2**53  # GDAL keeps nodata as text of a float: larger integers come back as others
 
 Region = tuple[slice, slice, slice]  # band, y, x
 
@@ -33,7 +37,9 @@ def write_geotiff(
 ) -> None:
     """Write a cloud-optimised GeoTIFF; see `timo.mapping.export.export`."""
     data = _as_raster(data)
-    nodata = resolve_nodata(data, nodata)
+    nodata = _fit_tag(data, resolve_nodata(data, nodata))
+    names, tags = _band_names(data), _tags(data, record)
+    bands, height, width = data.shape
     # Plain first: the COG layout puts overviews before the pixels, so it cannot be streamed to.
     # Uncompressed, because a block of dask rarely ends where a tile of the file does, and a
     # compressed tile that is written twice leaves its first version behind.
@@ -43,22 +49,21 @@ def write_geotiff(
             pixels,
             "w",
             driver="GTiff",
-            width=data.sizes["x"],
-            height=data.sizes["y"],
-            count=data.shape[0],
+            width=width,
+            height=height,
+            count=bands,
             dtype=data.dtype.name,
             crs=data.rio.crs,
             transform=grid_transform(data),
             nodata=nodata,
             tiled=True,
-            blockxsize=TILE,
-            blockysize=TILE,
+            blockxsize=_even_tile(width),
+            blockysize=_even_tile(height),
             interleave="band",
             bigtiff="IF_SAFER",
         ) as file:
-            for index, name in enumerate(_band_names(data), start=1):
-                file.set_band_description(index, name)
-            file.update_tags(**_tags(data, record))
+            file.descriptions = names
+            file.update_tags(**tags)
             written = _write_blocks(data, file, nodata)
         rasterio.shutil.copy(
             pixels,
@@ -66,74 +71,109 @@ def write_geotiff(
             driver="COG",
             compress="DEFLATE",
             predictor="YES",
-            blocksize=TILE,
+            blocksize=_square_tile(data),
             # The mean of two classes is not a class.
             overview_resampling="AVERAGE" if data.dtype.kind == "f" else "NEAREST",
             bigtiff="IF_SAFER",
         )
-        _verify(partial, written, path.name)
+        _verify(partial, written)
+
+
+# --- no data
 
 
 def own_nodata(data: xr.DataArray) -> float | None:
-    """Return the value that means "no data" and that the data bear, if any."""
-    # `.rio.nodata` is the NaN of an array whose file had another value, and fails for integers.
-    encoded = data.rio.encoded_nodata
-    return encoded if encoded is not None and data.dtype.kind != "f" else data.rio.nodata
+    """Return the value that means "no data" and that the data bear, if any.
+
+    One that their type cannot hold is none: xarray keeps attributes through casts and comparisons.
+    """
+    if data.dtype.kind not in "iuf":
+        return None
+    if data.encoding.get("_FillValue") is not None and data.dtype.kind == "f":
+        return float("nan")  # a reader has replaced it
+    for place in (data.encoding, data.attrs):
+        for key in ("_FillValue", "missing_value", "nodata", "fill_value", "nodatavals"):
+            # Of an encoding, a fill value is what Zarr has for chunks that nobody wrote.
+            if place.get(key) is not None and not (place is data.encoding and key == "fill_value"):
+                said = place[key][0] if key == "nodatavals" else place[key]
+                return _as_held(said, data.dtype)
+    try:
+        said = data.rio.nodata  # of .rio.set_nodata()
+    except (OverflowError, TypeError, ValueError):
+        return None
+    return None if said is None else _as_held(said, data.dtype)
 
 
 def resolve_nodata(data: xr.DataArray, nodata: float | None) -> float | None:
-    """Return the value that means "no data", and make sure that the type of the data holds it.
+    """Return the value that means "no data", as the type of the data holds it.
 
     Raises
     ------
     TimoError
-        If the type of the data cannot hold it.
+        If it is given and the type of the data cannot hold it.
     """
     kind = data.dtype.kind
     if nodata is None:
-        found = own_nodata(data)
-        if found is not None and (kind == "f" or not np.isnan(found)):
-            nodata = found
-        elif kind == "f":
-            nodata = np.nan
-        elif kind == "i" and "classes" in data.attrs:
-            nodata = -1
-        else:
-            return None
-    if kind in "iu":
-        info = np.iinfo(data.dtype)
-        if np.isnan(nodata) or nodata != int(nodata) or not info.min <= nodata <= info.max:
-            raise TimoError(
-                f"nodata={nodata} does not fit {data.dtype} values: pass one from {info.min} to "
-                f'{info.max}, or convert the data first, as in data.astype("int16")'
-            )
-        return int(nodata)
-    return float(nodata)
+        own = own_nodata(data)
+        default = {"f": np.nan, "i": -1 if "classes" in data.attrs else None}
+        return own if own is not None else default.get(kind)
+    dtype = np.dtype("uint8") if kind == "b" else data.dtype
+    held = None if dtype.kind not in "iuf" else _as_held(nodata, dtype)
+    if held is None or isinstance(nodata, str | bool):
+        limits: Any = np.iinfo(dtype) if dtype.kind in "iu" else np.finfo(dtype)
+        raise TimoError(
+            f"nodata={nodata!r} does not fit {data.dtype} values: pass one from {limits.min} to {limits.max}, "
+            f'or convert the data first, as in data.astype("{_wider(dtype, nodata)}")'
+        )
+    return held
 
 
-def _as_raster(data: xr.DataArray) -> xr.DataArray:
-    """Return (band-like, y, x), north up and west left, in a type that GeoTIFF knows."""
-    check_dims(data)
-    if data.dtype.kind not in "buif" or data.dtype.itemsize > 8:
+def _as_held(value: Any, dtype: np.dtype) -> float | None:
+    """Return a number as a type holds it (0.1 as float32: 0.100000001), or None if it does not hold it."""
+    try:
+        if isinstance(value, np.ndarray):
+            value = value.item()
+        if dtype.kind == "f":
+            with np.errstate(over="ignore"):
+                held = float(dtype.type(float(value)))
+            return held if np.isinf(held) == np.isinf(float(value)) else None
+        if isinstance(value, str):
+            value = float(value)
+        whole, info = int(value), np.iinfo(dtype)
+        return whole if whole == value and info.min <= whole <= info.max else None
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _wider(dtype: np.dtype, value: Any) -> np.dtype:
+    """Return a type that holds both the data and the value."""
+    try:
+        if dtype.kind != "f" and value == int(value):
+            wider = np.promote_types(dtype, np.min_scalar_type(int(value)))
+            return wider if wider.kind in "iuf" else np.dtype("float64")
+    except (TypeError, ValueError, OverflowError):
+        pass
+    small = dtype.itemsize <= 2 and _as_held(value, np.dtype("float32")) is not None
+    return np.dtype("float32" if small else "float64")
+
+
+def _fit_tag(data: xr.DataArray, nodata: float | None) -> float | None:
+    if isinstance(nodata, int) and abs(nodata) > _EXACT:
         raise TimoError(
-            f"a GeoTIFF cannot hold {data.dtype} values: convert them first, "
-            'as in data.astype("float32")'
+            f"a GeoTIFF holds a nodata value of at most 2**53, and that of the data is {nodata}: choose another, as in "
+            f"export(data.where(data != {nodata}, {-1 if data.dtype.kind == 'i' else _EXACT}), ..., "
+            f"nodata={-1 if data.dtype.kind == 'i' else _EXACT}), or write a .zarr"
         )
-    if data.ndim > 3:
-        extra = [str(dim) for dim in data.dims if dim not in ("y", "x")]
-        raise TimoError(
-            f"a GeoTIFF has one dimension besides y and x, and the data have {extra}: choose, "
-            f"as in data.isel({extra[0]}=0), or write all to a .zarr"
-        )
-    if data.dtype == bool:
-        data = data.astype("uint8")
-    elif data.dtype == np.float16:
-        data = data.astype("float32")
-    if data.ndim == 2:
-        data = data.expand_dims("layer")
-    data = data.transpose(..., "y", "x")
-    backwards = {"y": grid_step(data, "y") > 0, "x": grid_step(data, "x") < 0}
-    return data.isel({dim: slice(None, None, -1) for dim, flip in backwards.items() if flip})
+    return nodata
+
+
+def _without_nan(values: np.ndarray, nodata: float | None) -> np.ndarray:
+    if values.dtype.kind != "f" or nodata is None or np.isnan(nodata):
+        return values
+    return np.where(np.isnan(values), values.dtype.type(nodata), values)
+
+
+# --- grid
 
 
 def check_dims(data: xr.DataArray | xr.Dataset) -> None:
@@ -149,22 +189,40 @@ def check_dims(data: xr.DataArray | xr.Dataset) -> None:
 
 def grid_step(data: xr.DataArray | xr.Dataset, dim: str) -> float:
     """Return the signed spacing of the cell centres along y or x, or raise a TimoError."""
+    if dim not in data.coords:
+        raise TimoError(
+            f"the coordinate {dim} must hold evenly spaced cell centres: use "
+            f"data.assign_coords({dim}=first + step * numpy.arange({data.sizes[dim]}))"
+        )
     if data.sizes[dim] == 1:
-        # One row tells no spacing; what wrote the CRS usually noted it.
+        # One row has no spacing; what wrote the CRS usually noted it.
         cell = data.rio.transform()
         step = cell.a if dim == "x" else cell.e
         if cell == Affine.identity() or not step:
-            raise TimoError(f"the data have a single cell along {dim}, so its size is not known")
+            raise TimoError(
+                f"the data have a single cell along {dim}, so its size is not known: note it beside the CRS, as in "
+                "data.rio.write_transform(affine.Affine(width, 0, west, 0, -height, north))"
+            )
         return float(step)
     values = data[dim].values.astype("float64")
     step = (values[-1] - values[0]) / (values.size - 1)
     even = values[0] + step * np.arange(values.size)
-    if dim not in data.coords or not step or not np.allclose(values, even, 0, abs(step) * 0.05):
+    if not step or not np.allclose(values, even, 0, abs(step) * 0.05):
         raise TimoError(
-            f"the coordinate {dim} must hold evenly spaced cell centres: "
-            "use data.rio.reproject(data.rio.crs) to bring the data to an even grid"
+            f"the coordinate {dim} must hold evenly spaced cell centres: use "
+            f'data.sortby("{dim}").reindex({dim}=numpy.linspace({values.min()}, {values.max()}, {_cells(values)}), '
+            'method="nearest")'
         )
     return float(step)
+
+
+def _cells(values: np.ndarray) -> int:
+    steps = np.diff(np.unique(values))
+    return (
+        int(min((values.max() - values.min()) / steps.min() + 1, 10 * values.size))
+        if steps.size
+        else 1
+    )
 
 
 def grid_transform(data: xr.DataArray | xr.Dataset) -> Affine:
@@ -175,30 +233,131 @@ def grid_transform(data: xr.DataArray | xr.Dataset) -> Affine:
     return Affine(dx, 0.0, west, 0.0, dy, north)
 
 
+def _as_raster(data: xr.DataArray) -> xr.DataArray:
+    """Return (band-like, y, x), north up and west left, in a type that GeoTIFF knows."""
+    check_dims(data)
+    if data.dtype.kind not in "buif" or data.dtype.itemsize > 8:
+        raise TimoError(
+            f"a GeoTIFF cannot hold {data.dtype} values: convert them first, "
+            'as in data.astype("float32")'
+        )
+    if data.ndim > 3:  # one date, one band: still known, as coordinates of no dimension
+        data = data.squeeze([dim for dim in _others(data) if data.sizes[dim] == 1])
+    others = _others(data)
+    if len(others) > 1:
+        chosen = ", ".join(f"{dim}=0" for dim in others[:-1])
+        raise TimoError(
+            f"a GeoTIFF has one dimension besides y and x, and the data have {others}: choose, "
+            f"as in data.isel({chosen}), make them one, as in data.stack(layer={others}), or write all to a .zarr"
+        )
+    data = data.astype({"bool": "uint8", "float16": "float32"}.get(data.dtype.name, data.dtype))
+    if not others:
+        data = data.expand_dims("layer")
+    data = data.transpose(..., "y", "x")
+    if data.shape[0] > np.iinfo("uint16").max:
+        raise TimoError(
+            f"a GeoTIFF has up to 65535 bands, and the data {data.shape[0]}: write a .zarr"
+        )
+    backwards = {"y": grid_step(data, "y") > 0, "x": grid_step(data, "x") < 0}
+    return data.isel({dim: slice(None, None, -1) for dim, flip in backwards.items() if flip})
+
+
+def _others(data: xr.DataArray) -> list[Hashable]:
+    return [dim for dim in data.dims if dim not in ("y", "x")]
+
+
+def _even_tile(size: int) -> int:
+    """Return a multiple of 16, the step of TIFF, at most `TILE`, that leaves little of the last tile empty."""
+    tiles = -(-size // TILE)
+    return -(-size // (16 * tiles)) * 16
+
+
+def _square_tile(data: xr.DataArray) -> int:
+    """Return the size of the tiles of the output: no larger than a small map, nor than the memory for all bands."""
+    bands, height, width = data.shape
+    tile = 32
+    while tile < TILE and tile < min(height, width):
+        tile *= 2
+    while tile > 128 and tile**2 * bands * data.dtype.itemsize > _TILE_BYTES:
+        tile //= 2
+    return tile
+
+
+# --- names and dates
+
+
 def _band_names(data: xr.DataArray) -> list[str]:
-    dim = data.dims[0]
-    if dim not in data.coords:
-        name = str(data.attrs.get("long_name", data.name or "band"))
-        return [name] if data.shape[0] == 1 else [f"{dim} {i + 1}" for i in range(data.shape[0])]
-    return [_text(value) for value in data[dim].values]
+    dim, bands = data.dims[0], data.shape[0]
+    long_name = data.attrs.get("long_name")
+    if dim in data.coords:
+        names = [_text(value) for value in data[dim].values]
+        # rioxarray counts the bands of a file, and keeps their names beside.
+        if isinstance(long_name, list | tuple) and names == [str(i + 1) for i in range(bands)]:
+            names = [str(name) for name in long_name] if len(long_name) == bands else names
+    elif bands == 1:
+        names = [_layer(data) or str(long_name or "band")]
+    else:
+        names = [f"{dim} {i + 1}" for i in range(bands)]
+    for name in names:
+        if (
+            name != name.strip()
+            or not name
+            or any(ord(sign) < 32 and sign not in "\n\t" for sign in name)
+        ):
+            raise TimoError(
+                f"a GeoTIFF cannot have a band called {name!r} (nothing, spaces at an end, control characters): "
+                f"rename it, as in data.assign_coords({dim}=[...]), or write a .zarr"
+            )
+    return names
+
+
+def _layer(data: xr.DataArray) -> str | None:
+    """Return the name of the one band of the data, if they are of one."""
+    band = data.coords.get("band")
+    if band is not None and not band.ndim and band.dtype.kind in "UTO":
+        return _text(band.values.item())
+    return None if data.name is None else str(data.name)
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, np.datetime64):
-        moment = pd.Timestamp(value)
-        whole_day = moment == moment.normalize()
-        return moment.date().isoformat() if whole_day else moment.isoformat()
-    return str(value)
+    """Return a name; of a date ISO 8601, in UTC."""
+    if isinstance(value, tuple):  # of dimensions that were stacked
+        return "_".join(map(_text, value))
+    if hasattr(value, "calendar"):  # cftime's
+        try:
+            if value.calendar == "julian":
+                raise ValueError
+            value = pd.Timestamp(value.isoformat())
+        except ValueError as error:
+            raise TimoError(
+                f"{value} of the calendar {value.calendar} is no date that a GeoTIFF could name: write a .nc, which "
+                "keeps calendars"
+            ) from error
+    if not isinstance(value, np.datetime64 | dt.date):
+        return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+    if pd.isna(value):
+        raise TimoError(
+            "one of the dates is missing (NaT): leave it out, as in data.sel(time=data.time.notnull()) or, of a single "
+            'date, data.drop_vars("time")'
+        )
+    moment = pd.Timestamp(value)
+    moment = moment if moment.tz is None else moment.tz_convert(None)
+    return moment.date().isoformat() if moment == moment.normalize() else moment.isoformat()
 
 
 def _tags(data: xr.DataArray, record: Mapping[str, Any] | None) -> dict[str, str]:
-    tags = {
-        "TIFFTAG_SOFTWARE": f"timo {version('timo')}",
-        "TIFFTAG_DATETIME": pd.Timestamp.now("UTC").strftime("%Y:%m:%d %H:%M:%S"),
-    }
+    # No TIFFTAG_DATETIME: it is the date of writing, and was taken for that of the image.
+    tags = {"TIFFTAG_SOFTWARE": f"timo {version('timo')}"}
+    time = data.coords.get("time")
+    if time is not None and time.size == 1 and time.dtype.kind in "MOUT":
+        tags["ACQUISITION_DATE"] = _text(time.values.ravel()[0])
+    if isinstance(data.attrs.get("sensor"), str):
+        tags["TIMO_SENSOR"] = data.attrs["sensor"]
+    if data.dims[0] not in ("band", "class") and (layer := _layer(data)):
+        tags["TIMO_BAND"] = layer
     title = data.attrs.get("long_name", data.name)
-    if title is not None:
-        tags["TIFFTAG_IMAGEDESCRIPTION"] = str(title)
+    if isinstance(title, str):
+        tags["TIFFTAG_IMAGEDESCRIPTION"] = title
     of_cube = record.get("cube", {}) if record is not None else {}
     attribution = data.attrs.get("attribution", of_cube.get("attribution"))
     if attribution is not None:
@@ -208,6 +367,9 @@ def _tags(data: xr.DataArray, record: Mapping[str, Any] | None) -> dict[str, str
     if record is not None:
         tags["TIMO_PROVENANCE"] = json.dumps(clean(record))
     return tags
+
+
+# --- pixels
 
 
 def _write_blocks(
@@ -226,20 +388,18 @@ def _write_blocks(
     return written
 
 
-def _verify(path: Path, written: list[tuple[Region, int]], name: str) -> None:
+def _verify(path: Path, written: list[tuple[Region, int]]) -> None:
     # GDAL writes its last tiles when a file is closed, and a disk that is full by then is only
     # logged: without this, a file cut short would pass for a complete one.
-    problem = f"cannot write '{name}': what was written does not read back; is the disk full?"
     try:
         with rasterio.open(path) as file:
             same = all(
-                zlib.crc32(file.read(**_place(region)).data) == checksum
-                for region, checksum in written
+                zlib.crc32(file.read(**_place(r)).data) == checksum for r, checksum in written
             )
-    except rasterio.errors.RasterioIOError as error:
-        raise TimoError(problem) from error
+    except rasterio.errors.RasterioIOError:
+        same = False
     if not same:
-        raise TimoError(problem)
+        raise OSError(errno.EIO, "What was written does not read back", str(path))
 
 
 def _place(region: Region) -> dict[str, Any]:
@@ -250,19 +410,14 @@ def _place(region: Region) -> dict[str, Any]:
     }
 
 
-def _without_nan(values: np.ndarray, nodata: float | None) -> np.ndarray:
-    if values.dtype.kind != "f" or nodata is None or np.isnan(nodata):
-        return values
-    return np.where(np.isnan(values), values.dtype.type(nodata), values)
-
-
 def _regions(data: xr.DataArray) -> Iterator[Region]:
-    """Yield slices (band, y, x) that cover the data: a chunk of dask each, else a strip."""
-    steps = data.chunks or tuple(
-        _pieces(size, step) for size, step in zip(data.shape, (1, 1024, data.shape[2]), strict=True)
-    )
-    bands, ys, xs = (list(_slices(sizes)) for sizes in steps)
-    yield from ((band, y, x) for y in ys for x in xs for band in bands)
+    """Yield slices (band, y, x) that cover the data: a chunk of dask each, else a strip of whole rows."""
+    _, height, width = data.shape
+    rows = min(height, 1024)
+    strip = (max(1, 2**21 // (rows * width)), rows, width)
+    steps = data.chunks or tuple(map(_pieces, data.shape, strip))
+    of_bands, ys, xs = (list(_slices(sizes)) for sizes in steps)
+    yield from ((band, y, x) for y in ys for x in xs for band in of_bands)
 
 
 def _pieces(size: int, step: int) -> tuple[int, ...]:
