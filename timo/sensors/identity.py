@@ -167,7 +167,8 @@ def _landsat_scene(match: re.Match[str]) -> Identity:
     return _landsat_product(match["letter"].upper(), int(match["number"]), "L1", 0, match["rest"])
 
 
-@_rule(r"L(?P<letter>[COTEM])0(?P<number>[1-9])_(?:\d{6}_(?:19|20)\d{6}|(?=[^L]|$))")
+@_rule(r"(?:LANDSAT[ _-]?0?|L(?=\d[_-](?:SR|TOA|OLI|ETM|TM)))(?P<number>[4-9])(?![A-Z0-9])")
+@_rule(r"L[COTEM]0(?P<number>[1-9])(?=_\d{6}_(?:19|20)\d{6}|[_-][^L]|[_-]?$)")
 def _landsat_somewhere(match: re.Match[str]) -> Identity:
     number = int(match["number"])
     return Identity(
@@ -191,6 +192,7 @@ def _sentinel_2_theia(match: re.Match[str]) -> Identity:
     return _sentinel_2(match["level"], " (MAJA)")
 
 
+@_rule(r"S2[A-D]?[_-](?P<level>L1C|L2A)(?![A-Z0-9])")
 @_rule(r"S2[A-D]_(?:OPER|USER)_(?:PRD_)?MSI_?(?P<level>L1[A-C]|L2A)_")
 @_rule(r"S2[A-D]_MSI(?P<level>L1[A-C]|L2A)")
 @_rule(r"S2[A-D]_(?:T?\d\d[C-X][A-Z]{2}_)?\d{8}(?:T\d{6})?_(?:\d_)?(?P<level>L1C|L2A)")
@@ -250,6 +252,7 @@ def _sentinel_1_product(match: re.Match[str]) -> Identity:
     return _sentinel_1(match["level"].upper())
 
 
+@_rule(r"S1[A-D]?[_-](?P<level>GRD|RTC|SLC)(?![A-Z0-9])")
 @_rule(r"S1[A-D]-(?:IW|EW|SM|S[1-6])\d?-(?P<level>GRD|SLC|OCN|RAW)-")
 def _sentinel_1_measurement(match: re.Match[str]) -> Identity:
     return _sentinel_1(match["level"].upper())

@@ -1,4 +1,4 @@
-"""The words in which a sensor is described: bands, quality classes, and where its product is served."""
+"""How a sensor is described: bands, quality classes, plausible values, and where its product is served."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from timo.errors import TimoError
 
-# Codes of the radar polarisations, which have no wavelength that tells them apart: they stand where an optical band has
-# its wavelength, and so are none of its values.
+# Codes of the radar polarisations, which share one wavelength: they stand in its place, and are <= 0 so that none is
+# taken for a wavelength.
 POLARISATIONS: dict[str, float] = {"VV": 0.0, "VH": -1.0, "HH": -2.0, "HV": -3.0}
 
 Kind = Literal["reflectance", "backscatter", "index", "other"]
@@ -22,6 +22,47 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "index": (-1.1, 1.1),
     "other": (-math.inf, math.inf),
 }
+
+UNITS = {
+    "reflectance": "surface reflectance, 0..1",
+    "backscatter": "backscatter, dB",
+    "index": "index, -1..1",
+    "other": "as its producer gives it",
+}
+# Common name -> wavelength in micrometres, mean and standard deviation of surface reflectance over vegetated land,
+# between closed forest and bare soil, as round numbers. They are constants, and not statistics of anybody's cube:
+# weights trained in one place mean the same in another, and nothing of a held-out block reaches the model by them.
+NORMALISATION: dict[str, tuple[float, float, float]] = {
+    "coastal": (0.443, 0.04, 0.03),
+    "blue": (0.492, 0.05, 0.03),
+    "green": (0.560, 0.07, 0.03),
+    "red": (0.665, 0.07, 0.04),
+    "rededge071": (0.704, 0.11, 0.04),
+    "rededge075": (0.741, 0.20, 0.07),
+    "rededge078": (0.783, 0.25, 0.09),
+    "nir": (0.833, 0.27, 0.10),
+    "nir08": (0.865, 0.28, 0.10),
+    "nir09": (0.945, 0.28, 0.10),
+    "swir16": (1.614, 0.20, 0.08),
+    "swir22": (2.202, 0.12, 0.07),
+}
+# The same for backscatter in dB, by code: cross-polarised HV is VH (reciprocity), and HH is taken as VV.
+_RADAR = {0.0: (-11.0, 4.0), -1.0: (-18.0, 5.0), -2.0: (-11.0, 4.0), -3.0: (-18.0, 5.0)}
+
+
+def normalisation(wavelength_um: float, common_name: str = "") -> tuple[float, float]:
+    """Return mean and standard deviation of a reflectance, of its common name or interpolated between wavelengths."""
+    if common_name in NORMALISATION:
+        return NORMALISATION[common_name][1:]
+    known = sorted(NORMALISATION.values())
+    if not known[0][0] < wavelength_um < known[-1][0]:
+        nearest = known[0] if wavelength_um <= known[0][0] else known[-1]
+        return nearest[1:]
+    right = next(i for i, row in enumerate(known) if row[0] >= wavelength_um)
+    low, high = known[right - 1], known[right]
+    share = (wavelength_um - low[0]) / (high[0] - low[0])
+    mean, std = (round(low[i] + share * (high[i] - low[i]), 4) for i in (1, 2))
+    return mean, std
 
 
 @dataclass(frozen=True)
@@ -39,8 +80,9 @@ class Band:
         NaN stands for a band that has none (an index).
     gsd_m : float
         Ground sample distance in metres.
-    mean, std : float
-        What the models subtract and divide by, in the unit of the cube (reflectance 0..1, backscatter in dB).
+    mean, std : float, optional
+        What the models subtract and divide by, in the unit of the cube (reflectance 0..1, backscatter in dB). By
+        default those of the common name or, interpolated, of the wavelength (`normalisation`).
     nodata : int, optional
         The digital number of a pixel without data, where it is not the sensor's.
     kind : {"", "reflectance", "backscatter", "index", "other"}
@@ -53,25 +95,33 @@ class Band:
     common_name: str
     wavelength_um: float
     gsd_m: float
-    mean: float
-    std: float
+    mean: float = math.nan
+    std: float = math.nan
     nodata: int | None = None
     kind: Kind | Literal[""] = ""
     aliases: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        usual = _RADAR.get(self.wavelength_um)
+        if usual is None and self.wavelength_um > 0:
+            usual = normalisation(self.wavelength_um, self.common_name)
+        for name, value in zip(("mean", "std"), usual or (), strict=False):
+            if math.isnan(getattr(self, name)):
+                object.__setattr__(self, name, value)
+
 
 @dataclass(frozen=True)
 class QualityClass:
-    """One thing that a product's quality layer says of a pixel.
+    """One class of a product's quality layer.
 
     As the flags of the CF conventions (section 3.5): `value` is a flag value, `bits` a flag mask.
 
     Parameters
     ----------
     name : str
-        What it says, e.g. "cloud shadow".
+        E.g. "cloud shadow".
     value : int
-        The code of the pixels that it holds for.
+        The code of its pixels.
     bits : int, optional
         Which bits of the layer hold the code. None: the layer is a plain classification, all of it is the code.
     """
@@ -81,7 +131,7 @@ class QualityClass:
     bits: int | None = None
 
     def of(self, quality: Any) -> Any:
-        """Where it holds, for an integer or an array of integers (numpy, xarray, dask)."""
+        """Return where the class holds, for an integer or an array of integers (numpy, xarray, dask)."""
         return (quality if self.bits is None else quality & self.bits) == self.value
 
 
@@ -162,49 +212,50 @@ class Collection:
     cloud_score: CloudScore | None = None
 
     def name(self, band: str) -> str:
-        """What the provider calls a band of the cube or the quality layer."""
+        """Return the provider's name of a band of the cube or of the quality layer."""
         return self.names.get(band, band)
 
 
 @dataclass(frozen=True)
 class Sensor:
-    """An instrument and the product of it that timo reads.
+    """An instrument and one of its products.
 
     Parameters
     ----------
     name : str
-        The name that `cube.attrs["sensor"]` holds, e.g. "sentinel-2".
+        The name in `cube.attrs["sensor"]`, e.g. "sentinel-2".
     product : str
-        The product whose values are meant, in words.
+        The product in words: satellite, instrument, collection, level.
     bands : tuple of Band
         In order of wavelength; radar in the order VV, VH, HH, HV.
     scale, offset : float
-        Physical value = digital number x scale + offset.
+        Physical value = digital number x scale + offset. A scale of NaN: the factors differ from scene to scene, and
+        the user gives them.
     units : str
-        Unit of the physical values.
+        Unit of the physical values; by default that of the kind.
     nodata : int, optional
         The digital number of a pixel without data.
     mask_name : str
         The product's own quality layer; empty if it has none.
     quality : tuple of QualityClass
-        What the layer can say of a pixel. In a bit mask several can hold for one pixel.
+        Classes of that layer. In a bit mask several can hold for one pixel.
     masked : tuple of int
-        Positions in `quality` of what is no valid observation of the ground unless the user says otherwise. In a plain
-        classification (Sentinel-2) the position is the code.
+        Positions in `quality` of the classes without a valid observation of the ground, unless the user says otherwise.
+        In a plain classification (Sentinel-2) the position is the code.
     fringed : tuple of int
         Those of them (clouds and their shadows) whose surroundings are doubtful as well.
     fringe_m : float
-        How far around them, in metres, unless the user says otherwise.
+        Width of these surroundings in metres, unless the user says otherwise.
     period_days : int
-        How many days one image is made of; it is dated with the first, in UTC. 0: images are of one overpass.
+        Days that one image is made of; it is dated with the first, in UTC. 0: images are of one overpass.
     usual : tuple of str
-        The bands that are opened where none are asked for; empty: all.
+        Bands that are opened where none are asked for; empty: all.
     collections : tuple of Collection
-        Where the product is served.
+        Where the product is served; empty: it is opened from files.
     attribution : str
-        What must stand where the data are shown; `{years}` stands for the years.
+        Credit to show with the data; `{years}` stands for the years.
     licence : str
-        Where the terms of use are.
+        Address of the terms of use.
     kind : {"reflectance", "backscatter", "index", "other"}
         Kind of the physical values, by which they are checked (`timo.cube.check_values`).
     bounds : (float, float), optional
@@ -212,14 +263,16 @@ class Sensor:
     level : str
         Processing level, as its producer writes it.
     satellites : tuple of str
-        Those whose images are of this product, as `timo.sensors.identify` names them; empty for a user's own sensor.
+        Satellites of the product, as `timo.sensors.identify` names them; empty for a user's own sensor.
+    baseline_offset : int
+        Number that ESA has added to the digital numbers since processing baseline 04.00 (25 January 2022); 0: none.
     """
 
     name: str
     product: str
     bands: tuple[Band, ...]
     scale: float
-    units: str
+    units: str = ""
     mask_name: str = ""
     quality: tuple[QualityClass, ...] = ()
     masked: tuple[int, ...] = ()
@@ -236,14 +289,19 @@ class Sensor:
     bounds: tuple[float, float] | None = None
     level: str = ""
     satellites: tuple[str, ...] = ()
+    baseline_offset: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.units:
+            object.__setattr__(self, "units", UNITS.get(self.kind, ""))
 
     @property
     def default_bands(self) -> tuple[str, ...]:
-        """The bands that are opened where none are asked for."""
+        """Return the bands that are opened where none are asked for."""
         return self.usual or self.band_names
 
     def wavelengths(self, names: Iterable[str]) -> tuple[float, ...]:
-        """Central wavelengths of bands in micrometres, or the codes of their polarisations.
+        """Return the central wavelengths of bands in micrometres, or the codes of their polarisations.
 
         Raises
         ------
@@ -268,19 +326,19 @@ class Sensor:
         return own or BOUNDS[self.kind_of(band)]
 
     def nodata_of(self, band: str, collection: Collection | None = None) -> float | None:
-        """The digital number of a pixel of a band without data, as a provider serves it; None if there is none."""
+        """Return the digital number of a pixel of a band without data, as a provider serves it."""
         if collection is not None and collection.nodata is not None:
             return collection.nodata
         own = self.band(band).nodata
         return self.nodata if own is None else own
 
     def credit(self, years: str, collection: Collection | None = None) -> str:
-        """What must stand where data of these years ("2019-2021") are shown, as a provider serves them."""
+        """Return the credit to show with data of these years ("2019-2021"), as a provider serves them."""
         text = (collection and collection.attribution) or self.attribution
         return text.format(years=years)
 
     def collection(self, provider: str) -> Collection:
-        """Where a provider serves the product.
+        """Return where a provider serves the product.
 
         Raises
         ------
@@ -297,20 +355,20 @@ class Sensor:
 
     @property
     def band_names(self) -> tuple[str, ...]:
-        """Names of the bands, in order of wavelength."""
+        """Return the names of the bands, in order of wavelength."""
         return tuple(band.name for band in self.bands)
 
     @property
     def mask_classes(self) -> tuple[str, ...]:
-        """Names of what the quality layer can say, by position."""
+        """Return the names of the quality classes, by position."""
         return tuple(kind.name for kind in self.quality)
 
     def physical(self, numbers: Any) -> Any:
-        """Physical values of digital numbers (a float or an array of floats); `nodata` is left to the caller."""
+        """Return the physical values of digital numbers (a float or an array); `nodata` is left to the caller."""
         return numbers * self.scale + self.offset
 
     def flagged(self, quality: Any, classes: Iterable[int] | None = None) -> Any:
-        """Where the quality layer says any of these things of a pixel.
+        """Return where the quality layer has any of these classes.
 
         Parameters
         ----------

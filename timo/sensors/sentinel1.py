@@ -6,19 +6,17 @@ from timo.sensors.product import POLARISATIONS, Band, Collection, Sensor
 # and not for its slopes; the Planetary Computer's is gamma nought, corrected for both: on slopes they differ by
 # decibels, and one model should see one of them.
 #
-# Mean and std are round values of vegetated land; cross-polarised HV is VH (reciprocity), and HH is taken as VV. Radar
-# sees through clouds: there is no mask but where there are no data.
+# Radar sees through clouds: there is no mask but where there are no data.
 SENTINEL_1 = Sensor(
     name="sentinel-1",
     product="Sentinel-1 C-band SAR GRD backscatter",
     bands=(
-        Band("VV", "", POLARISATIONS["VV"], 10, -11.0, 4.0),
-        Band("VH", "", POLARISATIONS["VH"], 10, -18.0, 5.0),
-        Band("HH", "", POLARISATIONS["HH"], 10, -11.0, 4.0),
-        Band("HV", "", POLARISATIONS["HV"], 10, -18.0, 5.0),
+        Band("VV", "", POLARISATIONS["VV"], 10),
+        Band("VH", "", POLARISATIONS["VH"], 10),
+        Band("HH", "", POLARISATIONS["HH"], 10),
+        Band("HV", "", POLARISATIONS["HV"], 10),
     ),
     scale=1.0,
-    units="backscatter, dB",
     usual=("VV", "VH"),
     collections=(
         # In decibels already: the floating-point twin of the collection is the linear one.

@@ -1,6 +1,7 @@
-"""Sentinel-2: surface reflectance, from 10 m on, every five days."""
+"""Sentinel-2: surface reflectance (level 2A) and top-of-atmosphere reflectance (level 1C), from 10 m on."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from timo.sensors.product import Band, CloudScore, Collection, QualityClass, Sensor
@@ -49,11 +50,6 @@ def _harmonised(properties: Mapping[str, Any]) -> float:
 # resolutions" (2B and 2C differ by less than 0.02 um). Level-2A has no B10: the cirrus band does
 # not see the ground.
 #
-# Mean and standard deviation are round surface reflectances of vegetated land, between closed
-# forest and bare soil. They are constants, and not statistics of anybody's cube, for two reasons:
-# weights trained in one place then mean the same in another, and nothing of a held-out block can
-# reach the model through them.
-#
 # Masked: besides no data, saturation, clouds, cirrus and cloud shadow also
 #   7 unclassified: in the growing season it is the fringe of clouds, and haze;
 #   11 snow: it hides the vegetation, and the tops of bright summer clouds are classed as snow too.
@@ -66,21 +62,20 @@ SENTINEL_2 = Sensor(
     name="sentinel-2",
     product="Sentinel-2 MSI Level-2A surface reflectance",
     bands=(
-        Band("B1", "coastal", 0.443, 60, 0.04, 0.03),
-        Band("B2", "blue", 0.492, 10, 0.05, 0.03),
-        Band("B3", "green", 0.560, 10, 0.07, 0.03),
-        Band("B4", "red", 0.665, 10, 0.07, 0.04),
-        Band("B5", "rededge071", 0.704, 20, 0.11, 0.04),
-        Band("B6", "rededge075", 0.741, 20, 0.20, 0.07),
-        Band("B7", "rededge078", 0.783, 20, 0.25, 0.09),
-        Band("B8", "nir", 0.833, 10, 0.27, 0.10),
-        Band("B8A", "nir08", 0.865, 20, 0.28, 0.10),
-        Band("B9", "nir09", 0.945, 60, 0.28, 0.10),
-        Band("B11", "swir16", 1.614, 20, 0.20, 0.08),
-        Band("B12", "swir22", 2.202, 20, 0.12, 0.07),
+        Band("B1", "coastal", 0.443, 60),
+        Band("B2", "blue", 0.492, 10),
+        Band("B3", "green", 0.560, 10),
+        Band("B4", "red", 0.665, 10),
+        Band("B5", "rededge071", 0.704, 20),
+        Band("B6", "rededge075", 0.741, 20),
+        Band("B7", "rededge078", 0.783, 20),
+        Band("B8", "nir", 0.833, 10),
+        Band("B8A", "nir08", 0.865, 20),
+        Band("B9", "nir09", 0.945, 60),
+        Band("B11", "swir16", 1.614, 20),
+        Band("B12", "swir22", 2.202, 20),
     ),
     scale=1e-4,
-    units="surface reflectance, 0..1",
     nodata=0,
     mask_name="SCL",
     quality=(
@@ -135,4 +130,26 @@ SENTINEL_2 = Sensor(
     licence="https://sentinels.copernicus.eu/documents/247904/690755/Sentinel_Data_Legal_Notice",
     level="L2A",
     satellites=("sentinel-2",),
+    baseline_offset=_OFFSET,
+)
+
+# ESA, Sentinel-2 Products Specification Document: QUANTIFICATION_VALUE 10000, RADIO_ADD_OFFSET -1000 from baseline
+# 04.00 on. No scene classification comes with it, and so nothing is masked but what holds no data.
+SENTINEL_2_L1C = replace(
+    SENTINEL_2,
+    name="sentinel-2-l1c",
+    product="Sentinel-2 MSI Level-1C top-of-atmosphere reflectance",
+    bands=(
+        *SENTINEL_2.bands[:-2],
+        Band("B10", "cirrus", 1.374, 60, 0.003, 0.01),
+        *SENTINEL_2.bands[-2:],
+    ),
+    units="top-of-atmosphere reflectance, 0..1",
+    mask_name="",
+    quality=(),
+    masked=(),
+    fringed=(),
+    fringe_m=0,
+    collections=(),
+    level="L1C",
 )
