@@ -16,6 +16,7 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+import platformdirs
 import pytest
 import zarr
 from hypothesis import given, settings
@@ -24,8 +25,6 @@ from hypothesis.extra import numpy as hnp
 
 from timo.errors import TimoError
 from timo.sources.cache import ChunkCache, default_folder
-from timo.sources.cache import store as module
-from timo.sources.cache.__main__ import main
 
 KEY = "0123456789abcdef" * 4
 OTHER = "f" * 64
@@ -166,7 +165,7 @@ def test_an_array_of_an_older_format_is_discarded(cache, monkeypatch):
     array.write((0, 0), values_of(array, (0, 0)))
     path = array.path
     del array
-    monkeypatch.setattr("timo.sources.cache.array.FORMAT", 2)
+    monkeypatch.setattr("timo.sources.cache.chunks.FORMAT", 99)
     assert cache.array(KEY, (4, 4), (2, 2)).read((0, 0)) is None
     assert not path.exists()
 
@@ -281,7 +280,7 @@ def test_two_processes_and_threads_write_the_same_chunks(tmp_path):
         values = np.ones((1, 1, 256, 256), "float32")
         assert all(pool.map(lambda _: array.write((0, 0, 0, 0), values), range(50)))
     np.testing.assert_array_equal(array.read((0, 0, 0, 0)), values)
-    assert list((tmp_path / ".partial").iterdir()) == []
+    assert list(tmp_path.rglob("*.partial")) == []
 
 
 def test_clearing_while_others_write_harms_nobody(tmp_path):
@@ -306,13 +305,11 @@ def test_clearing_while_others_write_harms_nobody(tmp_path):
 
 
 def test_what_a_killed_process_left_is_swept_later(tmp_path):
-    partial = tmp_path / ".partial"
-    partial.mkdir()
-    (partial / "old").write_bytes(b"half")
-    (partial / "new").write_bytes(b"half")
-    os.utime(partial / "old", (time.time() - 4000,) * 2)
-    ChunkCache(tmp_path).array(KEY, (2, 2), (1, 1))
-    assert {path.name for path in partial.iterdir()} == {"new"}
+    for name in ("old", "new"):
+        (tmp_path / f".removed-{name}" / "c").mkdir(parents=True)
+    os.utime(tmp_path / ".removed-old", (time.time() - 4000,) * 2)
+    array = ChunkCache(tmp_path).array(KEY, (2, 2), (1, 1))
+    assert {path.name for path in tmp_path.iterdir()} == {".removed-new", array.path.name}
 
 
 def read_only(folder: Path, monkeypatch) -> None:
@@ -372,15 +369,14 @@ def test_stale_metadata_on_a_read_only_disk_are_not_served(cache, monkeypatch):
 def test_a_full_disk_leaves_no_half_chunk(cache, monkeypatch):
     array = cache.array(KEY, (2, 4), (1, 2))
 
-    def full(_):
+    def full(*_):
         raise OSError(28, "No space left on device")
 
-    # The disk takes the bytes into its memory and has no room for them later.
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(Path, "replace", full)
     with pytest.warns(UserWarning, match="No space left on device"):
         assert not array.write((0, 0), values_of(array, (0, 0)))
     assert array.read((0, 0)) is None
-    assert list((cache.folder / ".partial").iterdir()) == []
+    assert list(cache.folder.rglob("*.partial")) == []
 
 
 def test_a_folder_that_is_a_file_is_warned_of(tmp_path):
@@ -454,7 +450,6 @@ def test_clearing_touches_nothing_of_others(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {
         "thesis",
         "notes-0123456789abcdef",
-        ".partial",
     }
     assert (tmp_path / "thesis" / "chapter.txt").read_text() == "mine"
 
@@ -506,27 +501,47 @@ def test_chunks_of_another_shape_or_type_are_refused(cache):
 
 
 def test_where_the_cache_is(monkeypatch, tmp_path):
-    monkeypatch.setattr(Path, "home", lambda: tmp_path)
     monkeypatch.delenv("TIMO_CACHE", raising=False)
-    monkeypatch.setattr(module.os, "name", "posix")
-    monkeypatch.setattr(module.sys, "platform", "linux")
-    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    assert default_folder() == tmp_path / ".cache" / "timo"
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert default_folder() == tmp_path / "xdg" / "timo"
-    monkeypatch.setattr(module.sys, "platform", "darwin")
-    assert default_folder() == tmp_path / "Library" / "Caches" / "timo"
+    assert default_folder() == platformdirs.user_cache_path("timo", appauthor=False)
     monkeypatch.setenv("TIMO_CACHE", str(tmp_path / "own"))
     assert default_folder() == tmp_path / "own"
     assert ChunkCache().folder == tmp_path / "own"
 
 
-def test_the_command(tmp_path, capsys):
-    fill(ChunkCache(tmp_path), KEY, time.time() - 100_000)
-    assert main(["info", "--folder", str(tmp_path)]) == 0
-    assert KEY[:12] in capsys.readouterr().out
-    assert main(["clear", "--folder", str(tmp_path), "--older-than-days", "3"]) == 0
-    assert "of 0 requests" in capsys.readouterr().out
-    assert main(["clear", "--folder", str(tmp_path)]) == 0
-    assert "of 1 requests" in capsys.readouterr().out
-    assert ChunkCache(tmp_path).info().arrays == ()
+def test_two_chunks_that_were_swapped_are_not_served(cache):
+    array = cache.array(KEY, (4, 4), (2, 2), metadata={"times": ["2020-01-01", "2020-01-11"]})
+    for index in indices(array):
+        array.write(index, values_of(array, index))
+    one, two = array.path / "c/0/1", array.path / "c/1/0"
+    kept, other = one.read_bytes(), two.read_bytes()
+    one.write_bytes(other)
+    two.write_bytes(kept)
+    (array.path / "c/1/1").unlink()
+    found = sorted(cache.damages())
+    assert [line.split("/c/")[1] for line in found] == [
+        "0/1 (2020-01-01) holds what belongs to c/1/0",
+        "1/0 (2020-01-11) holds what belongs to c/0/1",
+        "1/1 (2020-01-11) is lost",
+    ]
+    assert array.read((0, 1)) is None
+    assert array.read((1, 0)) is None
+    again = ChunkCache(cache.folder).array(KEY, (4, 4), (2, 2), metadata=array.metadata)
+    assert again.present() == {(0, 0)}
+    for index in [(0, 1), (1, 0), (1, 1)]:
+        assert again.write(index, values_of(again, index))
+        np.testing.assert_array_equal(array.read(index), values_of(array, index))
+    assert list(cache.damages()) == []
+
+
+def test_a_line_of_the_manifest_that_was_cut_off_spoils_no_other(cache):
+    array = cache.array(KEY, (4, 4), (2, 2))
+    array.write((0, 0), values_of(array, (0, 0)))
+    array.write((0, 1), values_of(array, (0, 1)))
+    manifest = array.path / "manifest.jsonl"
+    manifest.write_bytes(manifest.read_bytes()[:-9])
+    again = ChunkCache(cache.folder).array(KEY, (4, 4), (2, 2))
+    np.testing.assert_array_equal(again.read((0, 0)), values_of(array, (0, 0)))
+    assert again.read((0, 1)) is None
+    again.write((1, 1), values_of(array, (1, 1)))
+    third = ChunkCache(cache.folder).array(KEY, (4, 4), (2, 2))
+    np.testing.assert_array_equal(third.read((1, 1)), values_of(array, (1, 1)))

@@ -1,35 +1,48 @@
-"""Lazy arrays whose chunks are requests, and their fetching: in parallel, with progress, to be stopped at any time."""
+"""Lazy arrays whose chunks are requests, and their fetching: in parallel, with progress, to be stopped and resumed."""
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
+import secrets
+import shutil
 import threading
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import dask
 import dask.array as da
 import numpy as np
+from dask.base import compute_as_if_collection, tokenize
 from dask.core import flatten
 from dask.highlevelgraph import HighLevelGraph
+from tqdm.auto import tqdm
 
-from timo.atomic import replacing
+from timo.atomic import check_writable
 from timo.errors import TimoError
-from timo.sources.cache.array import CachedArray
-from timo.sources.progress import Progress, Report
+from timo.sources.cache.checked import CheckedStore, bytes_of
+from timo.sources.cache.chunks import CachedArray, check_size, slices_of
 from timo.sources.retry import Cancel, CancelledError, is_cancelled, set_current_cancel
 
 if TYPE_CHECKING:
     import xarray as xr
+    import zarr
 
 Index = tuple[int, ...]
 Slices = tuple[slice, ...]
 Fetch = Callable[[Index, Slices], np.ndarray]
+Report = Callable[[int, int], Any]
 # By which the layers of a graph that make requests are known.
 _PREFIX = "fetched-"
+# Of each date so many chunks of a store, and so many rows and columns of a chunk, are looked at for values that cannot be.
+_LOOKED_AT, _LOOK = 4, 64
 
 
 def fetched_array(
@@ -41,7 +54,7 @@ def fetched_array(
     *,
     dtype: str = "float32",
 ) -> da.Array:
-    """A lazy array, each chunk of which is one request.
+    """Make a lazy array, each chunk of which is one request.
 
     A chunk that is in the cache is read from there; another one is fetched and put there. The graph grows with the
     chunks that are computed, not with the array. It pickles where `fetch` does (cloudpickle, for lambdas and local
@@ -51,13 +64,13 @@ def fetched_array(
     ----------
     fetch : callable
         Takes the number of a chunk along each dimension and its slices of the array; returns the chunk. It is called
-        from many threads. What it raises comes out of the computation unchanged.
+        from many threads. What it raises comes out of the computation.
     shape, chunks : tuple of int
         Cells of the array and of a chunk; chunks at the end may be cut by the array's edge.
     cached : CachedArray, optional
         Of the same shape, chunks and data type.
     name : str
-        What the array is in Dask's graph: a hash of all that its values depend on.
+        The array's name in Dask's graph: a hash of all that its values depend on.
     dtype : str
         Of the values.
 
@@ -72,10 +85,7 @@ def fetched_array(
         raise TimoError(
             f"the cache is of {(cached.shape, cached.chunks, cached.dtype)}, the array of {block.layout}"
         )
-    sizes = tuple(
-        tuple(min(chunk, size - start) for start in range(0, size, chunk))
-        for size, chunk in zip(shape, chunks, strict=True)
-    )
+    sizes = da.core.normalize_chunks(tuple(chunks), shape=tuple(shape))
     empty = np.empty((0,) * len(shape), block.dtype)
     return da.map_blocks(
         block, chunks=sizes, dtype=block.dtype, meta=empty, name=f"{_PREFIX}{name}"
@@ -84,7 +94,7 @@ def fetched_array(
 
 @dataclass(frozen=True)
 class _Block:
-    """What makes one chunk."""
+    """Makes one chunk."""
 
     fetch: Fetch
     shape: tuple[int, ...]
@@ -104,13 +114,12 @@ class _Block:
             session.refuse_if_cancelled()
             values = self._fetch(index)
             kept = self.cached is not None and self.cached.write(index, values)
-            session.note_fetched(kept=kept)
-        session.progress.step()
+            session.note(kept=kept)
+        session.step()
         return values
 
     def _fetch(self, index: Index) -> np.ndarray:
-        parts = zip(index, self.chunks, self.shape, strict=True)
-        slices = tuple(slice(i * chunk, min((i + 1) * chunk, size)) for i, chunk, size in parts)
+        slices = slices_of(index, self.chunks, self.shape)
         values = self.fetch(index, slices)
         expected = tuple(part.stop - part.start for part in slices)
         # What is wrong must not get into the cache.
@@ -123,33 +132,79 @@ class _Block:
 
 
 class _Session:
-    """One call of `fetch`, as its threads see it."""
+    """One call of `fetch`, as its threads see it: whether to stop, and how far it is."""
 
-    def __init__(self, cancel: Cancel | None = None, progress: Progress | None = None) -> None:
+    def __init__(self, progress: bool | Report = False, cancel: Cancel | None = None) -> None:
+        if not isinstance(progress, bool | np.bool_) and not callable(progress):
+            raise TimoError(
+                f"progress is True, False, or a function that takes the chunks done and all of them; got {progress!r}"
+            )
         self.cancel, self.stop = cancel, threading.Event()
-        self.progress = progress or Progress(False)
-        self.lock = threading.Lock()
-        self.fetched, self.kept = 0, 0
-
-    def cancelled(self) -> bool:
-        return self.stop.is_set() or is_cancelled(self.cancel)
+        self.report: Report | None = progress if callable(progress) else None
+        self.shown, self.bar = not callable(progress) and bool(progress), None
+        self.error: Exception | None = None
+        # Held while the report runs, so that the numbers it gets only grow.
+        self.lock = threading.RLock()
+        self.done = self.total = self.requests = self.fetched = self.kept = 0
+        self.store: Path | None = None
 
     def refuse_if_cancelled(self, *_: Any) -> None:
         if self.cancelled():
             raise CancelledError("cancelled by the user")
 
-    def note_fetched(self, *, kept: bool) -> None:
+    def cancelled(self) -> bool:
+        return self.stop.is_set() or is_cancelled(self.cancel)
+
+    def begin(self, total: int) -> None:
+        with self.lock:
+            self.total = total
+            if self.shown:
+                self.bar = tqdm(total=total, unit="chunk", desc="fetching")
+            self._tell()
+
+    def step(self) -> None:
+        with self.lock:
+            self.done += 1
+            # More than was counted, where Dask computes a chunk twice.
+            self.total = max(self.total, self.done)
+            if self.bar is not None:
+                self.bar.update()
+            self._tell()
+
+    def note(self, *, kept: bool) -> None:
         with self.lock:
             self.fetched += 1
             self.kept += kept
 
+    def _tell(self) -> None:
+        if self.report is None:
+            return
+        try:
+            self.report(self.done, self.total)
+        except Exception as error:  # noqa: BLE001 - a warning at the end: what is fetched counts more than who watches
+            self.report, self.error = None, error
+
+    def close(self) -> None:
+        """Leave the terminal as it should be, and warn the caller of `fetch` if the report failed."""
+        if self.bar is not None:
+            self.bar.close()
+        if self.error is not None:
+            warnings.warn(
+                f"progress= raised {type(self.error).__name__}: {self.error}. The fetch went on without it.",
+                stacklevel=3,
+            )
+
     def summary(self) -> str:
-        head = f"The fetch was stopped after {self.progress.done} of {self.progress.total} chunks."
-        if self.kept == self.fetched > 0:
-            return f"{head} They are in the cache: the same call goes on from there."
+        head = f"The fetch was stopped after {self.done} of {self.total} chunks."
+        return f"{head} {self.remains()}".rstrip()
+
+    def remains(self) -> str:
+        """Say what is kept of an unfinished fetch."""
+        if self.store is not None:
+            return f"What is complete is kept beside '{self.store}': the same call goes on from there."
         if self.kept == self.fetched:
-            return head
-        return f"{head} {self.fetched - self.kept} of them are not in the cache and will be fetched again."
+            return "They are in the cache: the same call goes on from there." if self.kept else ""
+        return f"{self.fetched - self.kept} of them are not in the cache and will be fetched again."
 
 
 _threads = threading.local()
@@ -183,16 +238,17 @@ def fetch(
     workers : int
         Requests at a time. More are faster until the service's limit (Earth Engine: 40 a project).
     progress : bool or callable
-        Whether to show how many chunks are done, in a bar. Or a function of (done, total), whole numbers, that is told
-        so: with 0 done before the first chunk, then after each one, also of those that were in the cache. It is called
-        from the threads that fetch, once at a time, with a number that grows; they wait until it returns. An error in
-        it ends the telling and not the fetch; a warning at the end says which it was. A cube in memory has no chunks:
-        of it nothing is told.
+        Whether to show how many chunks are done, in a bar. Or a function that is called with (done, total), whole
+        numbers: with 0 done before the first chunk, then after each one, also of those that were in the cache. It is
+        called from the threads that fetch, once at a time, with a number that grows; they wait until it returns. An
+        error in it does not end the fetch; a warning at the end names it. It is not called for a cube in memory, which
+        has no chunks.
     cancel : threading.Event or callable, optional
         Asked before each request; when it says so, no other request is made. Those under way are waited for, and kept.
     path : path, optional
         Write the cube to this Zarr store, chunk by chunk, and return it lazily from there: for what does not fit into
-        memory. The store appears under its name when it is complete; one that is there already is replaced.
+        memory, and for what takes long. However it ends (an error, Ctrl-C, a kill, a power cut), the same call resumes
+        and fetches only the chunks that are missing. See Notes.
 
     Returns
     -------
@@ -202,11 +258,20 @@ def fetch(
     Raises
     ------
     CancelledError
-        If `cancel` said so: how much was done. With a cache, the same call goes on from there.
+        If `cancel` said so: how much was done. With a cache or `path`, the same call resumes.
     KeyboardInterrupt
         If the user interrupted it, with the same message.
     TimoError
-        If `workers` is less than 1, `progress` or `cancel` is none of these, or a request failed.
+        If an option makes no sense, a request failed, the values cannot be what the sensor measures, or another process
+        is writing to `path`. When values are read from a store: if a chunk was lost, changed or swapped with another.
+
+    Notes
+    -----
+    The chunks of the store are those of the cube; each has a checksum (CRC-32C) in its file, and another one in a manifest.
+    An unfinished store is a hidden folder beside `path` until it is complete and its values were checked; then it is
+    renamed, and replaces another store at `path`. Where the store of the same cube is there already, its checksums are
+    verified, and only damaged chunks are fetched. Cubes are the same if their sources, options and files are: Dask's
+    names say so. A cube made with a function that has no such name (a lambda) begins again, with a warning.
 
     Examples
     --------
@@ -218,15 +283,17 @@ def fetch(
     (0.0, 1.0)
     """
     _check_options(cube, workers, cancel)
-    store = None if path is None else _check_path(path, cube)
-    told = Progress(progress)
+    target = None if path is None else _check_path(path, cube)
+    session = _Session(progress, cancel)
     try:
-        if store is not None:
-            return _fetch_to(store, cube, workers, told, cancel)
-        with _computing(cube, workers, told, cancel) as options:
-            return cube.compute(**options)
+        if target is not None:
+            return _fetch_to(target, cube, workers, session)
+        with _computing(_count_requests(cube.__dask_graph__(), cube.__dask_keys__()), workers, session) as options:
+            computed = cube.compute(**options)
     finally:
-        told.close()
+        session.close()
+    _check_values(computed)
+    return computed
 
 
 def _check_options(cube: Any, workers: Any, cancel: Any) -> None:
@@ -244,7 +311,7 @@ def _check_options(cube: Any, workers: Any, cancel: Any) -> None:
 
 
 def _check_path(path: Any, cube: Any) -> Path:
-    """Where to write, before anything is fetched."""
+    """Return where to write, before anything is fetched."""
     if not isinstance(path, str | os.PathLike):
         raise TimoError(f'path must be that of a Zarr store, as "cube.zarr"; got {path!r}')
     store = Path(path).expanduser()
@@ -260,48 +327,210 @@ def _check_path(path: Any, cube: Any) -> Path:
     return store
 
 
-def _fetch_to(
-    path: Path, cube: xr.DataArray, workers: int, progress: Progress, cancel: Cancel | None
-) -> xr.DataArray:
-    import rioxarray  # noqa: F401 - registers .rio
-    import xarray as xr
+def _fetch_to(path: Path, cube: xr.DataArray, workers: int, session: _Session) -> xr.DataArray:
+    from timo.sources.cache.stores import open_store
 
-    name = str(cube.name or "cube")
-    # Chunks and compression of where it came from do not fit what is written. Zarr wants chunks of one size, and has no
-    # standard for strings of fixed length.
-    data = cube.drop_encoding().chunk({dim: sizes[0] for dim, sizes in cube.chunksizes.items()})
+    data, name = _regular(cube), str(cube.name or "cube")
+    token = _token(data)
+    with _only_writer(path):
+        home = path
+        if CheckedStore(path, array=name).request != token:
+            home = path.with_name(f".{path.name}.unfinished-{token}")
+            _warn_of_others(path, home)
+        session.store = path
+        _write(data, CheckedStore(home, array=name), token, workers, session)
+        stored = open_store(home)
+        _check_values(stored)
+        if home != path:
+            _replace(home, path)
+    return open_store(path)
+
+
+def _regular(cube: xr.DataArray) -> xr.DataArray:
+    """Make a cube one that Zarr can hold: chunks of one size, and strings of no fixed length, for which it has a standard."""
+    import rioxarray  # noqa: F401 - registers .rio
+
+    # Chunks and compression of where it came from do not fit what is written.
+    data = cube.drop_encoding().chunk({dim: max(sizes) for dim, sizes in cube.chunksizes.items()})
+    check_size(tuple(sizes[0] for sizes in data.chunks or ()), data.dtype)
+    held = {key: c for key, c in cube.coords.items() if not dask.is_dask_collection(c.data)}
     data = data.assign_coords(
-        {key: c.astype(object) for key, c in data.coords.items() if c.dtype.kind == "U"}
+        {key: c.astype(object) if c.dtype.kind == "U" else c for key, c in held.items()}
     )
-    if cube.rio.crs is not None:
-        data = data.rio.write_crs(cube.rio.crs)
-    with replacing(path) as partial:
-        writing = data.to_dataset(name=name).to_zarr(
-            partial, mode="w", zarr_format=3, consolidated=False, compute=False
+    return data if cube.rio.crs is None else data.rio.write_crs(cube.rio.crs)
+
+
+def _token(data: xr.DataArray) -> str:
+    """Return what the same request has in common in all processes."""
+    try:
+        with dask.config.set({"tokenize.ensure-deterministic": True}):
+            return tokenize(data, data.name)[:16]
+    except Exception:  # noqa: BLE001 - Dask raises its own error, pickle's, or that of an object in attrs
+        return secrets.token_hex(8)
+
+
+@contextmanager
+def _only_writer(path: Path) -> Iterator[None]:
+    from filelock import FileLock, Timeout
+
+    lock = check_writable(path.absolute().parent) / f".{path.name}.lock"
+    busy = TimoError(f"'{path}' is being written by another call: wait for it, or choose another path.")
+    held = FileLock(lock)
+    try:
+        held.acquire(timeout=0)
+    except Timeout:
+        raise busy from None
+    try:
+        if not lock.exists():  # removed by its last holder just now
+            raise busy
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            lock.unlink()
+        held.release()
+
+
+def _others(path: Path, home: Path) -> list[Path]:
+    prefix = f".{path.name}.unfinished-"
+    return [p for p in path.absolute().parent.iterdir() if p.name.startswith(prefix) and p.name != home.name]
+
+
+def _warn_of_others(path: Path, home: Path) -> None:
+    if home.exists() or not (others := _others(path, home)):
+        return
+    begun = datetime.fromtimestamp(max(p.stat().st_mtime for p in others), UTC).astimezone()
+    warnings.warn(
+        f"An unfinished store of another request for '{path}' ({begun:%Y-%m-%d %H:%M}) does not fit this one, which "
+        "begins from the start: the options, the files or the images differ, or the cube was made with a function "
+        "that Dask names differently in each process (a lambda). It is removed when this fetch is complete.",
+        stacklevel=4,
+    )
+
+
+def _write(
+    data: xr.DataArray, store: CheckedStore, token: str, workers: int, session: _Session
+) -> None:
+    """Compute and write the chunks of a store that are missing or damaged."""
+    from timo.sources.cache.stores import template_of
+
+    files = template_of(data, store.array)
+    if store.request != token:
+        store.manifest.note_facts(request=token)
+    store.fill(files)
+    graphs, keys = [], []
+    for name, variable in data.to_dataset(name=store.array).variables.items():
+        if dask.is_dask_collection(variable.data):
+            block = _Written(store.open(files, str(name)), str(name))
+            with ThreadPoolExecutor(workers) as pool:
+                indices = list(itertools.product(*map(range, variable.data.numblocks)))
+                missing = [i for i, whole in zip(indices, pool.map(block.is_whole, indices), strict=True) if not whole]
+            written = block.all_of(variable.data, token)
+            graphs.append(written.dask)
+            keys += [(written.name, *index) for index in missing]
+    if not keys:
+        return
+    graph = HighLevelGraph.merge(*graphs)
+    requests = _count_requests(graph, keys)
+    with _computing(requests, workers, session, chunks=len(keys)) as options:
+        compute_as_if_collection(da.Array, graph, keys, **options)
+
+
+@dataclass(frozen=True)
+class _Written:
+    """Writes chunks of one array of a store."""
+
+    array: zarr.Array
+    name: str
+
+    def __call__(self, block: np.ndarray, *, block_id: Index) -> np.ndarray:
+        session = _current()
+        self.array[slices_of(block_id, self.array.chunks, self.array.shape)] = block
+        session.note(kept=True)
+        if not session.requests:
+            session.step()
+        return np.ones((1,) * block.ndim, bool)
+
+    def is_whole(self, index: Index) -> bool:
+        store: CheckedStore = self.array.store
+        key = "/".join([self.name, "c", *map(str, index)])
+        return not store.manifest.fault(key, bytes_of(store.root / key))
+
+    def all_of(self, values: da.Array, token: str) -> da.Array:
+        ones = tuple((1,) * count for count in values.numblocks)
+        return da.map_blocks(
+            self,
+            values,
+            chunks=ones,
+            dtype=bool,
+            meta=np.empty((0,) * values.ndim, bool),
+            name=f"written-{self.name}-{token}",
         )
-        with _computing(data, workers, progress, cancel) as options:
-            writing.compute(**options)
-    stored = xr.open_zarr(path, consolidated=False, decode_coords="all")[name]
-    names = {key: c for key, c in stored.coords.items() if c.dtype.kind == "T"}
-    return stored.assign_coords({key: c.astype(object).astype(str) for key, c in names.items()})
+
+
+def _replace(home: Path, path: Path) -> None:
+    """Give a complete store its name in one step."""
+    for file in home.rglob("*.partial"):  # of a chunk in whose writing the process was killed
+        file.unlink()
+    previous = path.with_name(f".{path.name}.previous-{secrets.token_hex(4)}")
+    if path.exists():
+        path.rename(previous)
+    try:
+        home.rename(path)
+    except BaseException:
+        if previous.exists():
+            previous.rename(path)
+        raise
+    for old in (previous, *_others(path, home)):
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _check_values(cube: xr.DataArray) -> None:
+    """Refuse values that cannot be what the sensor measures, by a sample of each date."""
+    from timo.cube.check import DIMS
+    from timo.sensors import SENSORS
+
+    check_values = getattr(__import__("timo.cube.check", fromlist=["x"]), "check_values", None)
+    if check_values is None:
+        return
+
+    sensor = SENSORS.get(str(cube.attrs.get("sensor")))
+    if sensor is None or cube.dims != DIMS or not cube.size:
+        return
+    blocks = list(itertools.product(*(_spans(cube, dim) for dim in ("y", "x"))))
+    looked_at = {len(blocks) * i // _LOOKED_AT for i in range(_LOOKED_AT)}
+    parts = [
+        cube.variable.isel(y=rows, x=columns).compute(scheduler="threads").to_numpy()
+        for rows, columns in (blocks[i] for i in sorted(looked_at))
+    ]
+    sample = np.concatenate([part.reshape(*part.shape[:2], -1, 1) for part in parts], axis=2)
+    check_values(sample, sensor, cube["band"].to_numpy().tolist(), times=cube["time"].to_numpy())
+
+
+def _spans(cube: xr.DataArray, dim: str) -> list[slice]:
+    """Return slices of the chunks along a dimension, some cells of each."""
+    sizes = cube.chunksizes.get(dim, (cube.sizes[dim],))
+    ends = itertools.accumulate(sizes)
+    return [slice(end - size, end, -(-size // _LOOK)) for size, end in zip(sizes, ends, strict=True)]
 
 
 @contextmanager
 def _computing(
-    cube: xr.DataArray, workers: int, progress: Progress, cancel: Cancel | None
+    requests: int, workers: int, session: _Session, chunks: int = 0
 ) -> Iterator[dict[str, Any]]:
-    """What to give to Dask's `compute`; afterwards no thread of it is left."""
-    requests = _count_requests(cube)
-    session = _Session(cancel, progress)
+    """Yield what Dask's `compute` is given; afterwards no thread of it is left.
+
+    `requests` chunks of fetched arrays are counted; where there are none, `chunks` of a store; where there are none
+    either, Dask's tasks.
+    """
     pool = ThreadPoolExecutor(workers, "timo-fetch", initializer=_join, initargs=(session,))
+    session.requests = requests
 
     def begin(_: Any, state: dict[str, Any]) -> None:
-        # Of a cube of another kind of source Dask's tasks are all that can be counted.
-        progress.begin(requests or len(state["ready"]) + len(state["waiting"]))
+        session.begin(requests or chunks or len(state["ready"]) + len(state["waiting"]))
 
     def after(*_: Any) -> None:
-        if not requests:
-            progress.step()
+        if not requests and not chunks:
+            session.step()
 
     try:
         # Given to this computation only: callbacks and pools that are registered would meet those of other threads.
@@ -314,13 +543,17 @@ def _computing(
         _finish(pool, session)
         # Not an error of ours: a loop over many areas must end, too.
         raise KeyboardInterrupt(session.summary()) from None
+    except TimoError as error:
+        _finish(pool, session)
+        if session.kept:
+            error.args = (f"{error} {session.remains()}",)
+        raise
     finally:
         _finish(pool, session)
 
 
-def _count_requests(cube: xr.DataArray) -> int:
-    """How many chunks of fetched arrays a cube is made of."""
-    graph, keys = cube.__dask_graph__(), cube.__dask_keys__()
+def _count_requests(graph: Any, keys: Iterable[Any]) -> int:
+    """Count the chunks of fetched arrays that some keys are made of."""
     if not isinstance(graph, HighLevelGraph) or not keys:
         return 0
     layers = graph.cull(set(flatten(keys))).layers

@@ -1,7 +1,11 @@
-"""Fetched chunks on the local disk: a repeated request costs nothing, an interrupted one goes on where it was."""
+"""Chunks that were fetched, kept with checksums: the cache of requests, and the Zarr stores of `timo.fetch(path=...)`."""
 
-from timo.sources.cache.array import CachedArray
-from timo.sources.cache.info import ArrayInfo, CacheInfo
-from timo.sources.cache.store import ChunkCache, default_folder
+from timo.sources.cache.chunks import (
+    ArrayInfo,
+    CacheInfo,
+    CachedArray,
+    ChunkCache,
+    default_folder,
+)
 
 __all__ = ["ArrayInfo", "CacheInfo", "CachedArray", "ChunkCache", "default_folder"]

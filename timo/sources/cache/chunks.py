@@ -1,0 +1,516 @@
+"""Fetched chunks on the local disk: a repeated request costs nothing, and an interrupted one resumes.
+
+Each request has a folder that is an ordinary Zarr v3 array, with a manifest of checksums: see
+`timo.sources.cache.checked`. ``timo cache info`` lists what is there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import re
+import secrets
+import shutil
+import threading
+import time
+import warnings
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import platformdirs
+import zarr
+
+from timo.errors import TimoError
+from timo.sources.cache.checked import (
+    CODECS,
+    LARGEST,
+    METADATA,
+    CheckedStore,
+    DamagedError,
+    bytes_of,
+)
+
+LIMIT_BYTES = 20_000_000_000
+# Of what is stored and how; a higher one makes all older arrays stale.
+FORMAT = 2
+# Of the key of a request and of what its array looks like: see `CachedArray`.
+_NAME = re.compile(r"[0-9a-f]{16,128}-[0-9a-f]{16}")
+_KEY = re.compile(r"[0-9a-f]{16,128}")
+_REMOVED, _REMOVED_LIFE_S = ".removed-", 3600.0
+_ATTEMPTS = 5
+# How exactly the last use is known. It is noted in the time stamp of the metadata.
+_TOUCH_S = 60.0
+Index = tuple[int, ...]
+
+
+def default_folder() -> Path:
+    """Return ``$TIMO_CACHE``; else the operating system's folder for caches, by platformdirs."""
+    if own := os.environ.get("TIMO_CACHE"):
+        return Path(own).expanduser()
+    return platformdirs.user_cache_path("timo", appauthor=False)
+
+
+class CachedArray:
+    """The cached chunks of one request; `ChunkCache.array` opens it.
+
+    The folder is named for the request's key and for a digest of its description, so that chunks of arrays with another
+    description cannot get into it, whoever writes at the same time.
+
+    Attributes
+    ----------
+    path : Path
+        The Zarr v3 array.
+    grid : tuple of int
+        Number of chunks along each dimension.
+    """
+
+    def __init__(  # noqa: PLR0917 - in the order of `ChunkCache.array`
+        self,
+        cache: ChunkCache,
+        key: str,
+        shape: tuple[int, ...],
+        chunks: tuple[int, ...],
+        dtype: str,
+        metadata: dict[str, Any],
+    ) -> None:
+        self.cache, self.key, self.shape, self.chunks = cache, key, shape, chunks
+        self.dtype, self.metadata = np.dtype(dtype), metadata
+        _check_layout(shape, chunks, self.dtype)
+        self.grid = tuple(-(-size // chunk) for size, chunk in zip(shape, chunks, strict=True))
+        try:
+            description = json.dumps(
+                [FORMAT, shape, chunks, self.dtype.name, metadata], sort_keys=True, allow_nan=False
+            )
+        except (TypeError, ValueError) as error:
+            raise TimoError(f"the description of a request must be JSON: {error}") from error
+        digest = hashlib.sha256(description.encode()).hexdigest()[:16]
+        self.path: Path = cache.folder / f"{key}-{digest}"
+        self._store = CheckedStore(self.path)
+        self._files: dict[str, Any] = {}
+        zarr.create_array(
+            zarr.storage.MemoryStore(self._files),
+            shape=shape,
+            chunks=chunks,
+            dtype=self.dtype,
+            compressors=CODECS,
+            fill_value=np.nan if self.dtype.kind == "f" else 0,
+            attributes={"request": metadata},
+        )
+        self._array = self._store.open(self._files)
+        self._usable, self._touched = True, 0.0
+
+    def __repr__(self) -> str:
+        return f"CachedArray({str(self.path)!r}, shape={self.shape}, chunks={self.chunks})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Opened again where it arrives: a worker on another machine has a folder of its own.
+        return _reopen, (
+            self.cache,
+            (self.key, self.shape, self.chunks, self.dtype.name, self.metadata),
+        )
+
+    def prepare(self) -> None:
+        """Remove what is not what was written, and write the metadata; OSError where the folder cannot be written."""
+        found = bytes_of(self.path / METADATA)
+        if found is not None and not self._store.manifest.fault(METADATA, found):
+            self._touch()
+            return
+        # Until it is replaced none of it is served, and if it cannot be replaced, never.
+        self._usable = found is None
+        if not self._usable:
+            self.cache.remove(self.path)
+        self._store.fill(self._files)
+        self._usable = True
+
+    def read(self, index: Index) -> np.ndarray | None:
+        """Read a chunk; None if it is not there, or not what was written: then it is removed.
+
+        Parameters
+        ----------
+        index : tuple of int
+            Number of the chunk along each dimension.
+
+        Returns
+        -------
+        ndarray or None
+            Of the shape of a chunk, less what the array's edge cuts off.
+        """
+        slices, file = self._slices(index), self._file(index)
+        try:
+            if not self._usable or not file.exists():
+                return None
+            values = np.asarray(self._array[slices])
+        except DamagedError:
+            with contextlib.suppress(OSError):  # on a read-only disk it stays, and is never served
+                file.unlink()
+            return None
+        except OSError as error:
+            self.cache.warn(error)
+            return None
+        self._touch()
+        return values
+
+    def write(self, index: Index, values: np.ndarray) -> bool:
+        """Keep a chunk; False where the disk does not let us, of which one warning is given.
+
+        Parameters
+        ----------
+        index : tuple of int
+            Number of the chunk along each dimension.
+        values : ndarray
+            Of the array's data type, and of the shape that `read` returns.
+
+        Raises
+        ------
+        TimoError
+            If `values` is not of that type and shape, or there is no such chunk.
+        """
+        slices, extent = self._slices(index), self.extent(index)
+        if values.shape != extent or values.dtype != self.dtype:
+            raise TimoError(
+                f"chunk {index} must be {self.dtype} of shape {extent}; got {values.dtype} of shape {values.shape}"
+            )
+        if not self._usable:
+            return False
+        try:
+            self._put(slices, values)
+            self.cache.count(self._file(index).stat().st_size)
+        except FileNotFoundError:  # removed by another process just now
+            return False
+        except OSError as error:
+            self.cache.warn(error)
+            return False
+        self._touch()
+        return True
+
+    def _put(self, slices: tuple[slice, ...], values: np.ndarray) -> None:
+        # Again, because another process may remove the folder meanwhile.
+        for attempt in range(_ATTEMPTS):
+            try:
+                if not (self.path / METADATA).exists():
+                    self._store.fill(self._files)
+                self._array[slices] = values
+            except (FileNotFoundError, FileExistsError):
+                if attempt == _ATTEMPTS - 1:
+                    raise
+            else:
+                return
+
+    def present(self) -> set[Index]:
+        """Return the numbers of the chunks that are there, damaged ones included."""
+        root = self.path / "c"
+        names = (path.relative_to(root).parts for path in root.glob("/".join("*" * len(self.shape))))
+        numbers = {tuple(map(int, name)) for name in names if all(part.isdigit() for part in name)}
+        return numbers if self._usable else set()
+
+    def extent(self, index: Index) -> tuple[int, ...]:
+        """Return the shape of a chunk, less what the array's edge cuts off."""
+        return tuple(part.stop - part.start for part in self._slices(index))
+
+    def _slices(self, index: Index) -> tuple[slice, ...]:
+        inside = len(index) == len(self.grid) and all(
+            0 <= number < count for number, count in zip(index, self.grid, strict=True)
+        )
+        if not inside:
+            raise TimoError(f"there is no chunk {index}: the array has {self.grid} chunks")
+        return slices_of(index, self.chunks, self.shape)
+
+    def _file(self, index: Index) -> Path:
+        return self.path.joinpath("c", *(str(int(number)) for number in index))
+
+    def _touch(self) -> None:
+        now = time.monotonic()
+        if not self._touched or now - self._touched >= _TOUCH_S:
+            self._touched = now
+            with contextlib.suppress(OSError):  # read-only, or removed: it has no last use
+                os.utime(self.path / METADATA)
+
+
+def _reopen(cache: ChunkCache, arguments: tuple[Any, ...]) -> CachedArray:
+    return cache.array(*arguments)
+
+
+def slices_of(index: Index, chunks: Index, shape: Index) -> tuple[slice, ...]:
+    """Return where a chunk lies in its array."""
+    parts = zip(index, chunks, shape, strict=True)
+    return tuple(slice(i * chunk, min((i + 1) * chunk, size)) for i, chunk, size in parts)
+
+
+def _check_layout(shape: Index, chunks: Index, dtype: np.dtype) -> None:
+    if not shape or len(shape) != len(chunks) or min(*shape, *chunks) < 1:
+        raise TimoError(
+            f"shape and chunks must have as many dimensions, of at least one cell; got {shape} and {chunks}"
+        )
+    if dtype.kind not in "iuf" or dtype.itemsize > 8:
+        raise TimoError(f"chunks of integers and of floats can be kept, not of {dtype}")
+    check_size(chunks, dtype)
+
+
+def check_size(chunks: Index, dtype: np.dtype) -> None:
+    """Refuse chunks that are too large to be compressed."""
+    size = math.prod(chunks) * dtype.itemsize
+    if size > LARGEST:
+        raise TimoError(
+            f"a chunk of {chunks} {dtype} is {size / 1e9:.1f} GB: ask for chunks below 2 GB"
+        )
+
+
+@dataclass(frozen=True)
+class ArrayInfo:
+    """What the cache holds of one request."""
+
+    key: str
+    path: Path
+    bytes: int
+    chunks: int
+    last_use: datetime
+    request: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class CacheInfo:
+    """What the cache holds, the most recently used request first."""
+
+    folder: Path
+    limit_bytes: int
+    arrays: tuple[ArrayInfo, ...]
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all of them."""
+        return sum(array.bytes for array in self.arrays)
+
+    def __str__(self) -> str:
+        head = (
+            f"{self.folder}: {self.bytes / 1e6:.1f} MB of at most {self.limit_bytes / 1e6:.0f} MB"
+        )
+        rows = (
+            f"{a.last_use.astimezone():%Y-%m-%d %H:%M}  {a.bytes / 1e6:10.1f} MB  {a.chunks:6d} chunks  {a.key[:12]}"
+            for a in self.arrays
+        )
+        return "\n".join([head, *rows])
+
+
+class ChunkCache:
+    """A folder of cached requests, the least recently used of which are removed beyond a limit.
+
+    Threads and processes may share it. Where the folder cannot be written (a read-only or full disk), what is in it is
+    still read, one warning is given, and nothing new is kept.
+
+    Parameters
+    ----------
+    folder : path, optional
+        By default `default_folder`.
+    limit_bytes : int
+        Above this, whole requests are removed; never those in use in this process.
+    """
+
+    def __init__(
+        self, folder: str | os.PathLike[str] | None = None, limit_bytes: int = LIMIT_BYTES
+    ) -> None:
+        if limit_bytes < 0:
+            raise TimoError(f"limit_bytes must not be negative; got {limit_bytes}")
+        if folder is not None and not (isinstance(folder, str | os.PathLike) and str(folder)):
+            raise TimoError(f"the cache is a folder: give its path; got {folder!r}")
+        self.folder = default_folder() if folder is None else Path(folder).expanduser()
+        self.folder = self.folder.absolute()
+        self.limit_bytes = int(limit_bytes)
+        self._lock = threading.Lock()
+        # Bytes that may still be written before the folder is measured; not measured yet.
+        self._room: float | None = None
+
+    def __repr__(self) -> str:
+        return f"ChunkCache({str(self.folder)!r}, limit_bytes={self.limit_bytes})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ChunkCache, (self.folder, self.limit_bytes)
+
+    def array(
+        self,
+        key: str,
+        shape: tuple[int, ...],
+        chunks: tuple[int, ...],
+        dtype: str = "float32",
+        metadata: dict[str, Any] | None = None,
+    ) -> CachedArray:
+        """Open the cached chunks of a request, or begin to cache it.
+
+        Parameters
+        ----------
+        key : str
+            Hash of the request: 16 to 128 hexadecimal digits, in lower case.
+        shape, chunks : tuple of int
+            Cells of the array and of a chunk; chunks at the end may be cut by the array's edge.
+        dtype : str
+            Any of NumPy's integers and floats.
+        metadata : dict, optional
+            The request in words, as JSON. It is stored with the array, and an array stored with another description,
+            shape, chunks or data type is never served: it is removed. It must not hold credentials.
+
+        Raises
+        ------
+        TimoError
+            If one of these is not so.
+        """
+        if not _KEY.fullmatch(key):
+            raise TimoError(f"the key must be 16 to 128 digits 0-9a-f; got {key!r}")
+        array = CachedArray(self, key, tuple(shape), tuple(chunks), dtype, metadata or {})
+        with _using_lock:
+            _using.add(array)
+        try:
+            array.prepare()
+            self._remove_others(array)
+            self._sweep()
+        except OSError as error:
+            self.warn(error)
+        return array
+
+    def info(self) -> CacheInfo:
+        """List what the cache holds."""
+        arrays = sorted(map(_describe, self._arrays()), key=lambda a: a.last_use, reverse=True)
+        return CacheInfo(self.folder, self.limit_bytes, tuple(arrays))
+
+    def damages(self) -> Iterator[str]:
+        """Read all of the cache, and yield a line for each chunk that is lost, changed or swapped."""
+        for path in sorted(self._arrays()):
+            times = _describe(path).request.get("times", [])
+            for key, fault in CheckedStore(path, read_only=True).faults():
+                number = key.split("/")[1:2]
+                date = times[int(number[0])] if number and int(number[0]) < len(times) else ""
+                yield f"{path / key}{date and f' ({date})'} {fault}"
+
+    def clear(self, older_than: timedelta | None = None) -> CacheInfo:
+        """Remove what is cached.
+
+        Parameters
+        ----------
+        older_than : timedelta, optional
+            Only what was last used longer ago than this.
+
+        Returns
+        -------
+        CacheInfo
+            What was removed.
+
+        Raises
+        ------
+        TimoError
+            If the folder cannot be written.
+        """
+        latest = datetime.now(UTC) - (older_than or timedelta(0))
+        every = older_than is None
+        old = [array for array in self.info().arrays if every or array.last_use < latest]
+        try:
+            for array in old:
+                self.remove(array.path)
+            self._sweep()
+        except OSError as error:
+            raise TimoError(f"cannot clear the cache '{self.folder}': {error.strerror}") from error
+        with self._lock:
+            self._room = None
+        return CacheInfo(self.folder, self.limit_bytes, tuple(old))
+
+    def remove(self, path: Path) -> None:
+        """Remove an array in one step: who reads it meanwhile sees a chunk or none, never half of an array."""
+        removed = self.folder / f"{_REMOVED}{secrets.token_hex(8)}"
+        try:
+            path.rename(removed)
+        except FileNotFoundError:  # another process was faster
+            return
+        shutil.rmtree(removed, ignore_errors=True)
+
+    def warn(self, error: OSError) -> None:
+        """Warn once that the folder cannot be used as it should."""
+        with self._lock:
+            if self.folder in _warned:
+                return
+            _warned.add(self.folder)
+        warnings.warn(
+            f"Fetched chunks cannot be kept in '{self.folder}' ({error.strerror or error}): fetching goes on, but a "
+            "repeated request fetches again. Set TIMO_CACHE to a folder that can be written, or make room in it.",
+            stacklevel=3,
+        )
+
+    def count(self, written: int) -> None:
+        """Note bytes that were written, and keep the limit."""
+        with self._lock:
+            if self._room is not None:
+                self._room -= written
+            if self._room is not None and self._room >= 0:
+                return
+            # What is in use may exceed the limit by itself: then it is not measured at each chunk.
+            self._room = self.limit_bytes / 20
+        left = self._enforce_limit()
+        with self._lock:
+            self._room = max(self.limit_bytes - left, self.limit_bytes / 20)
+
+    def _arrays(self) -> Iterator[Path]:
+        if self.folder.is_dir():
+            yield from (path for path in self.folder.iterdir() if _NAME.fullmatch(path.name))
+
+    def _remove_others(self, array: CachedArray) -> None:
+        """Remove the same request's arrays of another description: they are stale."""
+        for path in self._arrays():
+            stale = path.name.startswith(f"{array.key}-") and path != array.path
+            if stale and path not in _paths_in_use():
+                self.remove(path)
+
+    def _sweep(self) -> None:
+        """Remove what processes that were killed in removing left behind."""
+        for path in self.folder.glob(f"{_REMOVED}*"):
+            with contextlib.suppress(FileNotFoundError):  # swept by another process
+                if time.time() - path.stat().st_mtime >= _REMOVED_LIFE_S:
+                    shutil.rmtree(path, ignore_errors=True)
+
+    def _enforce_limit(self) -> int:
+        """Remove the least recently used arrays beyond the limit; return the bytes that are left."""
+        info, in_use = self.info(), _paths_in_use()
+        left = info.bytes
+        for array in reversed(info.arrays):
+            if left > self.limit_bytes and array.path not in in_use:
+                self.remove(array.path)
+                left -= array.bytes
+        return left
+
+
+# Weak: an array is in use for as long as somebody holds it, as the graph of a lazy cube does.
+_using: weakref.WeakSet[CachedArray] = weakref.WeakSet()
+_using_lock = threading.Lock()
+_warned: set[Path] = set()
+
+
+def _paths_in_use() -> set[Path]:
+    with _using_lock:
+        return {array.path for array in _using}
+
+
+def _describe(path: Path) -> ArrayInfo:
+    """Describe the folder of one cached request; files may be removed by other processes meanwhile."""
+    sizes, uses = dict[Path, int](), [0.0]
+    for folder, _, names in os.walk(path):
+        for file in (Path(folder) / name for name in names):
+            with contextlib.suppress(OSError):
+                sizes[file] = file.stat().st_size
+    for file in (path, path / METADATA):
+        with contextlib.suppress(OSError):
+            uses.append(file.stat().st_mtime)
+    try:
+        request = json.loads(bytes_of(path / METADATA) or b"{}")["attributes"]["request"]
+    except (ValueError, KeyError, TypeError, OSError):
+        request = {}
+    return ArrayInfo(
+        key=path.name.partition("-")[0],
+        path=path,
+        bytes=sum(sizes.values()),
+        chunks=sum(file.name.isdigit() for file in sizes),
+        last_use=datetime.fromtimestamp(uses[-1], tz=UTC),
+        request=request if isinstance(request, dict) else {},
+    )
