@@ -1,4 +1,4 @@
-"""What is asked of a source, whatever the source: checked once, at the door."""
+"""Options that the sources share, checked once, at the door."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ import pandas as pd
 
 from timo.cube.composite import period_offset
 from timo.errors import TimoError
-from timo.sensors import SENSORS, Sensor, get_sensor
+from timo.sensors import SENSORS, Sensor, register_sensor
+from timo.sources.dates import make_span
 from timo.sources.options import nearest, unknown_sensor
 from timo.sources.place.aoi import Area, parse_aoi
 from timo.sources.place.area import FORMS
 from timo.sources.place.grid import PixelGrid, grid_of, make_grid
 from timo.sources.place.projection import metres_per_unit, read_crs, short_name
-from timo.sources.span import make_span
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -31,29 +31,13 @@ if TYPE_CHECKING:
 LEAST_CHUNK = 16
 # Cells. Earth Engine refuses kernels of a larger radius.
 _WIDEST_BUFFER = 512
-# What people write for a period -> its name by its start; without a leading 1.
+# pandas' name of a period by its start, and what people write for it; without a leading 1.
 _PERIODS = {
-    "m": "1MS",
-    "me": "1MS",
-    "monthly": "1MS",
-    "months": "1MS",
-    "ms": "1MS",
-    "q": "QS-DEC",
-    "qe": "QS-DEC",
-    "quarterly": "QS-DEC",
-    "seasonal": "QS-DEC",
-    "seasons": "QS-DEC",
-    "y": "YS",
-    "ye": "YS",
-    "a": "YS",
-    "as": "YS",
-    "yearly": "YS",
-    "annual": "YS",
-    "years": "YS",
-    "weekly": "W-MON",
-    "week": "W-MON",
-    "daily": "1D",
-    "day": "1D",
+    "1MS": "m me monthly months ms",
+    "QS-DEC": "q qe quarterly seasonal seasons",
+    "YS": "y ye a as yearly annual years",
+    "W-MON": "weekly week",
+    "1D": "daily day",
 }
 
 
@@ -74,13 +58,13 @@ class CubeRequest:
     bands : tuple of str
         Names of its bands, in the order of the cube.
     masked : tuple of int
-        Positions in `sensor.quality` of what is no valid observation.
+        Positions in `sensor.quality` of invalid observations.
     buffer_m : float
         How far around clouds and shadows (`fringed`) pixels are masked too, in metres between cell centres.
     composite : str, optional
         pandas' name of a period, e.g. "1MS": the median of its valid observations, dated with its start.
     max_cloud : float, optional
-        Images whose metadata say more cloud than so many percent are left out.
+        Images that are cloudier than this percentage, by their metadata, are left out.
     clip : bool
         Pixels whose centre is outside the area are NaN.
     """
@@ -130,7 +114,7 @@ def make_request(
     start: Any = None,
     end: Any = None,
     *,
-    sensor: str = "sentinel-2",
+    sensor: str | Sensor = "sentinel-2",
     bands: Sequence[str] | None = None,
     resolution: float | None = None,
     composite: str | None = None,
@@ -142,9 +126,7 @@ def make_request(
     clip: bool = False,
     max_megapixels: float = 1000,
 ) -> CubeRequest:
-    """Check what is asked for.
-
-    The parameters are those of `timo.open_cube`.
+    """Check the options that all sources share; they are those of `timo.open_cube`.
 
     Raises
     ------
@@ -184,20 +166,18 @@ def make_place(
     finest_m: float,
     max_megapixels: float = 1000,
 ) -> tuple[Area, PixelGrid]:
-    """Where: the area and its cells.
+    """Return the area and its cells.
 
     Parameters
     ----------
     aoi : see `timo.sources.place.aoi.parse_aoi`
         None takes all of `like`.
-    resolution, crs
-        As `timo.sources.place.grid.make_grid`.
+    resolution, crs, max_megapixels
+        As `timo.sources.place.grid.make_grid`; the grid of `like` is taken as it is.
     like : xarray.DataArray, optional
         A cube or raster whose cells are taken.
     finest_m : float
         Side of a cell, in metres, if no resolution is given.
-    max_megapixels : float
-        A larger grid is refused; that of `like` is taken as it is.
 
     Raises
     ------
@@ -205,21 +185,15 @@ def make_place(
         If there is neither aoi nor like, if like is there and resolution or crs as well, if they do not meet, or if
         one of them makes no sense.
     """
-    if like is not None:
-        return _place_like(like, aoi, resolution, crs)
-    if aoi is None:
+    if like is None and aoi is None:
         raise TimoError(
             f"aoi is missing: where? Give {FORMS}; or like=, a cube whose cells are taken"
         )
-    area = parse_aoi(aoi)
-    if resolution is None:
-        resolution = finest_m if crs is None else finest_m / metres_per_unit(read_crs(crs))
-    return area, make_grid(area, resolution, crs, max_megapixels=max_megapixels)
-
-
-def _place_like(
-    like: xr.DataArray, aoi: Any, resolution: float | None, crs: Any
-) -> tuple[Area, PixelGrid]:
+    if like is None:
+        area = parse_aoi(aoi)
+        if resolution is None:
+            resolution = finest_m if crs is None else finest_m / metres_per_unit(read_crs(crs))
+        return area, make_grid(area, resolution, crs, max_megapixels=max_megapixels)
     if not hasattr(like, "indexes"):
         raise TimoError(
             f"like= takes a cube or raster (xarray.DataArray) whose cells are taken; got {type(like).__name__}. A file "
@@ -230,41 +204,25 @@ def _place_like(
             f"like= has a resolution and a crs already: leave out {' and '.join(given)}, or like"
         )
     grid = grid_of(like)
-    if aoi is None:
-        return grid.area, grid
-    area = parse_aoi(aoi)
-    if not area.wrapped.intersects(grid.area.wrapped):
+    area = grid.area if aoi is None else parse_aoi(aoi)
+    if aoi is not None and not area.wrapped.intersects(grid.area.wrapped):
         raise TimoError(f"The aoi, {area!r}, does not meet the grid of like=, {grid.area!r}")
     return area, grid
 
 
-def make_sensor(name: str) -> Sensor:
-    """The sensor of that name.
-
-    Raises
-    ------
-    TimoError
-        If timo does not know it; the message has the name that was probably meant.
-    """
-    if not isinstance(name, str) or name not in SENSORS:
-        raise unknown_sensor(name, SENSORS)
-    return get_sensor(name)
+def make_sensor(sensor: str | Sensor) -> Sensor:
+    """Return a sensor by its name; one that is given itself is registered, so that cubes of it pass all checks."""
+    if isinstance(sensor, Sensor):
+        return register_sensor(sensor)
+    if not isinstance(sensor, str) or sensor not in SENSORS:
+        raise unknown_sensor(sensor, SENSORS)
+    return SENSORS[sensor]
 
 
 def make_bands(sensor: Sensor, bands: Sequence[str] | None) -> tuple[str, ...]:
-    """Names of the bands, each once; the sensor's usual ones if none are given.
+    """Return names of bands as the sensor spells them, each once; its usual ones if none are given.
 
-    Parameters
-    ----------
-    sensor : Sensor
-        The instrument.
-    bands : sequence of str, optional
-        By its own names ("B4", also "b4" and "B04") or by common ones ("red", "nir", "swir16").
-
-    Raises
-    ------
-    TimoError
-        If the sensor has no such band, or one is named twice.
+    They are given by its own names ("B4", also "b4" and "B04") or by common ones ("red", "nir", "swir16").
     """
     if bands is None:
         return sensor.default_bands
@@ -280,16 +238,23 @@ def make_bands(sensor: Sensor, bands: Sequence[str] | None) -> tuple[str, ...]:
 
 
 def _band_name(sensor: Sensor, name: Any) -> str:
-    """The band that a name means, as the sensor spells it."""
     if name in sensor.band_names:
         return str(name)
-    spellings = {band.common_name: band.name for band in sensor.bands if band.common_name}
+    spellings = {_plain_band(other): band.name for band in sensor.bands for other in band.aliases}
+    spellings |= {band.common_name: band.name for band in sensor.bands if band.common_name}
     spellings |= {_plain_band(band): band for band in sensor.band_names}
     if isinstance(name, str) and (band := spellings.get(_plain_band(name))):
         return band
+    hint = ""
+    if name == sensor.mask_name:
+        hint = f" {name} is its quality layer, which masks pixels (masked_classes=)."
+    elif isinstance(name, str) and "," in name:
+        hint = " Give a list of names."
+    elif near := nearest(name, spellings):
+        hint = f" Did you mean {spellings[near]!r}?"
+    listed = [f"{b.name} ({b.common_name})" if b.common_name else b.name for b in sensor.bands]
     raise TimoError(
-        f"{sensor.name} has no band {name!r}.{_band_hint(sensor, name, spellings)} Its bands are: "
-        f"{', '.join(_with_common_name(sensor))}."
+        f"{sensor.name} has no band {name!r}.{hint} Its bands are: {', '.join(listed)}."
     )
 
 
@@ -298,33 +263,14 @@ def _plain_band(name: str) -> str:
     return re.sub(r"(?<![0-9])0+(?=\d)", "", name.strip().lower())
 
 
-def _band_hint(sensor: Sensor, name: Any, spellings: Mapping[str, str]) -> str:
-    if name == sensor.mask_name:
-        return f" {name} is its quality layer, which masks pixels (masked_classes=)."
-    if isinstance(name, str) and "," in name:
-        return " Give a list of names."
-    near = nearest(name, spellings)
-    return f" Did you mean {spellings[near]!r}?" if near else ""
-
-
-def _with_common_name(sensor: Sensor) -> list[str]:
-    return [f"{b.name} ({b.common_name})" if b.common_name else b.name for b in sensor.bands]
-
-
 def make_masked(sensor: Sensor, classes: Iterable[int] | None) -> tuple[int, ...]:
-    """Positions of the quality classes to mask; the sensor's own if none are given.
-
-    Raises
-    ------
-    TimoError
-        If the sensor has no such class.
-    """
+    """Return positions of the quality classes to mask; the sensor's own if none are given."""
     if classes is None:
         return sensor.masked
-    listed = ", ".join(f"{i} {name}" for i, name in enumerate(sensor.mask_classes)) or "none"
     try:
         positions = tuple(dict.fromkeys(_position(position) for position in classes))
     except TypeError as error:
+        listed = ", ".join(f"{i} {name}" for i, name in enumerate(sensor.mask_classes)) or "none"
         raise TimoError(
             f"masked_classes={classes!r} must be a list of numbers of quality classes, () for none. "
             f"{sensor.name} has: {listed}"
@@ -340,13 +286,7 @@ def _position(number: Any) -> int:
 
 
 def make_buffer(buffer_m: Any, grid: PixelGrid) -> float:
-    """How far around clouds to mask, in metres.
-
-    Raises
-    ------
-    TimoError
-        If it is no distance, or of so many cells that Earth Engine would refuse it and others would take hours.
-    """
+    """Return metres to mask around clouds; of more cells Earth Engine refuses it and others would take hours."""
     metres = _number(buffer_m, "buffer_m", "a distance in metres", 10_000)
     if metres > _WIDEST_BUFFER * grid.metres:
         raise TimoError(
@@ -357,26 +297,14 @@ def make_buffer(buffer_m: Any, grid: PixelGrid) -> float:
 
 
 def make_clip(clip: Any) -> bool:
-    """Whether to clip.
-
-    Raises
-    ------
-    TimoError
-        If it is neither True nor False.
-    """
+    """Return whether to clip."""
     if not isinstance(clip, bool | np.bool_):
         raise TimoError(f"clip is True or False; got {clip!r}")
     return bool(clip)
 
 
 def make_whole(value: Any, name: str, meaning: str = "a number", least: int = 1) -> int:
-    """A whole number that is at least so much.
-
-    Raises
-    ------
-    TimoError
-        If it is none.
-    """
+    """Return a whole number that is at least `least`."""
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
     if not whole or value < least:
         raise TimoError(f"{name} is {meaning}, {least} or more; got {value!r}")
@@ -384,13 +312,7 @@ def make_whole(value: Any, name: str, meaning: str = "a number", least: int = 1)
 
 
 def make_composite(composite: str | None) -> str | None:
-    """Name of a period, checked; see `timo.cube.composite`.
-
-    Raises
-    ------
-    TimoError
-        If there is no such period, or it is dated otherwise than by its first day.
-    """
+    """Return the name of a period that is dated by its first day; see `timo.cube.composite`."""
     if composite is None:
         return None
     if not isinstance(composite, str):
@@ -401,25 +323,20 @@ def make_composite(composite: str | None) -> str | None:
     try:
         offset = period_offset(composite)
     except TimoError as error:
-        meant = _PERIODS.get(composite.lower().lstrip("1"))
-        hint = f" Did you mean {meant!r}?" if meant else ""
+        simple = composite.lower().lstrip("1")
+        meant = [name for name, others in _PERIODS.items() if simple in others.split()]
+        hint = f" Did you mean {meant[0]!r}?" if meant else ""
         raise TimoError(f"composite={composite!r} is no period: {error}{hint}") from error
-    if _too_long(offset):
+    try:
+        long = pd.Timestamp("2000-01-01") + offset > pd.Timestamp("2100-01-01")
+    except (OverflowError, pd.errors.OutOfBoundsDatetime, pd.errors.OutOfBoundsTimedelta):
+        long = True
+    if long:
         raise TimoError(f"composite={composite!r} is no period of at most a hundred years")
     return composite
 
 
-def _too_long(offset: pd.offsets.BaseOffset) -> bool:
-    """Whether a period is longer than a century: none of its dates would have a nanosecond."""
-    begin = pd.Timestamp("2000-01-01")
-    try:
-        return bool(begin + offset > pd.Timestamp("2100-01-01"))
-    except (OverflowError, pd.errors.OutOfBoundsDatetime, pd.errors.OutOfBoundsTimedelta):
-        return True
-
-
 def _number(value: Any, name: str, meaning: str, most: float) -> float:
-    """A number from 0 to the most."""
     if isinstance(value, Real) and not isinstance(value, bool) and 0 <= float(value) <= most:
         return float(value)
     raise TimoError(f"{name} is {meaning}, from 0 to {most:,}; got {value!r}")
