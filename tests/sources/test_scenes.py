@@ -60,13 +60,20 @@ def make_scenes(request, days, seed=0, margin=0):
 
 
 def make_cube(request, numbers, quality, times, *, ids=None, chunks=(1, 2, 4, 4), **options):
-    lazy = da.from_array(numbers, chunks=chunks)
-    # Not those of the numbers.
-    side = 5 if numbers.shape[-1] < 50 else 70
+    """A cube of digital numbers, 0 = no data."""
+    numbers = np.asarray(numbers, "float32")
+    values = np.where(numbers == 0, np.float32(np.nan), numbers * np.float32(1e-4))
+    return cube_of_values(request, values, quality, times, ids=ids, chunks=chunks, **options)
+
+
+def cube_of_values(request, values, quality, times, *, ids=None, chunks=(1, 2, 4, 4), **options):
+    lazy = da.from_array(np.asarray(values, "float32"), chunks=chunks)
+    # Not those of the values.
+    side = 5 if lazy.shape[-1] < 50 else 70
     flags = None if quality is None else da.from_array(quality, chunks=(1, side, side))
     ids = ids or [f"s{i}" for i in range(len(times))]
-    options = {"source": "test", "nodata": 0} | options
-    return cube_from_scenes(request, lazy, flags, pd.DatetimeIndex(times), ids, **options)
+    times = pd.DatetimeIndex(times)
+    return cube_from_scenes(request, lazy, flags, times, ids, source="test", **options)
 
 
 def read_by_the_rules(request, numbers, quality, margin=0):
@@ -185,10 +192,8 @@ def test_where_the_quality_layer_says_nothing_is_no_observation_and_no_cloud():
     )
     quality = np.full((1, 3, 3), 1 << 6)
     quality[0, 1, 1] = -1
-    cube = make_cube(
-        request, np.full((1, 1, 3, 3), 9000.0), quality, ["2019-05-01"], quality_nodata=-1
-    )
-    expected = np.full((3, 3), 9000 * 2.75e-5 - 0.2)
+    cube = cube_of_values(request, np.full((1, 1, 3, 3), 0.05), quality, ["2019-05-01"])
+    expected = np.full((3, 3), 0.05)
     expected[1, 1] = np.nan
     np.testing.assert_allclose(cube[0, 0], expected, rtol=1e-6)
 
@@ -205,35 +210,35 @@ def test_a_buffer_is_a_distance_whatever_the_unit_of_the_grid():
     assert fringe_cells(make_request(buffer_m=500, masked=(0, 11))) == 0
 
 
-# --- numbers
-
-
-def test_nodata_can_differ_between_bands():
-    request = make_request(height=1, width=3)
-    numbers = np.array([[[[5.0, 0, 7]], [[5, 6, -3]]]])
-    cube = make_cube(request, numbers, None, ["2019-05-01"], nodata=[0, -3], chunks=-1)
-    assert np.isnan(cube[0, 0, 0]).values.tolist() == [False, True, True]
-
-
-def test_shift_scale_and_offset():
-    request = make_request(height=1, width=1)
-    numbers = np.array([1500.0, 500.0, 0.0]).reshape(3, 1, 1, 1).repeat(2, axis=1)
-    times = pd.date_range("2019-05-01", periods=3)
-    # Without data is what holds nodata before it is shifted.
-    shifted = make_cube(request, numbers, None, times, shift=[-1000, 0, 1000])
-    np.testing.assert_allclose(shifted[:, 0, 0, 0], [0.05, 0.05, np.nan], rtol=1e-6)
-    scaled = make_cube(request, numbers, None, times, scale=2.0, offset=-1.0)
-    np.testing.assert_allclose(scaled[:, 0, 0, 0], [2999, 999, np.nan])
+# --- values
 
 
 def test_linear_power_becomes_decibels_and_none_is_no_observation():
     radar = get_sensor("sentinel-1")
     request = make_request(sensor=radar, bands=("VV", "VH"), masked=(), height=1, width=3)
     numbers = np.array([[[[0.1, 1.0, 0.5]], [[0.01, 0.5, -0.1]]]], "float32")
-    cube = make_cube(request, numbers, None, ["2019-05-01"], linear=True, nodata=None)
+    cube = cube_of_values(request, numbers, None, ["2019-05-01"], linear=True)
     np.testing.assert_allclose(cube[0, :, 0], [[-10, 0, np.nan], [-20, -3.0103, np.nan]], atol=1e-4)
     assert cube.name == "backscatter"
     assert cube.attrs["units"] == "backscatter, dB"
+    decibels = np.full((1, 2, 8, 8), -12.0)
+    large = make_request(sensor=radar, bands=("VV", "VH"), masked=(), height=8, width=8)
+    with pytest.raises(TimoError, match=r"median of -12: decibels.*Leave linear= out"):
+        cube_of_values(large, decibels, None, ["2019-05-01"], linear=True).compute()
+
+
+@pytest.mark.parametrize("composite", [None, "YS"])
+def test_the_values_of_every_scene_are_checked_when_they_are_computed(composite):
+    request = make_request(composite=composite)
+    times = pd.date_range("2019-05-01T09:00", periods=3)
+    numbers, quality = make_scenes(request, times)
+    values = numbers * 1e-4
+    values[1] = numbers[1]
+    cube = cube_of_values(request, values, quality, times)
+    with pytest.raises(TimoError, match=r"s1 \(2019-05-02\).*digital numbers"):
+        cube.compute()
+    if composite is None:
+        assert cube.isel(time=[0, 2]).compute().notnull().any()
 
 
 # --- days
@@ -315,7 +320,7 @@ def test_only_the_chunks_of_a_window_are_made():
     def read(block_info=None):
         where = block_info[None]["array-location"]
         reads.append(tuple(a for a, _ in where))
-        return np.ones([b - a for a, b in where], "float32")
+        return np.full([b - a for a, b in where], 0.1, "float32")
 
     side, n = 20_000, 24
     request = make_request(height=side, width=side, bands=("B4", "B8"), buffer_m=50)
@@ -325,7 +330,7 @@ def test_only_the_chunks_of_a_window_are_made():
     quality = da.full((n, side + 2 * margin, side + 2 * margin), 4, chunks=(1, 1000, 1000))
     times = pd.date_range("2019-05-01T09:00", periods=n, freq="5D")
     cube = cube_from_scenes(
-        request, numbers, quality, times, list("abcdefghijklmnopqrstuvwx"), source="test", nodata=0
+        request, numbers, quality, times, list("abcdefghijklmnopqrstuvwx"), source="test"
     )
     assert reads == []
     assert cube.shape == (n, 2, side, side)
@@ -339,14 +344,7 @@ def test_a_block_outside_an_image_takes_no_memory():
     from timo.sources.scenes import _observe_block
 
     numbers = np.full((1, 3, 500, 500), np.nan, "float32")
-    block = _observe_block(
-        numbers,
-        np.zeros((1, 1, 1, 1), "float32"),
-        missing=np.array([[[np.nan]]]),
-        scale=np.float32(1),
-        offset=np.float32(0),
-        linear=False,
-    )
+    block = _observe_block(numbers, request=make_request(), names=["a"], linear=False)
     assert block.shape == numbers.shape
     assert np.isnan(block).all()
     assert not any(block.strides)
@@ -376,7 +374,7 @@ def test_no_scene_at_all():
 @pytest.mark.parametrize(
     ("numbers", "quality", "ids", "words"),
     [
-        ((1, 2, 3, 3), None, ["a"], r"numbers must be \(1, 2, 9, 11\)"),
+        ((1, 2, 3, 3), None, ["a"], r"values must be \(1, 2, 9, 11\)"),
         ((1, 2, 9, 11), (1, 9, 12), ["a"], r"quality must be \(1, 9, 11\) or \(1, 19, 21\)"),
         ((1, 2, 9, 11), None, ["a", "b"], "2 ids"),
     ],

@@ -10,6 +10,7 @@ import pandas as pd
 import pyproj
 import pystac
 import pytest
+import rasterio
 import shapely
 
 from timo.cube import check, composite
@@ -363,21 +364,26 @@ def test_each_image_has_its_own_shift(tmp_path):
     np.testing.assert_allclose(first_value(open_items(items)), [3000, 2000, 2000], rtol=1e-5)
 
 
-def test_items_of_two_scales_are_refused(tmp_path):
-    fields = [{"red": {"raster:bands": [{"scale": scale}]}} for scale in (0.0001, 0.01)]
-    items = [make_item(tmp_path, f"i{n}", {"red": 1}, fields=f) for n, f in enumerate(fields)]
-    with pytest.raises(TimoError, match=r"different scales \(0.0001, 0.01\).*collection="):
-        open_items(items)
-
-
-def test_bands_of_two_offsets_are_refused(tmp_path):
-    fields = {
-        name: {"raster:bands": [{"scale": 0.0001, "offset": o}]}
-        for name, o in (("red", 0), ("nir", 1))
-    }
-    item = make_item(tmp_path, "a", {"red": 1, "nir": 1}, fields=fields)
-    with pytest.raises(TimoError, match="bands of a have different scales or offsets"):
-        open_items([item], bands=("B4", "B8"))
+def test_each_item_and_each_band_has_the_scale_that_it_states(tmp_path):
+    fields = [
+        {name: {"raster:bands": [{"scale": scale, "offset": offset}]} for name, offset in bands}
+        for scale, bands in (
+            (0.0001, (("red", 0), ("nir", 0.1))),
+            (0.0002, (("red", 0), ("nir", 0))),
+        )
+    ]
+    items = [
+        make_item(
+            tmp_path,
+            f"i{n}",
+            {"red": 1000, "nir": 1000},
+            time=f"2019-0{n + 1}-01T09:00:00Z",
+            fields=f,
+        )
+        for n, f in enumerate(fields)
+    ]
+    cube = open_items(items, bands=("B4", "B8")).compute()
+    np.testing.assert_allclose(cube[:, :, 0, 0], [[0.1, 0.2], [0.2, 0.2]], rtol=1e-6)
 
 
 def test_radar_is_power_and_has_an_orbit(tmp_path):
@@ -637,7 +643,7 @@ def test_chunks_are_small_where_many_dates_meet():
 
 
 def test_of_an_immense_cube_only_the_window_is_read(tmp_path, monkeypatch):
-    import odc.loader._rio as reading
+    from timo.sources import reading
 
     # 24 images of 200 km x 200 km, in large cells.
     wide = PixelGrid("EPSG:32634", 300_000, 5_200_000, 4000, 50, 50)
@@ -651,9 +657,9 @@ def test_of_an_immense_cube_only_the_window_is_read(tmp_path, monkeypatch):
         ).to_pydatetime()
         items.append(item)
     reads = []
-    plain = reading.rio_read
+    plain = reading.rasterio.open
     monkeypatch.setattr(
-        reading, "rio_read", lambda src, *a, **k: reads.append(src.uri) or plain(src, *a, **k)
+        reading.rasterio, "open", lambda path, *a, **k: reads.append(path) or plain(path, *a, **k)
     )
     immense = PixelGrid("EPSG:32634", 300_000, 5_200_000, 10, 20_000, 20_000)
     cube = open_items(items, immense, buffer_m=50.0, chunks=1024)
@@ -672,3 +678,128 @@ def test_the_catalog_names_itself_only_by_its_last_folder(catalog):
     assert describe("https://u:secret@example.org/stac/v1/?key=secret") == "example.org/stac/v1"
     assert describe(pystac.Catalog("mine", "")) == "mine"
     assert json.dumps(describe([])) == '"items"'
+
+
+# --- whose images, values, validity
+
+
+def test_items_of_another_product_are_refused_by_name_or_left_out_with_a_warning(tmp_path):
+    surface = make_item(tmp_path, "S2A_MSIL2A_20190501T092031_N0212_R093_T34TFR", {"red": 111})
+    toa = make_item(
+        tmp_path,
+        "S2A_MSIL1C_20190506T092031_N0207_R093_T34TFR",
+        {"red": 222},
+        time="2019-05-06T09:00:00Z",
+    )
+    with pytest.raises(TimoError, match=r'Level-1C.*sensor="sentinel-2-l1c"'):
+        open_items([toa])
+    with pytest.warns(UserWarning, match="left out.*Level-1C"):
+        cube = open_items([surface, toa])
+    np.testing.assert_allclose(first_value(cube), [111], rtol=1e-6)
+    asked = open_items([toa], sensor=get_sensor("sentinel-2-l1c"), masked=(), assets={"B4": "red"})
+    np.testing.assert_allclose(first_value(asked), [222], rtol=1e-6)
+
+
+def test_every_scene_is_checked_when_it_is_computed(tmp_path):
+    good, bad = (
+        make_item(tmp_path, name, {"red": value}, time=f"2019-05-0{day}T09:00:00Z", fields=fields)
+        for name, day, value, fields in (
+            ("good", 1, np.arange(1, 1 + UTM.height * UTM.width).reshape(UTM.shape), {}),
+            (
+                "bad",
+                2,
+                np.arange(500, 500 + UTM.height * UTM.width).reshape(UTM.shape),
+                {"red": {"raster:scale": 1.0, "raster:offset": 0.5}},
+            ),
+        )
+    )
+    cube = open_items([good, bad])
+    assert cube.isel(time=0).compute().notnull().all()
+    with pytest.raises(TimoError, match=r"bad \(2019-05-02\).*median.*digital numbers"):
+        cube.compute()
+
+
+def test_nodata_is_what_the_item_or_the_file_states(tmp_path):
+    values = np.full(UTM.shape, 500, "uint16")
+    values[0], values[1], values[2] = 7, 0, 65535
+    stated = make_item(tmp_path, "stated", {"red": values}, fields={"red": {"nodata": 7}})
+    cube = open_items([stated]).compute()
+    assert np.isnan(cube[0, 0, 0]).all()
+    path = tmp_path / "tagged_red.tif"
+    tagged = make_item(tmp_path, "tagged", {"red": values})
+    with rasterio.open(path, "r+", IGNORE_COG_LAYOUT_BREAK="YES") as file:
+        file.nodata = 65535
+    cube = open_items([tagged]).compute()
+    # The file's own, and that of the product.
+    assert np.isnan(cube[0, 0, [1, 2]]).all()
+    assert cube[0, 0, 0].notnull().all()
+
+
+@pytest.mark.parametrize("how", ["internal", "sidecar"])
+def test_masks_of_files_count_on_their_grid_and_warped(tmp_path, how):
+    item = make_item(tmp_path, "masked", {"red": 500}, scl=None)
+    path = tmp_path / "masked_red.tif"
+    with rasterio.open(path) as file:
+        profile = file.profile | {"driver": "GTiff"}
+        values = file.read()
+    mask = np.full(UTM.shape, 255, "uint8")
+    mask[: UTM.height // 2] = 0
+    with (
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=how == "internal"),
+        rasterio.open(path, "w", **profile) as file,
+    ):
+        file.write(values)
+        file.write_mask(mask)
+    own = open_items([item], masked=()).compute()
+    np.testing.assert_array_equal(own[0, 0].isnull(), mask == 0)
+    shifted = PixelGrid(UTM.crs, UTM.left + 3, UTM.top - 3, 10, UTM.height - 1, UTM.width - 1)
+    warped = open_items([item], shifted, masked=()).compute()
+    np.testing.assert_array_equal(warped[0, 0].isnull(), mask[:-1, :-1] == 0)
+
+
+def test_interpolated_classes_are_refused_and_can_be_left_out(tmp_path):
+    item = make_item(tmp_path, "smooth", {"red": 500}, scl=37)
+    with pytest.raises(
+        TimoError, match=r"SCL of 2019-05-01 .*holds 37.*interpolated.*masked_classes"
+    ):
+        open_items([item]).compute()
+    np.testing.assert_allclose(first_value(open_items([item], masked=())), [500], rtol=1e-6)
+
+
+def test_a_lost_asset_is_named_with_its_item_and_date(tmp_path):
+    items = [
+        make_item(tmp_path, name, {"red": 500}, time=f"2019-05-0{day}T09:00:00Z")
+        for name, day in (("here", 1), ("lost", 2))
+    ]
+    cube = open_items(items)
+    (tmp_path / "lost_red.tif").unlink()
+    with pytest.raises(
+        TimoError, match=r"B4 of 2019-05-02 \(item lost, asset red\) cannot be read"
+    ):
+        cube.compute()
+    # The remedy that the message names.
+    assert cube.sel(time="2019-05-01").compute().notnull().all()
+
+
+def test_addresses_are_signed_when_they_are_read_and_again_when_they_are_old(tmp_path, monkeypatch):
+    from timo.sources.stac import opening
+
+    item = make_item(tmp_path, "a", {"red": 500})
+    (tmp_path / "a_red.tif").rename(tmp_path / "a_red.tif.signed")
+    (tmp_path / "a_scl.tif").rename(tmp_path / "a_scl.tif.signed")
+    clock = [0.0]
+    monkeypatch.setattr(opening.time, "monotonic", lambda: clock[0])
+    signed = []
+
+    def sign(found):
+        signed.append(clock[0])
+        for asset in found.assets.values():
+            asset.href += ".signed"
+
+    cube = open_items([item], modifier=sign)
+    for clock[0] in (10.0, 1000.0):
+        np.testing.assert_allclose(first_value(cube), [500], rtol=1e-6)
+    assert signed == [0.0, 1000.0]
+    assert not item.assets["red"].href.endswith("signed")
+    # No signature is part of the name by which a fetch is taken up again.
+    assert cube.data.name == open_items([item], modifier=lambda found: sign(found)).data.name

@@ -32,14 +32,7 @@ from timo.errors import TimoError
 from timo.sensors import Sensor
 from timo.sources.place.grid import PixelGrid
 from timo.sources.place.projection import crs_name, read_crs
-
-try:
-    from timo.sources.retry import read_again
-except ImportError:
-
-    def read_again(call, *, what, attempts=3):
-        return call()
-
+from timo.sources.retry import read_again
 
 # The value of a quality layer where it has no data: not one of its classes.
 NO_QUALITY = -1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -12,7 +13,7 @@ import shapely
 from shapely.geometry import shape
 
 from timo.errors import TimoError
-from timo.sensors import Collection
+from timo.sensors import Collection, Identity, Sensor, identify
 from timo.sources.request import CubeRequest
 from timo.sources.scenes import no_image
 from timo.sources.stac.assets import Layout, has_assets, layers_of, missing
@@ -89,6 +90,7 @@ def select_items(
         "of other dates": lambda item: dated[id(item)],
         "elsewhere": lambda item: _meets(request, item),
         "of another kind": lambda item: _is_kind(layout.served, item),
+        "of another product": lambda item: _product(item, request.sensor) is None,
         "on another orbit": lambda item: _on_orbit(layout.served, item, orbit),
         "too cloudy": lambda item: _is_clear(request, layout.served, item),
     }
@@ -98,6 +100,7 @@ def select_items(
         if len(kept) < len(left):
             seen.append(f"{len(left) - len(kept)} {reason}")
         left = kept
+    _mention_products(request, items, left)
     if not left:
         raise no_image(request, ", ".join(seen) or "no item at all")
     complete = [item for item in left if has_assets(item, layout.names)]
@@ -142,6 +145,28 @@ def _meets(request: CubeRequest, item: pystac.Item) -> bool:
             f"Item {item.id} has no geometry: where it lies is not known. Leave it out, or write its footprint into it"
         )
     return bool(shapely.intersects(shape(item.geometry), request.area.wrapped))
+
+
+def _product(item: pystac.Item, sensor: Sensor) -> Identity | None:
+    """Return the product of an item that is not one of the sensor, by its id, collection and properties; else None."""
+    tags = {k: str(v) for k, v in item.properties.items() if isinstance(v, str | int | float)}
+    identity = identify(f"{item.collection_id or ''}/{item.id}", tags)
+    return None if identity is None or identity.fits(sensor) else identity
+
+
+def _mention_products(
+    request: CubeRequest, items: Sequence[pystac.Item], left: Sequence[pystac.Item]
+) -> None:
+    """Name the products of items that were left out because they are not the sensor's."""
+    others = {one.product: one for item in items if (one := _product(item, request.sensor))}
+    if not others:
+        return
+    readers = sorted({one.sensor for one in others.values() if one.sensor})
+    remedy = " or ".join(f'sensor="{name}"' for name in readers) or "another collection"
+    message = f"are of {' and of '.join(sorted(others))}, and not of {request.sensor.product}. Open them with {remedy}"
+    if not left:
+        raise TimoError(f"The items {message}.")
+    warnings.warn(f"Items were left out: they {message}.", stacklevel=2)
 
 
 def _is_kind(served: Collection, item: pystac.Item) -> bool:

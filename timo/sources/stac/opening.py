@@ -147,21 +147,20 @@ class _Source:
     def __init__(
         self, item: pystac.Item, layout: Layout, day: str, sign: Callable[[Any], Any] | None
     ) -> None:
-        # What else items state (links to their catalogue, other assets) need not travel with the graph.
+        # Links to its catalogue, and other assets, need not travel with the graph.
         self.item = pystac.Item(
             item.id,
             item.geometry,
             item.bbox,
             item.datetime,
             item.properties,
-            collection=item.collection_id,
+            href=item.get_self_href(),
         )
+        self.item.collection_id = item.collection_id
         for name in set(layout.names.values()):
             asset = item.assets[name]
-            href = asset.get_absolute_href() or asset.href
-            self.item.add_asset(
-                name, pystac.Asset(href, extra_fields=asset.extra_fields, roles=asset.roles)
-            )
+            kept = pystac.Asset(asset.href, roles=asset.roles, extra_fields=asset.extra_fields)
+            self.item.add_asset(name, kept)
         self.layout, self.day, self.sign = layout, day, sign
         self._signed: pystac.Item | None = None
         self._until = 0.0
@@ -190,14 +189,13 @@ class _Source:
                     ) from error
                 self._signed = changed if isinstance(changed, pystac.Item) else copy
                 self._until = time.monotonic() + _SIGNED_FOR_S
-            return str(self._signed.assets[name].href)
+            return _address(self._signed.assets[name])
 
     def layer(self, band: str, nodata: tuple[float, ...]) -> RasterLayer:
         """Describe the asset of a band or of the quality layer."""
         name = self.layout.names[band]
-        href = str(self.item.assets[name].href).removeprefix("file://")
         return RasterLayer(
-            href,
+            _address(self.item.assets[name]),
             1,
             Numbers("", nodata),
             label=f"{band} of {self.day} (item {self.item.id}, asset {name})",
@@ -210,6 +208,10 @@ class _Source:
         return Plan(
             self.layer(band, nodata_of(request, self.layout, self.item, band)), scale, offset, shift
         )
+
+
+def _address(asset: pystac.Asset) -> str:
+    return (asset.get_absolute_href() or asset.href).removeprefix("file://")
 
 
 def _footprint(item: pystac.Item) -> tuple[float, float, float, float]:
