@@ -2,6 +2,7 @@ import base64
 import io
 
 import matplotlib as mpl
+import matplotlib.figure
 import numpy as np
 import pytest
 import timo_widgets
@@ -52,7 +53,8 @@ def test_overlay_lies_where_the_raster_lies(classes):
     assert header == "data:image/png;base64"
     picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
     assert picture.shape[-1] == 4
-    assert (picture[..., 3] > 0).sum() == pytest.approx(200, rel=0.15)
+    hectares = (north - south) * (east - west) * 111_320**2 * np.cos(np.radians(45.2)) / 1e4
+    assert (picture[..., 3] > 0).mean() * hectares == pytest.approx(2, rel=0.05)
 
 
 def test_map_carries_its_picture(classes):
@@ -67,3 +69,19 @@ def test_map_carries_its_picture(classes):
     assert "loss" in names
     # Nothing is fetched: no base map unless asked for.
     assert not any("http" in getattr(layer, "url", "")[:8] for layer in shown.map.layers)
+
+
+def test_an_overlay_across_the_antimeridian_is_narrow(classes):
+    across = classes.assign_coords(
+        x=817_100 + 10.0 * np.arange(100), y=8e6 - 10.0 * np.arange(100)
+    ).rio.write_crs(32760)
+    across.spatial_ref.attrs.pop("GeoTransform", None)
+    image = timo_widgets.colour(across, {2019: "red"})
+    layer = timo_widgets.image_overlay(image, "loss")
+    (south, west), (north, east) = layer.bounds
+    assert 0 < east - west < 0.02
+    assert west < -180 < east or west < 180 < east
+    figure = mpl.figure.Figure(figsize=(1, 1))
+    centre = timo_widgets.MapWithPicture({"loss": image}, figure).map.center
+    assert south < centre[0] < north
+    assert west < centre[1] < east

@@ -49,6 +49,61 @@ def test_pixel_and_place_are_inverse(ascending):
     warp_map.close()
 
 
+def across(kind):
+    """A grid of 40 x 60 cells of about 100 m over the antimeridian, counted in several ways."""
+    if kind == "utm 60":
+        return moved_to(814_600, 8_000_000, 100.0, 32760)
+    if kind == "utm 1":
+        return moved_to(179_400, 8_000_000, 100.0, 32701)
+    return moved_to({"beyond 180": 179.97, "before -180": -180.03}[kind], -18.0, 1e-3, 4326)
+
+
+def moved_to(left, top, size, crs):
+    y, x = top - size * np.arange(40), left + size * np.arange(60)
+    return xr.DataArray(np.zeros((40, 60)), dims=("y", "x"), coords={"y": y, "x": x}).rio.write_crs(
+        crs
+    )
+
+
+@pytest.mark.parametrize("kind", ["utm 60", "utm 1", "beyond 180", "before -180"])
+def test_a_map_across_the_antimeridian_is_one_narrow_place(kind):
+    made = RasterMap(across(kind))
+    (south, west), (north, east) = made._warp.bounds
+    assert 0 < east - west < 0.07
+    assert west < -180 < east or west < 180 < east
+    assert made.map.zoom > 10
+    latitude, longitude = made.map.center
+    assert south < latitude < north
+    assert west < longitude < east
+    for pixel in ((0, 0), (39, 59), (20, 30)):
+        latitude, longitude = made.latlon_of(*pixel)
+        assert west < longitude < east
+        # A click may come from any turn of the globe.
+        for turn in (-360, 0, 360):
+            assert made.pixel_of(latitude, longitude + turn) == pixel
+    made.mark([(0, 0, "#0072B2", "a"), (39, 59, "#0072B2", "b")])
+    assert all(west < pin.location[1] < east for pin in made._pins.layers)
+    to_grid, to_picture = made.lattice(17)
+    assert np.abs(to_grid[8, 8] - (30, 20)).max() < 0.5
+    assert np.abs(to_picture - 0.5).max() < 0.6
+    rgba = painted()
+    rgba[..., 0], rgba[..., 1] = np.arange(40)[:, None], np.arange(60)
+    out = made._warp(rgba)
+    assert (out[..., 3] == 255).mean() > 0.9
+    middle = out[out.shape[0] // 2, out.shape[1] // 2]
+    assert np.abs(middle[:2].astype(int) - (20, 30)).max() <= 1
+    made.close()
+
+
+def test_longitudes_from_0_to_360_and_a_pole_are_whole_maps():
+    (_, west), (_, east) = Warp(moved_to(200.0, -18.0, 1e-3, 4326)).bounds
+    assert (west, east) == pytest.approx((200 - 360.0005, 200.0595 - 360), abs=1e-6)
+    polar = moved_to(-29.5e5, 19.5e5, 1e5, 3413)
+    (south, west), (north, east) = Warp(polar).bounds
+    assert (west, east) == (-180, 180)
+    assert 55 < south < 60 < 89 < north < 90
+
+
 @pytest.mark.parametrize("crs", [32634, 3035, 4326])
 def test_warp_puts_every_pixel_where_it_belongs(crs):
     like = grid(crs=32634)

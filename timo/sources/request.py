@@ -213,7 +213,7 @@ def make_place(
 def make_sensor(sensor: str | Sensor) -> Sensor:
     """Return a sensor by its name; one that is given itself is registered, so that cubes of it pass all checks."""
     if isinstance(sensor, Sensor):
-        return register_sensor(sensor)
+        return sensor if SENSORS.get(sensor.name) == sensor else register_sensor(sensor)
     if not isinstance(sensor, str) or sensor not in SENSORS:
         raise unknown_sensor(sensor, SENSORS)
     return SENSORS[sensor]

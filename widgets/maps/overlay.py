@@ -1,17 +1,14 @@
 """Rasters on an interactive map, as pictures that travel with the notebook's own connection."""
 
-import base64
-import io
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import rioxarray  # noqa: F401  registers .rio
 import xarray as xr
-from matplotlib.image import imsave
 
-# Web Mercator: what every web map draws in; an overlay in another projection would be bent.
-_WEB = "EPSG:3857"
+from ..base.style import data_uri, png
+from .warp import Warp
 
 
 def colour(values: xr.DataArray, palette: dict[int, Any]) -> xr.DataArray:
@@ -63,10 +60,6 @@ def image_overlay(image: xr.DataArray, name: str) -> Any:
     """
     from ipyleaflet import ImageOverlay
 
-    # Zero, transparent, is what lies outside the turned picture; by default it would be 255, white.
-    web = image.rio.reproject(_WEB, nodata=0)
-    west, south, east, north = web.rio.transform_bounds("EPSG:4326")
-    buffer = io.BytesIO()
-    imsave(buffer, np.moveaxis(web.values, 0, -1), format="png")
-    address = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-    return ImageOverlay(url=address, bounds=((south, west), (north, east)), name=name)
+    warp = Warp(image)
+    address = data_uri(png(warp(image.transpose("y", "x", "band").values)))
+    return ImageOverlay(url=address, bounds=warp.bounds, name=name)

@@ -11,12 +11,11 @@ import ipywidgets
 import numpy as np
 import rioxarray  # noqa: F401  registers .rio
 import xarray as xr
-from pyproj import Transformer
 
 from timo.errors import TimoError
 
 from ..base.style import close_tree, picture_uri, png, rgb, style_sheet, text_colour
-from .warp import WEB, Warp, moved
+from .warp import Warp, to_web
 
 # Above this pane's pictures a divider can cut (see split.py): the panes of overlays and markers are 400 and 600.
 FRONT = "timo-front"
@@ -49,8 +48,7 @@ class RasterMap:
         if like.rio.crs is None:
             raise TimoError("The raster has no CRS: set one with .rio.write_crs(...).")
         self.shape = (like.sizes["y"], like.sizes["x"])
-        self._warp, self._crs = Warp(like), like.rio.crs
-        self._to_degrees = Transformer.from_crs(like.rio.crs, "EPSG:4326", always_xy=True)
+        self._warp = Warp(like)
         self._shown: dict[str, np.ndarray] = {}
         self._layers: dict[str, Any] = {}
         self._marks: list[tuple[int, int, str, str]] = []
@@ -130,10 +128,11 @@ class RasterMap:
         return self._warp.pixel_of(latitude, longitude)
 
     def latlon_of(self, row: float, column: float) -> tuple[float, float]:
-        """Latitude and longitude of a pixel's centre."""
-        x, y = moved(self._warp.transform, column + 0.5, row + 0.5)
-        longitude, latitude = self._to_degrees.transform(x, y)
-        return latitude, longitude
+        """Latitude and longitude of a pixel's centre, in the turn of the globe of the pictures."""
+        longitude, latitude = self._warp.lonlat_of(row + 0.5, column + 0.5)
+        (_, west), (_, east) = self._warp.bounds
+        middle = (west + east) / 2
+        return float(latitude), float(middle + (longitude - middle + 180) % 360 - 180)
 
     def lattice(self, nodes: int = 33) -> tuple[np.ndarray, np.ndarray]:
         """Places from the pictures to the grid and back, for what is drawn in the browser; linear between the nodes.
@@ -150,15 +149,12 @@ class RasterMap:
         to_picture : numpy.ndarray
             (nodes, nodes, 2) float32, shares 0..1 across and down the pictures at even places down and across the grid.
         """
-        (south, west), (north, east) = self._warp.bounds
-        web = Transformer.from_crs("EPSG:4326", WEB, always_xy=True)
-        (left, right), (bottom, top) = web.transform([west, east], [south, north])
-        shares = np.meshgrid(np.linspace(0, 1, nodes), np.linspace(0, 1, nodes))
-        grid = Transformer.from_crs(WEB, self._crs, always_xy=True)
-        places = grid.transform(left + shares[0] * (right - left), top - shares[1] * (top - bottom))
-        to_grid = moved(~self._warp.transform, *places)
-        corners = moved(self._warp.transform, shares[0] * self.shape[1], shares[1] * self.shape[0])
-        x, y = grid.transform(*corners, direction="INVERSE")
+        left, bottom, right, top = self._warp.box
+        across, down = np.meshgrid(np.linspace(0, 1, nodes), np.linspace(0, 1, nodes))
+        to_grid = self._warp.on_grid(left + across * (right - left), top - down * (top - bottom))
+        longitude, latitude = self._warp.lonlat_of(down * self.shape[0], across * self.shape[1])
+        middle = np.mean(np.array(self._warp.bounds)[:, 1])
+        x, y = to_web(middle + (longitude - middle + 180) % 360 - 180, latitude)
         to_picture = (x - left) / (right - left), (top - y) / (top - bottom)
         return np.stack(to_grid, -1).astype("float32"), np.stack(to_picture, -1).astype("float32")
 

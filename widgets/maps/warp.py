@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,10 @@ import rioxarray  # noqa: F401  registers .rio
 import xarray as xr
 from pyproj import Transformer
 
-WEB = "EPSG:3857"
+from timo.sources.place.area import continuous
+
+# Of the sphere of Web Mercator, and of what it shows: the pole is infinitely far.
+_RADIUS_M, _NORTHERNMOST = 6378137.0, 89.9
 # The longest side of a picture: more than a screen shows, little enough to be packed in a moment.
 LARGEST = 2048
 # Small rasters are enlarged to this, or the teeth of turned pixels would show.
@@ -20,6 +24,8 @@ SMALLEST = 600
 class Warp:
     """Nearest neighbour from a grid to Web Mercator; where each pixel comes from is found once.
 
+    Longitudes are those of one turn of the globe: across the antimeridian they go on beyond 180.
+
     Parameters
     ----------
     like : xarray.DataArray or xarray.Dataset
@@ -28,7 +34,9 @@ class Warp:
     Attributes
     ----------
     bounds : ((south, west), (north, east))
-        What the warped picture covers, in degrees.
+        What the warped picture covers, in degrees; its middle is within -180..180.
+    box : (left, bottom, right, top)
+        The same in Web Mercator.
     transform : affine.Affine
         From column and row to the grid's coordinates.
     """
@@ -37,21 +45,51 @@ class Warp:
         self.transform = like.rio.transform()
         self._rows, self._columns = like.sizes["y"], like.sizes["x"]
         self._to_grid = Transformer.from_crs("EPSG:4326", like.rio.crs, always_xy=True)
-        left, bottom, right, top = like.rio.transform_bounds(WEB)
+        self._geographic = like.rio.crs.is_geographic
+        self.bounds = self._bounds()
+        (south, west), (north, east) = self.bounds
+        left, bottom, right, top = self.box = *to_web(west, south), *to_web(east, north)
         height, width = _size(right - left, top - bottom, max(like.sizes["y"], like.sizes["x"]))
-        degrees = Transformer.from_crs(WEB, "EPSG:4326", always_xy=True)
-        (west, east), (south, north) = degrees.transform([left, right], [bottom, top])
-        self.bounds = ((south, west), (north, east))
-        to_grid = Transformer.from_crs(WEB, like.rio.crs, always_xy=True)
         x = left + (np.arange(width) + 0.5) * (right - left) / width
         y = top - (np.arange(height) + 0.5) * (top - bottom) / height
-        self._lookup = self._index(*_transformed(to_grid, x, y))
+        self._lookup = self._index(*_transformed(self.on_grid, x, y))
 
-    def _index(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    def _bounds(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        edge = np.linspace(0, 1, 65)
+        # Once around, so that a longitude is at most a step from the one before.
+        columns = np.concatenate([edge, np.ones(65), edge[::-1], np.zeros(65)])
+        rows = np.concatenate([np.zeros(65), edge, np.ones(65), edge[::-1]])
+        lon, lat = self.lonlat_of(rows * self._rows, columns * self._columns)
+        known = np.isfinite(lon) & np.isfinite(lat)
+        lon, lat = continuous(lon[known]), np.clip(lat[known], -_NORTHERNMOST, _NORTHERNMOST)
+        west, east = float(lon.min()), float(lon.max())
+        if abs(lon[-1] - lon[0]) > 180:  # around a pole
+            west, east = -180.0, 180.0
+            lat = np.append(lat, math.copysign(_NORTHERNMOST, lat.mean()))
+        turn = 360 * math.floor(((west + east) / 2 + 180) / 360)
+        return (float(lat.min()), west - turn), (float(lat.max()), east - turn)
+
+    def lonlat_of(self, row: Any, column: Any) -> tuple[Any, Any]:
+        """Longitude and latitude of places on the grid; whole numbers are corners of pixels."""
+        x, y = moved(self.transform, np.asarray(column), np.asarray(row))
+        longitude, latitude = self._to_grid.transform(x, y, direction="INVERSE")
+        return (np.asarray(x) if self._geographic else longitude), latitude
+
+    def on_grid(self, x: Any, y: Any) -> tuple[Any, Any]:
+        """Column and row, with fractions, of places in Web Mercator."""
+        longitude, latitude = from_web(x, y)
+        east, north = self._to_grid.transform(longitude, latitude)
+        if self._geographic:
+            # In the turn of the globe that the grid counts in.
+            middle, _ = moved(self.transform, self._columns / 2, self._rows / 2)
+            east = middle + (longitude - middle + 180) % 360 - 180
+        return moved(~self.transform, east, north)
+
+    def _index(self, columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
         # Position in the flat picture; one past its end is transparent.
-        columns, rows = moved(~self.transform, x, y)
         inside = (columns >= 0) & (columns < self._columns) & (rows >= 0) & (rows < self._rows)
-        flat = np.floor(rows) * self._columns + np.floor(columns)
+        flat = np.floor(np.where(inside, rows, 0)) * self._columns
+        flat += np.floor(np.where(inside, columns, 0))
         return np.where(inside, flat, self._rows * self._columns).astype("int32")
 
     def __call__(self, rgba: np.ndarray) -> np.ndarray:
@@ -63,12 +101,22 @@ class Warp:
 
     def pixel_of(self, latitude: float, longitude: float) -> tuple[int, int] | None:
         """Row and column of the pixel at a place in degrees; None outside the grid."""
-        x, y = self._to_grid.transform(longitude, latitude)
-        if not (math.isfinite(x) and math.isfinite(y)):
+        column, row = self.on_grid(*to_web(longitude, latitude))
+        if not (math.isfinite(column) and math.isfinite(row)):
             return None
-        column, row = (math.floor(part) for part in moved(~self.transform, x, y))
+        row, column = math.floor(row), math.floor(column)
         inside = 0 <= row < self._rows and 0 <= column < self._columns
         return (row, column) if inside else None
+
+
+def to_web(longitude: Any, latitude: Any) -> tuple[Any, Any]:
+    """Web Mercator of degrees, on and on beyond the antimeridian."""
+    return _RADIUS_M * np.radians(longitude), _RADIUS_M * np.arctanh(np.sin(np.radians(latitude)))
+
+
+def from_web(x: Any, y: Any) -> tuple[Any, Any]:
+    """Degrees of Web Mercator, on and on beyond the antimeridian."""
+    return np.degrees(np.asarray(x) / _RADIUS_M), np.degrees(np.arcsin(np.tanh(y / _RADIUS_M)))
 
 
 def moved(transform: Any, x: Any, y: Any) -> tuple[Any, Any]:
@@ -86,16 +134,16 @@ def _size(width: float, height: float, pixels: int) -> tuple[int, int]:
 
 
 def _transformed(
-    to_grid: Transformer, x: np.ndarray, y: np.ndarray, nodes: int = 65
+    to_grid: Callable[[Any, Any], tuple[Any, Any]], x: np.ndarray, y: np.ndarray, nodes: int = 65
 ) -> tuple[np.ndarray, Any]:
-    """Coordinates of all (y, x) on the grid: exact at some nodes, and linear between them.
+    """Columns and rows of all (y, x) on the grid: exact at some nodes, and linear between them.
 
     A projection is smooth: between 65 nodes the error is a thousandth of a pixel, and the work a thousandth.
     """
     columns, rows = (np.linspace(v[0], v[-1], min(nodes, v.size)) for v in (x, y))
-    exact = to_grid.transform(*np.meshgrid(columns, rows))
+    exact = to_grid(*np.meshgrid(columns, rows))
     if not all(np.isfinite(part).all() for part in exact):
-        return to_grid.transform(*np.meshgrid(x, y))
+        return to_grid(*np.meshgrid(x, y))
     down, across = _weights(y.size, rows.size), _weights(x.size, columns.size)
     east, north = (down @ part @ across.T for part in exact)
     return east, north

@@ -7,6 +7,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from .overlay import image_overlay
+from .warp import Warp
 
 
 class MapWithPicture:
@@ -54,7 +55,7 @@ def _data(bundle: Any) -> dict[str, Any]:
 def _map(layers: dict[str, xr.DataArray], legend: dict[str, str], basemap: str | None) -> Any:
     import leafmap.leafmap as leafmap  # noqa: PLR0402 - four seconds, only where a map is drawn
 
-    west, south, east, north = next(iter(layers.values())).rio.transform_bounds("EPSG:4326")
+    (south, west), (north, east) = Warp(next(iter(layers.values()))).bounds
     view = leafmap.Map(
         center=((south + north) / 2, (west + east) / 2),
         zoom=15,
