@@ -13,10 +13,8 @@ from written_files import BANDS, DATES, GRID, PLACE, UTM, scene, write_tif
 
 from timo.cube import check
 from timo.sources import open_cube
-from timo.sources.files import layers as reading
+from timo.sources import reading
 from timo.sources.files import open_files
-from timo.sources.files.grids import FileGrid
-from timo.sources.files.layers import Numbers, RasterLayer, read_layers
 from timo.sources.place.grid import PixelGrid
 
 AOI = (22.152, 45.206, 22.158, 45.210)

@@ -11,27 +11,53 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import rioxarray  # noqa: F401  registers .rio
+import pyproj
 import xarray as xr
 from affine import Affine
+from odc.geo.geobox import GeoBox
 
+from timo.cube.check import DIMS, check
 from timo.cube.netcdf import netcdf_engine
 from timo.errors import TimoError
-from timo.sensors import SENSORS
-from timo.sources.files.dates import Moment, as_moment
+from timo.sensors import POLARISATIONS, SENSORS, get_sensor
+from timo.sources.dates import Moment, cf_moments, date_of_name, make_open_span
 from timo.sources.files.find import Kind
-from timo.sources.files.grids import FileGrid, name_of_crs
-from timo.sources.files.inventory import Found, Naming, date_of
-from timo.sources.files.layers import ArrayLayer, Numbers
+from timo.sources.files.inventory import (
+    Found,
+    Inventory,
+    date_of,
+    east_of_greenwich,
+    identities_of,
+    no_date,
+    settle,
+)
+from timo.sources.files.naming import Naming, read_bands
+from timo.sources.place.grid import grid_of
+from timo.sources.place.projection import check_unit, crs_name, metres_per_unit, read_crs
+from timo.sources.reading import ArrayLayer, Numbers
+from timo.sources.request import make_sensor
 
 _AXES = {
     "y": ({"y", "lat", "latitude", "northing"}, {"projection_y_coordinate", "latitude"}),
     "x": ({"x", "lon", "longitude", "easting"}, {"projection_x_coordinate", "longitude"}),
-    "time": ({"time", "t", "date", "valid_time"}, {"time"}),
+    "time": ({"time", "t", "date", "dates", "datetime", "timestamp", "valid_time"}, {"time"}),
+}
+_METRES = {
+    "m": 1,
+    "metre": 1,
+    "metres": 1,
+    "meter": 1,
+    "meters": 1,
+    "km": 1000,
+    "kilometre": 1000,
+    "kilometres": 1000,
+    "kilometer": 1000,
+    "kilometers": 1000,
 }
 # Coordinates are often rounded, each on its own.
 _UNEVEN = 0.05
+# Whole numbers without a date that take no more values than this, anywhere, are classes.
+_CLASSES = 64
 
 
 def open_dataset(path: Path, kind: Kind, *, raw: bool = True, chunks: Any = None) -> xr.Dataset:
@@ -44,7 +70,7 @@ def open_dataset(path: Path, kind: Kind, *, raw: bool = True, chunks: Any = None
     kind : {"netcdf", "zarr"}
         What it is.
     raw : bool
-        Leave the numbers as they are in the file, with scale and fill value among the attributes.
+        Leave numbers and dates as they are in the file, with all that describes them among the attributes.
     chunks : optional
         As in `xarray.open_dataset`.
 
@@ -59,12 +85,12 @@ def open_dataset(path: Path, kind: Kind, *, raw: bool = True, chunks: Any = None
         what = path if kind == "zarr" else _shared_handle(path)
         if kind != "zarr":
             store = {"engine": netcdf_engine() if what is path else "store"}
-        return xr.open_dataset(
-            what, decode_coords="all", mask_and_scale=not raw, chunks=chunks, **store
-        )
+        # Attributes that CF has a use for may hold something else: then they are left alone.
+        decode = {"decode_times": False, "decode_coords": True} if raw else {"decode_coords": "all"}
+        return xr.open_dataset(what, mask_and_scale=not raw, chunks=chunks, **decode, **store)  # type: ignore[arg-type]
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         raise TimoError(
-            f"{path} cannot be read as {kind}: {error}. It is damaged or something else: write or fetch it anew, or "
+            f"{path} cannot be read as {kind}: {error}. It is damaged or something else: write or download it again, or "
             "leave it out."
         ) from error
 
@@ -76,7 +102,7 @@ class _Handle(xr.backends.NetCDF4DataStore):
 
 
 def _shared_handle(path: Path) -> Any:
-    """One handle for each NetCDF file; its path where netCDF4 does not read it.
+    """Return one handle for each NetCDF file; its path where netCDF4 does not read it.
 
     HDF5 crashes the whole process where a file with text in it (names of bands) is opened while it is open already,
     and one of the two is then closed (HDFGroup/hdf5 issue 5359, Unidata/netcdf4-python issue 1444).
@@ -97,8 +123,8 @@ _handles: weakref.WeakValueDictionary[tuple[str, int, int], _Handle] = weakref.W
 _opening = threading.Lock()
 
 
-def find_arrays(paths: Sequence[Path], kind: Kind, naming: Naming) -> list[Found]:
-    """Layers of NetCDF files or Zarr stores; only coordinates are read.
+def find_arrays(paths: Sequence[Path], kind: Kind, naming: Naming) -> Inventory:
+    """Find the layers of NetCDF files or Zarr stores; only coordinates are read.
 
     Raises
     ------
@@ -106,18 +132,32 @@ def find_arrays(paths: Sequence[Path], kind: Kind, naming: Naming) -> list[Found
         If a file cannot be read, has no grid, or its dates or bands have no name.
     """
     found: list[Found] = []
+    tags: dict[Path, dict[Any, Any]] = {}
     for position, path in enumerate(paths):
         dataset = open_dataset(path, kind)
         variables = _gridded(dataset, path)
+        sensor = {
+            str(item.attrs.get("sensor", "")).lower() for item in (dataset, *variables)
+        } & set(SENSORS)
+        tags[path] = dict(dataset.attrs) | (
+            {"TIMO_SENSOR": sensor.pop()} if len(sensor) == 1 else {}
+        )
         for variable, own in _named(variables, path, naming):
-            found += _layers(variable, path, own, (position, len(paths)), len(variables) == 1)
-    return found
+            place = (position, len(paths))
+            found += _layers(variable, dataset, path, own, place, len(variables) == 1)
+    ours = all(_is_ours(own) for own in tags.values())
+    return Inventory(found, identities_of(tags), ours)
+
+
+def _is_ours(attrs: Mapping[Any, Any]) -> bool:
+    """Return whether timo wrote a store."""
+    return str(attrs.get("software", "")).startswith("timo") or "provenance" in attrs
 
 
 def _named(
     variables: Sequence[xr.DataArray], path: Path, naming: Naming
 ) -> list[tuple[xr.DataArray, Naming]]:
-    """Variables with the names that the user gives them, of several in the order of the file."""
+    """Pair variables with the names that the user gives them, of several in the order of the file."""
     if len(variables) == 1 or naming.band_names is None:
         return [(variable, naming) for variable in variables]
     if len(variables) != len(naming.band_names):
@@ -129,31 +169,23 @@ def _named(
     return [
         (variable, replace(naming, band_names=(name,)))
         for variable, name in zip(variables, naming.band_names, strict=True)
+        if name
     ]
 
 
-def sensor_named(paths: Sequence[Path], kind: Kind) -> set[str]:
-    """Sensors that the attributes of files and variables name."""
-    named = set()
-    for path in paths:
-        dataset = open_dataset(path, kind)
-        items = (dataset, *dataset.data_vars.values())
-        named |= {str(item.attrs.get("sensor", "")).lower() for item in items}
-    return named & set(SENSORS)
-
-
 def _axis(variable: xr.DataArray, axis: str) -> str | None:
-    """The dim of a variable that is y, x or time."""
+    """Return the dim of a variable that is y, x or time."""
     names, standard = _AXES[axis]
     for dim in map(str, variable.dims):
-        said = variable[dim].attrs.get("standard_name") if dim in variable.coords else None
-        if dim.lower() in names or said in standard:
+        attrs = variable[dim].attrs if dim in variable.coords else {}
+        said = attrs.get("standard_name") in standard or attrs.get("axis") == axis[0].upper()
+        if dim.lower() in names or said:
             return dim
     return None
 
 
 def _gridded(dataset: xr.Dataset, path: Path) -> list[xr.DataArray]:
-    """Variables that lie on a grid."""
+    """Return variables that lie on a grid."""
     variables = [
         v
         for v in dataset.data_vars.values()
@@ -169,14 +201,17 @@ def _gridded(dataset: xr.Dataset, path: Path) -> list[xr.DataArray]:
 
 
 def _layers(
-    variable: xr.DataArray, path: Path, naming: Naming, place: tuple[int, int], sole: bool
+    variable: xr.DataArray,
+    dataset: xr.Dataset,
+    path: Path,
+    naming: Naming,
+    place: tuple[int, int],
+    sole: bool,
 ) -> list[Found]:
-    """Layers of a variable: one for each date and band."""
+    """Return the layers of a variable: one for each date and band."""
     y, x, time = (_axis(variable, axis) for axis in ("y", "x", "time"))
     assert y is not None
     assert x is not None
-    variable = _north_up(variable, y, x)
-    grid, numbers = _grid(variable, y, x, path), _numbers(variable)
     others = [str(d) for d in variable.dims if d not in (y, x, time)]
     if len(others) > 1:
         raise TimoError(
@@ -184,40 +219,111 @@ def _layers(
             "the bands. Select one of the others first."
         )
     band = others[0] if others else None
+    moments = _moments(variable, dataset, time, path, naming, place)
+    variable = _north_up(variable, y, x)
+    grid, numbers = _grid(variable, dataset, y, x, path), numbers_of(variable)
     variable = variable.transpose(*filter(None, (time, band)), y, x)
-    moments = _moments(variable, time, path, naming, place)
+    label = f"{variable.name} of {path}"
     return [
-        Found(ArrayLayer(path, grid, numbers, variable, (*when, *which)), moment, names)
+        Found(
+            ArrayLayer(str(path), numbers, grid, variable, (*when, *which), f"{label} ({moment})"),
+            moment,
+            names,
+        )
         for when, moment in moments
         for which, names in _bands(variable, band, path, naming, sole)
         if names
     ]
 
 
+# --- dates and bands
+
+_Part = tuple[tuple[str, int], ...]
+
+
 def _moments(
-    variable: xr.DataArray, time: str | None, path: Path, naming: Naming, place: tuple[int, int]
-) -> list[tuple[tuple[tuple[str, int], ...], Moment]]:
-    """Dates of a variable, each with where it is."""
-    if time is None:
-        attrs = {str(k): str(v) for k, v in variable.attrs.items()}
-        moment = date_of(path, *place, naming, attrs)
-        return [((), moment)]
-    if naming.dates is not None:
+    variable: xr.DataArray,
+    dataset: xr.Dataset,
+    time: str | None,
+    path: Path,
+    naming: Naming,
+    place: tuple[int, int],
+) -> list[tuple[_Part, Moment]]:
+    """Return the dates of a variable, each with its position.
+
+    A coordinate comes before the name of the file; where it has bounds, their start is the date.
+    """
+    size = 1 if time is None else variable.sizes[time]
+    own = _own_moments(variable, dataset, time, path)
+    if own is not None and time is not None and naming.dates is not None:
         raise TimoError(f"{path} has dates of its own, in {time}: leave dates= out.")
-    index = variable.indexes.get(time)
-    if not isinstance(index, pd.DatetimeIndex) or index.hasnans:
-        kind = "no values" if index is None else f"{index.dtype}"
-        raise TimoError(
-            f'{time} of {path} must be dates as the CF conventions write them ("days since 1970-01-01"); it has '
-            f"{kind}. Write it anew with xarray: dataset.assign_coords(time=pandas.to_datetime(...))."
-        )
-    return [(((time, i),), as_moment(date)) for i, date in enumerate(index)]
+    if time is not None:
+        moments = own or naming.moments(path, *place, size)
+        if moments is None:
+            raise TimoError(
+                f"{time} of {variable.name} in {path} has no coordinate, so its {size} dates are not known: give them "
+                "with dates=[...]."
+            )
+        return [(((time, i),), moment) for i, moment in enumerate(moments)]
+    given = naming.moments(path, *place, 1)
+    moment = given[0] if given else None
+    if moment is None and own is not None:
+        moment = settle(own[0], _date_of_name(path), path)
+    if moment is None:
+        moment = date_of(path, {**dataset.attrs, **variable.attrs})
+    if moment is None:
+        raise _labels(variable, path) or no_date(path)
+    return [((), moment)]
+
+
+def _date_of_name(path: Path) -> Moment | None:
+    try:
+        return date_of_name(path)
+    except TimoError:  # two dates: the coordinate says which
+        return None
+
+
+def _own_moments(
+    variable: xr.DataArray, dataset: xr.Dataset, time: str | None, path: Path
+) -> list[Moment] | None:
+    """Return the dates of a coordinate of time, which may be a scalar; None if there is none."""
+    name = time
+    if name is None:
+        scalars = (str(n) for n, c in variable.coords.items() if c.ndim == 0)
+        name = next((n for n in scalars if n.lower() in _AXES["time"][0]), None)
+    if name is None or name not in variable.coords:
+        return None
+    coordinate = variable.coords[name]
+    bounds = coordinate.attrs.get("bounds", "")
+    values = coordinate.values
+    if (
+        isinstance(bounds, str)
+        and bounds in dataset
+        and dataset[bounds].ndim == coordinate.ndim + 1
+    ):
+        values = dataset[bounds].values[..., 0]
+    return cf_moments(values, coordinate.attrs, f"{name} of {path}")
+
+
+def _labels(variable: xr.DataArray, path: Path) -> TimoError | None:
+    """Return the error to raise for a map of classes, which has no date."""
+    if variable.dtype.kind not in "iu":
+        return None
+    codes = np.unique(variable.values)
+    if codes.size > _CLASSES:
+        return None
+    listed = ", ".join(map(str, codes[:8].tolist())) + (" ..." if codes.size > 8 else "")
+    return TimoError(
+        f"{variable.name} in {path} has no date, and {codes.size} different whole numbers ({listed}): a map of classes, "
+        "it seems, and not an image. Labels are read with rioxarray.open_rasterio, and given to timo beside the cube; if "
+        "it is an image, give dates=[...]."
+    )
 
 
 def _bands(
     variable: xr.DataArray, band: str | None, path: Path, naming: Naming, sole: bool
-) -> list[tuple[tuple[tuple[str, int], ...], tuple[str, ...]]]:
-    """Bands of a variable, each with where it is and what it may be called."""
+) -> list[tuple[_Part, tuple[str, ...]]]:
+    """Return the bands of a variable, each with its position and what it may be called."""
     if band is None:
         if text := naming.group(path, "band"):
             return [((), (text,))]
@@ -227,7 +333,8 @@ def _bands(
                     f"{variable.name} in {path} has no dim of bands, but band_names names {len(naming.band_names)}."
                 )
             return [((), tuple(filter(None, naming.band_names)))]
-        said = (str(variable.name), str(variable.attrs.get("long_name", "")))
+        scalar = [str(variable.coords["band"].item())] if _is_scalar_text(variable) else []
+        said = (*scalar, str(variable.name), str(variable.attrs.get("long_name", "")))
         return [((), (*filter(None, said), *((path.stem,) if sole else ())))]
     size = variable.sizes[band]
     names: Sequence[Any] = naming.band_names or (
@@ -245,60 +352,316 @@ def _bands(
     return [(((band, i),), (name,) if name else ()) for i, name in enumerate(names)]
 
 
-def _numbers(variable: xr.DataArray) -> Numbers:
-    """What CF attributes say of the numbers (CF conventions, sections 2.5.1 and 8.1)."""
-    attrs: Mapping[Any, Any] = variable.attrs
-    said = "scale_factor" in attrs or "add_offset" in attrs
-    fill = attrs.get("_FillValue", attrs.get("missing_value"))
-    nodata = None if fill is None or np.size(fill) != 1 else float(np.asarray(fill).item())
-    return Numbers(
-        variable.dtype.name,
-        None if nodata is None or np.isnan(nodata) else nodata,
-        float(attrs.get("scale_factor", 1.0)) if said else None,
-        float(attrs.get("add_offset", 0.0)) if said else None,
+def _is_scalar_text(variable: xr.DataArray) -> bool:
+    return (
+        "band" in variable.coords
+        and variable.coords["band"].ndim == 0
+        and variable.coords["band"].dtype.kind in "UOT"
     )
 
 
+# --- numbers
+
+
+def numbers_of(variable: xr.DataArray) -> Numbers:
+    """Return what attributes say of the numbers (CF conventions, sections 2.5 and 8.1; NetCDF Users Guide).
+
+    A value that the numbers cannot have any more, of a file that was converted, is ignored.
+    """
+    attrs: Mapping[Any, Any] = variable.attrs
+    dtype = variable.dtype
+    unsigned = dtype.kind == "i" and str(attrs.get("_Unsigned", "")).lower() == "true"
+    held = np.dtype(f"u{dtype.itemsize}") if unsigned else dtype
+    stated = "scale_factor" in attrs or "add_offset" in attrs
+    scale, offset = (_floats(attrs.get(key))[:1] for key in ("scale_factor", "add_offset"))
+    factor, plus = (scale or [1.0])[0], (offset or [0.0])[0]
+
+    def packed(key: str) -> list[float]:
+        values = _floats(attrs.get(key))
+        wider = stated and dtype.kind in "iu" and np.asarray(attrs.get(key)).dtype.kind == "f"
+        if wider:  # of the values, and not of the packed numbers
+            return [(value - plus) / factor for value in values]
+        return [v + 2.0 ** (8 * dtype.itemsize) if unsigned and v < 0 else v for v in values]
+
+    fills = ("_FillValue", "missing_value", "nodata", "_Nodata", "_NoData", "nodata_value")
+    nodata = [value for key in fills for value in _held(_floats(attrs.get(key)), held)]
+    low, high = _range(packed("valid_range"), packed("valid_min"), packed("valid_max"))
+    valid = None if (low, high) == (-np.inf, np.inf) else (low, high)
+    if not stated:
+        return Numbers(dtype.name, tuple(dict.fromkeys(nodata)), valid, unsigned=unsigned)
+    return Numbers(dtype.name, tuple(dict.fromkeys(nodata)), valid, factor, plus, unsigned)
+
+
+def _floats(value: Any) -> list[float]:
+    """Return numbers of an attribute, which may be a list or a text; nothing if it holds none."""
+    parts = (
+        value.split(",") if isinstance(value, str) else np.ravel(value) if value is not None else []
+    )
+    try:
+        return [float(part) for part in parts]
+    except (TypeError, ValueError):
+        return []
+
+
+def _held(values: Sequence[float], dtype: np.dtype) -> list[float]:
+    """Return those of some numbers that a type can hold; NaN is no valid number anyway."""
+    finite = [value for value in values if np.isfinite(value)]
+    if dtype.kind == "f":
+        # As the file has it: -3.4028e38 in double precision is another number than in single.
+        return [float(dtype.type(v)) for v in finite if abs(v) <= np.finfo(dtype).max * (1 + 1e-6)]
+    limits = np.iinfo(dtype)
+    # A fill value of an unsigned variable is stored as its signed twin.
+    twins = [v + 2.0**limits.bits if v < 0 and limits.min == 0 else v for v in finite]
+    return [v for v in twins if v == int(v) and limits.min <= v <= limits.max]
+
+
+def _range(
+    both: Sequence[float], low: Sequence[float], high: Sequence[float]
+) -> tuple[float, float]:
+    ends = [both[0] if len(both) == 2 else -np.inf, both[1] if len(both) == 2 else np.inf]
+    least, most = max([ends[0], *low]), min([ends[1], *high])
+    return (least, most) if least < most else (-np.inf, np.inf)
+
+
+# --- grids
+
+
 def _north_up(variable: xr.DataArray, y: str, x: str) -> xr.DataArray:
-    """The same with rows from north to south and columns from west to east; nothing is read."""
+    """Return the same with rows from north to south and columns from west to east; nothing is read."""
     for dim, descending in ((y, True), (x, False)):
-        values = variable[dim].values
-        if values.size > 1 and (values[-1] < values[0]) != descending:
-            variable = variable.isel({dim: slice(None, None, -1)})
+        if dim in variable.coords and variable[dim].ndim == 1:
+            values = variable[dim].values
+            if values.size > 1 and (values[-1] < values[0]) != descending:
+                variable = variable.isel({dim: slice(None, None, -1)})
     return variable
 
 
-def _grid(variable: xr.DataArray, y: str, x: str, path: Path) -> FileGrid:
-    steps = {dim: _step(variable, dim, path) for dim in (y, x)}
-    dy, dx = steps[y] or -abs(steps[x]), steps[x] or abs(steps[y])
+def _grid(variable: xr.DataArray, dataset: xr.Dataset, y: str, x: str, path: Path) -> GeoBox:
+    crs = _crs(variable, dataset, y, path)
+    system = pyproj.CRS(crs)
+    ends = {dim: _even(variable, dim, system, path) for dim in (y, x)}
+    dy, dx = ends[y][1] or -abs(ends[x][1]), ends[x][1] or abs(ends[y][1])
     if not dx or not dy:
         raise TimoError(f"{path} is a single cell, and does not say how large it is.")
-    crs = variable.rio.crs
-    if crs is None and y.lower().startswith("lat"):
-        crs = "EPSG:4326"  # CF's latitude and longitude, of which it says no more
-    if crs is None:
-        raise TimoError(
-            f"{path} has no coordinate reference system (grid_mapping of {variable.name}). If you know it, write it "
-            'into the file: dataset.rio.write_crs("EPSG:...").to_netcdf(...).'
-        )
-    left, top = float(variable[x].values[0]) - dx / 2, float(variable[y].values[0]) - dy / 2
-    name = crs if isinstance(crs, str) else name_of_crs(crs.to_wkt())
-    return FileGrid(name, Affine(dx, 0, left, 0, dy, top), variable.sizes[y], variable.sizes[x])
+    left, top = (
+        _simple_multiple(ends[x][0] - dx / 2, dx / 2, ends[x][2]),
+        _simple_multiple(ends[y][0] - dy / 2, dy / 2, ends[y][2]),
+    )
+    height, width = variable.sizes[y], variable.sizes[x]
+    _check_place(left + dx * width / 2, top + dy * height / 2, system, (y, x), path)
+    return east_of_greenwich(GeoBox((height, width), Affine(dx, 0, left, 0, dy, top), crs))
 
 
-def _step(variable: xr.DataArray, dim: str, path: Path) -> float:
-    """Step of a coordinate; 0 if it has one value only."""
+def _crs(variable: xr.DataArray, dataset: xr.Dataset, y: str, path: Path) -> str:
+    """Return the name of the CRS: of the grid mapping, the only one there is, or CF's latitude and longitude."""
+    named = variable.attrs.get("grid_mapping") or variable.encoding.get("grid_mapping") or ""
+    keys = ("crs_wkt", "spatial_ref", "grid_mapping_name")
+    mappings = [
+        dataset[n]
+        for n in dataset.variables
+        if dataset[n].ndim == 0 and any(k in dataset[n].attrs for k in keys)
+    ]
+    chosen = [m for m in mappings if str(m.name) == str(named).split(":")[0]] or mappings
+    if chosen:
+        attrs = chosen[0].attrs
+        text = attrs.get("crs_wkt") or attrs.get("spatial_ref")
+        if text is None:
+            try:
+                text = pyproj.CRS.from_cf(dict(attrs)).to_wkt()
+            except (pyproj.exceptions.CRSError, KeyError, ValueError) as error:
+                raise TimoError(
+                    f"The grid mapping {chosen[0].name} of {path} is not understood: {error}. Write the CRS again: "
+                    'dataset.rio.write_crs("EPSG:...").to_netcdf(...).'
+                ) from error
+        return crs_name(read_crs(text, what="the file's crs"))
+    for key in ("crs", "epsg", "EPSG", "proj:code", "proj:epsg"):
+        if isinstance(said := dataset.attrs.get(key), str | int | np.integer):
+            return crs_name(
+                read_crs(int(said) if str(said).isdigit() else said, what=f"{key} of {path}")
+            )
+    if y.lower().startswith("lat"):
+        return "EPSG:4326"  # CF's latitude and longitude, of which it says no more
+    raise TimoError(
+        f"{path} has no coordinate reference system (grid_mapping of {variable.name}). If you know it, write it "
+        'into the file: dataset.rio.write_crs("EPSG:...").to_netcdf(...).'
+    )
+
+
+def _even(
+    variable: xr.DataArray, dim: str, crs: pyproj.CRS, path: Path
+) -> tuple[float, float, float]:
+    """Return first value, step (0 if there is one value only) and rounding of a coordinate, in the unit of the CRS."""
     if dim not in variable.coords or variable[dim].ndim != 1:
         raise TimoError(
             f"{dim} of {variable.name} in {path} has no coordinate: where its cells are is not known."
         )
-    values = variable[dim].values.astype("float64")
+    coordinate = variable[dim]
+    dtype = coordinate.dtype if coordinate.dtype.kind == "f" else np.dtype("float64")
+    values = coordinate.values.astype("float64")
+    if not np.isfinite(values).all():
+        raise TimoError(f"{dim} of {variable.name} in {path} has missing values.")
+    rounding = float(np.spacing(np.abs(values).max().astype(dtype)))
+    factor = _to_unit(coordinate, crs, path)
     if values.size == 1:
-        return 0.0
+        return float(values[0]) * factor, 0.0, rounding * factor
     step = float(values[-1] - values[0]) / (values.size - 1)
     even = values[0] + step * np.arange(values.size)
-    if not step or not np.allclose(values, even, rtol=0, atol=abs(step) * _UNEVEN):
+    if not step or not np.allclose(values, even, rtol=0, atol=abs(step) * _UNEVEN + rounding):
         raise TimoError(
             f"{dim} of {variable.name} in {path} must be evenly spaced; bring it onto a regular grid first."
         )
-    return step
+    return (
+        float(values[0]) * factor,
+        _simple(step, 2 * rounding / (values.size - 1)) * factor,
+        rounding * factor,
+    )
+
+
+def _simple(number: float, slack: float) -> float:
+    """Return the number with the fewest digits within a slack: coordinates in single precision are rounded."""
+    return next(
+        (s for n in range(1, 16) if abs((s := float(f"{number:.{n}g}")) - number) <= slack), number
+    )
+
+
+def _simple_multiple(number: float, of: float, slack: float) -> float:
+    """Return the nearest multiple of a length, if it is within a slack."""
+    near = round(number / of) * of
+    return near if abs(near - number) <= slack else number
+
+
+def _to_unit(coordinate: xr.DataArray, crs: pyproj.CRS, path: Path) -> float:
+    """Return by what a coordinate is multiplied to be in the unit of the CRS.
+
+    Raises
+    ------
+    TimoError
+        If its units attribute is of another kind.
+    """
+    units = str(coordinate.attrs.get("units", "")).strip().lower()
+    if not units or units == "1":
+        return 1.0
+    degrees = units.startswith("degree")
+    if crs.is_geographic and degrees:
+        return 1.0
+    if not crs.is_geographic and units in _METRES:
+        return _METRES[units] / metres_per_unit(crs)
+    unit = crs.axis_info[0].unit_name
+    if not crs.is_geographic and units.rstrip("s") in (unit, unit.rstrip("s")):
+        return 1.0
+    raise TimoError(
+        f"{coordinate.name} of {path} is in {units!r}, and the unit of its CRS {crs.name!r} is the {unit}. Write the right "
+        "CRS, or coordinates in that unit."
+    )
+
+
+def _check_place(x: float, y: float, crs: pyproj.CRS, dims: tuple[str, str], path: Path) -> None:
+    """Refuse a middle that is in another unit than the CRS, as degrees of 500,000."""
+    remedy = 'Write the right coordinates or CRS: dataset.rio.write_crs("EPSG:...").to_netcdf(...).'
+    if crs.is_geographic and not (-360 <= x <= 540 and -91 <= y <= 91):
+        raise TimoError(
+            f"{dims[1]} and {dims[0]} of {path}, such as ({x:g}, {y:g}), are no degrees of longitude and latitude: metres, "
+            f"it seems. {remedy}"
+        )
+    if not crs.is_geographic:
+        check_unit(x, y, crs, f"{dims[1]} and {dims[0]} of {path}", remedy)
+
+
+# --- cubes of timo's own
+
+
+def own_cubes(paths: Sequence[Path], kind: Kind, chunk: int) -> list[xr.DataArray] | None:
+    """Return the cubes in the files, lazy, if each holds one that timo wrote; else None.
+
+    Chunks are those of the files; of files that have none, one date of `chunk` cells a side.
+    """
+    cubes = []
+    for path in paths:
+        names = [str(name) for name, v in open_dataset(path, kind).data_vars.items() if _is_cube(v)]
+        if len(names) != 1:
+            return None
+        cut = open_dataset(path, kind, raw=False)[names[0]].encoding.get("preferred_chunks")
+        chunks = {} if cut else {"time": 1, "band": -1, "y": chunk, "x": chunk}
+        cubes.append(open_dataset(path, kind, raw=False, chunks=chunks)[names[0]])
+    return cubes
+
+
+def _is_cube(variable: xr.DataArray) -> bool:
+    named = variable.attrs.get("sensor") in SENSORS
+    return (
+        named
+        and variable.dims == DIMS
+        and variable.dtype == np.float32
+        and "band" in variable.coords
+    )
+
+
+def join_cubes(
+    cubes: Sequence[xr.DataArray],
+    paths: Sequence[Path],
+    *,
+    start: Any,
+    end: Any,
+    sensor: str | None,
+    bands: Sequence[str] | None,
+) -> xr.DataArray:
+    """Return one cube of several that follow one another in time, or a part of it.
+
+    Raises
+    ------
+    TimoError
+        If they are of different sensors, on different grids, have a date twice, or lack what is asked for.
+    """
+    cube, instrument = cubes[0], get_sensor(cubes[0].attrs["sensor"])
+    if sensor is not None and make_sensor(sensor) is not instrument:
+        raise TimoError(f"{paths[0]} is a cube of {instrument.name}, and not of sensor={sensor!r}.")
+    for other, path in zip(cubes[1:], paths[1:], strict=True):
+        _check_follows(other, path, cube, paths[0])
+    if len(cubes) > 1:
+        same = [other.assign_coords(y=cube.y, x=cube.x) for other in cubes]
+        how: Any = {"join": "exact", "coords": "minimal", "compat": "override"}
+        cube = xr.concat(same, "time", combine_attrs="drop_conflicts", **how).sortby("time")
+    if bands is not None:
+        names = read_bands(bands, instrument)
+        if missing := [name for name in names if name not in cube.band.values]:
+            have = ", ".join(cube.band.values.tolist())
+            raise TimoError(f"The cube has no band {missing[0]!r}. It has: {have}.")
+        cube = cube.sel(band=list(names))
+    name = "backscatter" if set(cube.band.values.tolist()) & set(POLARISATIONS) else "reflectance"
+    return check(_pick_dates(cube, start, end).rename(name))
+
+
+def _check_follows(cube: xr.DataArray, path: Path, first: xr.DataArray, other: Path) -> None:
+    """Refuse a cube that cannot be joined to another in time."""
+    if cube.attrs["sensor"] != first.attrs["sensor"]:
+        raise TimoError(
+            f"{path} is a cube of {cube.attrs['sensor']}, {other} of {first.attrs['sensor']}: open them one by one."
+        )
+    if list(cube.band.values) != list(first.band.values):
+        raise TimoError(
+            f"{path} has the bands {cube.band.values.tolist()}, {other} has {first.band.values.tolist()}. Open "
+            "those that both have, one by one with bands=[...], and join them with xarray.concat."
+        )
+    if grid_of(cube) != grid_of(first):
+        raise TimoError(
+            f"{path} is on another grid ({grid_of(cube)}) than {other} ({grid_of(first)}). Give resolution= or aoi= to "
+            "bring them onto one."
+        )
+    if twice := cube.indexes["time"].intersection(first.indexes["time"]).tolist():
+        raise TimoError(
+            f"{twice[0]:%Y-%m-%d} is in {other} and in {path}. Leave one out, or select dates first."
+        )
+
+
+def _pick_dates(cube: xr.DataArray, start: Any, end: Any) -> xr.DataArray:
+    if start is None and end is None:
+        return cube
+    index = cube.indexes["time"]
+    first, after = make_open_span(start, end, index[0], index[-1])
+    kept = np.flatnonzero((index >= first) & (index < after))
+    if not kept.size:
+        raise TimoError(
+            f"No date between start={start!r} and end={end!r}: the cube goes from {index[0]:%Y-%m-%d} to "
+            f"{index[-1]:%Y-%m-%d}."
+        )
+    return cube.isel(time=kept)

@@ -1,23 +1,29 @@
-"""What lies in the files: layers, each with its date and with what the file calls it."""
+"""The layers of raster files, each with its date and with what its file calls it; and files with a date per band."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from affine import Affine
+from odc.geo.geobox import GeoBox
+
 from timo.errors import TimoError
-from timo.sources.files.dates import Moment, as_moment, date_of_name, date_of_tags
-from timo.sources.files.geotiff import Header, read_headers
-from timo.sources.files.layers import Layer, Numbers, RasterLayer
+from timo.sensors import Identity, identify
+from timo.sources.dates import Moment, date_of_name, date_of_tags, date_of_text, strip_dates
+from timo.sources.files.naming import Naming, is_position
+from timo.sources.reading import Header, Layer, RasterLayer, read_headers
 
 _NO_DATE = (
     "Names are read that hold 20180701, 2018-07-01, 2018_07_01, 2018182 (day of the year) or 20180701T092031, and tags "
-    "such as ACQUISITION_DATE or TIFFTAG_DATETIME. Else say it: dates=[...], one per file; dates=lambda name: ...; or "
+    "such as ACQUISITION_DATE or start_datetime. Else say it: dates=[...], one per file; dates=lambda name: ...; or "
     r'pattern=r"(?P<date>...)", a regular expression of the name.'
 )
+_IMAGE = re.compile(r"^(?P<image>\d+(?:_\d+)*)_(?P<band>.+)$")
 
 
 @dataclass(frozen=True)
@@ -38,163 +44,209 @@ class Found:
     moment: Moment
     names: tuple[str, ...]
 
+    @property
+    def path(self) -> Path:
+        """Return its file."""
+        return Path(self.layer.path)
+
 
 @dataclass(frozen=True)
-class Naming:
-    """What the user says of names and dates.
+class Inventory:
+    """What lies in some files.
 
     Attributes
     ----------
-    dates : list, mapping or callable, optional
-        One date per file, in their order; or from a file's name to its date.
-    pattern : re.Pattern, optional
-        With groups `date` and/or `band`.
-    band_names : tuple, optional
-        Bands of a file by position; None for one that is left out.
+    found : list of Found
+        The layers.
+    identities : dict
+        File -> whose image it is; files that do not say are missing.
+    ours : bool
+        Whether timo wrote them: then bands of no sensor are taken as they are.
     """
 
-    dates: Any = None
-    pattern: re.Pattern[str] | None = None
-    band_names: tuple[str | None, ...] | None = None
-
-    def group(self, path: Path, name: str) -> str | None:
-        """What a group of the pattern holds in a file's name; None if the pattern has no such group."""
-        if self.pattern is None or name not in self.pattern.groupindex:
-            return None
-        match = self.pattern.search(path.name) or self.pattern.search(path.as_posix())
-        if not match or not match[name]:
-            raise TimoError(
-                f"pattern={self.pattern.pattern!r} does not find a {name} in {path.name!r}. Mend the pattern, or leave "
-                "the file out."
-            )
-        return match[name]
+    found: list[Found]
+    identities: dict[Path, Identity]
+    ours: bool = False
 
 
-def make_naming(dates: Any, pattern: Any, band_names: Sequence[str | None] | None) -> Naming:
-    """Check what the user says of names.
+def identities_of(tags: Mapping[Path, Mapping[str, Any]]) -> dict[Path, Identity]:
+    """Return whose images files are, by their names, last folders and tags."""
+    found = {}
+    for path, own in tags.items():
+        text = {str(key): str(value) for key, value in own.items()}
+        if one := identify("/".join(path.parts[-3:]), text):
+            found[path] = one
+    return found
 
-    Raises
-    ------
-    TimoError
-        If the pattern is no regular expression with a group `date` or `band`, or the names are no list.
+
+def date_of(path: Path, tags: Mapping[str, Any]) -> Moment | None:
+    """Return when a file was taken: as its tags state, else its name; None if neither does.
+
+    A name that differs by more than a day is warned of: it may say when the file was written.
     """
+    if (stated := date_of_tags(tags)) is None:
+        return date_of_name(path)
     try:
-        compiled = None if pattern is None else re.compile(pattern)
-    except (re.error, TypeError) as error:
-        raise TimoError(f"pattern={pattern!r} is no regular expression: {error}.") from error
-    if compiled is not None and not {"date", "band"} & set(compiled.groupindex):
-        raise TimoError(
-            f"pattern={pattern!r} has neither a group (?P<date>...) nor (?P<band>...): name what it is to find."
+        named = date_of_name(path)
+    except TimoError:  # two dates in the name: the tags say which
+        return stated
+    return settle(stated, named, path)
+
+
+def settle(stated: Moment, named: Moment | None, path: Path) -> Moment:
+    """Return the date that a file states, with the time of day that its name says of the same day."""
+    if named is None:
+        return stated
+    if abs((stated.time - named.time).total_seconds()) > 86_400:
+        warnings.warn(
+            f"{path.name} has {named} in its name, and states {stated} itself: that is taken. If the name is right, give "
+            "dates=[...] or pattern=.",
+            stacklevel=2,
         )
-    if dates is not None and not (callable(dates) or isinstance(dates, Mapping | Iterable)):
-        raise TimoError(
-            f"dates must be a list, a dict or a function of a file's name; got {dates!r}."
-        )
-    if band_names is not None and not isinstance(band_names, Iterable):
-        raise TimoError(f'band_names must be a list, as ["B2", None, "B4"]; got {band_names!r}.')
-    if isinstance(band_names, str):
-        band_names = (band_names,)
-    return Naming(dates, compiled, None if band_names is None else tuple(band_names))
+    same = stated.time.normalize() == named.time.normalize()
+    return named if same and named.exact and not stated.exact else stated
 
 
-def given_date(path: Path, position: int, count: int, naming: Naming) -> Moment | None:
-    """The date that the user gives a file, by `dates` or by the pattern; None if by neither.
-
-    Raises
-    ------
-    TimoError
-        If there are not as many dates as files, or one is no date.
-    """
-    dates = naming.dates
-    if dates is None:
-        text = naming.group(path, "date")
-        return None if text is None else _read_date(text, path, "pattern")
-    if isinstance(dates, Callable):  # type: ignore[arg-type]
-        return _read_date(dates(path.name), path, "dates")
-    if isinstance(dates, Mapping):
-        if path.name not in dates:
-            raise TimoError(
-                f"dates has no entry for {path.name!r}. It needs one per file, by name."
-            )
-        return _read_date(dates[path.name], path, "dates")
-    if isinstance(dates, str) or len(dates) != count:
-        n = 1 if isinstance(dates, str) else len(dates)
-        raise TimoError(
-            f"dates gives {n} dates for {count} files: give one per file, in their order."
-        )
-    return _read_date(dates[position], path, "dates")
+def no_date(path: Path) -> TimoError:
+    """Return the error to raise for a file without a date."""
+    return TimoError(f"{path} has no date in its name or its tags. {_NO_DATE}")
 
 
-def _read_date(value: Any, path: Path, option: str) -> Moment:
-    try:
-        return as_moment(value)
-    except (ValueError, TypeError) as error:
-        raise TimoError(
-            f"{option} gives {value!r} for {path.name!r}, which is no date; write it as 2018-07-01."
-        ) from error
+def east_of_greenwich(grid: GeoBox) -> GeoBox:
+    """Return a grid in degrees with its middle within 180 degrees of Greenwich: files may count from 0 to 360."""
+    if grid.crs is None or not grid.crs.geographic:
+        return grid
+    middle = grid.affine.c + grid.affine.a * grid.shape[1] / 2
+    turn = -360 * ((middle + 180) // 360)
+    return GeoBox(grid.shape, Affine.translation(turn, 0) * grid.affine, grid.crs) if turn else grid
 
 
-def date_of(
-    path: Path, position: int, count: int, naming: Naming, tags: Mapping[str, str]
-) -> Moment:
-    """When a file was taken: as the user says, else by its name, else by its tags.
-
-    Raises
-    ------
-    TimoError
-        If nothing says.
-    """
-    moment = given_date(path, position, count, naming) or date_of_name(path) or date_of_tags(tags)
-    if moment is None:
-        raise TimoError(f"{path} has no date in its name or its tags. {_NO_DATE}")
-    return moment
-
-
-def find_rasters(paths: Sequence[Path], naming: Naming) -> list[Found]:
-    """Layers of raster files; only headers are read.
+def find_rasters(paths: Sequence[Path], naming: Naming) -> Inventory:
+    """Find the layers of raster files; only headers are read.
 
     Raises
     ------
     TimoError
         If a file cannot be read, has no date, or has another number of bands than `band_names`.
     """
-    found = []
-    for position, header in enumerate(read_headers(paths)):
-        moment = date_of(header.path, position, len(paths), naming, header.tags)
-        names = _names(header, naming)
-        for index, candidates in enumerate(names, start=1):
-            if candidates:
-                layer = RasterLayer(header.path, header.grid, _numbers(header, index), index)
-                found.append(Found(layer, moment, candidates))
-    return found
+    found, headers = [], read_headers(paths)
+    for position, header in enumerate(headers):
+        moments = _moments(header, (position, len(paths)), naming)
+        grid = east_of_greenwich(header.grid)
+        for i, names in enumerate(_names(header, naming, moments)):
+            if names:
+                label = f"band {header.indexes[i]} of {header.path}"
+                layer = RasterLayer(
+                    str(header.path), header.indexes[i], header.numbers[i], grid, label
+                )
+                found.append(Found(layer, moments[i], names))
+    ours = all(h.tags.get("TIFFTAG_SOFTWARE", "").startswith("timo") for h in headers)
+    return Inventory(found, identities_of({h.path: h.tags for h in headers}), ours)
 
 
-def _names(header: Header, naming: Naming) -> list[tuple[str, ...]]:
-    """What each band of a raster may be called; nothing for one that is left out."""
-    count = len(header.dtypes)
+# --- dates of bands
+
+
+def _moments(header: Header, place: tuple[int, int], naming: Naming) -> list[Moment]:
+    """Return the date of each band: of its own tags and description, else of its image, else of the file.
+
+    Stacks with a date per band come from Earth Engine's toBands, from FORCE, and from `timo.export`; those without any
+    names (eo-learn) need dates= and band_names=.
+    """
+    own = _own_moments(header)
+    path, count = header.path, len(header.indexes)
+    images = _images(header, naming) if own is None else _positions(own)
+    given = naming.moments(path, *place, max(images) + 1)
+    if given is not None:
+        return [given[image] for image in images]
+    if own is not None:
+        return own
+    if max(images) > 0:
+        n = max(images) + 1
+        raise TimoError(
+            f"{path} has {count} bands, {n} images of {count // n} bands each, without dates: give one for each image, in "
+            "their order, with dates=[...]; if it is one image, name all of its bands with band_names=[...]."
+        )
+    moment = date_of(path, header.tags)
+    if moment is None:
+        raise no_date(path)
+    return [moment] * count
+
+
+def _own_moments(header: Header) -> list[Moment] | None:
+    """Return the dates that the bands state themselves, if all do."""
+    own = [
+        date_of_tags(tags) or date_of_text(text, f"A band of {header.path}")
+        for tags, text in zip(header.band_tags, header.descriptions, strict=True)
+    ]
+    return None if None in own else own  # type: ignore[return-value]
+
+
+def _positions(moments: Sequence[Moment]) -> list[int]:
+    """Return for each the position of its date among the different ones, in their order."""
+    order = {moment: i for i, moment in enumerate(dict.fromkeys(moments))}
+    return [order[moment] for moment in moments]
+
+
+def _images(header: Header, naming: Naming) -> list[int]:
+    """Return for each band of a file without dates of bands the position of its image."""
+    count, names = len(header.indexes), naming.band_names
+    matches = [_IMAGE.match(text) for text in header.descriptions]
+    if names is None and all(matches):
+        prefixes = [match["image"] for match in matches]  # type: ignore[index]
+        bands = [match["band"] for match in matches]  # type: ignore[index]
+        each = len(set(bands))
+        if len(set(prefixes)) * each == count and bands == bands[:each] * (count // each):
+            order = {prefix: i for i, prefix in enumerate(dict.fromkeys(prefixes))}
+            return [order[prefix] for prefix in prefixes]
+    each = count
+    if names is not None and count % len(names) == 0:
+        each = len(names)
+    elif (
+        names is None and isinstance(naming.dates, list | tuple) and len(naming.dates) == count > 1
+    ):
+        each = 1 if not any(filter(None, header.descriptions)) else count
+    return [i // each for i in range(count)]
+
+
+# --- names of bands
+
+
+def _names(header: Header, naming: Naming, moments: Sequence[Moment]) -> list[tuple[str, ...]]:
+    """Return what each band of a raster may be called; nothing for one that is left out."""
+    count = len(header.indexes)
     if band := naming.group(header.path, "band"):
         return [(band,)] * count
     if naming.band_names is not None:
-        if len(naming.band_names) != count:
-            raise TimoError(
-                f"{header.path} has {count} bands, but band_names names {len(naming.band_names)}: "
-                f"{list(naming.band_names)}. Files of another kind are left out with a narrower path."
-            )
-        return [(name,) if name else () for name in naming.band_names]
-    stem = (header.path.stem,) if count == 1 else ()
+        return _given_names(header, naming.band_names, moments)
+    several = count > 1 and len(set(moments)) < count
+    stem = () if several else (header.tags.get("TIMO_BAND", ""), header.path.stem)
     return [
-        tuple(filter(None, (text, *stem))) or (f"band {i}",)
-        for i, text in enumerate(header.descriptions, 1)
+        tuple(filter(None, (_plain_name(text), tags.get("BAND_NAME", ""), *stem))) or (f"band {i}",)
+        for i, (text, tags) in enumerate(zip(header.descriptions, header.band_tags, strict=True), 1)
     ]
 
 
-def _numbers(header: Header, index: int) -> Numbers:
-    """What the numbers of a band mean; GDAL says scale 1 and offset 0 where a file says nothing."""
-    scale, offset = header.scales[index - 1], header.offsets[index - 1]
-    said = (scale, offset) != (1.0, 0.0)
-    return Numbers(
-        header.dtypes[index - 1],
-        header.nodata[index - 1],
-        scale if said else None,
-        offset if said else None,
-    )
+def _plain_name(description: str) -> str:
+    """Return a description without the date and the position of an image: "0_B4" is B4."""
+    text = description if is_position(description) else strip_dates(description).strip(" _-")
+    match = _IMAGE.match(text)
+    return match["band"] if match else text
+
+
+def _given_names(
+    header: Header, given: Sequence[str | None], moments: Sequence[Moment]
+) -> list[tuple[str, ...]]:
+    count = len(header.indexes)
+    if not given or count % len(given):
+        raise TimoError(
+            f"{header.path} has {count} bands, but band_names names {len(given)}: {list(given)}. Files of another kind are "
+            "left out with a narrower path."
+        )
+    images = len(dict.fromkeys(moments))
+    if count // len(given) not in (1, images):
+        raise TimoError(
+            f"{header.path} has {count} bands of {images} dates, but band_names names {len(given)}: name the bands of one "
+            "date, or all."
+        )
+    return [(name,) if (name := given[i % len(given)]) else () for i in range(count)]

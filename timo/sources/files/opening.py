@@ -4,35 +4,59 @@ from __future__ import annotations
 
 import math
 import re
+import time as clock
+import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import xarray as xr
+from odc.geo.geobox import GeoBox
+from rasterio.warp import transform_bounds
 
+import timo.cube.check as _c
+
+check_values = getattr(_c, "check_values", lambda *a, **k: None)
 from timo.errors import TimoError
-from timo.sensors import Sensor, get_sensor
-from timo.sources.files.arrays import find_arrays, sensor_named
-from timo.sources.files.bands import guess_sensor, is_beside, is_position, read_bands
-from timo.sources.files.dates import strip_dates
-from timo.sources.files.find import Kind, find_files
-from timo.sources.files.grids import window_on
-from timo.sources.files.inventory import Found, find_rasters, make_naming
-from timo.sources.files.lazy import (
-    NO_QUALITY,
-    Meaning,
-    Reader,
-    check_plausible,
-    plan_band,
-    plan_quality,
+from timo.sensors import Band, Sensor
+from timo.sources.dates import Moment, make_open_span, strip_dates
+from timo.sources.files.arrays import find_arrays, join_cubes, own_cubes
+from timo.sources.files.find import find_files
+from timo.sources.files.inventory import Found, Inventory, find_rasters
+from timo.sources.files.naming import (
+    choose_sensor,
+    is_beside,
+    is_position,
+    make_naming,
+    read_bands,
+    recognise,
+    which_sensor,
 )
-from timo.sources.files.own import join_cubes, own_cubes
-from timo.sources.files.scenes import FileScene, make_scenes
-from timo.sources.files.target import Where, make_target
-from timo.sources.place.grid import check_limit
+from timo.sources.files.scenes import (
+    FileScene,
+    grid_of_layer,
+    make_scenes,
+    name_positions,
+    same_place,
+)
+from timo.sources.place.area import Area
+from timo.sources.place.grid import PixelGrid, check_limit, check_resolution
+from timo.sources.place.projection import crs_name, read_crs, short_name
+from timo.sources.reading import (
+    Layer,
+    Plan,
+    RasterLayer,
+    Reader,
+    cell_of,
+    is_plain,
+    is_under,
+    same_cells,
+)
 from timo.sources.request import (
     LEAST_CHUNK,
     CubeRequest,
@@ -40,22 +64,26 @@ from timo.sources.request import (
     make_clip,
     make_composite,
     make_masked,
+    make_place,
     make_sensor,
     make_whole,
 )
-from timo.sources.files.old_scenes import cube_from_scenes, fringe_cells
-from timo.sources.span import make_open_span
+from timo.sources.scenes import cube_from_scenes, fringe_cells
 
 _DAY = pd.Timedelta(days=1)
 _CHUNK = 512
-# ESA's own products carry an offset of 1000 from processing baseline 04.00 on, in use since 25 January 2022 (Sentinel-2
+# ESA's own products carry an offset from processing baseline 04.00 on, in use since 25 January 2022 (Sentinel-2
 # Products Specification Document, BOA_ADD_OFFSET). The baseline stands in the name of the product's folder.
-_BASELINE = re.compile(r"S2[A-D]_MSIL2A_\d{8}T\d{6}_N(\d{4})_", re.IGNORECASE)
-_ESA_IMAGE = re.compile(r"^(L2A_)?T\d\d[C-X][A-Z]{2}_\d{8}T\d{6}_", re.IGNORECASE)
+_BASELINE = re.compile(r"S2[A-D]_MSIL\d\w_\d{8}T\d{6}_N(\d{4})_", re.IGNORECASE)
+_ESA_IMAGE = re.compile(r"^(L\d\w_)?T\d\d[C-X][A-Z]{2}_\d{8}T\d{6}_", re.IGNORECASE)
 _BASELINE_4 = pd.Timestamp("2022-01-25")
-_SHIFT = -1000.0
 # They lie in ESA's products without a date in their names, some of them named as bands are.
 _DETECTOR_MASK = re.compile(r"MSK_\w+\.jp2$", re.IGNORECASE)
+# What producers write where there are no data.
+_FILLS = (-9999.0, -32768.0, -32767.0, -3.4028234663852886e38, 65535.0)
+# Cells a side that are looked at in each scene when it is opened, and for how long.
+_LOOK = 64
+_PATIENCE_S = 10.0
 
 
 def open_files(
@@ -86,46 +114,55 @@ def open_files(
 ) -> xr.DataArray:
     r"""Open GeoTIFFs, NetCDF files or Zarr stores as a cube.
 
-    One GeoTIFF per date with all bands, or one per date and band, the quality layer (SCL, QA_PIXEL, state) among them;
-    NetCDF or Zarr with a variable per band, or with one variable that has a dim of bands. Opening reads headers and a
-    few cells in the middle of one scene; the rest is read chunk by chunk when it is computed. A cube that timo wrote
-    (``cube.to_dataset(name="cube").to_netcdf(...)`` or ``.to_zarr(...)``) comes back as it was.
+    One GeoTIFF per date with all bands, one per date and band, or one with bands of many dates (Earth Engine's toBands,
+    FORCE, `timo.export`); the quality layer (SCL, QA_PIXEL, state) among them; NetCDF or Zarr with a variable per band,
+    or with one variable that has a dim of bands. Opening reads headers and a few cells of each scene (for at most ten
+    seconds); the rest is read, and checked, chunk by chunk when it is computed. A cube that timo wrote
+    (``cube.to_dataset(name="cube").to_netcdf(...)`` or ``.to_zarr(...)``) comes back as it was; what `timo.export` wrote
+    of a sensor that is not known comes back as a cube without one.
 
     Parameters
     ----------
     path : path, glob, folder, or list of them
         Folders are searched through and through. All files must be of one kind.
     aoi, resolution, crs, like : optional
-        As in `timo.open_cube`. Without any of them the cube keeps the files' grid, and they must all be on one. With
+        As in `timo.open_cube`. Without any of them the cube keeps the files' grid, and they must all be on one; of bands
+        of several resolutions over the same ground it is the finest, and dates that one of them lacks are left out with
+        a warning. With
         `resolution` or `crs` alone it covers all files, on cells that are the finest file's where that is possible.
         Files are brought onto the grid by nearest neighbour; where its cells are twice as wide as the file's or more,
         by the average (quality: the commonest class).
     start, end : str or date, optional
         First and last day; by default all.
     sensor : str, optional
-        By default what the files say: an attribute `sensor`, names of products (S2A_..., LC08_..., MOD09A1...), or
-        bands that only one sensor has.
+        By default what the files say: names and tags of products (S2A_MSIL2A_..., LC08_L2SP_..., HLS.S30..., MOD09A1...),
+        an attribute `sensor`, or bands that only one sensor has. All files must be of one product. Level 1 is opened
+        only if its sensor is asked for here.
     bands : sequence of str, optional
         Which, in which order, by the sensor's names or by common ones ("red", "nir08"). By default all that the files
         hold, in the sensor's order.
     composite, masked_classes, buffer_m, clip, max_megapixels : optional
-        As in `timo.open_cube`. Without a quality layer among the files only cells without data are masked.
+        As in `timo.open_cube`. Without a quality layer among the files, or with masked_classes=(), only cells without
+        data are masked.
     max_cloud : None
         Files do not say how cloudy they are.
     dates : list, mapping or callable, optional
-        A date per file, in their order; or from a file's name to its date. By default they are read from the names,
-        else from the tags. A time of day is in UTC and becomes the solar day; a date alone is taken as it is.
+        A date per file, in their order; or from a file's name to its date; of one file with several images, a date for
+        each. By default they are read from coordinates and tags, else from the names (`timo.sources.dates` has the
+        grammar); a span of time is dated with its start. When a file was written is no date. A time of day is in UTC
+        and becomes the solar day; a date alone is taken as it is.
     pattern : str, optional
         A regular expression that is searched in the names, with the groups ``(?P<date>...)``, ``(?P<band>...)``, or
         both.
     band_names : sequence of str, optional
-        Bands of a file by their positions; None for one to leave out. By default they are read from descriptions, names
-        of variables, and names of files.
+        Bands of a file by their positions; None for one to leave out. Of a file with several images, the bands of one.
+        By default they are read from descriptions, names of variables, and names of files.
     scale, offset : float, optional
         Physical value = number x scale + offset. By default what the files say (GDAL's scale and offset, CF's
-        scale_factor and add_offset); else, of integers, what the sensor's product has; floats are values. Of Sentinel-2
-        images in ESA's own format the offset of the processing baselines from 04.00 on is taken off: by the baseline in
-        the name of the product, or, of single images, if taken from 25 January 2022 on.
+        scale_factor and add_offset); else, of integers, what the sensor's product has; floats are values. A scale that
+        is the product's own does not take its offset away: that of Landsat, and that of Sentinel-2 in ESA's format from
+        processing baseline 04.00 on (by the name of the product, or, of single images, if taken from 25 January 2022
+        on).
     nodata : float, optional
         The number of a cell without data; by default what the files say, else, of integers, the sensor's. NaN is one
         anyway.
@@ -162,24 +199,19 @@ def open_files(
     files = [file for file in files if not _DETECTOR_MASK.match(file.name)] or files
     where = Where(aoi, resolution, crs, like)
     naming = make_naming(dates, pattern, band_names)
-    plain = (
-        where.said,
-        composite,
-        masked_classes,
-        buffer_m,
-        dates,
-        pattern,
-        band_names,
-        meaning != Meaning(),
-    )
-    if kind != "raster" and not any(item not in (None, False) for item in plain):
+    plain = (composite, masked_classes, buffer_m, dates, pattern, band_names)
+    if kind != "raster" and not where.said and meaning == Meaning() and plain == (None,) * 6:
         cubes = own_cubes(files, kind, chunks)
         if cubes is not None:
             return join_cubes(cubes, files, start=start, end=end, sensor=sensor, bands=bands)
-    found = find_rasters(files, naming) if kind == "raster" else find_arrays(files, kind, naming)
-    instrument = _sensor(found, files, kind) if sensor is None else make_sensor(sensor)
+    held = find_rasters(files, naming) if kind == "raster" else find_arrays(files, kind, naming)
+    instrument = _nameless(held, _sensor(held, files, sensor, bands))
+    meaning = _meaning_of(held, instrument, meaning)
+    fixed = {p for p, one in held.identities.items() if one.satellite == "planetscope"}
+    found = name_positions(_within(held.found, start, end), instrument, fixed)
     names = None if bands is None else read_bands(bands, instrument)
-    scenes = make_scenes(_within(found, start, end), instrument, names)
+    quality = masked_classes is None or bool(make_masked(instrument, masked_classes))
+    scenes = make_scenes(found, instrument, names, masked=quality)
     names = names or tuple(b for b in instrument.band_names if b in scenes[0].layers)
     finest = min(instrument.band(name).gsd_m for name in names)
     area, grid = make_target(scenes, where, finest, max_megapixels)
@@ -196,56 +228,256 @@ def open_files(
         clip=bool(clip),
     )
     days = request.solar_day(_times(scenes, request))
-    first, after = _span(start, end, days.min(), days.max())
+    first, after = make_open_span(start, end, days.min(), days.max())
     request = replace(request, start=first, end=after)
-    return _cube(request, _overlapping(scenes, request), meaning, _source(files), chunks)
+    cube = _cube(request, _overlapping(scenes, request), meaning, _source(files), chunks)
+    return cube if instrument.name else cube.rename(names[0] if len(names) == 1 else "values")
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What the user says of the numbers in the files; None: the files say it, or the sensor.
+
+    Attributes
+    ----------
+    scale, offset : float, optional
+        Physical value = number x scale + offset.
+    nodata : float, optional
+        The number of a cell without data.
+    linear : bool
+        The values are linear power, which becomes decibels.
+    """
+
+    scale: float | None = None
+    offset: float | None = None
+    nodata: float | None = None
+    linear: bool = False
+
+
+# --- whose bands
+
+
+def _sensor(
+    held: Inventory, files: Sequence[Path], said: str | None, bands: Sequence[str] | None
+) -> Sensor:
+    """Return the sensor of the files; of bands that timo wrote and no sensor has, one that knows no more than names."""
+    # A layer that has only a number is called by its file.
+    names = (next((n for n in f.names if not is_position(n)), f.names[0]) for f in held.found)
+    labels = dict.fromkeys(strip_dates(name) for name in names)
+    known = [label for label in labels if not is_beside(label) and not is_position(label)]
+    if bands is not None and not isinstance(bands, str):
+        # Of files that hold more than one product's bands, what is asked for says whose they are meant to be.
+        known = [label for label in known if label in set(map(str, bands))] or known
+    sensor = choose_sensor(said, held.identities, known)
+    if sensor is not None:
+        return sensor
+    if not held.ours or held.identities:
+        raise which_sensor(held.identities, files, labels)
+    listed = dict.fromkeys(found.names[0] for found in held.found)
+    return Sensor("", "", tuple(Band(n, "", math.nan, 10) for n in listed), 1.0, kind="other")
+
+
+def _nameless(held: Inventory, sensor: Sensor) -> Sensor:
+    """Return the sensor; of a stack of dates whose band nobody names, one without a name and with that band."""
+    dates: dict[Path, set[Moment]] = {}
+    for found in held.found:
+        dates.setdefault(found.path, set()).add(found.moment)
+    stacked = all(len(dates[f.path]) > 1 and f.names == (f.path.stem,) for f in held.found)
+    names = sorted({path.stem for path in dates})
+    if not sensor.name or not stacked or any(recognise([name], sensor) for name in names):
+        return sensor
+    warnings.warn(
+        f"Which band of {sensor.name} the dates of {', '.join(names[:3])} hold is not said: the cube has no sensor. Say it: "
+        f'band_names=["{sensor.band_names[0]}"].',
+        stacklevel=2,
+    )
+    bands = tuple(Band(name, "", math.nan, sensor.bands[0].gsd_m) for name in names)
+    return replace(
+        sensor, name="", bands=bands, mask_name="", quality=(), masked=(), fringed=(), usual=()
+    )
+
+
+def _meaning_of(held: Inventory, sensor: Sensor, meaning: Meaning) -> Meaning:
+    """Return the meaning with what products say of radar, and refuse numbers whose factors only the user knows."""
+    said = {one.linear for one in held.identities.values()}
+    if said == {True}:
+        meaning = replace(meaning, linear=True)
+    whole = [f.layer.numbers for f in held.found if f.layer.numbers.whole]
+    if math.isnan(sensor.scale) and meaning.scale is None and any(n.scale is None for n in whole):
+        raise TimoError(
+            f"The factors of {sensor.product} differ from scene to scene, and stand in its metadata, which is not read. "
+            "Give scale= and offset=."
+        )
+    return meaning
+
+
+def _plan(scene: FileScene, band: str, sensor: Sensor, meaning: Meaning) -> Plan:
+    """Return how a band is read: as the user says, else as the file does, else (integers) as the sensor's product."""
+    layer = scene.layers[band]
+    numbers = layer.numbers
+    shift = _shift(scene, layer, sensor)
+    product = (sensor.scale, sensor.offset)
+    if numbers.scale is not None:
+        # A file that states the product's scale alone states nothing of its offset.
+        bare = not numbers.offset and math.isclose(numbers.scale, sensor.scale, rel_tol=1e-6)
+        own = product if bare else (numbers.scale, numbers.offset or 0.0)
+        shift = shift if bare else 0.0
+    elif numbers.whole or meaning.scale is not None:
+        own = product
+    else:
+        own, shift = (1.0, 0.0), 0.0
+    scale, offset = own
+    if meaning.scale is not None and not math.isclose(meaning.scale, scale, rel_tol=1e-6):
+        scale = meaning.scale
+        if scale == 1:
+            offset, shift = 0.0, 0.0
+        elif offset and meaning.offset is None:
+            warnings.warn(
+                f"scale={scale:g} is not that of {Path(layer.path).name} ({own[0]:g}), so its offset of {offset:g} is not "
+                f"applied either: give offset={offset:g} if it is to be.",
+                stacklevel=2,
+            )
+            offset = 0.0
+    if meaning.offset is not None:
+        offset, shift = meaning.offset, 0.0
+    nodata = numbers.nodata
+    if meaning.nodata is not None:
+        nodata = (meaning.nodata,)
+    elif (
+        not nodata
+        and numbers.whole
+        and numbers.scale is None
+        and sensor.nodata_of(band) is not None
+    ):
+        nodata = (float(sensor.nodata_of(band)),)  # type: ignore[arg-type]
+    return Plan(_with_nodata(layer, nodata, stated=meaning.nodata is None), scale, offset, shift)
+
+
+def _with_nodata(layer: Layer, nodata: tuple[float, ...], *, stated: bool) -> Layer:
+    layer = replace(layer, numbers=replace(layer.numbers, nodata=nodata))
+    return replace(layer, own_nodata=stated) if isinstance(layer, RasterLayer) else layer
+
+
+def _plan_quality(layer: Layer, sensor: Sensor) -> Plan:
+    """Return how the quality layer is read: a number that the file calls "no data" may be one of its classes."""
+    classes = {c.value for c in sensor.quality if c.bits is None}
+    nodata = tuple(n for n in layer.numbers.nodata if n not in classes)
+    return Plan(_with_nodata(layer, nodata, stated=nodata == layer.numbers.nodata))
+
+
+def _shift(scene: FileScene, layer: Layer, sensor: Sensor) -> float:
+    """Return what makes the numbers of a Sentinel-2 image in ESA's own format those of the baselines before 04.00."""
+    path = Path(layer.path)
+    if not sensor.baseline_offset:
+        return 0.0
+    if match := _BASELINE.search(path.as_posix()):
+        return -float(sensor.baseline_offset) if int(match[1]) >= 400 else 0.0
+    new = bool(_ESA_IMAGE.match(path.name)) and scene.moment.time >= _BASELINE_4
+    return -float(sensor.baseline_offset) if new else 0.0
+
+
+# --- the cube
 
 
 def _cube(
     request: CubeRequest, scenes: Sequence[FileScene], meaning: Meaning, source: str, chunks: int
 ) -> xr.DataArray:
-    """The cube of scenes that are known to be complete."""
+    """Return the cube of scenes that are known to be complete."""
     sensor = request.sensor
-    plans = [
-        [
-            plan_band(scene.layers[band], sensor, meaning, _shift(scene, band, sensor))
-            for band in request.bands
-        ]
-        for scene in scenes
-    ]
-    reader = Reader(plans, request.grid, quality=False)
-    if meaning.scale is None:
-        check_plausible(reader, sensor, meaning)
-    quality = None
-    if request.masked and all(sensor.mask_name in scene.layers for scene in scenes):
-        layers = [[plan_quality(scene.layers[sensor.mask_name], sensor)] for scene in scenes]
-        padded = request.grid.pad(fringe_cells(request))
-        quality = Reader(layers, padded, quality=True).array(chunks)
+    plans = [[_plan(scene, band, sensor, meaning) for band in request.bands] for scene in scenes]
+    reader, quality = Reader(plans, request.grid), None
+    if request.masked:
+        layers = [[_plan_quality(scene.layers[sensor.mask_name], sensor)] for scene in scenes]
+        quality = Reader(layers, request.grid.pad(fringe_cells(request)), quality=sensor)
+    look_at(reader, quality, request, scenes, meaning)
     return cube_from_scenes(
         request,
         reader.array(chunks),
-        quality,
+        None if quality is None else quality.array(chunks),
         _times(scenes, request),
         [scene.name for scene in scenes],
         source=source,
-        scale=1.0,
-        offset=0.0,
-        quality_nodata=NO_QUALITY,
         linear=meaning.linear,
     )
 
 
+def look_at(
+    reader: Reader,
+    quality: Reader | None,
+    request: CubeRequest,
+    scenes: Sequence[FileScene],
+    meaning: Meaning,
+) -> None:
+    """Read a few cells of each scene, and refuse values and classes that cannot be.
+
+    Those that time does not allow for are checked when they are computed.
+
+    Raises
+    ------
+    TimoError
+        If values cannot be in the sensor's unit, look like a fill value, or a quality layer was interpolated.
+    """
+    until = clock.monotonic() + _PATIENCE_S
+    count = len(scenes)
+    # The first, the last, the middle, and so on: with little time the whole series is looked at all the same.
+    order = sorted(range(count), key=lambda i: (f"{i:b}"[::-1].zfill(count.bit_length() + 1), i))
+    for scene in order:
+        for window in _windows(request.grid):
+            values = reader.read(scene, window)
+            if quality is not None:
+                quality.read(scene, window)
+            if not np.isfinite(values).any():
+                continue
+            _check_fill(values, reader.plans[scene], request, scenes[scene])
+            if not meaning.linear and meaning.scale != 1:
+                check_values(values, request.sensor, request.bands, what=str(scenes[scene]))
+            break
+        if clock.monotonic() > until:
+            return
+
+
+def _windows(grid: PixelGrid) -> list[PixelGrid]:
+    """Return windows of a few cells: in the middle, then in the middles of the quarters."""
+    shares = [(2, 2), (1, 1), (1, 3), (3, 1), (3, 3)]
+    windows = []
+    for share in shares:
+        sides = []
+        for size, quarter in zip(grid.shape, share, strict=True):
+            first = min(max(0, size * quarter // 4 - _LOOK // 2), max(0, size - _LOOK))
+            sides.append(slice(first, min(size, first + _LOOK)))
+        windows.append(grid.window(*sides))
+    return list(dict.fromkeys(windows))
+
+
+def _check_fill(
+    values: np.ndarray, plans: Sequence[Plan], request: CubeRequest, scene: FileScene
+) -> None:
+    """Refuse numbers that stand for cells without data in a file that does not say so."""
+    if not request.sensor.name:
+        return
+    for band, plan in zip(values, plans, strict=True):
+        for fill in _FILLS:
+            number = np.float32(fill)
+            here = band == plan.values(np.array([fill], band.dtype))[0]
+            if here.any() and (number < 0 or here.mean() > 0.01):
+                raise TimoError(
+                    f"{Path(plan.layer.path).name} of {scene.moment} holds the number {fill:g} in {here.mean():.1%} of the "
+                    f"cells looked at, which is no {request.sensor.units}, but probably stands for cells without data, and "
+                    f"the file does not say so. Give nodata={fill:g}."
+                )
+
+
 def _times(scenes: Sequence[FileScene], request: CubeRequest) -> pd.DatetimeIndex:
-    """When each scene was taken, in UTC; one of which the day alone is known, at noon of that solar day."""
+    """Return when each scene was taken, in UTC; one of which the day alone is known, at noon of that solar day."""
     return pd.DatetimeIndex(
         [s.moment.time if s.moment.exact else request.utc(s.moment.time) + _DAY / 2 for s in scenes]
     )
 
 
 def _within(found: list[Found], start: Any, end: Any) -> list[Found]:
-    """Layers of the dates asked for, and a day more on both sides: the solar day is known later."""
+    """Return layers of the dates asked for, and a day more on both sides: the solar day is known later."""
     moments = sorted({f.moment for f in found})
-    first, after = _span(start, end, moments[0].time, moments[-1].time)
+    first, after = make_open_span(start, end, moments[0].time, moments[-1].time)
     inside = [f for f in found if first - _DAY <= f.moment.time < after + _DAY]
     if not inside:
         raise TimoError(
@@ -254,28 +486,10 @@ def _within(found: list[Found], start: Any, end: Any) -> list[Found]:
     return inside
 
 
-def _span(start: Any, end: Any, first: Any, last: Any) -> tuple[pd.Timestamp, pd.Timestamp]:
-    return make_open_span(start, end, first, last)
-
-
-def _sensor(found: Sequence[Found], files: Sequence[Path], kind: Kind) -> Sensor:
-    """The sensor that attributes name, else what names of products and bands tell."""
-    named = sensor_named(files, kind) if kind != "raster" else set()
-    if len(named) == 1:
-        return get_sensor(named.pop())
-    # A layer that has only a number is called by its file.
-    names = (next((n for n in item.names if not is_position(n)), item.names[0]) for item in found)
-    labels = {strip_dates(name) for name in names}
-    return guess_sensor(
-        [str(Path(*file.parts[-3:])) for file in files],
-        [label for label in labels if not is_beside(label) and not is_position(label)],
-    )
-
-
 def _masked(
     scenes: Sequence[FileScene], sensor: Sensor, classes: Iterable[int] | None
 ) -> tuple[int, ...]:
-    """Quality classes to mask: none where there is no quality layer, unless some are asked for."""
+    """Return quality classes to mask: none where there is no quality layer, unless some are asked for."""
     positions = make_masked(sensor, classes)
     there = bool(sensor.mask_name) and all(sensor.mask_name in scene.layers for scene in scenes)
     if positions and classes is not None and not there:
@@ -284,6 +498,29 @@ def _masked(
             f"{sensor.name}). Add it beside the bands, or leave masked_classes out."
         )
     return positions if there else ()
+
+
+def _overlapping(scenes: Sequence[FileScene], request: CubeRequest) -> list[FileScene]:
+    """Return scenes that reach the grid."""
+    inside = [
+        scene
+        for scene in scenes
+        if any(is_under(grid_of_layer(scene.layers[b]), request.grid) for b in request.bands)
+    ]
+    if not inside:
+        layer = scenes[0].layers[request.bands[0]]
+        west, south, east, north = request.grid.lonlat_bounds
+        raise TimoError(
+            f"None of the {len(scenes)} scenes overlaps the area {west:.4g}..{east:.4g} E, {south:.4g}..{north:.4g} N. "
+            f"{layer.path} has {_in_words(layer)}. Is the aoi (west, south, east, north), in degrees?"
+        )
+    return inside
+
+
+def _source(files: Sequence[Path]) -> str:
+    """Return names without their folders, which are nobody else's business."""
+    more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+    return f"files ({files[0].name}{more})"
 
 
 def _check_options(
@@ -312,35 +549,133 @@ def _check_numbers(
     return scale, offset, nodata
 
 
-def _overlapping(scenes: Sequence[FileScene], request: CubeRequest) -> list[FileScene]:
-    """Scenes that reach the grid."""
-    inside = [
-        scene
-        for scene in scenes
-        if any(window_on(scene.layers[band].grid, request.grid) for band in request.bands)
-    ]
-    if not inside:
-        layer = scenes[0].layers[request.bands[0]]
-        west, south, east, north = request.grid.lonlat_bounds
+# --- the cells
+
+
+@dataclass(frozen=True)
+class Where:
+    """What the user says of the cells."""
+
+    aoi: Any = None
+    resolution: float | None = None
+    crs: Any = None
+    like: Any = None
+
+    @property
+    def said(self) -> bool:
+        """Return whether anything is."""
+        return any(item is not None for item in (self.aoi, self.resolution, self.crs, self.like))
+
+
+def make_target(
+    scenes: Sequence[FileScene], where: Where, finest_m: float, max_megapixels: float
+) -> tuple[Area, PixelGrid]:
+    """Return the area and its cells: those that are asked for, else the files' own.
+
+    Raises
+    ------
+    TimoError
+        If the files are not on one grid and nothing says which, or if what is asked for makes no sense.
+    """
+    if where.aoi is None and where.like is None:
+        layers = [layer for scene in scenes for layer in scene.layers.values()]
+        grid = _grid_over(layers, where, max_megapixels) if where.said else _common_grid(layers)
+        return grid.area, grid
+    return make_place(
+        where.aoi,
+        where.resolution,
+        where.crs,
+        where.like,
+        finest_m=finest_m,
+        max_megapixels=max_megapixels,
+    )
+
+
+def _common_grid(layers: Sequence[Layer]) -> PixelGrid:
+    """Return the grid that all files are on; of several resolutions over the same ground, the finest.
+
+    Raises
+    ------
+    TimoError
+        If they are on several, or on one that no cube can have; the message has the call that mends it.
+    """
+    first = min(layers, key=lambda layer: cell_of(grid_of_layer(layer)))
+    box = grid_of_layer(first)
+    finest = min(cell_of(grid_of_layer(la)) for la in layers if _crs(la) == _commonest(layers))
+    mend = f'open_cube("files", path=..., resolution={finest:g}, crs="{_commonest(layers)}")'
+    for layer in layers:
+        other = grid_of_layer(layer)
+        coarser = cell_of(other) > 1.5 * cell_of(box) and is_plain(other)
+        slack = 1.001 * cell_of(other) / (max(box.shape) * cell_of(box))
+        if not (same_cells(box, other) or (coarser and same_place(first, layer, slack))):
+            raise TimoError(
+                f"The files are on different grids: {first.path} has {_in_words(first)}, {layer.path} has "
+                f"{_in_words(layer)}. Bring them onto one: {mend}, with aoi=... for a part of it."
+            )
+    if not is_plain(box):
         raise TimoError(
-            f"None of the {len(scenes)} scenes overlaps the area {west:.4g}..{east:.4g} E, {south:.4g}..{north:.4g} N. "
-            f"{layer.path} has {layer.grid}. Is the aoi (west, south, east, north), in degrees?"
+            f"The grid of {first.path} is turned, south-up, or its cells are not square: {_in_words(first)}. Bring it onto "
+            f"another: {mend}."
         )
-    return inside
+    return PixelGrid(_crs(first), box.affine.c, box.affine.f, box.affine.a, *box.shape)
 
 
-def _shift(scene: FileScene, band: str, sensor: Sensor) -> float:
-    """What makes the numbers of a Sentinel-2 image in ESA's own format those of the baselines before 04.00."""
-    if sensor.name != "sentinel-2":
-        return 0.0
-    path = scene.layers[band].path
-    if match := _BASELINE.search(path.as_posix()):
-        return _SHIFT if int(match[1]) >= 400 else 0.0
-    new = bool(_ESA_IMAGE.match(path.name)) and scene.moment.time >= _BASELINE_4
-    return _SHIFT if new else 0.0
+def _grid_over(layers: Sequence[Layer], where: Where, max_megapixels: float) -> PixelGrid:
+    """Return cells over all files, in a CRS and of a size; those of the finest file, where that is possible.
+
+    Raises
+    ------
+    TimoError
+        If there is no resolution to be had, or there would be too many cells.
+    """
+    crs = crs_name(read_crs(where.crs)) if where.crs is not None else _commonest(layers)
+    finest = min(layers, key=lambda la: (_crs(la) != crs, cell_of(grid_of_layer(la))))
+    own, box = _crs(finest) == crs, grid_of_layer(finest)
+    if where.resolution is None and not own:
+        raise TimoError(f"resolution is missing: how large are the cells, in the unit of {crs}?")
+    side = cell_of(box)
+    if where.resolution is not None:
+        side = check_resolution(where.resolution, read_crs(crs), crs)
+    x, y = (box.affine.c, box.affine.f) if own else (0.0, 0.0)
+    boxes = [_bounds(box, crs) for box in {grid_of_layer(layer) for layer in layers}]
+    lefts, bottoms, rights, tops = zip(*boxes, strict=True)
+    west, south = (_whole(v, side, math.floor) for v in (min(lefts) - x, min(bottoms) - y))
+    east, north = (_whole(v, side, math.ceil) for v in (max(rights) - x, max(tops) - y))
+    grid = PixelGrid(crs, x + west * side, y + north * side, side, north - south, east - west)
+    if grid.megapixels > max_megapixels:
+        raise TimoError(
+            f"The files cover {grid.height:,} x {grid.width:,} cells of {side:g}, {grid.megapixels:,.0f} megapixels; the "
+            f"limit is {max_megapixels:g}. Give an aoi, a larger resolution, or max_megapixels=."
+        )
+    return grid
 
 
-def _source(files: Sequence[Path]) -> str:
-    """Names without their folders, which are nobody else's business."""
-    more = f" and {len(files) - 1} more" if len(files) > 1 else ""
-    return f"files ({files[0].name}{more})"
+def _whole(length: float, side: float, rounded: Callable[[float], int]) -> int:
+    """Return cells in a length, rounded up or down; a thousandth of one is rounding."""
+    near = round(length / side)
+    return near if abs(length / side - near) <= 1e-3 else rounded(length / side)
+
+
+def _bounds(box: GeoBox, crs: str) -> tuple[float, float, float, float]:
+    own = tuple(box.extent.boundingbox)
+    if str(box.crs) == crs or crs_name(read_crs(box.crs.to_wkt())) == crs:  # type: ignore[union-attr]
+        return own
+    left, bottom, right, top = transform_bounds(str(box.crs), crs, *own, densify_pts=21)
+    return left, bottom, right + (360 if left > right else 0), top
+
+
+def _crs(layer: Layer) -> str:
+    crs = grid_of_layer(layer).crs
+    return str(crs) if str(crs).startswith("EPSG:") else crs_name(read_crs(crs.to_wkt()))  # type: ignore[union-attr]
+
+
+def _commonest(layers: Sequence[Layer]) -> str:
+    return Counter(_crs(layer) for layer in layers).most_common(1)[0][0]
+
+
+def _in_words(layer: Layer) -> str:
+    box = grid_of_layer(layer)
+    turned = "" if is_plain(box) else ", turned or with cells that are not square"
+    corner = f"({box.affine.c:.10g}, {box.affine.f:.10g})"
+    height, width = box.shape
+    return f"{height} x {width} cells of {cell_of(box):g} from {corner} in {short_name(_crs(layer))}{turned}"

@@ -1,17 +1,20 @@
-"""From layers to scenes: which band each is, which belong together, and whether something is missing or twice there."""
+"""From layers to scenes: which band each is, which belong together, and whether one is missing or is there twice."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from odc.geo.geobox import GeoBox
+
 from timo.errors import TimoError
 from timo.sensors import Sensor
-from timo.sources.files.bands import find_band, is_beside, is_position, match_band
-from timo.sources.files.dates import Moment
+from timo.sources.dates import Moment
 from timo.sources.files.inventory import Found
-from timo.sources.files.layers import Layer
+from timo.sources.files.naming import is_beside, is_position, recognise
+from timo.sources.reading import ArrayLayer, Layer, cell_of
 
 
 @dataclass(frozen=True)
@@ -33,14 +36,24 @@ class FileScene:
     layers: dict[str, Layer] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        files = sorted({layer.path.name for layer in self.layers.values()})
+        files = sorted({Path(layer.path).name for layer in self.layers.values()})
         return f"{self.moment} ({files[0]}{' ...' if len(files) > 1 else ''})"
 
 
+def grid_of_layer(layer: Layer) -> GeoBox:
+    """Return the cells of a layer of a file, which are known."""
+    assert layer.grid is not None
+    return layer.grid
+
+
 def make_scenes(
-    found: Sequence[Found], sensor: Sensor, bands: Sequence[str] | None
+    found: Sequence[Found], sensor: Sensor, bands: Sequence[str] | None, *, masked: bool
 ) -> list[FileScene]:
-    """Scenes of layers, in order of time.
+    """Return the scenes that layers make, in order of time.
+
+    Of bands of several resolutions the finest is taken. Dates that lack a band are refused; only where the bands come
+    from different series (NetCDF, or files of another resolution) are those left out that one of them lacks, with a
+    warning.
 
     Parameters
     ----------
@@ -50,6 +63,8 @@ def make_scenes(
         Whose bands they are.
     bands : sequence of str, optional
         Those that are needed; by default all that are found.
+    masked : bool
+        Whether the quality layer is needed.
 
     Raises
     ------
@@ -58,37 +73,39 @@ def make_scenes(
     """
     groups: dict[Moment, list[tuple[str, Layer]]] = {}
     unknown = []
-    for item in found:
-        if band := recognise(item, sensor):
-            groups.setdefault(item.moment, []).append((band, item.layer))
+    for item, moment in zip(found, _joined(found), strict=True):
+        if band := recognise(item.names, sensor):
+            groups.setdefault(moment, []).append((band, item.layer))
         else:
             unknown.append(item)
     seen = {band for group in groups.values() for band, _ in group}
     _check_known(unknown, sensor, seen, bands)
-    wanted = bands or [name for name in sensor.band_names if name in seen]
+    wanted = list(bands or [name for name in sensor.band_names if name in seen])
     if not set(wanted) & seen:
         listed = ", ".join(sorted(seen)) or "none"
         raise TimoError(
             f"No file holds {' or '.join(wanted) or 'a band'} of {sensor.name}; seen: {listed}."
         )
     scenes = [
-        FileScene(moment, min(layer.path.name for layer in layers.values()), layers)
+        FileScene(moment, min(Path(layer.path).name for layer in layers.values()), layers)
         for moment, group in sorted(groups.items())
         for layers in _split(group)
     ]
-    _check_complete(scenes, wanted)
-    _check_quality(scenes, sensor)
-    return scenes
+    if masked and sensor.mask_name in seen:
+        wanted.append(sensor.mask_name)
+    return _complete(scenes, wanted, sensor)
 
 
-def recognise(item: Found, sensor: Sensor) -> str | None:
-    """The band or quality layer that a layer is; None if its names are none that the sensor has."""
-    for name in item.names:
-        if is_position(name):
-            continue
-        if band := match_band(name, sensor) or find_band(name, sensor):
-            return band
-    return None
+def _joined(found: Sequence[Found]) -> list[Moment]:
+    """Return the moments of layers; a day without a time is the only overpass of that day of which a time is known."""
+    exact: dict[object, set[Moment]] = {}
+    for item in found:
+        if item.moment.exact:
+            exact.setdefault(item.moment.time.normalize(), set()).add(item.moment)
+    sole = {day: next(iter(moments)) for day, moments in exact.items() if len(moments) == 1}
+    return [
+        f.moment if f.moment.exact else sole.get(f.moment.time.normalize(), f.moment) for f in found
+    ]
 
 
 def _check_known(
@@ -100,14 +117,14 @@ def _check_known(
     strange = [
         item
         for item in unknown
-        if not is_beside(item.layer.path.stem) and not all(is_beside(name) for name in item.names)
+        if not is_beside(item.path.stem) and not any(is_beside(name) for name in item.names)
     ]
     if not strange:
         return
     names = list(dict.fromkeys(item.names[0] for item in strange))
     listed = ", ".join(repr(name) for name in names[:8]) + (" ..." if len(names) > 8 else "")
     raise TimoError(
-        f"Which band is it? {sensor.name} has none called {listed} (in {strange[0].layer.path}). Its bands are "
+        f"Which band is it? {sensor.name} has none called {listed} (in {strange[0].path}). Its bands are "
         f"{', '.join(sensor.band_names)}"
         + (f", its quality layer {sensor.mask_name}" if sensor.mask_name else "")
         + f"; seen of them: {', '.join(sorted(seen)) or 'none'}. Say it: band_names=[...] in the order of the file, "
@@ -116,35 +133,40 @@ def _check_known(
 
 
 def _split(group: list[tuple[str, Layer]]) -> Iterable[dict[str, Layer]]:
-    """Scenes of what was seen at one time: one for each place, and of several resolutions the finest."""
+    """Yield the scenes of what was seen at one time: one for each place, and of several resolutions the finest."""
     places: list[list[tuple[str, Layer]]] = []
     for band, layer in group:
-        mine = next((p for p in places if _same_place(p[0][1], layer)), None)
+        mine = next((p for p in places if same_place(p[0][1], layer)), None)
         if mine is None:
             places.append(mine := [])
         mine.append((band, layer))
     for place in places:
         layers: dict[str, Layer] = {}
-        for band, layer in sorted(place, key=lambda pair: pair[1].grid.cell):
+        for band, layer in sorted(place, key=lambda pair: cell_of(grid_of_layer(pair[1]))):
             if band not in layers:
                 layers[band] = layer
-            elif layers[band].grid.cell >= layer.grid.cell * 0.999:
+            elif cell_of(grid_of_layer(layers[band])) >= cell_of(grid_of_layer(layer)) * 0.999:
                 _refuse_twice(band, layers[band].path, layer.path)
         yield layers
 
 
-def _same_place(one: Layer, other: Layer) -> bool:
-    """Whether two layers cover the same ground, to a twentieth of their width."""
-    if one.grid.crs != other.grid.crs:
+def same_place(one: Layer, other: Layer, share: float = 0.05) -> bool:
+    """Return whether two layers cover the same ground, to a share of their width."""
+    mine, theirs = grid_of_layer(one), grid_of_layer(other)
+    if mine.crs != theirs.crs:
         return False
-    slack = 0.05 * max(one.grid.cell * one.grid.width, one.grid.cell * one.grid.height)
-    pairs = zip(one.grid.corners, other.grid.corners, strict=True)
-    return all(
-        abs(a - b) <= slack for mine, theirs in pairs for a, b in zip(mine, theirs, strict=True)
-    )
+    slack = share * max(mine.shape) * cell_of(mine)
+    pairs = zip(_corners(mine), _corners(theirs), strict=True)
+    return all(abs(a - b) <= slack for corners in pairs for a, b in zip(*corners, strict=True))
 
 
-def _refuse_twice(band: str, one: Path, other: Path) -> None:
+def _corners(grid: GeoBox) -> list[tuple[float, float]]:
+    t, (height, width) = grid.affine, grid.shape
+    ends = ((0, 0), (width, 0), (width, height), (0, height))
+    return [(t.a * x + t.b * y + t.c, t.d * x + t.e * y + t.f) for x, y in ends]
+
+
+def _refuse_twice(band: str, one: str, other: str) -> None:
     files = f"in {one} and in {other}" if one != other else f"twice in {one}"
     raise TimoError(
         f"{band} of one date is there more than once: {files}. Leave one out (with a narrower path, or a list of "
@@ -152,26 +174,73 @@ def _refuse_twice(band: str, one: Path, other: Path) -> None:
     )
 
 
-def _check_complete(scenes: Sequence[FileScene], wanted: Sequence[str]) -> None:
-    """Refuse scenes that lack a band."""
-    for scene in scenes:
-        missing = [band for band in wanted if band not in scene.layers]
-        if not missing:
-            continue
-        others = sum(missing[0] in other.layers for other in scenes)
-        common = [band for band in wanted if all(band in other.layers for other in scenes)]
-        remedy = f"open those that all have: bands={common}" if common else "give the missing file"
-        raise TimoError(
-            f"{', '.join(missing)} is missing on {scene}; {others} of {len(scenes)} scenes have it. Add it, leave that "
-            f"date out, or {remedy}."
-        )
+def _complete(
+    scenes: Sequence[FileScene], wanted: Sequence[str], sensor: Sensor
+) -> list[FileScene]:
+    """Return the scenes that have all layers; those of several series that lack some are left out with a warning."""
+    lacking = [(scene, [b for b in wanted if b not in scene.layers]) for scene in scenes]
+    without = [(scene, missing) for scene, missing in lacking if missing]
+    kept = [scene for scene, missing in lacking if not missing]
+    if not without:
+        return kept
+    if not kept or not all(_another_series(scene, missing, scenes) for scene, missing in without):
+        _refuse_missing(*without[0], scenes, wanted, sensor)
+    listed = "; ".join(
+        f"{scene.moment} has no {', '.join(missing)}" for scene, missing in without[:5]
+    )
+    warnings.warn(
+        f"{len(without)} of {len(scenes)} dates are left out, because not all of the files have them: {listed}"
+        f"{'; ...' if len(without) > 5 else ''}. To keep them, open the bands that they have with bands=[...] (and "
+        "masked_classes=() where they lack the quality layer).",
+        stacklevel=2,
+    )
+    return kept
 
 
-def _check_quality(scenes: Sequence[FileScene], sensor: Sensor) -> None:
-    """Refuse a quality layer that is there for some scenes only."""
-    without = [scene for scene in scenes if sensor.mask_name not in scene.layers]
-    if sensor.mask_name and 0 < len(without) < len(scenes):
+def _another_series(scene: FileScene, missing: Sequence[str], scenes: Sequence[FileScene]) -> bool:
+    """Return whether what a scene lacks comes from arrays or in another resolution, and not from files like its own."""
+    others = [s.layers[b] for s in scenes for b in missing if b in s.layers]
+    mine = {round(cell_of(grid_of_layer(layer)), 9) for layer in scene.layers.values()}
+    return all(
+        isinstance(layer, ArrayLayer) or round(cell_of(grid_of_layer(layer)), 9) not in mine
+        for layer in others
+    )
+
+
+def _refuse_missing(
+    scene: FileScene,
+    missing: Sequence[str],
+    scenes: Sequence[FileScene],
+    wanted: Sequence[str],
+    sensor: Sensor,
+) -> None:
+    others = sum(missing[0] in other.layers for other in scenes)
+    if missing[0] == sensor.mask_name:
         raise TimoError(
-            f"The quality layer {sensor.mask_name} is missing on {without[0]}; {len(scenes) - len(without)} of "
-            f"{len(scenes)} scenes have it. Add it, leave that date out, or leave all {sensor.mask_name} files out."
+            f"The quality layer {sensor.mask_name} is missing on {scene}; {others} of {len(scenes)} scenes have it. Add "
+            "it, leave that date out, or leave the layer unused with masked_classes=()."
         )
+    common = [
+        b for b in wanted if b != sensor.mask_name and all(b in other.layers for other in scenes)
+    ]
+    remedy = f"open those that all have: bands={common}" if common else "give the missing file"
+    raise TimoError(
+        f"{', '.join(missing)} is missing on {scene}; {others} of {len(scenes)} scenes have it. Add it, leave that "
+        f"date out, or {remedy}."
+    )
+
+
+def name_positions(found: Sequence[Found], sensor: Sensor, products: set[Path]) -> list[Found]:
+    """Name bands that have only numbers by the order of the sensor, in files whose product fixes it."""
+    counts: dict[Path, int] = {}
+    for item in found:
+        counts[item.path] = counts.get(item.path, 0) + 1
+    named, seen = [], dict.fromkeys(counts, 0)
+    for item in found:
+        at = seen[item.path]
+        seen[item.path] += 1
+        alone = all(is_position(n) or n == item.path.stem for n in item.names)
+        if alone and item.path in products and counts[item.path] == len(sensor.bands) > 1:
+            item = Found(item.layer, item.moment, (sensor.band_names[at],))
+        named.append(item)
+    return named

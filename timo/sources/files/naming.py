@@ -1,0 +1,404 @@
+"""Which band a layer is, and whose: by what users say, by names of products, and by names of bands."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from timo.errors import TimoError
+from timo.sensors import SENSORS, Identity, Sensor, get_sensor
+from timo.sources.dates import Moment, as_moment, strip_dates
+from timo.sources.request import make_bands, make_sensor
+
+# Layers of the products that are neither bands of timo's nor a quality layer that it reads: passed over where they lie
+# among the others. Sentinel-2: aerosol, water vapour, true colour, cloud and snow probability, cirrus; Landsat: surface
+# temperature and what belongs to it, thermal bands, saturation, aerosol; MODIS: times and angles.
+_BESIDES = re.compile(
+    r"^(aot|wvp|tci|pvi|visual|preview|thumbnail|msk_.*|b10|cldprb|snwprb|st_.*|qa_radsat|radsat_qa|sr_aerosol|"
+    r"sr_qa_aerosol|qa_aerosol|fmask|atran|cdist|drad|emis|emsd|trad|urad|s[az]a|v[az]a|"
+    r".*(angles?|zenith(_?mean)?|azimuth(_?mean)?|day_of_year|vi_quality|qc_500m))$"
+)
+# What people write beside the names of the sensor, the STAC extension and the providers.
+_USUAL = {
+    "nir": "nir08",
+    "nir2": "nir08",
+    "nir_narrow": "nir08",
+    "narrow_nir": "nir08",
+    "swir1": "swir16",
+    "swir2": "swir22",
+    "swir_1": "swir16",
+    "swir_2": "swir22",
+    "red_edge_1": "rededge071",
+    "red_edge_2": "rededge075",
+    "red_edge_3": "rededge078",
+}
+# "red edge", without saying which, is none of them, and above all not red.
+_AMBIGUOUS = ("red_edge", "rededge")
+_LONGEST = 5  # words of "250m 16 days pixel reliability"
+
+
+@dataclass(frozen=True)
+class Naming:
+    """What the user says of names and dates.
+
+    Attributes
+    ----------
+    dates : list, mapping or callable, optional
+        One date per file, in their order; or from a file's name to its date. Of a file with several images: one for
+        each.
+    pattern : re.Pattern, optional
+        With groups `date` and/or `band`.
+    band_names : tuple, optional
+        Bands of a file by position; None for one that is left out.
+    """
+
+    dates: Any = None
+    pattern: re.Pattern[str] | None = None
+    band_names: tuple[str | None, ...] | None = None
+
+    def group(self, path: Path, name: str) -> str | None:
+        """Return what a group of the pattern holds in a file's name; None if the pattern has no such group."""
+        if self.pattern is None or name not in self.pattern.groupindex:
+            return None
+        match = self.pattern.search(path.name) or self.pattern.search(path.as_posix())
+        if not match or not match[name]:
+            raise TimoError(
+                f"pattern={self.pattern.pattern!r} does not find a {name} in {path.name!r}. Mend the pattern, or leave "
+                "the file out."
+            )
+        return match[name]
+
+    def moments(self, path: Path, position: int, count: int, images: int) -> list[Moment] | None:
+        """Return the dates that the user gives to the images of a file, by `dates` or the pattern; None if neither.
+
+        Raises
+        ------
+        TimoError
+            If there are not as many dates as files or images, or one is no date.
+        """
+        if self.dates is None:
+            text = self.group(path, "date")
+            return None if text is None else [_read_date(text, path, "pattern")] * images
+        if isinstance(self.dates, Mapping):
+            if path.name not in self.dates:
+                raise TimoError(
+                    f"dates has no entry for {path.name!r}. It needs one per file, by name."
+                )
+            given = self.dates[path.name]
+        elif callable(self.dates):
+            given = self.dates(path.name)
+        else:
+            given = [self.dates] if isinstance(self.dates, str) else list(self.dates)
+            if images == 1:
+                if len(given) != count:
+                    raise TimoError(
+                        f"dates gives {len(given)} dates for {count} files: give one per file, in their order."
+                    )
+                given = given[position]
+        listed = list(given) if isinstance(given, list | tuple) else [given]
+        if len(listed) != images:
+            raise TimoError(
+                f"dates gives {len(listed)} dates, and {path.name} has {images} images: give one for each, in their "
+                "order."
+            )
+        return [_read_date(value, path, "dates") for value in listed]
+
+
+def _read_date(value: Any, path: Path, option: str) -> Moment:
+    try:
+        return as_moment(value)
+    except TimoError as error:
+        raise TimoError(f"{option} gives {value!r} for {path.name!r}: {error}.") from error
+
+
+def make_naming(dates: Any, pattern: Any, band_names: Any) -> Naming:
+    """Check what the user says of names.
+
+    Raises
+    ------
+    TimoError
+        If the pattern is no regular expression with a group `date` or `band`, or the names are no list.
+    """
+    try:
+        compiled = None if pattern is None else re.compile(pattern)
+    except (re.error, TypeError) as error:
+        raise TimoError(f"pattern={pattern!r} is no regular expression: {error}.") from error
+    if compiled is not None and not {"date", "band"} & set(compiled.groupindex):
+        raise TimoError(
+            f"pattern={pattern!r} has neither a group (?P<date>...) nor (?P<band>...): name what it is to find."
+        )
+    if dates is not None and not (callable(dates) or isinstance(dates, Iterable)):
+        raise TimoError(
+            f"dates must be a list, a dict or a function of a file's name; got {dates!r}."
+        )
+    if band_names is not None and not isinstance(band_names, Iterable):
+        raise TimoError(f'band_names must be a list, as ["B2", None, "B4"]; got {band_names!r}.')
+    if isinstance(band_names, str):
+        band_names = (band_names,)
+    return Naming(dates, compiled, None if band_names is None else tuple(band_names))
+
+
+# --- names of bands
+
+
+@cache
+def simplify(name: str) -> str:
+    """Return a name as it is compared: lower case, single underscores, no zeros before a band's number."""
+    plain = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+    plain = re.sub(r"(?<![a-z0-9])band_?(?=\d)", "b", plain)
+    return re.sub(r"(?<![a-z0-9])b0+(?=\d)", "b", plain)
+
+
+# Sensor's name -> the sensor that it meant, and its aliases: users may register another of the same name.
+_known: dict[str, tuple[Sensor, dict[str, str]]] = {}
+
+
+def aliases(sensor: Sensor) -> dict[str, str]:
+    """Return simplified name -> band of the sensor, or its quality layer."""
+    if (found := _known.get(sensor.name)) is not None and found[0] is sensor:
+        return found[1]
+    names: dict[str, str] = {}
+    layers = [*sensor.band_names, *filter(None, [sensor.mask_name])]
+    # What comes first wins: the sensor's own name before a provider's, a provider's before the usual ones.
+    for spellings in _spellings(sensor, layers):
+        for layer in layers:
+            if spelling := simplify(spellings.get(layer, "")):
+                names.setdefault(spelling, layer)
+    for usual, common in _USUAL.items():
+        if usual not in names and common in names:
+            names[usual] = names[common]
+    names |= dict.fromkeys(_AMBIGUOUS, "")
+    _known[sensor.name] = sensor, names
+    return names
+
+
+def _spellings(sensor: Sensor, layers: Sequence[str]) -> Iterable[Mapping[str, str]]:
+    yield {layer: layer for layer in layers}
+    yield {band.name: band.common_name for band in sensor.bands}
+    most = max((len(band.aliases) for band in sensor.bands), default=0)
+    for i in range(most):
+        yield {band.name: band.aliases[i] for band in sensor.bands if i < len(band.aliases)}
+    for collection in sensor.collections:
+        yield collection.names
+    # Landsat's "B4" is SR_B4, MODIS' "b01" is sur_refl_b01, "pixel_reliability" the layer without its grid.
+    yield {layer: re.sub(r"^(sr_|sur_refl_)", "", layer, flags=re.I) for layer in layers}
+    for collection in sensor.collections:
+        yield {k: re.sub(r"^\d+m_16_days_", "", v) for k, v in collection.names.items()}
+
+
+def match_band(name: str, sensor: Sensor) -> str | None:
+    """Return the band or quality layer that a whole name means; None if it means none."""
+    return aliases(sensor).get(simplify(name)) or None
+
+
+def find_band(text: str, sensor: Sensor) -> str | None:
+    """Return the band or quality layer that stands in a file's name; None if none does.
+
+    Raises
+    ------
+    TimoError
+        If the name could mean two bands.
+    """
+    bands = _bands_in(strip_dates(text), sensor)
+    if len(bands) > 1:
+        raise TimoError(
+            f"{text!r} could be the band {' or '.join(sorted(bands))} of {sensor.name}. "
+            r'Say which with pattern=r"...(?P<band>...)..." or band_names=[...].'
+        )
+    return next(iter(bands), None)
+
+
+def _bands_in(text: str, sensor: Sensor) -> set[str]:
+    """Return bands that the most words of a text mean: "red edge 1" holds "red", but more words say more."""
+    words = re.findall(r"[A-Za-z0-9]+", text)
+    known = aliases(sensor)
+    hits: dict[int, set[str]] = {}
+    for first in range(len(words)):
+        for last in range(first + 1, min(first + _LONGEST, len(words)) + 1):
+            if (band := known.get(simplify("_".join(words[first:last])))) is not None:
+                hits.setdefault(last - first, set()).add(band)
+    return (hits[max(hits)] if hits else set()) - {""}
+
+
+def recognise(names: Iterable[str], sensor: Sensor) -> str | None:
+    """Return the band or quality layer that a layer with these names is, the most trusted name first; None if none."""
+    for name in names:
+        if is_position(name):
+            continue
+        if band := match_band(name, sensor) or find_band(name, sensor):
+            return band
+    return None
+
+
+def read_bands(bands: Sequence[str], sensor: Sensor) -> tuple[str, ...]:
+    """Return bands that are asked for, however they are spelt, as the sensor spells them.
+
+    Raises
+    ------
+    TimoError
+        If the sensor has no such band, or one is named twice.
+    """
+    if isinstance(bands, str):
+        bands = [bands]
+    if not isinstance(bands, Sequence):
+        return make_bands(sensor, bands)
+    known = (match_band(name, sensor) if isinstance(name, str) else None for name in bands)
+    return make_bands(sensor, [band or name for band, name in zip(known, bands, strict=True)])
+
+
+def is_position(name: str) -> bool:
+    """Return whether a name is only a number: "Band 4" is what GDAL calls the fourth, whichever band it may be."""
+    return re.fullmatch(r"band[ _]?\d+", name.strip(), re.IGNORECASE) is not None
+
+
+def is_beside(name: str) -> bool:
+    """Return whether a name is that of a layer of the products that no cube holds."""
+    words = simplify(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", strip_dates(name))).split("_")
+    return any(
+        _BESIDES.match("_".join(words[i:j]))
+        for i in range(len(words))
+        for j in range(i + 1, len(words) + 1)
+    )
+
+
+# --- whose bands
+
+
+def choose_sensor(
+    said: str | None, identities: Mapping[Path, Identity], labels: Iterable[str]
+) -> Sensor | None:
+    """Return the sensor whose bands the files hold.
+
+    Parameters
+    ----------
+    said : str, optional
+        The user's `sensor`.
+    identities : mapping
+        File -> what its name and tags say; files that say nothing are missing.
+    labels : iterable of str
+        What the layers are called.
+
+    Returns
+    -------
+    Sensor or None
+        None if neither names of products nor of bands say whose they are for certain.
+
+    Raises
+    ------
+    TimoError
+        If the files are of several products, of one that is not read (unless asked for), or not of that which the user
+        says.
+    """
+    labels = list(labels)
+    if said is not None:
+        return _said_sensor(said, identities)
+    certain = {path: one for path, one in identities.items() if one.sensor or one.level}
+    kinds = {
+        (one.sensor, one.level if one.sensor == "sentinel-1" else ""): (path, one)
+        for path, one in certain.items()
+    }
+    named = list({one.sensor or one.product: (path, one) for path, one in kinds.values()}.values())
+    if len(kinds) > 1:
+        (path, one), (other_path, other) = list(kinds.values())[:2]
+        raise TimoError(
+            f"The files are of several products: {path.name} is {one.product}, {other_path.name} is {other.product}. Open "
+            f'each in a call of its own, with a narrower path: path="{path.parent}/*{_stem(path.name)}*".'
+        )
+    if named:
+        path, one = named[0]
+        _refuse_unread(path, one)
+        strangers = (
+            (p, i)
+            for p, i in identities.items()
+            if p not in certain and i.satellite != one.satellite
+        )
+        sensor = get_sensor(str(one.sensor))
+        for stranger, other in strangers:
+            if not other.fits(sensor):
+                raise TimoError(
+                    f"The files are of several products: {path.name} is {one.product}, {stranger.name} is {other.product}. "
+                    "Open each in a call of its own, with a narrower path."
+                )
+        return sensor
+    return _by_bands(identities, labels)
+
+
+def _stem(name: str) -> str:
+    """Return the beginning of a product's name, for a glob."""
+    return re.split(r"[_.]\d", name)[0]
+
+
+def _said_sensor(said: str, identities: Mapping[Path, Identity]) -> Sensor:
+    sensor = make_sensor(said)
+    for path, one in identities.items():
+        if not one.fits(sensor):
+            remedy = f'sensor="{one.sensor}"' if one.sensor else "the product that timo reads"
+            raise TimoError(
+                f"{path.name} is {one.product}, and not of sensor={said!r} ({sensor.product}). Give {remedy}, or a "
+                "narrower path; if the name is wrong, rename the file."
+            )
+    return sensor
+
+
+def _refuse_unread(path: Path, one: Identity) -> None:
+    """Refuse products that are not read, and level 1, which is read only if somebody asks for it."""
+    if one.sensor is None:
+        raise TimoError(
+            f"{path.name} is {one.product}, which timo does not read. Take the surface reflectance (level 2) of the same "
+            "scene; or describe the product as a sensor of your own (timo.sensors.register_sensor) and rename the files."
+        )
+    if is_level_1(one.sensor):
+        raise TimoError(
+            f"{path.name} is {one.product}: not what the ground reflects. Take the level-2 product of the same scene, or "
+            f'open it as what it is with sensor="{one.sensor}".'
+        )
+
+
+def is_level_1(name: str) -> bool:
+    """Return whether a sensor is read only if it is asked for by name."""
+    return re.search(r"-l1c?$", name) is not None
+
+
+def _by_bands(identities: Mapping[Path, Identity], labels: list[str]) -> Sensor | None:
+    """Return the only sensor that has all of these bands; of a known satellite, if its level is certain."""
+    satellites = {one.satellite for one in identities.values()}
+    fitting = {
+        n: s for n, s in SENSORS.items() if labels and all(_bands_in(la, s) for la in labels)
+    }
+    if satellites:
+        fitting = {
+            n: s for n, s in fitting.items() if satellites <= set(getattr(s, "satellites", ()))
+        }
+    else:
+        fitting = {n: s for n, s in fitting.items() if not is_level_1(n) and not _harmonised(n)}
+        zeros = any(re.search(r"(?<![a-z0-9])b0\d", label.lower()) for label in labels)
+        if "sentinel-2" in fitting and zeros:
+            return get_sensor("sentinel-2")
+    return next(iter(fitting.values())) if len(fitting) == 1 else None
+
+
+def _harmonised(name: str) -> bool:
+    """Return whether files of a sensor always say whose they are: their bands are called as other sensors' are."""
+    return name.startswith(("hls-", "force"))
+
+
+def which_sensor(
+    identities: Mapping[Path, Identity], paths: Sequence[Path], labels: Iterable[str]
+) -> TimoError:
+    """Return the error to raise where the sensor is not certain."""
+    listed = ", ".join(sorted({*labels})[:12]) or ", ".join(path.name for path in paths[:3])
+    satellites = {one.satellite: one.product for one in identities.values()}
+    why = (
+        f"by name: {' and '.join(satellites.values())}"
+        if satellites
+        else "which no name tells for certain"
+    )
+    likely = [n for n, s in SENSORS.items() if set(satellites) & set(getattr(s, "satellites", ()))]
+    return TimoError(
+        f'Which sensor? The files hold {listed}; {why}. Say it, as sensor="{(likely or ["sentinel-2"])[0]}"; '
+        f"known: {', '.join(likely or sorted(SENSORS))}."
+    )
