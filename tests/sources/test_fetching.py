@@ -1,5 +1,6 @@
 """Lazy arrays whose chunks are requests: what is fetched, when it stops, and what is kept."""
 
+import concurrent.futures
 import os
 import signal
 import subprocess
@@ -13,14 +14,18 @@ import dask
 import dask.array as da
 import numpy as np
 import pytest
+import rasterio
 import rioxarray  # noqa: F401 - registers .rio
 import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from timo.cli import main
 from timo.cube import check
 from timo.errors import TimoError
+from timo.sources import open_cube
 from timo.sources.cache import ChunkCache
+from timo.sources.cache.stores import open_store
 from timo.sources.fetching import fetch, fetched_array
 from timo.sources.retry import CancelledError, Retry, Sorted, current_cancel
 
@@ -32,8 +37,8 @@ class Service:
     """Answers requests from an array, counts them, and does what a test wants before each."""
 
     def __init__(self, shape=SHAPE, before=lambda _: None):
-        self.pixels = np.random.default_rng(0).random(shape, dtype="float32")
-        self.pixels[self.pixels < 0.1] = np.nan
+        self.pixels = 0.5 * np.random.default_rng(0).random(shape, dtype="float32")
+        self.pixels[self.pixels < 0.05] = np.nan
         self.before, self.lock, self.asked = before, threading.Lock(), []
 
     def __call__(self, index, slices):
@@ -391,6 +396,245 @@ def test_a_store_of_which_half_is_fetched_does_not_appear(cached, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"cache", "cube.zarr"}
 
 
+# A cube of files, as a user fetches it; each reading of a file is noted, and takes a moment.
+FILES = """
+    import sys, time, rasterio, timo
+    folder, store, log, pause = sys.argv[1:]
+    cube = timo.open_cube("files", path=folder, sensor="sentinel-2")
+    opened = rasterio.open
+
+    def noted(path, *arguments, **options):
+        with open(log, "ab", buffering=0) as file:
+            file.write(f"{path}\\n".encode())
+        time.sleep(float(pause))
+        return opened(path, *arguments, **options)
+
+    rasterio.open = noted
+    timo.fetch(cube, path=store, workers=2, progress=False)
+"""
+
+
+def write_scenes(folder, count):
+    rng = np.random.default_rng(0)
+    folder.mkdir()
+    for day in range(1, count + 1):
+        with rasterio.open(
+            folder / f"S2_201807{day:02d}.tif", "w", driver="GTiff", width=25, height=20, count=3,
+            dtype="int16", crs=32634, transform=rasterio.Affine(10, 0, 500_000, 0, -10, 5_000_000),
+        ) as file:  # fmt: skip
+            file.write(rng.integers(200, 3000, (3, 20, 25)).astype("int16"))
+            file.descriptions = ("B2", "B3", "B4")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
+def test_a_fetch_of_files_that_is_killed_again_and_again_reads_nothing_whole_again(tmp_path):
+    write_scenes(tmp_path / "scenes", 16)
+    log, store = tmp_path / "log", tmp_path / "cube.zarr"
+    log.touch()
+
+    def start(pause):
+        command = [sys.executable, "-c", textwrap.dedent(FILES), str(tmp_path / "scenes")]
+        return subprocess.Popen([*command, str(store), str(log), str(pause)])
+
+    def whole():
+        return {int(p.parts[-4]) for p in tmp_path.glob(".cube.zarr.unfinished-*/*/c/*/*/*/0")}
+
+    def days():
+        return [int(line[-6:-4]) - 1 for line in log.read_text().split()]
+
+    for _ in range(4):
+        kept, asked = whole(), len(days())
+        process = start(0.1)
+        while process.poll() is None and len(whole()) < len(kept) + 3:
+            time.sleep(0.005)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+        assert len(whole()) >= len(kept) + 3
+        assert not store.exists()
+        assert kept.isdisjoint(days()[asked:])
+    kept, asked = whole(), len(days())
+    assert start(0).wait() == 0
+    assert sorted(days()[asked:]) == sorted(set(range(16)) - kept)
+    # Two workers, four kills: no more was in work.
+    assert len(days()) <= 16 + 8
+    assert {path.name for path in tmp_path.iterdir()} == {"scenes", "log", "cube.zarr"}
+    expected = open_cube("files", path=tmp_path / "scenes", sensor="sentinel-2").compute()
+    xr.testing.assert_equal(open_store(store).compute(), expected)
+    with rasterio.open(tmp_path / "scenes" / "S2_20180705.tif") as file:
+        np.testing.assert_allclose(expected[4], file.read() * 1e-4, atol=1e-7)
+
+
+@pytest.fixture
+def stored(tmp_path):
+    """A service, a cube of it, and the store that it was fetched to."""
+    service = Service()
+    cube = cube_of(fetched_array(service, SHAPE, CHUNKS, None, "a"))
+    fetch(cube, progress=False, path=tmp_path / "cube.zarr")
+    service.asked.clear()
+    return service, cube, tmp_path / "cube.zarr"
+
+
+def lose(chunk):
+    (chunk / "1/0/0/2").unlink()
+    return {(1, 0, 0, 2)}, "1/0/0/2 .*2020-01-02.*x 320.0 to 470.0.* is lost"
+
+
+def swap(chunk):
+    one, two = chunk / "0/0/1/1", chunk / "3/0/0/0"
+    kept, other = one.read_bytes(), two.read_bytes()
+    one.write_bytes(other)
+    two.write_bytes(kept)
+    return {(0, 0, 1, 1), (3, 0, 0, 0)}, "2020-01-0[14].* holds what belongs to reflectance/c/"
+
+
+def flip(chunk):
+    data = bytearray((chunk / "2/0/1/3").read_bytes())
+    data[len(data) // 2] ^= 4
+    (chunk / "2/0/1/3").write_bytes(data)
+    return {(2, 0, 1, 3)}, "2020-01-03.*B1, B2, y 130.0 to 0.0, x 480.0 to 490.0.* is not what was"
+
+
+@pytest.mark.parametrize("damage", [lose, swap, flip])
+def test_a_damaged_store_names_the_chunk_and_the_same_call_repairs_it(stored, damage, capsys):
+    service, cube, path = stored
+    before = open_store(path)
+    chunks, said = damage(path / "reflectance" / "c")
+    for read in (before.compute, lambda: open_store(path).compute()):
+        with pytest.raises(TimoError, match=said) as caught:
+            read()
+        assert f"timo.fetch(cube, path='{path}')" in str(caught.value)
+    assert main(["cache", "verify", str(path)]) == 1
+    assert f"{len(chunks)} damaged chunks: timo.fetch" in capsys.readouterr().out
+    found = fetch(cube, progress=False, path=path)
+    assert set(service.asked) == chunks
+    np.testing.assert_array_equal(found, service.pixels)
+    assert main(["cache", "verify", str(path)]) == 0
+
+
+@pytest.mark.parametrize("file", ["time/c/0", "time/zarr.json", "zarr.json", "x/c/0"])
+def test_lost_coordinates_and_metadata_are_named_and_repaired(stored, file):
+    service, cube, path = stored
+    (path / file).unlink()
+    with pytest.raises(TimoError, match=f"{file} is lost.*timo.fetch"):
+        open_store(path)
+    xr.testing.assert_identical(
+        fetch(cube, progress=False, path=path).compute(), fetch(cube, progress=False)
+    )
+    assert len(service.asked) == 32
+
+
+def test_the_same_request_is_not_fetched_again_and_another_replaces_it(stored):
+    service, cube, path = stored
+    np.testing.assert_array_equal(fetch(cube, progress=False, path=path), service.pixels)
+    assert service.asked == []
+    fetch(cube[:2], progress=False, path=path)
+    assert len(service.asked) == 16
+    assert open_store(path).sizes["time"] == 2
+
+
+def test_an_error_keeps_what_is_complete_and_says_so(tmp_path):
+    def fail(number):
+        if number == 9 and service.failing:
+            raise TimoError("Item S2A_1 of 2020-01-01 cannot be read: asset B04.")
+
+    service = Service(before=fail)
+    service.failing = True
+    cube = cube_of(fetched_array(service, SHAPE, CHUNKS, None, "a"))
+    with pytest.raises(TimoError, match=r"Item S2A_1.*is kept.*the same call goes on from there"):
+        fetch(cube, progress=False, path=tmp_path / "cube.zarr", workers=1)
+    assert own_threads() == []
+    service.failing = False
+    found = fetch(cube, progress=False, path=tmp_path / "cube.zarr", workers=1)
+    assert len(service.asked) == 33
+    np.testing.assert_array_equal(found, service.pixels)
+
+
+def test_a_damaged_chunk_of_an_unfinished_store_is_fetched_again(tmp_path):
+    stop = threading.Event()
+    service = Service(before=lambda number: stop.set() if number == 20 else None)
+    cube = cube_of(fetched_array(service, SHAPE, CHUNKS, None, "a"))
+    with pytest.raises(CancelledError):
+        fetch(cube, progress=False, cancel=stop, path=tmp_path / "cube.zarr")
+    chunks = next(tmp_path.glob(".cube.zarr.unfinished-*/reflectance/c"))
+    index, other = sorted(service.asked)[:2]
+    one, two = (chunks.joinpath(*map(str, i)) for i in (index, other))
+    one.write_bytes(two.read_bytes())
+    found = fetch(cube, progress=False, path=tmp_path / "cube.zarr")
+    assert {i for i in service.asked if service.asked.count(i) == 2} == {index}
+    np.testing.assert_array_equal(found, service.pixels)
+
+
+def test_another_request_is_not_mixed_in_and_warns(tmp_path):
+    stop = threading.Event()
+    service = Service(before=lambda number: stop.set() if number == 5 else None)
+    cube = cube_of(fetched_array(service, SHAPE, CHUNKS, None, "a"))
+    with pytest.raises(CancelledError):
+        fetch(cube, progress=False, cancel=stop, path=tmp_path / "cube.zarr")
+    with pytest.warns(UserWarning, match=r"another request.*begins from the start") as caught:
+        found = fetch(cube + 1, progress=False, path=tmp_path / "cube.zarr")
+    assert [warning.filename for warning in caught] == [__file__]
+    np.testing.assert_array_equal(found, service.pixels + 1)
+    assert {path.name for path in tmp_path.iterdir()} == {"cube.zarr"}
+
+
+def test_two_calls_at_once_do_not_write_the_same_store(tmp_path):
+    begun, end = threading.Event(), threading.Event()
+
+    def wait(_):
+        begun.set()
+        end.wait(10)
+
+    service = Service(before=wait)
+    cube = cube_of(fetched_array(service, SHAPE, CHUNKS, None, "a"))
+    options = {"progress": False, "path": tmp_path / "cube.zarr"}
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        first = pool.submit(fetch, cube, **options)
+        begun.wait(10)
+        with pytest.raises(TimoError, match=r"being written by another call: wait for it"):
+            fetch(cube, **options)
+        end.set()
+        np.testing.assert_array_equal(first.result(), service.pixels)
+    # It was waited for.
+    np.testing.assert_array_equal(fetch(cube, **options), service.pixels)
+    assert len(service.asked) == 32
+
+
+def test_chunks_of_nothing_but_gaps_are_files_too(tmp_path):
+    service = Service()
+    service.pixels[1] = np.nan
+    cube = cube_of(fetched_array(service, SHAPE, CHUNKS, None, "a"))
+    stored = fetch(cube, progress=False, path=tmp_path / "cube.zarr")
+    np.testing.assert_array_equal(stored, service.pixels)
+    (tmp_path / "cube.zarr/reflectance/c/1/0/0/0").unlink()
+    with pytest.raises(TimoError, match="is lost"):
+        open_store(tmp_path / "cube.zarr")
+
+
+def test_values_that_cannot_be_are_refused_and_nothing_is_lost(tmp_path):
+    service = Service()
+    service.pixels *= 10_000
+    cube = cube_of(fetched_array(service, SHAPE, CHUNKS, None, "a"))
+    for options in ({}, {"path": tmp_path / "cube.zarr"}, {"path": tmp_path / "cube.zarr"}):
+        with pytest.raises(TimoError, match="10,000"):
+            fetch(cube, progress=False, **options)
+    assert not (tmp_path / "cube.zarr").exists()
+    # The chunks were fetched once for memory and once for the store.
+    assert len(service.asked) == 64
+    # The remedy: divided by the factor.
+    found = (cube / 10_000).assign_attrs(cube.attrs)
+    with pytest.warns(UserWarning, match="another request"):
+        assert fetch(found, progress=False, path=tmp_path / "cube.zarr").max() < 1
+
+
+def test_a_fetched_store_can_be_fetched_from(stored, tmp_path):
+    service, _, path = stored
+    copy = fetch(open_store(path)[1:, :, 3:], progress=False, path=tmp_path / "part.zarr")
+    np.testing.assert_array_equal(copy, service.pixels[1:, :, 3:])
+    # Onto itself, too.
+    copy = fetch(open_store(path)[:, :, 5:], progress=False, path=path)
+    np.testing.assert_array_equal(copy, service.pixels[:, :, 5:])
+
+
 def test_the_progress_bar_counts_requests(cached, capsys):
     cube = cube_of(fetched_array(Service(), SHAPE, CHUNKS, cached, "a"))
     fetch(cube.isel(time=0).mean("band"))
@@ -424,9 +668,10 @@ def test_a_store_that_is_written_tells_too(cached, tmp_path):
 
 def test_a_cube_of_another_kind_tells_how_many_of_its_tasks_are_done():
     told = []
-    data = da.map_blocks(np.sqrt, da.ones(SHAPE, chunks=CHUNKS, dtype="float32"))
+    pixels = Service().pixels
+    data = da.map_blocks(np.sqrt, da.from_array(pixels, chunks=CHUNKS), dtype="float32")
     found = fetch(cube_of(data), progress=lambda *both: told.append(both))
-    assert (found == 1).all()
+    np.testing.assert_array_equal(found, np.sqrt(pixels))
     assert told[0] == (0, told[-1][1])
     assert [done for done, _ in told] == list(range(told[-1][1] + 1))
     assert told[-1][0] >= data.npartitions

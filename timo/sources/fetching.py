@@ -27,7 +27,7 @@ from tqdm.auto import tqdm
 
 from timo.atomic import check_writable
 from timo.errors import TimoError
-from timo.sources.cache.checked import CheckedStore, bytes_of
+from timo.sources.cache.checked import MANIFEST, CheckedStore, bytes_of
 from timo.sources.cache.chunks import CachedArray, check_size, slices_of
 from timo.sources.retry import Cancel, CancelledError, is_cancelled, set_current_cancel
 
@@ -319,8 +319,8 @@ def _check_path(path: Any, cube: Any) -> Path:
         raise TimoError(f"'{path}' must end in .zarr: that is what is written chunk by chunk")
     if store.is_file():
         raise TimoError(f"'{path}' is a file, and a Zarr store is a folder: choose another name")
-    marks = ("zarr.json", ".zgroup", ".zarray")
-    if store.is_dir() and any(store.iterdir()) and not any((store / m).exists() for m in marks):
+    marks = ("zarr.json", ".zgroup", ".zarray", f"*/{MANIFEST}")
+    if store.is_dir() and any(store.iterdir()) and not any(any(store.glob(m)) for m in marks):
         raise TimoError(f"'{path}' is a folder with something else in it: choose another name")
     if not hasattr(cube, "to_dataset"):
         raise TimoError(f"path= writes a cube (xarray.DataArray); got {type(cube).__name__}")
@@ -485,24 +485,24 @@ def _replace(home: Path, path: Path) -> None:
 
 
 def _check_values(cube: xr.DataArray) -> None:
-    """Refuse values that cannot be what the sensor measures, by a sample of each date."""
+    """Refuse values that cannot be what the sensor measures; of a store a sample of each date is read."""
     from timo.cube.check import DIMS
+    from timo.cube.values import check_values
     from timo.sensors import SENSORS
-
-    check_values = getattr(__import__("timo.cube.check", fromlist=["x"]), "check_values", None)
-    if check_values is None:
-        return
 
     sensor = SENSORS.get(str(cube.attrs.get("sensor")))
     if sensor is None or cube.dims != DIMS or not cube.size:
         return
-    blocks = list(itertools.product(*(_spans(cube, dim) for dim in ("y", "x"))))
-    looked_at = {len(blocks) * i // _LOOKED_AT for i in range(_LOOKED_AT)}
-    parts = [
-        cube.variable.isel(y=rows, x=columns).compute(scheduler="threads").to_numpy()
-        for rows, columns in (blocks[i] for i in sorted(looked_at))
-    ]
-    sample = np.concatenate([part.reshape(*part.shape[:2], -1, 1) for part in parts], axis=2)
+    values = cube.variable
+    if cube.chunks:
+        blocks = list(itertools.product(*(_spans(cube, dim) for dim in ("y", "x"))))
+        parts = [
+            values.isel(y=rows, x=columns).compute(scheduler="threads").to_numpy()
+            for rows, columns in blocks[:: -(-len(blocks) // _LOOKED_AT)]
+        ]
+        sample = np.concatenate([p.reshape(*p.shape[:2], -1, 1) for p in parts], axis=2)
+    else:
+        sample = values.to_numpy()
     check_values(sample, sensor, cube["band"].to_numpy().tolist(), times=cube["time"].to_numpy())
 
 
