@@ -72,6 +72,15 @@ def test_a_drawn_shape_is_the_area_and_a_second_takes_its_place(make):
     assert "No area yet" in picker.controls.size.value
 
 
+def test_an_area_across_the_antimeridian_is_one_shape_on_the_map(make):
+    picker = make(source="emulator", aoi=(179.9, -17, -179.8, -16.9))
+    assert picker.aoi["type"] == "MultiPolygon"
+    shown = shapely.geometry.shape(picker.map.draw.data[0]["geometry"])
+    assert shown.bounds == pytest.approx((179.9, -17, 180.2, -16.9))
+    assert picker.map.map.center == pytest.approx([-16.95, 180.05])
+    assert picker.map.map.zoom >= 9
+
+
 def test_an_edited_shape_is_the_area(make):
     picker = make(source="stac", aoi=PLACE)
     (feature,) = picker.map.draw.data

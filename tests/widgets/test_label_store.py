@@ -22,6 +22,8 @@ GRIDS = {
     "laea, rows from south to north": ("EPSG:3035", 5_000_000.0, 2_500_000.0, 20.0, 20.0),
     "degrees": ("EPSG:4326", 22.0, 45.0, 1e-4, -1e-4),
     "degrees, at the antimeridian": ("EPSG:4326", 179.9995, -17.0, 1e-4, -1e-4),
+    "degrees, from 0 to 360": ("EPSG:4326", 200.0, -17.0, 1e-4, -1e-4),
+    "utm, over the antimeridian": ("EPSG:32760", 817_630.0, 8_007_000.0, 10.0, -10.0),
     "web mercator, south": ("EPSG:3857", -6_000_000.0, -3_000_000.0, 0.5, -0.5),
 }
 
@@ -238,6 +240,16 @@ def test_what_is_saved_and_read_has_the_same_pixels(steps, grid):
         assert from_geojson(read, text) == 0
         assert same(pictures(read), pictures(store))
         assert json.dumps(to_geojson(read)) == text
+
+
+@pytest.mark.parametrize("grid", ["utm, over the antimeridian", "degrees, at the antimeridian"])
+def test_painted_pixels_over_the_antimeridian_are_two_small_polygons(grid):
+    store = LabelStore(make_cube(grid), ["forest"])
+    store.paint(6, 7, "forest", size=11)
+    shape = shapely.geometry.shape(to_geojson(store)["features"][0]["geometry"])
+    assert shape.geom_type == "MultiPolygon"
+    assert {-180, 180} <= {edge for part in shape.geoms for edge in part.bounds}
+    assert all(part.bounds[2] - part.bounds[0] < 0.002 for part in shape.geoms)
 
 
 @settings(max_examples=60, deadline=None)

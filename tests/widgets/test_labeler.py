@@ -230,6 +230,21 @@ def test_the_outline_of_a_chosen_label_is_edited_on_the_map(labeler, cube):
     assert (labeler.labels.values == 0).sum() == 2
 
 
+def test_shapes_are_where_the_picture_is_on_either_side_of_the_antimeridian():
+    # Its middle is west of 180 degrees, so that the picture goes on beyond; some shapes are east of it.
+    cube = make_cube(left=817_560.0)
+    cube = cube.assign_coords(y=8_007_000 - 10 * (np.arange(20) + 0.5)).rio.write_crs(32760)
+    made = timo_widgets.Labeler(cube, ["forest", "water"])
+    (south, west), (north, east) = made.map._warp.bounds
+    for number, columns in enumerate(((0, 2), (22, 24), (0, 24)), 1):
+        draw(made, square(cube, (2, 5), columns))
+        made.controls.shapes.value = number
+        shape = shapely.geometry.shape(made.map.draw.data[0]["geometry"])
+        assert west < shape.bounds[0] < shape.bounds[2] < east
+        assert south < shape.bounds[1] < shape.bounds[3] < north
+    made.close()
+
+
 def test_classes_are_added_and_renamed(labeler):
     c = labeler.controls
     c.title.value = "road"

@@ -101,6 +101,13 @@ class AOIPicker(PictureFallback, ipywidgets.VBox):
         """The area as a GeoJSON geometry; None if there is none."""
         return None if self.area is None else self.area.geojson
 
+    @property
+    def _outline(self) -> dict[str, Any] | None:
+        """The area as the map shows it: in one piece, too, where `aoi` is cut at the antimeridian."""
+        if self.area is None or self.area.bounds[2] <= 180:
+            return self.aoi
+        return shapely.geometry.mapping(self.area.geometry)
+
     # ---- where --------------------------------------------------------------------------------
 
     def set_area(self, aoi: Any) -> None:
@@ -121,7 +128,7 @@ class AOIPicker(PictureFallback, ipywidgets.VBox):
 
     def _take(self, area: Area | None) -> None:
         self.area = area
-        self.map.place(self.aoi)
+        self.map.place(self._outline)
         self._own = True
         self.state.aoi = self.aoi
         self._own = False
@@ -135,7 +142,7 @@ class AOIPicker(PictureFallback, ipywidgets.VBox):
 
     def _drawn(self, features: list[dict[str, Any]]) -> None:
         """What the map's tools made: a new shape takes the place of the one that was there."""
-        before = self.aoi
+        before = self._outline
         # What was shown stands first, what was drawn now last; without a new one it was edited.
         kept = features[-1:]
 

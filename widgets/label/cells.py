@@ -16,6 +16,7 @@ from shapely.geometry.base import BaseGeometry
 
 from timo.errors import TimoError
 from timo.sources import Area
+from timo.sources.place.area import on_globe
 from timo.sources.place.projection import LONLAT, metres_per_unit, project, read_crs
 
 # Share of a cell by which the edge of a shape may be off where it bends between two systems.
@@ -175,7 +176,7 @@ def outline(cells: np.ndarray, like: xr.DataArray) -> BaseGeometry:
     there = shapely.transform(flat, lambda points: _from_grid(points, like))
     crs = read_crs(like.rio.crs.to_wkt())
     tolerance = _SLACK * abs(like.rio.resolution()[0]) * metres_per_unit(crs) / 111_320
-    return project(there, crs, pyproj.CRS(LONLAT), tolerance)
+    return on_globe(list(shapely.get_parts(project(there, crs, pyproj.CRS(LONLAT), tolerance))))
 
 
 def _to_grid(points: np.ndarray, like: xr.DataArray) -> np.ndarray:

@@ -247,7 +247,7 @@ class Labeler(LabelActions, PictureFallback, ipywidgets.VBox):
         c.change.disabled = c.delete.disabled = label is None
         features: list[dict[str, Any]] = []
         if label is not None and label.geometry is not None:
-            features = [_feature(label.geometry, label.number)]
+            features = [_feature(self.map.turned(label.geometry), label.number)]
         self._place(features)
         self._mark_painted(label)
 
@@ -264,7 +264,8 @@ class Labeler(LabelActions, PictureFallback, ipywidgets.VBox):
         for layer in old:
             close_tree(layer)
         if label is not None and label.painted:
-            data = _feature(outline(label.cells, self.store.cube), label.number)
+            cells = self.map.turned(outline(label.cells, self.store.cube))
+            data = _feature(cells, label.number)
             style = {"color": "#ffffff", "weight": 3, "fill": False, "dashArray": "4"}
             shown.layers = (*shown.layers, GeoJSON(data=data, name=CHOSEN, style=style))
 

@@ -11,6 +11,8 @@ import ipywidgets
 import numpy as np
 import rioxarray  # noqa: F401  registers .rio
 import xarray as xr
+from shapely.affinity import translate
+from shapely.geometry.base import BaseGeometry
 
 from timo.errors import TimoError
 
@@ -130,9 +132,13 @@ class RasterMap:
     def latlon_of(self, row: float, column: float) -> tuple[float, float]:
         """Latitude and longitude of a pixel's centre, in the turn of the globe of the pictures."""
         longitude, latitude = self._warp.lonlat_of(row + 0.5, column + 0.5)
-        (_, west), (_, east) = self._warp.bounds
+        return float(latitude), float(self._warp.turned(longitude))
+
+    def turned(self, geometry: BaseGeometry) -> BaseGeometry:
+        """Move a geometry in degrees by whole turns of the globe, to where the pictures are."""
+        west, _, east, _ = geometry.bounds
         middle = (west + east) / 2
-        return float(latitude), float(middle + (longitude - middle + 180) % 360 - 180)
+        return translate(geometry, self._warp.turned(middle) - middle)
 
     def lattice(self, nodes: int = 33) -> tuple[np.ndarray, np.ndarray]:
         """Places from the pictures to the grid and back, for what is drawn in the browser; linear between the nodes.
@@ -153,8 +159,7 @@ class RasterMap:
         across, down = np.meshgrid(np.linspace(0, 1, nodes), np.linspace(0, 1, nodes))
         to_grid = self._warp.on_grid(left + across * (right - left), top - down * (top - bottom))
         longitude, latitude = self._warp.lonlat_of(down * self.shape[0], across * self.shape[1])
-        middle = np.mean(np.array(self._warp.bounds)[:, 1])
-        x, y = to_web(middle + (longitude - middle + 180) % 360 - 180, latitude)
+        x, y = to_web(self._warp.turned(longitude), latitude)
         to_picture = (x - left) / (right - left), (top - y) / (top - bottom)
         return np.stack(to_grid, -1).astype("float32"), np.stack(to_picture, -1).astype("float32")
 

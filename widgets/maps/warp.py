@@ -75,6 +75,11 @@ class Warp:
         longitude, latitude = self._to_grid.transform(x, y, direction="INVERSE")
         return (np.asarray(x) if self._geographic else longitude), latitude
 
+    def turned(self, longitude: Any) -> Any:
+        """Move longitudes by whole turns of the globe, to where the picture is."""
+        (_, west), (_, east) = self.bounds
+        return longitude - 360 * np.round((longitude - (west + east) / 2) / 360)
+
     def on_grid(self, x: Any, y: Any) -> tuple[Any, Any]:
         """Column and row, with fractions, of places in Web Mercator."""
         longitude, latitude = from_web(x, y)
@@ -82,7 +87,7 @@ class Warp:
         if self._geographic:
             # In the turn of the globe that the grid counts in.
             middle, _ = moved(self.transform, self._columns / 2, self._rows / 2)
-            east = middle + (longitude - middle + 180) % 360 - 180
+            east = longitude - 360 * np.round((longitude - middle) / 360)
         return moved(~self.transform, east, north)
 
     def _index(self, columns: np.ndarray, rows: np.ndarray) -> np.ndarray:

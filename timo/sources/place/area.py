@@ -101,10 +101,10 @@ def make_area(geometries: Sequence[BaseGeometry], crs: Any = LONLAT) -> Area:
     system = read_crs(crs, what="the area's crs")
     name, lonlat = crs_name(system), pyproj.CRS(LONLAT)
     if name == LONLAT:
-        return Area(_on_globe(polygons))
+        return Area(on_globe(polygons))
     if system.is_geographic:
         check_degrees(shapely.get_coordinates(polygons))
-        return Area(_on_globe([project(p, system, lonlat, 0) for p in polygons]))
+        return Area(on_globe([project(p, system, lonlat, 0) for p in polygons]))
     for polygon in polygons:
         check_valid(polygon)
     whole = shapely.union_all(polygons)
@@ -112,10 +112,10 @@ def make_area(geometries: Sequence[BaseGeometry], crs: Any = LONLAT) -> Area:
     remedy = 'Say the CRS that they are in, with frame.set_crs("EPSG:...", allow_override=True)'
     check_unit((left + right) / 2, (bottom + top) / 2, system, "The area's coordinates", remedy)
     moved = project(whole, system, lonlat, TOLERANCE_DEGREES)
-    return Area(_on_globe(list(_polygons(moved))), (name, whole))
+    return Area(on_globe(list(_polygons(moved))), (name, whole))
 
 
-def _on_globe(polygons: Sequence[Polygon]) -> BaseGeometry:
+def on_globe(polygons: Sequence[Polygon]) -> BaseGeometry:
     """Join polygons in degrees to one geometry with continuous longitudes."""
     check_degrees(shapely.get_coordinates(polygons))
     whole = [_unwrap(polygon) for polygon in polygons]
