@@ -11,12 +11,10 @@ from timo.cube import check, composite
 from timo.errors import TimoError
 from timo.sources import from_ee_image_collection, open_cube
 from timo.sources.earthengine import connect, estimate
-from timo.sources.earthengine.chunking import chunks_of
 from timo.sources.earthengine.connecting import DEADLINE_MS
-from timo.sources.earthengine.dates import listing_of, millis, read_listing
 from timo.sources.earthengine.images import PROVIDER, filtered
-from timo.sources.earthengine.layers import Dated, Layers
-from timo.sources.earthengine.pixels import ask
+from timo.sources.earthengine.listing import listing_of, millis, read_listing
+from timo.sources.earthengine.requests import Dated, Layers, ask, chunks_of
 from timo.sources.emulated import connect_emulator, emulator
 from timo.sources.request import make_request
 from timo.sources.retry import Retry
@@ -85,7 +83,7 @@ def test_a_composite_of_the_servers_is_that_of_the_cube(sample, period):
 
 def test_nothing_is_fetched_before_it_is_used_and_then_only_what_is(sample):
     before = pixels()
-    cube = opened(sample, chunk_size=40)
+    cube = opened(sample, chunks=40)
     assert pixels() == before
     cube.isel(time=slice(0, 2), y=slice(0, 10), x=slice(0, 10)).load()
     assert pixels() - before == 1
@@ -199,7 +197,7 @@ def test_a_request_holds_the_images_of_its_dates_and_no_others(sample):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ee.data, "computePixels", note)
         cube.isel(time=slice(3, 5)).data.blocks[0].compute()
-        part = opened(sample, chunk_size=256).isel(time=[4])
+        part = opened(sample, chunks=256).isel(time=[4])
         layers = Layers(Dated(tuple([ee.Image(f"{S2}/{n}")] for n in "abcd"), first_of, ("p", "q")))
         ids = set(re.findall(r"S2_SR_HARMONIZED/(\w)", layers.toList(3, 3).serialize()))
     assert ids == {"b", "c"}
@@ -246,9 +244,7 @@ def test_a_chunk_keeps_the_limits_of_a_request_even_if_it_came_in_64_bits():
         dates, bands, rows, columns = chunks_of(shape, size).largest
         assert dates * bands * rows * columns * 9 <= 48 * 2**20
         assert dates * bands <= 256
-    with pytest.raises(
-        TimoError, match=r"Earth Engine sends at most 48: give chunk_size=\d+ or less"
-    ):
+    with pytest.raises(TimoError, match=r"Earth Engine sends at most 48: give chunks=\d+ or less"):
         chunks_of((1, 12, 2000, 2000), 1000)
     with pytest.raises(TimoError, match="300 bands are more than the 256 of a request"):
         chunks_of((1, 300, 10, 10))
@@ -302,9 +298,9 @@ def test_images_made_of_others_have_no_resolution_of_their_own():
 
 def test_an_estimate_is_what_is_then_fetched(sample):
     emulated = emulator().url
-    figures = estimate(like=sample, url=emulated, chunk_size=50, **SUMMER)
+    figures = estimate(like=sample, url=emulated, chunks=50, **SUMMER)
     before = pixels()
-    cube = opened(sample, chunk_size=50)
+    cube = opened(sample, chunks=50)
     cube.load()
     assert figures.requests == pixels() - before
     assert figures.bytes == cube.nbytes
@@ -403,7 +399,7 @@ BAD = {
     "after the last": ({"start": 2030, "end": 2031}, r"seen: images of 2015-08-01 to 2021-01-01"),
     "clear": ({"max_cloud": 0, "start": "2018-02", "end": "2018-02"}, r"raise max_cloud"),
     "score": ({"cloud_score": 2}, r"threshold from 0 to 1 .*got 2"),
-    "chunk": ({"chunk_size": 0}, r"chunk_size is a number of pixels"),
+    "chunk": ({"chunks": 0}, r"chunks is a number of pixels"),
 }
 
 
@@ -442,7 +438,7 @@ def test_without_credentials_the_message_says_what_to_do(monkeypatch, tmp_path):
     ee.Reset()
     asked = []
     monkeypatch.setattr(ee, "Authenticate", lambda *a, **_: asked.append(a))
-    with pytest.raises(TimoError, match=r"Earth Engine lets nobody in: .*ee.Authenticate\(\)"):
+    with pytest.raises(TimoError, match=r"Earth Engine cannot be initialised: .*ee.Authenticate\(\)"):
         open_cube("earthengine", aoi=BOX, start="2019", end="2019")
     assert not asked
     connect_emulator()

@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 
 from timo.errors import TimoError
-from timo.sources import from_ee_image_collection, open_cube
+from timo.sensors import SENSORS, Band, Sensor, get_sensor
+from timo.sources import fetch, from_ee_image_collection, open_cube
 from timo.sources.earthengine import estimate
+from timo.sources.earthengine.collection import _check_product, source_ids
 from timo.sources.emulated import connect_emulator, emulator
 
 S2 = "COPERNICUS/S2_SR_HARMONIZED"
@@ -40,7 +42,7 @@ def asked():
             r"estimate takes no option 'aoI'. Did you mean 'aoi'\? It takes: aoi, start",
         ),
         ({"source": "stac"}, r"estimate takes no option 'source'"),
-        ({"chunk_size": 25.6}, r"chunk_size is a number of pixels, 1 or more; got 25.6"),
+        ({"chunks": 25.6}, r"chunks is a number of pixels, 1 or more; got 25.6"),
         ({"cache": 5}, r"the cache is a folder: give its path, or True or False .*got cache=5"),
         ({"bands": 4}, r"bands must be a list of names"),
         ({"project": 5}, r"project is the id of a Google Cloud project"),
@@ -73,7 +75,7 @@ def test_an_estimate_says_what_is_wrong_before_anything_is_asked(options, messag
         ({"offset": float("nan")}, r"offset is a number"),
         ({"retry": 5}, r"retry takes a Retry, and not 5"),
         ({"cache": 1.5}, r"the cache is a folder: give its path, or True or False .*got cache=1.5"),
-        ({"chunk_size": "256"}, r"chunk_size is a number of pixels"),
+        ({"chunks": "256"}, r"chunks is a number of pixels"),
         ({"composite": "monthly"}, r"Did you mean '1MS'"),
         ({"start": "01/05/2018"}, r'write "2018-05-01" or "2018-01-05"'),
         ({"start": "2019", "end": "2018"}, r"end='2018' is before start='2019'"),
@@ -101,15 +103,15 @@ def test_a_band_alone_and_numbers_of_numpy_are_taken(sample):
         bands="B4",
         scale=np.float64(1e-4),
         offset=np.int64(2),
-        chunk_size=np.int64(64),
+        chunks=np.int64(64),
         **options,
     )
     assert list(same.band.values) == ["B4"]
     np.testing.assert_array_equal(same.isel(time=0), plain.isel(time=0))
     common = from_ee_image_collection(images, bands=["nir", "red"], sensor="sentinel-2", **options)
     assert list(common.band.values) == ["B8", "B4"]
-    cube = opened(sample, chunk_size=np.int64(40))
-    assert cube.chunks == opened(sample, chunk_size=40).chunks
+    cube = opened(sample, chunks=np.int64(40))
+    assert cube.chunks == opened(sample, chunks=40).chunks
     assert (
         estimate(
             like=sample, url=emulator().url, workers=np.int64(4), cache=False, **SUMMER
@@ -144,10 +146,125 @@ def test_the_emulator_never_writes_among_what_was_fetched_from_earth_engine(
         "bands": ["B4"],
         "start": "2018-07",
         "end": "2018-07",
-        "chunk_size": 37,
+        "chunks": 37,
     }
     opened(sample, **options).load()
     before = emulator().requests["pixels"]
     opened(sample, **options).load()
     assert (emulator().requests["pixels"] == before) is kept
     assert not (tmp_path / "own").exists()
+
+
+# --- whose bands these are, and on which scale
+
+
+def images_of(*names):
+    first, *others = (ee.ImageCollection(name) for name in names)
+    for other in others:
+        first = first.merge(other)
+    return first
+
+
+def test_the_collections_of_a_graph_are_those_of_its_images():
+    connect_emulator()
+    l1c = images_of("COPERNICUS/S2_HARMONIZED")
+    masks = images_of("COPERNICUS/S2_CLOUD_PROBABILITY")
+    joined = ee.ImageCollection(
+        ee.Join.saveFirst("clouds").apply(
+            images_of(S2), masks, ee.Filter.equals("system:index", None, "system:index")
+        )
+    )
+    scaled = joined.filterDate("2018", "2019").map(lambda image: image.multiply(1e-4)).limit(5)
+    assert source_ids(scaled) == {S2}
+    assert source_ids(images_of(S2).merge(l1c).sort("x")) == {S2, "COPERNICUS/S2_HARMONIZED"}
+    one = ee.ImageCollection([ee.Image(f"{S2}/20180601T093041_x"), ee.Image(f"{S2}/b")])
+    assert source_ids(one) == {S2}
+
+
+@pytest.mark.parametrize(
+    ("names", "sensor", "message"),
+    [
+        (["COPERNICUS/S2_HARMONIZED"], "sentinel-2", r'Level-1C.*sensor="sentinel-2-l1c"'),
+        ([S2, "COPERNICUS/S2_HARMONIZED"], "sentinel-2", r'sensor="sentinel-2-l1c"'),
+        (["COPERNICUS/S2_SR"], "sentinel-2", rf"1,000 higher .*take {S2}"),
+        ([S2], "landsat-8-9", r'sensor="sentinel-2"'),
+        (["LANDSAT/LE07/C02/T1_L2"], "landsat-8-9", r'ETM.*sensor="landsat-4-7"'),
+        (["LANDSAT/LC08/C01/T1_SR"], "landsat-8-9", r'Collection 1.*sensor="landsat-8-9-c1"'),
+        (["LANDSAT/LC08/C02/T1_TOA"], "landsat-8-9", r'Level-1.*sensor="landsat-8-9-l1"'),
+        (["LANDSAT/LC08/C02/T1_L2", "LANDSAT/LE07/C02/T1_L2"], "landsat-8-9", "LE07"),
+        (["NASA/HLS/HLSL30/v002"], "landsat-8-9", r'sensor="hls-l30"'),
+    ],
+)
+def test_images_of_another_product_are_refused_by_name(names, sensor, message):
+    connect_emulator()
+    before = asked()
+    with pytest.raises(TimoError, match=message):
+        from_ee_image_collection(
+            images_of(*names), sensor=sensor, aoi=BOX, cache=False, url=emulator().url
+        )
+    assert asked() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "sensor"),
+    [
+        (S2, "sentinel-2"),
+        ("COPERNICUS/S2_HARMONIZED", "sentinel-2-l1c"),
+        ("COPERNICUS/S1_GRD_FLOAT", "sentinel-1"),
+        ("LANDSAT/LT05/C02/T1_L2", "landsat-4-7"),
+        ("LANDSAT/LT05/C01/T1_SR", "landsat-4-7-c1"),
+        ("LANDSAT/LE07/C02/T1_TOA", "landsat-4-7-l1"),
+        ("LANDSAT/LC09/C02/T2_L2", "landsat-8-9"),
+        ("NASA/HLS/HLSS30/v002", "hls-s30"),
+        ("MODIS/061/MYD13Q1", "modis-vegetation"),
+        ("projects/mine/assets/images", "sentinel-2"),
+    ],
+)
+def test_each_collection_is_taken_for_the_product_that_it_holds(name, sensor):
+    connect_emulator()
+    _check_product(images_of(name), get_sensor(sensor))
+    if name.startswith("projects"):
+        return
+    for other in {"sentinel-2", "landsat-8-9", "hls-l30"} - {sensor}:
+        with pytest.raises(TimoError, match=f'sensor="{sensor}"'):
+            _check_product(images_of(name), get_sensor(other))
+
+
+def test_digital_numbers_of_ones_own_collection_are_refused_when_computed(sample):
+    connect_emulator()
+    images = ee.ImageCollection(S2).filterDate("2018-07-01", "2018-08-01")
+    options = {
+        "like": sample,
+        "cache": False,
+        "url": emulator().url,
+        "bands": ["B4", "B8"],
+        "sensor": "sentinel-2",
+    }
+    raw = from_ee_image_collection(images, **options)
+    with pytest.raises(TimoError, match=r"10,?000"):
+        raw.compute()
+    with pytest.raises(TimoError, match=r"10,?000"):
+        fetch(raw, progress=False)
+    # The factor that the message names.
+    cube = from_ee_image_collection(images, scale=1e-4, **options).compute()
+    assert 0 < float(cube.median()) < 0.6
+    # Without a sensor nothing is known of the values.
+    free = from_ee_image_collection(images, **{**options, "sensor": None}).compute()
+    assert float(free.median()) > 100
+    assert "units" not in free.attrs
+
+
+def test_linear_power_is_refused_as_decibels(sample):
+    connect_emulator()
+    images = ee.ImageCollection(S2).filterDate("2018-07-01", "2018-07-20")
+    power = images.select(["B4"], ["VV"]).map(
+        lambda image: ee.Image(image.multiply(1e-5)).copyProperties(image, ["system:time_start"])
+    )
+    options = {"like": sample, "cache": False, "url": emulator().url, "bands": ["VV"]}
+    radar = Sensor("own-radar", "", (Band("VV", "", 0, 10),), 1.0, kind="backscatter")
+    try:
+        cube = from_ee_image_collection(power, sensor=radar, **options)
+        with pytest.raises(TimoError, match="linear"):
+            cube.compute()
+    finally:
+        SENSORS.pop("own-radar", None)

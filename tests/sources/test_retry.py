@@ -1,6 +1,8 @@
 """Trying again: how often, how slowly, never in vain, and never with a credential in a message."""
 
 import concurrent.futures
+import contextlib
+import errno
 import io
 import pickle
 import socket
@@ -14,15 +16,20 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from rasterio.errors import RasterioIOError
 
 from timo.errors import TimoError
+from timo.sources.earthengine.connecting import without_client_retries
 from timo.sources.retry import (
     CancelledError,
+    Gate,
+    GivenUpError,
     Retry,
     Sorted,
+    read_again,
     redact,
     sort_earthengine_error,
-    without_client_retries,
+    sort_read_error,
 )
 
 
@@ -43,8 +50,22 @@ class FakeTime:
     def uniform(self, low, high):
         return low + self.share * (high - low)
 
-    def retry(self, **options):
-        return Retry(clock=self.clock, sleep=self.sleep, uniform=self.uniform, **options)
+
+@pytest.fixture
+def fake():
+    with faked() as there:
+        yield there
+
+
+@contextlib.contextmanager
+def faked(share=1.0):
+    """Time and chance, made up for all that retries."""
+    there = FakeTime(share)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("time.monotonic", there.clock)
+        patch.setattr("time.sleep", there.sleep)
+        patch.setattr("random.uniform", there.uniform)
+        yield there
 
 
 class ServiceError(Exception):
@@ -71,16 +92,16 @@ def failing(times, kind="transient", result="pixels"):
     return function
 
 
-def test_what_succeeds_is_returned_at_once():
-    fake, function = FakeTime(), failing(0)
-    assert fake.retry().call(function, 1, 2, classify=by_first_word) == "pixels"
+def test_what_succeeds_is_returned_at_once(fake):
+    function = failing(0)
+    assert Retry().call(function, 1, 2, classify=by_first_word) == "pixels"
     assert function.calls == [(1, 2)]
     assert fake.naps == []
 
 
-def test_pauses_double_up_to_the_largest():
-    fake, seen = FakeTime(), []
-    retry = fake.retry(initial_s=1, factor=2, largest_s=10)
+def test_pauses_double_up_to_the_largest(fake):
+    seen = []
+    retry = Retry(initial_s=1, factor=2, largest_s=10)
     note = lambda *what: seen.append(what)  # noqa: E731
     assert retry.call(failing(6), classify=by_first_word, on_retry=note) == "pixels"
     assert fake.naps == [1, 2, 4, 8, 10, 10]
@@ -99,8 +120,8 @@ def test_pauses_double_up_to_the_largest():
     kind=st.sampled_from(["transient", "quota"]),
 )
 def test_no_attempt_begins_after_the_deadline(share, initial, factor, largest, deadline, kind):  # noqa: PLR0917
-    fake, begun = FakeTime(share), []
-    retry = fake.retry(
+    begun = []
+    retry = Retry(
         attempts=50, initial_s=initial, factor=factor, largest_s=largest, deadline_s=deadline
     )
 
@@ -108,7 +129,7 @@ def test_no_attempt_begins_after_the_deadline(share, initial, factor, largest, d
         begun.append(fake.now - 1000)
         raise ServiceError(f"{kind} busy")
 
-    with pytest.raises(TimoError, match="busy"):
+    with faked(share) as fake, pytest.raises(TimoError, match="busy"):
         retry.call(function, classify=by_first_word)
     assert begun[0] == 0
     assert max(begun) <= deadline + 1e-9
@@ -119,21 +140,20 @@ def test_no_attempt_begins_after_the_deadline(share, initial, factor, largest, d
             assert second - first <= min(largest, initial * factor**number) + 1e-6
 
 
-def test_giving_up_says_how_often_how_long_and_what():
-    fake = FakeTime()
-    retry = fake.retry(deadline_s=100, largest_s=40)
+def test_giving_up_says_how_often_how_long_and_what(fake):
+    retry = Retry(deadline_s=100, largest_s=40)
     with pytest.raises(TimoError, match=r"tried 7 times within 63 s.*at most 100 s.*failure 7"):
         retry.call(failing(99), classify=by_first_word)
     with pytest.raises(TimoError, match="tried 3 times"):
-        fake.retry(attempts=3).call(failing(99), classify=by_first_word)
+        Retry(attempts=3).call(failing(99), classify=by_first_word)
     with pytest.raises(TimoError, match="tried once"):
-        fake.retry(attempts=1).call(failing(99), classify=by_first_word)
+        Retry(attempts=1).call(failing(99), classify=by_first_word)
 
 
-def test_a_permanent_error_is_raised_at_once_with_the_remedy():
-    fake, function = FakeTime(), failing(99, "permanent")
+def test_a_permanent_error_is_raised_at_once_with_the_remedy(fake):
+    function = failing(99, "permanent")
     with pytest.raises(TimoError, match=r"^failure 1\. Ask for less\.$"):
-        fake.retry().call(function, classify=by_first_word)
+        Retry().call(function, classify=by_first_word)
     assert len(function.calls) == 1
     assert fake.naps == []
 
@@ -143,7 +163,7 @@ def test_errors_of_other_code_come_out_as_they_are():
         raise KeyError("a bug")
 
     with pytest.raises(KeyError, match="a bug"):
-        FakeTime().retry().call(function, classify=by_first_word)
+        Retry().call(function, classify=by_first_word)
 
 
 def test_a_kind_without_a_message_is_enough():
@@ -151,7 +171,7 @@ def test_a_kind_without_a_message_is_enough():
         raise ServiceError("Bearer ya29.abcdefgh is no good")
 
     with pytest.raises(TimoError, match="is no good") as caught:
-        FakeTime().retry().call(function, classify=lambda _: "permanent")
+        Retry().call(function, classify=lambda _: "permanent")
     assert "abcdefgh" not in str(caught.value)
 
 
@@ -162,7 +182,7 @@ def test_a_traceback_does_not_show_the_error_that_held_a_credential():
         )
 
     with pytest.raises(TimoError) as caught:
-        FakeTime().retry().call(function, classify=lambda e: Sorted("permanent", redact(str(e))))
+        Retry().call(function, classify=lambda e: Sorted("permanent", redact(str(e))))
     assert "VerySecret" not in "".join(traceback.format_exception(caught.value))
     assert caught.value.__context__ is None
 
@@ -170,54 +190,51 @@ def test_a_traceback_does_not_show_the_error_that_held_a_credential():
 def test_jitter_spreads_over_the_whole_pause():
     pauses = []
     for seed in range(400):
-        fake = FakeTime()
-        retry = Retry(
-            clock=fake.clock, sleep=fake.sleep, uniform=np.random.default_rng(seed).uniform
-        )
-        retry.call(failing(3), classify=by_first_word)
-        pauses.append(fake.naps[2] if len(fake.naps) > 2 else 0.0)
+        with faked() as fake, pytest.MonkeyPatch.context() as patch:
+            patch.setattr("random.uniform", np.random.default_rng(seed).uniform)
+            Retry().call(failing(3), classify=by_first_word)
+        pauses.append(fake.naps[2])
     quarters = np.histogram(pauses, bins=4, range=(0, 4))[0]
     assert quarters.min() > 60
 
 
 def test_one_callers_quota_error_makes_the_others_wait():
-    fake = FakeTime(share=0.5)
-    retry = fake.retry(quota_initial_s=8, initial_s=0)
-    with pytest.raises(TimoError):
-        Retry(attempts=1, clock=fake.clock, gate=retry.gate, quota_initial_s=8).call(
-            failing(9, "quota"), classify=by_first_word
-        )
-    assert retry.call(failing(0), classify=by_first_word) == "pixels"
+    with faked(share=0.5) as fake:
+        retry = Retry(quota_initial_s=8, initial_s=0)
+        with pytest.raises(TimoError):
+            Retry(attempts=1, gate=retry.gate, quota_initial_s=8).call(
+                failing(9, "quota"), classify=by_first_word
+            )
+        assert retry.call(failing(0), classify=by_first_word) == "pixels"
     # Shut for 4 s, then spread over 4 s more.
     assert fake.now - 1000 == pytest.approx(4 + 0.5 * 4)
 
 
-def test_quota_pauses_grow_with_each_crowd_and_not_with_each_request():
-    fake = FakeTime()
-    retry = fake.retry(quota_initial_s=2, largest_s=60)
-    longest = []
-    pause = lambda n: longest.append(n) or retry.longest(2, n)  # noqa: E731
-    gate = retry.gate
-    # Eight requests under way at once are all refused.
-    for _ in range(8):
-        gate.close(started=1000, now=1001, pause=pause, message="429")
+def test_quota_pauses_grow_with_each_crowd_and_not_with_each_request(fake):
+    gate, longest = Gate(), []
+
+    def refuse(started, now):
+        fake.now = now
+        gate.close(started, lambda n: longest.append(n) or 2 * 2**n, "429")
+        with gate.turn():
+            return fake.now
+
+    # Requests under way at once are all refused.
+    assert [refuse(1000, 1001) for _ in range(8)] == [1003] * 8
     assert longest == [0]
-    assert gate.opens() == (1002, 1)
-    gate.close(started=1003, now=1004, pause=pause, message="429")
-    assert gate.opens() == (1006, 2)
+    assert refuse(1003, 1004) == 1008
     gate.passed(started=1003)  # it began before it was refused again
-    gate.close(started=1007, now=1008, pause=pause, message="429")
-    gate.passed(started=1013)
-    gate.close(started=1014, now=1015, pause=pause, message="429")
+    assert refuse(1008, 1009) == 1017
+    gate.passed(started=1017)
+    assert refuse(1018, 1019) == 1021
     assert longest == [0, 1, 2, 0]
 
 
-def test_who_cannot_pass_the_gate_in_time_says_why():
-    fake = FakeTime()
-    retry = fake.retry(deadline_s=10)
-    retry.gate.close(999, 1000, lambda _: 60, "Too many concurrent requests")
+def test_who_cannot_pass_the_gate_in_time_says_why(fake):
+    retry = Retry(deadline_s=10)
+    retry.gate.close(999, lambda _: 60, "Too many concurrent requests")
     with pytest.raises(
-        TimoError, match=r"no request could be made within 10 s.*Too many concurrent"
+        TimoError, match=r"No request could be made within 10 s.*Too many concurrent"
     ):
         retry.call(failing(0), classify=by_first_word)
     assert fake.now == 1000
@@ -232,10 +249,11 @@ def test_copies_in_another_process_share_a_gate():
 
 
 @pytest.mark.parametrize("as_callable", [False, True])
-def test_a_pause_ends_within_a_fifth_of_a_second_when_cancelled(as_callable):
+def test_a_pause_ends_within_a_fifth_of_a_second_when_cancelled(as_callable, monkeypatch):
     stop = threading.Event()
     cancel = stop.is_set if as_callable else stop
-    retry = Retry(uniform=lambda _, high: high, initial_s=30)
+    monkeypatch.setattr("random.uniform", lambda _, high: high)
+    retry = Retry(initial_s=30)
     paused = threading.Event()
     note = lambda *_: paused.set()  # noqa: E731
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
@@ -512,6 +530,125 @@ def test_what_is_not_secret_stays():
 @given(st.text(max_size=300))
 def test_any_text_can_be_redacted_twice(text):
     assert redact(redact(text)) == redact(text)
+
+
+# --- reads of rasters
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (RasterioIOError("HTTP response code: 503"), "transient"),
+        (RasterioIOError("Request for 0-99 failed with response_code=429"), "transient"),
+        (RasterioIOError("CURL error: Connection reset by peer"), "transient"),
+        (RasterioIOError("CURL error: Operation timed out after 5000 milliseconds"), "transient"),
+        (RasterioIOError("CURL error: Could not resolve host: x.invalid"), "transient"),
+        (OSError(errno.EIO, "Input/output error"), "transient"),
+        (OSError(errno.ESTALE, "Stale file handle"), "transient"),
+        (TimeoutError("timed out"), "transient"),
+        (ConnectionResetError(104, "Connection reset by peer"), "transient"),
+        (RasterioIOError("HTTP response code: 404"), "unknown"),
+        (RasterioIOError("HTTP response code: 403"), "unknown"),
+        (RasterioIOError("/a/b.tif: No such file or directory"), "unknown"),
+        (
+            RasterioIOError("TIFFReadEncodedTile() failed. got 3138 bytes, expected 32768"),
+            "unknown",
+        ),
+        (FileNotFoundError(2, "No such file"), "unknown"),
+        (PermissionError(13, "Permission denied"), "unknown"),
+        (ValueError("not a GeoTIFF"), "unknown"),
+        (TimoError("try again"), "unknown"),
+    ],
+)
+def test_errors_of_reads_are_sorted(error, kind):
+    assert sort_read_error(error).kind == kind
+
+
+def test_the_cause_of_a_failed_read_counts():
+    error = RasterioIOError("Read failed. See previous exception for details.")
+    error.__cause__ = RuntimeError("IReadBlock failed: HTTP response code: 502")
+    assert sort_read_error(error).kind == "transient"
+    # GDAL numbers its errors on its own: 4 is "open failed" there, and EINTR of the system.
+    error.__cause__ = RuntimeError("IReadBlock failed at X offset 2")
+    error.__cause__.errno = 4
+    assert sort_read_error(error).kind == "unknown"
+
+
+def test_a_read_that_fails_for_a_moment_is_made_again(fake):
+    errors = [
+        OSError(errno.ESTALE, "Stale file handle"),
+        RasterioIOError("HTTP response code: 500"),
+    ]
+
+    def read():
+        if errors:
+            raise errors.pop()
+        return "pixels"
+
+    assert read_again(read, what="a.tif") == "pixels"
+    assert fake.naps == [0.5, 1.0]
+
+
+def test_a_read_that_keeps_failing_says_what_it_was_and_hides_signatures(fake):
+    def read():
+        raise RasterioIOError("https://x.org/a.tif?sig=VerySecretSignature HTTP response code: 503")
+
+    with pytest.raises(
+        GivenUpError, match=r"^a\.tif \(B4\) could not be read: tried 3 times"
+    ) as got:
+        read_again(read, what="a.tif (B4)", attempts=3)
+    assert "VerySecret" not in "".join(traceback.format_exception(got.value))
+    assert len(fake.naps) == 2
+
+
+def test_a_missing_file_is_read_once(fake):
+    with pytest.raises(FileNotFoundError):
+        read_again(lambda: open("/no/such/file"), what="it")  # noqa: PTH123, SIM115
+    assert fake.naps == []
+
+
+# --- how many requests at a time
+
+
+def test_requests_begin_at_even_distances(fake):
+    gate, begun = Gate(per_second=4), []
+    for _ in range(5):
+        with gate.turn() as started:
+            begun.append(started - 1000)
+    assert begun == [0, 0.25, 0.5, 0.75, 1.0]
+    fake.now += 10
+    with gate.turn() as started:
+        assert started == fake.now
+
+
+def test_no_more_requests_are_under_way_than_allowed():
+    gate, lock, under_way, most = Gate(concurrent=3), threading.Lock(), 0, 0
+
+    def request(_):
+        nonlocal under_way, most
+        with gate.turn():
+            with lock:
+                under_way += 1
+                most = max(most, under_way)
+            time.sleep(0.002)
+            with lock:
+                under_way -= 1
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        list(pool.map(request, range(40)))
+    assert most == 3
+
+
+def test_who_waits_for_room_can_be_cancelled():
+    gate = Gate(concurrent=1)
+    with gate.turn(), pytest.raises(CancelledError), gate.turn(lambda: True):
+        pass
+
+
+@pytest.mark.parametrize("limits", [{"per_second": 0}, {"concurrent": 0}])
+def test_bad_limits_are_refused(limits):
+    with pytest.raises(TimoError, match="above 0"):
+        Gate(**limits)
 
 
 # --- the client's own retries

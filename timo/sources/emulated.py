@@ -10,9 +10,8 @@ from pathlib import Path
 import xarray as xr
 
 from timo.errors import TimoError
-from timo.sources.earthengine.checking import Cache, make_cache
 from timo.sources.earthengine.connecting import connect
-from timo.sources.earthengine.opening import open_earthengine
+from timo.sources.earthengine.opening import Cache, make_cache, open_earthengine
 from timo.sources.request import CubeRequest
 from timo.sources.retry import Retry
 from timo.testing import sample
@@ -25,7 +24,7 @@ def open_emulator(
     orbit: str | None = None,
     cloud_score: bool | float = False,
     cache: Cache = True,
-    chunk_size: int = 256,
+    chunks: int = 256,
     retry: Retry | None = None,
 ) -> xr.DataArray:
     """Open a cube from a small Earth Engine on this machine: ``timo.open_cube("emulator", aoi=..., ...)``.
@@ -36,7 +35,7 @@ def open_emulator(
 
     Parameters
     ----------
-    request, orbit, cloud_score, chunk_size, retry
+    request, orbit, cloud_score, chunks, retry
         See `timo.sources.earthengine.open_earthengine`.
     cache : bool or path, optional
         Whether to keep what was fetched, or where; by default as long as this process lives, and never among what was
@@ -62,7 +61,7 @@ def open_emulator(
         cloud_score=cloud_score,
         url=emulator().url,
         cache=kept,
-        chunk_size=chunk_size,
+        chunks=chunks,
         retry=retry,
     )
 

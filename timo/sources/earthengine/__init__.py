@@ -8,7 +8,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "connecting": ["connect"],
         "estimating": ["Estimate", "estimate"],
-        "foreign": ["from_ee_image_collection"],
+        "collection": ["from_ee_image_collection"],
         "opening": ["open_earthengine"],
     },
 )

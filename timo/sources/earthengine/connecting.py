@@ -1,15 +1,17 @@
-"""Signing in to Earth Engine, with credentials that are there already; none is ever asked for, kept or shown."""
+"""Sign in to Earth Engine with credentials that are there already; none is ever asked for, kept or shown."""
 
 from __future__ import annotations
 
 import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import ee
 
 from timo.errors import TimoError
-from timo.sources.earthengine.checking import check_texts
 from timo.sources.retry import redact
 
 _REMEDY = (
@@ -32,14 +34,14 @@ def connect(
     url: str | None = None,
     workers: int = CONCURRENT,
 ) -> None:
-    """Initialise Earth Engine, unless it is.
+    """Initialise Earth Engine, unless it is initialised already.
 
-    What is there is used, in this order: a service account's key, if one is given; the credentials that
-    ``ee.Authenticate()`` or ``earthengine authenticate`` left; Google's application default credentials. Nothing is
-    asked of the user, and no page is opened: where there are none, the message says what to do.
+    Credentials are looked for in this order: a service account's key, if one is given; those that ``ee.Authenticate()``
+    or ``earthengine authenticate`` left; Google's application default credentials. No page is opened: where there are
+    none, the message says what to do.
 
-    Where it is this that initialises, no request waits for more than ten minutes, unless ``ee.data.setDeadline`` says
-    otherwise already, and `workers` threads keep their connections open.
+    No request waits for more than ten minutes afterwards, unless ``ee.data.setDeadline`` was called before, and
+    `workers` threads keep their connections open.
 
     Parameters
     ----------
@@ -60,7 +62,7 @@ def connect(
     TimoError
         If there are no credentials, Earth Engine refuses them, or one of the options is of another kind.
     """
-    check_texts(project=project, service_account=service_account, url=url)
+    _check_texts(project=project, service_account=service_account, url=url)
     # The emulator is not to be taken for the real one, nor the other way round.
     there = base_url() == _clean(url) if url else not is_emulated()
     if ee.data.is_initialized() and there and project is None and service_account is None:
@@ -80,13 +82,27 @@ def connect(
     _keep_connections(workers)
 
 
+_TEXTS = {
+    "project": 'the id of a Google Cloud project, as "my-project"',
+    "service_account": 'the path of a JSON key, as "key.json"',
+    "url": 'the address of an Earth Engine, as "http://127.0.0.1:8085"',
+}
+
+
+def _check_texts(**options: Any) -> None:
+    for name, value in options.items():
+        kinds = (str, Path) if name == "service_account" else str
+        if value is not None and not (isinstance(value, kinds) and str(value)):
+            raise TimoError(f"{name} is {_TEXTS[name]}; got {value!r}")
+
+
 def base_url() -> str:
-    """Where the Earth Engine is that is connected."""
+    """Return the address of the Earth Engine that is connected."""
     return _clean(str(getattr(ee.data._get_state(), "cloud_api_base_url", None) or ""))
 
 
 def is_emulated() -> bool:
-    """Whether the Earth Engine that is connected is on this machine."""
+    """Return whether the Earth Engine that is connected is on this machine."""
     return _is_here(base_url())
 
 
@@ -106,7 +122,7 @@ def _initialize(project: str | None, options: dict[str, Any]) -> None:
     except (ee.EEException, GoogleAuthError, OSError) as error:
         said = redact(str(error)).strip().splitlines()
         raise TimoError(
-            f"Earth Engine lets nobody in: {said[0] if said else 'no reason given'}. {_REMEDY}"
+            f"Earth Engine cannot be initialised: {said[0] if said else 'no reason given'}. {_REMEDY}"
         ) from error
 
 
@@ -139,3 +155,30 @@ def _read_key(path: Path) -> Any:
             f"'{path}' is no JSON key of a service account: download one from the Google Cloud console (IAM, service "
             "accounts, keys)"
         ) from None if isinstance(error, ValueError | KeyError | TypeError) else error
+
+
+_users_lock = threading.Lock()
+_users = _usual_retries = 0
+
+
+@contextmanager
+def without_client_retries() -> Iterator[None]:
+    """Within this block the ``ee`` client makes each request once; `Retry` makes the others.
+
+    The client's own retries (5, the same for the whole process) know neither a deadline nor cancelling. Blocks may
+    overlap in many threads: the first one to begin turns them off, the last one to end restores what was there.
+    """
+    global _users, _usual_retries  # noqa: PLW0603 - the client's setting is global, too
+    with _users_lock:
+        if _users == 0:
+            _usual_retries = ee.data._get_state().max_retries
+            ee.data.setMaxRetries(0)
+        _users += 1
+    try:
+        yield
+    finally:
+        with _users_lock:
+            _users -= 1
+            # Whoever set another number within the block meant it.
+            if _users == 0 and ee.data._get_state().max_retries == 0:
+                ee.data.setMaxRetries(_usual_retries)

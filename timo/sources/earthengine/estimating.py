@@ -1,4 +1,4 @@
-"""What a cube from Earth Engine will cost, before a pixel is fetched."""
+"""Estimate the cost of a cube from Earth Engine before a pixel is fetched."""
 
 from __future__ import annotations
 
@@ -11,43 +11,24 @@ from typing import Any
 import pandas as pd
 
 from timo.sizes import size_text
-from timo.sources.earthengine.checking import Cache, make_cache, make_chunk_size, make_retry
 from timo.sources.earthengine.connecting import connect
-from timo.sources.earthengine.opening import plan_series
+from timo.sources.earthengine.opening import Cache, make_cache, make_retry, plan_series
 from timo.sources.options import unknown_option
 from timo.sources.request import make_request, make_whole
 from timo.sources.retry import Retry
 
-# Rough, of what users report of computePixels: an answer takes a second and a half to prepare, and comes with so many
-# bytes a second. How long masking and medians take on the servers nobody can tell in advance.
+# Rough, from reports on computePixels: the time to prepare an answer, and the rate at which it comes. How long masking
+# and medians take on the servers is not known in advance.
 _SECONDS_A_REQUEST = 1.5
 _BYTES_A_SECOND = 10e6
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What fetching a whole cube takes.
+    """The cost of fetching a whole cube.
 
-    Attributes
-    ----------
-    images : int
-        Images that are read on the servers.
-    dates : int
-        Dates of the cube.
-    first, last : pandas.Timestamp
-        The first and the last of them.
-    height, width : int
-        Rows and columns.
-    bands : int
-        Number of bands.
-    requests : int
-        Requests for pixels: one each chunk.
-    bytes : int
-        What comes through the network, and what the cube takes in memory: float32.
-    seconds : float
-        Roughly, with `workers` requests at a time.
-    workers : int
-        Requests at a time.
+    Images are those that are read on the servers; each chunk is one request for pixels; bytes come through the network
+    and are the cube's size in memory (float32); seconds are rough, with `workers` requests at a time.
     """
 
     images: int
@@ -82,22 +63,22 @@ def estimate(
     project: str | None = None,
     service_account: str | Path | None = None,
     url: str | None = None,
-    chunk_size: int = 256,
+    chunks: int = 256,
     workers: int = 8,
     retry: Retry | None = None,
     cache: Cache = True,
     **options: Any,
 ) -> Estimate:
-    """Tell what ``open_cube("earthengine", ...)`` with the same options would fetch. No pixel is fetched.
+    """Count what ``open_cube("earthengine", ...)`` with the same options would fetch. No pixel is fetched.
 
     Parameters
     ----------
-    orbit, cloud_score, project, service_account, url, chunk_size, retry
+    orbit, cloud_score, project, service_account, url, chunks, retry
         See `timo.sources.earthengine.open_earthengine`.
     workers : int
         Requests at a time, as `timo.fetch` takes them.
     cache : bool or path, optional
-        So that the same options can be given; what is in the cache already is not taken off.
+        Accepted, so that the same options can be given; chunks in the cache are not subtracted.
     **options
         See `timo.open_cube`.
 
@@ -115,24 +96,19 @@ def estimate(
     -----
     One small request lists the images.
     """
+    # As it was called before; `open_cube` takes it, too.
+    chunks = options.pop("chunk_size", chunks)
     shared = inspect.signature(make_request).parameters
     if unknown := [name for name in options if name not in shared]:
         own = [name for name in inspect.signature(estimate).parameters if name != "options"]
         raise unknown_option("earthengine", unknown[0], [*shared, *own], called="estimate")
     workers = make_whole(workers, "workers", "a number of requests at a time")
-    retry, chunk_size = make_retry(retry), make_chunk_size(chunk_size)
-    make_cache(cache)
+    make_whole(chunks, "chunks", "a number of pixels")
+    retry, cache = make_retry(retry), make_cache(cache)
     request = make_request(**options)
     connect(project, service_account=service_account, url=url)
-    series = plan_series(
-        request,
-        orbit=orbit,
-        cloud_score=cloud_score,
-        chunk_size=chunk_size,
-        retry=retry,
-    )
-    chunks = series.chunks
-    seconds = math.ceil(chunks.requests / workers) * _SECONDS_A_REQUEST
+    series = plan_series(request, orbit=orbit, cloud_score=cloud_score, chunks=chunks, retry=retry)
+    seconds = math.ceil(series.chunks.requests / workers) * _SECONDS_A_REQUEST
     return Estimate(
         images=len(series.listing.ids),
         dates=len(series.times),
@@ -141,9 +117,9 @@ def estimate(
         height=request.grid.height,
         width=request.grid.width,
         bands=len(request.bands),
-        requests=chunks.requests,
-        bytes=chunks.bytes,
-        seconds=max(seconds, chunks.bytes / _BYTES_A_SECOND),
+        requests=series.chunks.requests,
+        bytes=series.chunks.bytes,
+        seconds=max(seconds, series.chunks.bytes / _BYTES_A_SECOND),
         workers=workers,
     )
 

@@ -1,4 +1,4 @@
-"""What Earth Engine is asked to do with a sensor's images: filter, mask, scale. Graphs only; nothing is sent."""
+"""Filter, mask and scale a sensor's images on Earth Engine. Graphs only: nothing is sent."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from timo.errors import TimoError
 from timo.sensors import Collection, Sensor
-from timo.sources.earthengine.dates import millis
+from timo.sources.earthengine.listing import millis
 from timo.sources.request import CubeRequest
 from timo.sources.scenes import fringe_cells, half_axes
 
@@ -23,7 +23,7 @@ _LARGEST_KERNEL = 40
 def filtered(
     request: CubeRequest, served: Collection, orbit: str | None = None
 ) -> dict[str, ee.ImageCollection]:
-    """The images that meet a request, as they are, of each collection by its id.
+    """Return the images that meet a request, unchanged, of each collection by its id.
 
     Conditions stand directly on the collections, before anything is computed, where Earth Engine looks them up in its
     index. Of Sentinel-2 a tile can come twice from one overflight: products are cut where their reception was, with
@@ -55,7 +55,7 @@ def filtered(
 def prepared(
     image: ee.Image, request: CubeRequest, *, cloud_score: float | None = None
 ) -> ee.Image:
-    """An image of a sensor's collection: bands named as in the cube, masked, in physical units.
+    """Return an image of a sensor's collection: bands named as in the cube, masked, in physical units.
 
     All of it is computed in the projection and at the scale of the request for pixels, of inputs by nearest neighbour
     each from its own projection (developers.google.com/earth-engine/guides/projections: "inputs are requested in the
@@ -67,9 +67,9 @@ def prepared(
     image : ee.Image
         An asset, with its `system:index`.
     request : CubeRequest
-        What is asked for.
+        The cube to make.
     cloud_score : float, optional
-        Mask what Cloud Score+ gives less than this, 0..1, in place of the clouds and shadows of the quality layer
+        Mask pixels with a Cloud Score+ of less than this, 0..1, in place of the clouds and shadows of the quality layer
         (Pasquarella et al. 2023, CVPR Workshops). An image that has none is masked as a whole.
 
     Returns
@@ -106,7 +106,7 @@ def prepared(
 
 
 def flagged(quality: ee.Image, sensor: Sensor, positions: Iterable[int]) -> ee.Image:
-    """Where the quality layer says any of these things of a pixel: 1, else 0 (`Sensor.flagged`).
+    """Return 1 where the quality layer has any of these classes, else 0 (`Sensor.flagged`).
 
     In as few operations as can be: the codes of a plain classification with one, flags of a single bit with two.
     """
@@ -126,7 +126,7 @@ def flagged(quality: ee.Image, sensor: Sensor, positions: Iterable[int]) -> ee.I
 
 
 def _far(fringed: ee.Image, request: CubeRequest) -> ee.Image:
-    """0 within `buffer_m` of what is 1, else 1."""
+    """Return 0 within `buffer_m` of cells that are 1, else 1."""
     if not fringe_cells(request):
         # No other cell's centre is that near.
         return fringed.Not()
@@ -142,7 +142,7 @@ def _far(fringed: ee.Image, request: CubeRequest) -> ee.Image:
 
 
 def _ellipse(height: float, width: float) -> ee.Kernel:
-    """Cells whose centre is within an ellipse of these half axes, in cells: in degrees, a circle in metres."""
+    """Return cells whose centre is within an ellipse of these half axes, in cells: in degrees, a circle in metres."""
     rows, columns = (np.arange(-math.floor(n), math.floor(n) + 1) for n in (height, width))
     inside = (rows[:, None] / height) ** 2 + (columns / width) ** 2 <= 1 + 1e-9
     return ee.Kernel.fixed(weights=inside.astype(int).tolist())
@@ -176,7 +176,7 @@ def _orbit_condition(sensor: Sensor, served: Collection, orbit: str) -> ee.Filte
 def _cloud_score(
     image: ee.Image, sensor: Sensor, served: Collection
 ) -> tuple[ee.Image, tuple[int, ...]]:
-    """The Cloud Score+ of an image, and the classes of the quality layer that it stands for."""
+    """Return the Cloud Score+ of an image, and the classes of the quality layer that it replaces."""
     if served.cloud_score is None:
         raise TimoError(f"there is no Cloud Score+ of {sensor.name}: leave cloud_score out")
     scores, band = ee.ImageCollection(served.cloud_score.id), served.cloud_score.band

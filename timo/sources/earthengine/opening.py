@@ -1,4 +1,4 @@
-"""A cube from Earth Engine, lazily: dates are listed at once, pixels are fetched chunk by chunk when they are used."""
+"""Open a cube from Earth Engine, lazily: dates are listed at once, pixels are fetched chunk by chunk when needed."""
 
 from __future__ import annotations
 
@@ -15,56 +15,45 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from timo.cube import check_values
 from timo.errors import TimoError
 from timo.sensors import Collection
 from timo.sources.cache import CachedArray, ChunkCache
-from timo.sources.earthengine.checking import (
-    Cache,
-    dates_there,
-    make_cache,
-    make_chunk_size,
-    make_retry,
-)
-from timo.sources.earthengine.chunking import Chunks, chunks_of
 from timo.sources.earthengine.connecting import base_url, connect
-from timo.sources.earthengine.dates import (
-    N_VALID,
+from timo.sources.earthengine.images import PROVIDER, filtered, prepared
+from timo.sources.earthengine.listing import (
     Listing,
-    assets_of_days,
-    days_of,
+    dates_there,
     listing_of,
-    median_of_days,
     periods_of,
     read_listing,
 )
-from timo.sources.earthengine.images import PROVIDER, filtered, prepared
-from timo.sources.earthengine.layers import Dated
-from timo.sources.earthengine.pixels import PixelReader, ask, open_series
+from timo.sources.earthengine.requests import (
+    Chunks,
+    Dated,
+    PixelReader,
+    ask,
+    chunks_of,
+    open_series,
+)
 from timo.sources.fetching import fetched_array
-from timo.sources.request import CubeRequest
+from timo.sources.request import CubeRequest, make_whole
 from timo.sources.retry import Retry
 from timo.sources.scenes import attribution, cube_of_days, no_image
 
-# Of how a chunk is asked for: with another number, what is in the cache is not used any more.
+# Whether to keep fetched chunks, or where.
+Cache = bool | str | Path | None
+N_VALID = "n_valid"
+# Part of the key of the cache: with another number, chunks that were fetched before are not used any more.
 _VERSION = 2
 
 
 @dataclass(frozen=True)
 class Series:
-    """What is to be fetched: one image for each date, and how its pixels are cut into requests.
+    """One image for each date of a cube, and how its pixels are cut into requests.
 
-    Attributes
-    ----------
-    request : CubeRequest
-        What was asked for.
-    images : Dated
-        One for each of `times`, with the bands of the request; of a composite also "n_valid".
-    times, days : pandas.DatetimeIndex
-        Dates of the cube, and the days on which there are images.
-    listing : Listing
-        Those images.
-    chunks : Chunks
-        One request each.
+    `images` has one for each of `times`, with the bands of the request and, of a composite, "n_valid"; `days` are those
+    on which there are images, which are in `listing`; each of `chunks` is one request.
     """
 
     request: CubeRequest
@@ -76,7 +65,7 @@ class Series:
 
     @functools.cached_property
     def key(self) -> str:
-        """Digest of all that the pixels depend on: the graph, the grid, the service, the images and their versions."""
+        """Return a digest of all that pixels depend on: graph, grid, service, images and their versions."""
         grid = self.request.grid
         facts = {
             "version": _VERSION,
@@ -98,24 +87,24 @@ def open_earthengine(
     service_account: str | Path | None = None,
     url: str | None = None,
     cache: Cache = True,
-    chunk_size: int = 256,
+    chunks: int = 256,
     retry: Retry | None = None,
 ) -> xr.DataArray:
     """Open a cube from Google Earth Engine, lazily: ``timo.open_cube("earthengine", aoi=..., ...)``.
 
     Images are listed once, and masked, scaled, mosaicked by day and composited on its servers; xee brings the pixels, a
     chunk at a time, of the images that were listed. What was fetched is kept in a cache on this machine, so that an
-    interrupted fetch goes on where it was, and a repeated one costs nothing; when an image was reprocessed, or a new
-    one came in, it is fetched anew.
+    interrupted fetch resumes, and a repeated one costs nothing; when an image was reprocessed, or a new one came in, it
+    is fetched again.
 
     Parameters
     ----------
     request : CubeRequest
-        What is asked for: the options that all sources share, see `timo.open_cube`.
+        The options that all sources share, see `timo.open_cube`.
     orbit : {"ascending", "descending"}, optional
         Only these passes (Sentinel-1).
     cloud_score : bool or float
-        Mask by Cloud Score+ (Sentinel-2) in place of the clouds and shadows of the product's own layer: what has a
+        Mask by Cloud Score+ (Sentinel-2) in place of the clouds and shadows of the product's own layer: pixels with a
         score of less than this, 0..1; True takes the usual threshold (Pasquarella et al. 2023, CVPR Workshops).
     project : str, optional
         The Google Cloud project that is billed.
@@ -124,9 +113,9 @@ def open_earthengine(
     url : str, optional
         An Earth Engine elsewhere: the address of an emulator.
     cache : bool or path, optional
-        Whether to keep what was fetched (in the usual folder, see `timo.sources.cache`), or in which folder; False and
+        Whether to keep fetched chunks (in the usual folder, see `timo.sources.cache`), or in which folder; False and
         None keep nothing.
-    chunk_size : int
+    chunks : int
         Rows and columns of a chunk, about.
     retry : Retry, optional
         How patient to be when Earth Engine is busy or fails.
@@ -139,15 +128,14 @@ def open_earthengine(
     Raises
     ------
     TimoError
-        If an option makes no sense, which is said before anything is asked; if Earth Engine lets nobody in or refuses,
-        or no image is there.
+        If an option makes no sense, before any request; if Earth Engine refuses, or no image is there.
 
     Notes
     -----
     A project may have 40 requests under way at once, and make 6,000 in a minute, unless Google grants it more
     (developers.google.com/earth-engine/guides/usage). What the servers compute for a noncommercial project is limited
     by the month (guides/noncommercial_tiers). When Earth Engine says that memory or time does not suffice, a smaller
-    `chunk_size` helps.
+    `chunks` helps.
 
     Sentinel-1 is in decibels and comes without the noise along the borders of its scenes as far as ESA's toolbox finds
     it (datasets/catalog/COPERNICUS_S1_GRD, "GRD border noise removal"). Reflectances of Landsat below zero, over water
@@ -158,12 +146,10 @@ def open_earthengine(
     timo.sources.earthengine.estimate : what it will cost, before anything is fetched
     timo.fetch : compute it, in parallel, with progress
     """
-    retry, chunk_size = make_retry(retry), make_chunk_size(chunk_size)
-    cache = make_cache(cache)
+    make_whole(chunks, "chunks", "a number of pixels")
+    retry, cache = make_retry(retry), make_cache(cache)
     connect(project, service_account=service_account, url=url)
-    series = plan_series(
-        request, orbit=orbit, cloud_score=cloud_score, chunk_size=chunk_size, retry=retry
-    )
+    series = plan_series(request, orbit=orbit, cloud_score=cloud_score, chunks=chunks, retry=retry)
     served = request.sensor.collection(PROVIDER)
     cube = cube_of(series, f"Google Earth Engine, {', '.join(served.ids)}", cache, retry)
     if cloud_score is not False:
@@ -176,7 +162,7 @@ def plan_series(
     *,
     orbit: str | None,
     cloud_score: bool | float,
-    chunk_size: int,
+    chunks: int,
     retry: Retry,
 ) -> Series:
     """List the images of a request, and cut the cube into requests.
@@ -192,18 +178,18 @@ def plan_series(
     listing = read_listing(ask(listing_of(parts), retry), list(parts))
     if not listing.ids:
         raise no_image(request, _seen(request, served, orbit, retry))
-    days = days_of(listing, request)
+    days = listing.days(request)
 
     def mosaic(images: Any) -> ee.Image:
         masked = ee.List(images).map(lambda i: prepared(ee.Image(i), request, cloud_score=score))
         return ee.ImageCollection.fromImages(masked).mosaic()
 
-    daily = Dated(tuple(assets_of_days(listing, days, request)), mosaic, request.bands)
-    return series_of(request, daily, days, listing, chunk_size)
+    daily = Dated(tuple(listing.assets(days, request)), mosaic, request.bands)
+    return series_of(request, daily, days, listing, chunks)
 
 
 def _seen(request: CubeRequest, served: Collection, orbit: str | None, retry: Retry) -> str:
-    """Of which dates there are images, where there are none of those asked for."""
+    """Return a phrase on the dates of the images, where there are none of those asked for."""
     always = replace(request, start=pd.Timestamp("1950"), end=pd.Timestamp("2200"))
     parts = filtered(always, served, orbit).values()
     ends = [
@@ -214,7 +200,7 @@ def _seen(request: CubeRequest, served: Collection, orbit: str | None, retry: Re
 
 
 def _threshold(request: CubeRequest, served: Collection, cloud_score: bool | float) -> float | None:
-    """From which Cloud Score+ on a pixel is clear; None: it is not asked."""
+    """Return the least Cloud Score+ of a clear pixel; None if it is not used."""
     if cloud_score is False or cloud_score is None:
         return None
     if served.cloud_score is None:
@@ -230,9 +216,9 @@ def _threshold(request: CubeRequest, served: Collection, cloud_score: bool | flo
 
 
 def series_of(
-    request: CubeRequest, daily: Dated, days: pd.DatetimeIndex, listing: Listing, chunk_size: int
+    request: CubeRequest, daily: Dated, days: pd.DatetimeIndex, listing: Listing, chunks: int
 ) -> Series:
-    """One image a date or a period, of images of days.
+    """Make one image a date or a period from images of days.
 
     Raises
     ------
@@ -241,12 +227,12 @@ def series_of(
     """
     dated, times = (daily, days) if request.composite is None else _composited(daily, days, request)
     shape = (len(times), len(dated.bands), *request.grid.shape)
-    chunks = chunks_of(shape, chunk_size, _most_images(listing, days, request))
-    return Series(request, dated, times, days, listing, chunks)
+    cut = chunks_of(shape, chunks, _most_images(listing, days, request))
+    return Series(request, dated, times, days, listing, cut)
 
 
 def _most_images(listing: Listing, days: pd.DatetimeIndex, request: CubeRequest) -> int:
-    """How many images the date of the cube is made of that is made of most."""
+    """Return the most images that a date of the cube is made of."""
     date = days.get_indexer(request.solar_day(listing.times))
     if request.composite is not None:
         date = periods_of(days, request)[1][date]
@@ -256,7 +242,7 @@ def _most_images(listing: Listing, days: pd.DatetimeIndex, request: CubeRequest)
 def _composited(
     daily: Dated, days: pd.DatetimeIndex, request: CubeRequest
 ) -> tuple[Dated, pd.DatetimeIndex]:
-    """One image for each period that has a date: the median of each band, and how many days it is the median of."""
+    """Make one image for each period that has a date: the median of each band, and the number of its valid days."""
     periods, number = periods_of(days, request)
     parts = tuple(
         [daily.sources[i] for i in np.flatnonzero(number == n)] for n in range(len(periods))
@@ -264,24 +250,27 @@ def _composited(
 
     def median(part: Any) -> ee.Image:
         images = ee.ImageCollection.fromImages(ee.List(part).map(daily.make))
-        return median_of_days(images, request.bands)
+        count = images.select(0).count().unmask(0, False).rename(N_VALID)
+        return images.median().rename(list(request.bands)).toFloat().addBands(count.toFloat())
 
     return Dated(parts, median, (*request.bands, N_VALID)), periods
 
 
 def cube_of(series: Series, source: str, cache: Cache, retry: Retry) -> xr.DataArray:
-    """The cube of a series, lazily."""
+    """Return the cube of a series, lazily."""
     request = series.request
     opened = open_series(series.images, request.grid, series.chunks, retry)
     reader = PixelReader(opened, len(series.images.bands), base_url(), retry)
     values = fetched_array(
         reader,
-        shape=tuple(sum(sizes) for sizes in series.chunks.sizes),
+        shape=series.chunks.shape,
         chunks=series.chunks.largest,
         cached=_cached(series, source, cache),
         name=f"earthengine-{series.key[:32]}",
     )
-    bands = values[:, : len(request.bands)]
+    bands = values[:, : len(request.bands)].map_blocks(
+        _checked, request=request, times=series.times, dtype="float32", meta=values._meta
+    )
     cube = cube_of_days(replace(request, composite=None), bands, series.times, source)
     if "attribution" in cube.attrs:
         cube.attrs["attribution"] = attribution(request.sensor, series.days)
@@ -289,6 +278,20 @@ def cube_of(series: Series, source: str, cache: Cache, retry: Retry) -> xr.DataA
         return cube
     cube.attrs["composite"] = f"{request.composite} median"
     return cube.assign_coords(n_valid=(("time", "y", "x"), _counts(values)))
+
+
+def _checked(
+    block: np.ndarray,
+    request: CubeRequest,
+    times: pd.DatetimeIndex,
+    block_info: dict[Any, Any] | None = None,
+) -> np.ndarray:
+    """Refuse values that cannot be what the sensor measures, of each date."""
+    if block_info:
+        dates = times[slice(*block_info[0]["array-location"][0])]
+        sensor = request.sensor if request.sensor.name else None
+        check_values(block, sensor, request.bands, times=dates.to_numpy())
+    return block
 
 
 def _counts(values: da.Array) -> da.Array:
@@ -312,8 +315,33 @@ def _cached(series: Series, source: str, cache: Cache) -> CachedArray | None:
     }
     return kept.array(
         series.key,
-        tuple(sum(sizes) for sizes in series.chunks.sizes),
+        series.chunks.shape,
         series.chunks.largest,
         "float32",
         description,
     )
+
+
+def make_retry(retry: Any) -> Retry:
+    """Return a Retry; the usual one for None."""
+    if retry is None:
+        return Retry()
+    if not isinstance(retry, Retry):
+        how = f"attempts={retry}" if isinstance(retry, int) and retry > 0 else "attempts=5"
+        raise TimoError(
+            f"retry takes a Retry, and not {retry!r}: from timo.sources.retry import Retry, then retry=Retry({how})"
+        )
+    return retry
+
+
+def make_cache(cache: Any) -> bool | str | Path:
+    """Return whether to keep fetched chunks, or where; None keeps nothing."""
+    if cache is None:
+        return False
+    if isinstance(cache, bool | np.bool_):
+        return bool(cache)
+    if not (isinstance(cache, str | Path) and str(cache)):
+        raise TimoError(
+            f"the cache is a folder: give its path, or True or False (or None); got cache={cache!r}"
+        )
+    return cache

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from timo.errors import TimoError
+from timo.sources.earthengine.connecting import without_client_retries
 from timo.sources.earthengine.images import PROVIDER, filtered, prepared
 from timo.sources.millionst.quota import Quota, Tally
 from timo.sources.millionst.source import Image, RefusedError
@@ -21,7 +22,6 @@ from timo.sources.retry import (
     Retry,
     Sorted,
     sort_earthengine_error,
-    without_client_retries,
 )
 from timo.training.chips.layout import NODATA
 

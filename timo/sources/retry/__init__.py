@@ -1,22 +1,39 @@
-"""Requests that fail for a moment are made again; errors are sorted, and no credential is in what is said of them."""
+"""Requests and reads that fail for a moment are tried again, by all callers at a pace that the service bears.
 
-from timo.sources.retry.backoff import (
-    Cancel,
-    CancelledError,
-    Gate,
-    Retry,
-    current_cancel,
-    is_cancelled,
-    set_current_cancel,
+Errors are sorted by what they mean (`timo.sources.retry.failures`), and no credential is in a message.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+import uuid
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
+
+from tenacity import (
+    RetryCallState,
+    RetryError,
+    Retrying,
+    retry_if_exception_type,
+    stop_after_attempt,
 )
-from timo.sources.retry.client import without_client_retries
-from timo.sources.retry.failures import Sorted, redact, sort_earthengine_error
-from timo.sources.retry.reads import read_again, sort_read_error
+from tenacity.stop import stop_before_delay, stop_never
+from tenacity.wait import wait_random_exponential
+
+from timo.errors import TimoError
+from timo.sources.retry.failures import Sorted, redact, sort_earthengine_error, sort_read_error
 
 __all__ = [
     "Cancel",
     "CancelledError",
     "Gate",
+    "GivenUpError",
     "Retry",
     "Sorted",
     "current_cancel",
@@ -26,5 +43,348 @@ __all__ = [
     "set_current_cancel",
     "sort_earthengine_error",
     "sort_read_error",
-    "without_client_retries",
 ]
+T = TypeVar("T")
+# How often a pause looks whether it was cancelled.
+_NAP_S = 0.05
+
+
+class CancelledError(TimoError):
+    """Raised when work is cancelled by the user; says how much is done."""
+
+
+class GivenUpError(TimoError):
+    """Raised when the attempts or the time for a request are used up."""
+
+
+Cancel = threading.Event | Callable[[], bool]
+
+
+def is_cancelled(cancel: Cancel | None) -> bool:
+    """Return whether work is to stop."""
+    if cancel is None:
+        return False
+    return bool(cancel()) if callable(cancel) else cancel.is_set()
+
+
+_here = threading.local()
+
+
+def current_cancel() -> Cancel | None:
+    """Return what cancels the work of this thread; None where nobody set it."""
+    return getattr(_here, "cancel", None)
+
+
+def set_current_cancel(cancel: Cancel | None) -> None:
+    """Set for this thread what `Retry.call` looks at if it is not given a `cancel`."""
+    _here.cancel = cancel
+
+
+def _nap(seconds: float, cancel: Cancel | None) -> None:
+    """Sleep; end with `CancelledError` within a twentieth of a second of being cancelled."""
+    until = time.monotonic() + seconds
+    while not is_cancelled(cancel):
+        if (left := until - time.monotonic()) <= 0:
+            return
+        time.sleep(left if cancel is None else min(left, _NAP_S))
+    raise CancelledError("cancelled by the user")
+
+
+class Gate:
+    """The pace of all callers of a service: how many requests at a time and a second, and when to pause.
+
+    A quota error closes it for all who share it. Copies that arrive in another process by pickle share one gate there.
+
+    Parameters
+    ----------
+    name : str, optional
+        Gates of one name are one gate.
+    per_second : float
+        Most requests that begin in a second, at even distances.
+    concurrent : int, optional
+        Most requests under way; any number if not given.
+
+    Raises
+    ------
+    TimoError
+        If a limit is not above 0.
+    """
+
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        per_second: float = float("inf"),
+        concurrent: int | None = None,
+    ) -> None:
+        if not per_second > 0 or (concurrent is not None and concurrent < 1):
+            raise TimoError(
+                f"per_second must be above 0 and concurrent at least 1; got {per_second}, {concurrent}"
+            )
+        self.name, self.per_second, self.concurrent = (
+            name or uuid.uuid4().hex,
+            per_second,
+            concurrent,
+        )
+        self._lock, self._room = (
+            threading.Lock(),
+            concurrent and threading.BoundedSemaphore(concurrent),
+        )
+        self._closed = self._opens = self._next = float("-inf")
+        self._spread, self._strikes, self.message = 0.0, 0, ""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _gate_of, (self.name, self.per_second, self.concurrent)
+
+    @contextmanager
+    def turn(self, cancel: Cancel | None = None, latest: float = float("inf")) -> Iterator[float]:
+        """Wait for a turn and hold it while a request is under way; gives the time at which it began.
+
+        Raises
+        ------
+        CancelledError
+            If it was cancelled.
+        GivenUpError
+            If the turn would come after `latest`.
+        """
+        if self._room:
+            self._take_room(cancel)
+        try:
+            self._wait(cancel, latest)
+            yield time.monotonic()
+        finally:
+            if self._room:
+                self._room.release()
+
+    def _take_room(self, cancel: Cancel | None) -> None:
+        while not self._room.acquire(timeout=None if cancel is None else _NAP_S):
+            if is_cancelled(cancel):
+                raise CancelledError("cancelled by the user")
+
+    def _wait(self, cancel: Cancel | None, latest: float) -> None:
+        seen, passes = float("-inf"), time.monotonic()
+        with self._lock:
+            passes = max(passes, self._next)
+            self._next = passes + 1 / self.per_second
+        while True:
+            # Those who wait for it to open pass it spread over time.
+            if self._opens > max(seen, time.monotonic()):
+                spread = random.uniform(0, self._spread)  # noqa: S311 - jitter, not a secret
+                seen, passes = self._opens, max(passes, self._opens + spread)
+            if passes > max(latest, time.monotonic()):
+                raise GivenUpError(f"the service asks for fewer requests: {self.message}")
+            if passes <= time.monotonic():
+                _nap(0, cancel)
+                return
+            _nap(passes - time.monotonic(), cancel)
+
+    def close(self, started: float, longest: Callable[[int], float], message: str) -> None:
+        """Close it because a request that began at `started` was refused; longest(n): the pause, the n-th time."""
+        with self._lock:
+            # Requests that were under way when it closed are of the same crowd: they close it no longer.
+            if started >= self._closed:
+                pause, self._strikes = longest(self._strikes), self._strikes + 1
+                self._closed = time.monotonic()
+                self._opens, self._spread = self._closed + pause / 2, pause / 2
+            self.message = message
+
+    def passed(self, started: float) -> None:
+        """Note that a request that began at `started` was answered."""
+        with self._lock:
+            if started >= self._opens:
+                self._strikes = 0
+
+
+_gates: weakref.WeakValueDictionary[str, Gate] = weakref.WeakValueDictionary()
+_gates_lock = threading.Lock()
+
+
+def _gate_of(name: str, per_second: float, concurrent: int | None) -> Gate:
+    with _gates_lock:
+        made = Gate(name, per_second=per_second, concurrent=concurrent)
+        return _gates.setdefault(name, made)
+
+
+class _FailedError(Exception):
+    """An attempt that failed, to be made again."""
+
+
+@dataclass(frozen=True)
+class Retry:
+    """How often, how long and how slowly to try again.
+
+    The n-th pause is drawn uniformly from 0 to ``initial_s * factor**n``, at most `largest_s`: exponential backoff with
+    full jitter. A quota error closes a gate for all callers that share this object; they come back spread over time.
+
+    Parameters
+    ----------
+    attempts : int, optional
+        At most this many; by default as many as the deadline allows.
+    deadline_s : float
+        No attempt begins later than this after the call.
+    initial_s, factor, largest_s : float
+        The pauses.
+    quota_initial_s : float
+        Takes the place of `initial_s` after a quota error. The gate stays shut for half of a pause, and those who wait
+        at it pass within the other half.
+    gate : Gate
+        The pace of all requests that share this object, or the gate.
+
+    References
+    ----------
+    M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
+    """
+
+    attempts: int | None = None
+    deadline_s: float = 300.0
+    initial_s: float = 1.0
+    factor: float = 2.0
+    largest_s: float = 60.0
+    quota_initial_s: float = 4.0
+    gate: Gate = field(default_factory=Gate, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.attempts is not None and self.attempts < 1:
+            raise TimoError(f"attempts must be at least 1; got {self.attempts}")
+        pauses = (self.initial_s, self.largest_s, self.quota_initial_s, self.deadline_s)
+        if min(pauses) < 0 or self.factor < 1:
+            raise TimoError(
+                f"Pauses and deadline must not be negative, and factor at least 1: {self}"
+            )
+        with _gates_lock:
+            _gates.setdefault(self.gate.name, self.gate)
+
+    def call(
+        self,
+        function: Callable[..., T],
+        *arguments: Any,
+        classify: Callable[[Exception], Sorted | str] = sort_earthengine_error,
+        cancel: Cancel | None = None,
+        on_retry: Callable[[int, float, Sorted], None] | None = None,
+    ) -> T:
+        """Call a function until it succeeds, fails for good, or the time is up.
+
+        Parameters
+        ----------
+        function : callable
+            Called with `arguments`.
+        classify : callable
+            Takes an error; returns a `Sorted` or only its kind: "transient", "quota", "permanent" or "unknown".
+        cancel : threading.Event or callable, optional
+            Looked at before each attempt and 20 times a second during a pause; by default that of the `timo.fetch` that
+            this is part of.
+        on_retry : callable, optional
+            Called before each pause with the number of attempts so far, the seconds of the pause, and the failure.
+
+        Returns
+        -------
+        Any
+            What `function` returned.
+
+        Raises
+        ------
+        TimoError
+            If the error is permanent: with the service's message and the remedy. No credential is in it, nor in the
+            traceback that it is shown with.
+        GivenUpError
+            If the attempts or the time are used up: how often and how long it was tried, and the last message.
+        CancelledError
+            If it was cancelled.
+        Exception
+            What `function` raised, if it is of unknown kind.
+        """
+        cancel, began = current_cancel() if cancel is None else cancel, time.monotonic()
+        failures: list[Sorted] = []
+
+        def attempt() -> T:
+            with self.gate.turn(cancel, began + self.deadline_s) as started:
+                try:
+                    result = function(*arguments)
+                except Exception as error:
+                    kind = classify(error)
+                    failure = kind if isinstance(kind, Sorted) else Sorted(kind, redact(str(error)))  # type: ignore[arg-type]
+                    if failure.kind == "unknown":
+                        raise
+                else:
+                    self.gate.passed(started)
+                    return result
+            # Outside the handler: the error may hold a credential, and would be shown as this one's context.
+            failures.append(failure)
+            if failure.kind == "permanent":
+                raise TimoError(_sentence(failure.message, failure.remedy))
+            if failure.kind == "quota":
+                self.gate.close(
+                    started, partial(self._longest, self.quota_initial_s), failure.message
+                )
+            raise _FailedError
+
+        def note(state: RetryCallState) -> None:
+            if on_retry is not None:
+                on_retry(state.attempt_number, state.upcoming_sleep, failures[-1])
+
+        attempts = stop_never if self.attempts is None else stop_after_attempt(self.attempts)
+        trying = Retrying(
+            retry=retry_if_exception_type(_FailedError),
+            stop=attempts | stop_before_delay(self.deadline_s),
+            wait=wait_random_exponential(self.initial_s, self.largest_s, self.factor),
+            sleep=partial(_nap, cancel=cancel),
+            before_sleep=note,
+        )
+        try:
+            return trying(attempt)
+        except RetryError:
+            pass
+        except GivenUpError as error:
+            if not failures:
+                head = f"No request could be made within {self.deadline_s:g} s, because"
+                raise GivenUpError(f"{head} {error}") from None
+        raise self._given_up(failures, time.monotonic() - began)
+
+    def _longest(self, initial_s: float, failures: int) -> float:
+        """Return the longest pause after this many failures, in seconds."""
+        # The exponent is bounded, because a float is.
+        return min(self.largest_s, initial_s * self.factor ** min(failures, 60))
+
+    def _given_up(self, failures: list[Sorted], lasted: float) -> GivenUpError:
+        times = "once" if len(failures) == 1 else f"{len(failures)} times"
+        head = f"tried {times} within {lasted:.0f} s (at most {self.deadline_s:g} s) and failed each time"
+        later = "Try again later; what was fetched need not be fetched again."
+        last = failures[-1]
+        return GivenUpError(
+            _sentence(f"{head}; the last message: {last.message}", last.remedy or later)
+        )
+
+
+def _sentence(message: str, remedy: str) -> str:
+    end = "" if message.endswith((".", "!", "?")) else "."
+    return f"{message}{end} {remedy}".strip()
+
+
+def read_again(call: Callable[[], T], *, what: str = "The data", attempts: int = 4) -> T:
+    """Call a function that reads a file or an address; call it again where the read failed for a moment.
+
+    Pauses grow from half a second, with full jitter; they end when the `timo.fetch` that this is part of is cancelled.
+
+    Parameters
+    ----------
+    call : callable
+        Reads, and returns what it read.
+    what : str
+        What is read, for the message: "S2_20180701.tif (B4 of 2018-07-01)".
+    attempts : int
+        At most this many.
+
+    Raises
+    ------
+    GivenUpError
+        If each attempt failed: what, how often, and the last message.
+    CancelledError
+        If it was cancelled.
+    Exception
+        What `call` raised, unchanged, if another attempt would not help: a missing or damaged file, a refusal.
+    """
+    try:
+        return Retry(attempts, initial_s=0.5, largest_s=15).call(call, classify=sort_read_error)
+    except GivenUpError as error:
+        message = f"{redact(what)} could not be read: {error}"
+    raise GivenUpError(message)

@@ -1,4 +1,4 @@
-"""What an error of a web service means: whether to try again, what to say, and nothing that is secret."""
+"""What an error of a web service or of a read means: whether to try again, what to say, and nothing that is secret."""
 
 from __future__ import annotations
 
@@ -95,22 +95,14 @@ _STATUSES: dict[int, tuple[Kind, str]] = {
     413: ("permanent", _SMALLER),
     429: ("quota", _SLOWER),
 }
-# Whose errors are those of the connection or of the service. By name, so that none of them is imported for it.
-_LIBRARIES = {
-    "ee",
-    "googleapiclient",
-    "google",
-    "httplib2",
-    "requests",
-    "urllib3",
-    "http",
-    "ssl",
-    "socket",
-}
+# Modules whose errors are those of the connection or of the service; none of them is imported for it.
+_LIBRARIES = {"ee", "googleapiclient", "google", "httplib2"}
+_LIBRARIES |= {"requests", "urllib3", "http", "ssl", "socket"}
+_UNREACHABLE = {errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTUNREACH}
 
 
 def sort_earthengine_error(error: BaseException) -> Sorted:
-    """Say what an error of a request to Earth Engine means.
+    """Sort an error of a request to Earth Engine.
 
     Parameters
     ----------
@@ -122,7 +114,7 @@ def sort_earthengine_error(error: BaseException) -> Sorted:
     -------
     Sorted
         The kind, Earth Engine's message without credentials, and a remedy. "unknown" for errors of other code, and for
-        a `TimoError`, which says what is to be said by itself.
+        a `TimoError`, whose message is complete.
     """
     message = redact(_message(error))
     names = {(c.__module__.partition(".")[0], c.__name__) for c in type(error).__mro__}
@@ -130,8 +122,10 @@ def sort_earthengine_error(error: BaseException) -> Sorted:
         return Sorted("unknown", message)
     if isinstance(error, ValueError | EOFError) and _from_reading(error.__traceback__):
         return Sorted("transient", f"the reply was cut short or garbled ({message})")
-    own = {module for module, _ in names} & _LIBRARIES
-    if not own and not _is_of_network(error):
+    of_network = isinstance(error, ConnectionError | TimeoutError) or (
+        isinstance(error, OSError) and error.errno in _UNREACHABLE
+    )
+    if not of_network and not {module for module, _ in names} & _LIBRARIES:
         return Sorted("unknown", message)
     status = _status(error)
     for pattern, kind, remedy in _TEXTS:
@@ -162,14 +156,14 @@ def _sort_without_reply(error: Exception, names: set[tuple[str, str]], message: 
 
 def _message(error: BaseException) -> str:
     text = getattr(error, "reason", None) if hasattr(error, "resp") else None
-    text = " ".join(str(text or error).split()) or type(error).__name__
-    if isinstance(error, OSError | EOFError | ValueError) or len(text) < 12:
-        text = f"{type(error).__name__}: {text}" if text != type(error).__name__ else text
+    text, name = " ".join(str(text or error).split()), type(error).__name__
+    if not text or isinstance(error, OSError | EOFError | ValueError) or len(text) < 12:
+        text = f"{name}: {text}" if text else name
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
 
 
 def _status(error: BaseException) -> int | None:
-    """The HTTP status of the reply; the ``ee`` client leaves it on the error that its own one replaced."""
+    """Return the HTTP status; the ``ee`` client leaves it on the error that its own one replaced."""
     for link in (error, error.__cause__, error.__context__):
         for name in ("resp", "response"):
             reply = getattr(link, name, None)
@@ -179,21 +173,65 @@ def _status(error: BaseException) -> int | None:
     return None
 
 
-def _is_of_network(error: Exception) -> bool:
-    unreachable = {errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTUNREACH}
-    return isinstance(error, ConnectionError | TimeoutError) or (
-        isinstance(error, OSError) and error.errno in unreachable
-    )
-
-
 def _from_reading(traceback: TracebackType | None) -> bool:
-    """Whether an error was raised while NumPy or the JSON reader read a reply."""
+    """Return whether an error was raised while NumPy or the JSON reader read a reply."""
     while traceback is not None:
         module = traceback.tb_frame.f_globals.get("__name__", "")
         if module.startswith(("numpy.lib.", "json.decoder")):
             return True
         traceback = traceback.tb_next
     return False
+
+
+# Network disks and connections that may be back a moment later.
+_PASSING = _UNREACHABLE | {
+    *(errno.EIO, errno.ESTALE, errno.EAGAIN, errno.EINTR, errno.EBUSY, errno.EPIPE),
+    *(errno.ETIMEDOUT, errno.ECONNRESET, errno.ECONNABORTED, errno.ECONNREFUSED),
+}
+# GDAL, curl and others give the HTTP status and the cause in words only.
+_STATUS_TEXT = re.compile(
+    r"(?:response[ _]code|http(?:/[\d.]+)?|status(?:[ _]code)?|error)\D{0,12}\b([45]\d\d)\b", re.I
+)
+_PASSING_TEXT = re.compile(
+    r"timed? ?out|connection (?:was )?(?:reset|aborted|refused|closed)|reset by peer|broken pipe|empty reply|"
+    r"could(?:n't| not) (?:connect|resolve)|failed to connect|temporar(?:y|ily)|try again|too many requests|slow ?down|"
+    r"service unavailable|bad gateway|input/output error|stale (?:nfs )?file handle|server disconnected|"
+    r"transfer closed|incomplete ?read|(?:recv|send) failure|network is unreachable",
+    re.I,
+)
+
+
+def sort_read_error(error: BaseException) -> Sorted:
+    """Sort an error of reading a file or an address, by what it and its causes say.
+
+    Returns
+    -------
+    Sorted
+        "transient" for HTTP 408, 425, 429 and 5xx, connections that time out or break, and disks that fail for a moment
+        (EIO, ESTALE); "unknown", which is not tried again, for missing files, refusals (403, 404) and damaged data.
+    """
+    message = redact(_message(error))
+    lasting = TimoError | FileNotFoundError | PermissionError | IsADirectoryError
+    if isinstance(error, lasting) or not isinstance(error, Exception):
+        return Sorted("unknown", message)
+    links: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and link not in links:
+        links.append(link)
+        link = link.__cause__ or link.__context__
+    texts = " ".join(map(str, links))
+    # Of requests and aiohttp; an errno of GDAL's own errors is no errno of the system.
+    said = [status for each in links for status in (getattr(each, "status", None), _status(each))]
+    statuses = [*map(int, _STATUS_TEXT.findall(texts)), *(s for s in said if isinstance(s, int))]
+    if statuses:
+        again = any(status in {408, 425, 429} or status >= 500 for status in statuses)
+    else:
+        again = bool(_PASSING_TEXT.search(texts)) or any(
+            isinstance(each, ConnectionError | TimeoutError)
+            or (isinstance(each, OSError) and each.errno in _PASSING)
+            for each in links
+        )
+    return Sorted("transient" if again else "unknown", message)
 
 
 _NAMED = (

@@ -1,4 +1,4 @@
-"""Which images there are, and what the image of each day or period is made of."""
+"""List the images that there are, and sort them by day and period."""
 
 from __future__ import annotations
 
@@ -14,18 +14,15 @@ from timo.cube.composite import period_starts
 from timo.errors import TimoError
 from timo.sources.request import CubeRequest
 
-N_VALID = "n_valid"
-_MS = pd.Timedelta(milliseconds=1)
-
 
 @dataclass(frozen=True)
 class Listing:
-    """The images that there are, in order of (time, id): what one small request to Earth Engine tells.
+    """The images that there are, in order of (time, id): the answer to one small request to Earth Engine.
 
     Attributes
     ----------
     ids : tuple of str
-        Of the assets, "COPERNICUS/S2_SR_HARMONIZED/20190102T..."; `system:index` of images that somebody has computed.
+        Of the assets, "COPERNICUS/S2_SR_HARMONIZED/20190102T..."; `system:index` of images that the user has computed.
     times : pandas.DatetimeIndex
         Their start in UTC.
     versions : tuple of int
@@ -36,9 +33,22 @@ class Listing:
     times: pd.DatetimeIndex
     versions: tuple[int, ...]
 
+    def days(self, request: CubeRequest) -> pd.DatetimeIndex:
+        """Return the solar days on which there are images."""
+        return request.solar_day(self.times).unique().sort_values()
+
+    def assets(self, days: pd.DatetimeIndex, request: CubeRequest) -> list[list[ee.Image]]:
+        """Return the images of each day, in order.
+
+        By their ids, so that no request for pixels searches the collection again, and none can find other images than
+        were listed.
+        """
+        at = days.get_indexer(request.solar_day(self.times))
+        return [[ee.Image(self.ids[i]) for i in np.flatnonzero(at == n)] for n in range(len(days))]
+
 
 def listing_of(parts: Mapping[str, ee.ImageCollection]) -> ee.List:
-    """What to ask for to make a `Listing` of collections by their ids; "" for one that is no asset.
+    """Return the question whose answer is the `Listing` of collections by their ids; "" for one that is no asset.
 
     Lists of properties, and not the images: of those Earth Engine sends at most 5,000 ("Collection query aborted after
     accumulating over 5000 elements", developers.google.com/earth-engine/guides/best_practices).
@@ -53,12 +63,12 @@ def listing_of(parts: Mapping[str, ee.ImageCollection]) -> ee.List:
 
 
 def read_listing(answers: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Listing:
-    """The answer to `listing_of`, of collections with these names.
+    """Read the answer to `listing_of`, of collections with these names.
 
     Raises
     ------
     TimoError
-        If some image has no date.
+        If an image has no date.
     """
     found = []
     for name, answer in zip(names, answers, strict=True):
@@ -69,7 +79,7 @@ def read_listing(answers: Sequence[Mapping[str, Any]], names: Sequence[str]) -> 
         known = versions if len(versions) == len(ids) else [None] * len(ids)
         prefix = f"{name}/" if name else ""
         found += [(t, f"{prefix}{i}", v) for t, i, v in zip(times, ids, known, strict=True)]
-    # Here, because what Earth Engine's `sort` does with images of one time it does not say.
+    # Here, because Earth Engine's `sort` does not document the order of images of one time.
     found.sort(key=lambda image: image[:2])
     stamps = pd.Series([t for t, _, _ in found], dtype="int64")
     said = [int(v) for _, _, v in found if v is not None]
@@ -81,50 +91,29 @@ def read_listing(answers: Sequence[Mapping[str, Any]], names: Sequence[str]) -> 
 
 
 def undated(which: str) -> TimoError:
-    """The error to raise of images without a date."""
+    """Return the error to raise for images without a date."""
     return TimoError(
         f"{which} images have no system:time_start, so that they have no date: set it, with "
         "image.set('system:time_start', ee.Date(...).millis())"
     )
 
 
-def days_of(listing: Listing, request: CubeRequest) -> pd.DatetimeIndex:
-    """The solar days on which there are images."""
-    return request.solar_day(listing.times).unique().sort_values()
-
-
-def assets_of_days(
-    listing: Listing, days: pd.DatetimeIndex, request: CubeRequest
-) -> list[list[ee.Image]]:
-    """The images of each day, in order.
-
-    By their ids, so that no request for pixels searches the collection again, and none can find other images than were
-    listed.
-    """
-    at = days.get_indexer(request.solar_day(listing.times))
-    return [[ee.Image(listing.ids[i]) for i in np.flatnonzero(at == n)] for n in range(len(days))]
-
-
-def spans_of_days(days: pd.DatetimeIndex, request: CubeRequest) -> list[list[int]]:
-    """When each day begins and ends, in milliseconds since 1970-01-01 in UTC."""
-    one = pd.Timedelta(1, "D")
-    return [[millis(request.utc(day)), millis(request.utc(day + one))] for day in days]
+def dates_there(low: int | None, high: int | None) -> str:
+    """Return a phrase on the dates that images have, given as milliseconds since 1970."""
+    if low is None or high is None:
+        return "none at all"
+    first, last = (pd.Timestamp(ms, unit="ms") for ms in (low, high))
+    return f"images of {first:%Y-%m-%d} to {last:%Y-%m-%d}, and none of the dates asked for"
 
 
 def periods_of(days: pd.DatetimeIndex, request: CubeRequest) -> tuple[pd.DatetimeIndex, np.ndarray]:
-    """First days of the periods that have a date, and the number of the period of each day."""
+    """Return the first days of the periods that have a date, and the number of the period of each day."""
     assert request.composite is not None
     starts = period_starts(days, request.composite, request.start)
     periods = starts.unique()
     return periods, periods.get_indexer(starts)
 
 
-def median_of_days(images: ee.ImageCollection, bands: Sequence[str]) -> ee.Image:
-    """The median of each band over the days that are valid, and last how many these are."""
-    count = images.select(0).count().unmask(0, False).rename(N_VALID)
-    return images.median().rename(list(bands)).toFloat().addBands(count.toFloat())
-
-
 def millis(instant: pd.Timestamp) -> int:
-    """Milliseconds since 1970-01-01."""
-    return int((instant - pd.Timestamp(0)) // _MS)
+    """Return milliseconds since 1970-01-01."""
+    return int((instant - pd.Timestamp(0)) // pd.Timedelta(milliseconds=1))
