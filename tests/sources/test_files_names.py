@@ -1,166 +1,22 @@
-import datetime as dt
 from pathlib import Path
 
-import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from timo.errors import TimoError
 from timo.sensors import SENSORS, get_sensor
 from timo.sources.files.inventory import identities_of
 from timo.sources.files.naming import choose_sensor, find_band, is_beside, match_band, read_bands
-from timo.sources.dates import as_moment, date_of_name, date_of_tags, find_dates, strip_dates
 
 S2 = get_sensor("sentinel-2")
 LANDSAT = get_sensor("landsat-8-9")
-DAY_FORMATS = ("%Y%m%d", "%Y-%m-%d", "%Y_%m_%d", "%Y.%m.%d", "%Y%j", "doy%Y%j", "A%Y%j")
-CLOCK_FORMATS = (
-    "%Y%m%dT%H%M%S",
-    "%Y-%m-%dT%H%M%S",
-    "%Y%m%dt%H%M%S",
-    "%Y%m%d%H%M%S",
-    "%Y-%m-%dT%H-%M-%S",
-)
-
-days = st.dates(dt.date(1972, 1, 1), dt.date(2099, 12, 31))
-instants = st.datetimes(dt.datetime(1972, 1, 1), dt.datetime(2099, 12, 31)).map(
-    lambda time: time.replace(microsecond=0)
-)
-# Neither letters that would make a number part of a code, nor digits.
-prefixes = st.sampled_from(["", "tile_", "T34TFR_", "scene-", "LC08_L2SP_184029_", "x.y_"])
-suffixes = st.sampled_from(["", "_B04", "_B04_10m", ".B8A", "-red", "_SCL_20m", "_v2"])
-
-
-@given(days, st.sampled_from(DAY_FORMATS), prefixes, suffixes)
-def test_a_day_in_a_name_is_read_back(day, form, before, after):
-    moment = date_of_name(Path(f"{before}{day.strftime(form)}{after}.tif"))
-    assert moment is not None
-    assert moment.time == pd.Timestamp(day)
-    assert not moment.exact
-
-
-@given(instants, st.sampled_from(CLOCK_FORMATS), prefixes, suffixes)
-def test_a_time_in_a_name_is_read_back(instant, form, before, after):
-    moment = date_of_name(Path(f"{before}{instant.strftime(form)}{after}.tif"))
-    assert moment is not None
-    assert moment.time == pd.Timestamp(instant)
-    assert moment.exact
-
-
-@given(days, st.sampled_from(DAY_FORMATS), prefixes, suffixes)
-def test_stripping_leaves_no_date_and_all_the_rest(day, form, before, after):
-    rest = strip_dates(f"{before}{day.strftime(form)}{after}")
-    assert find_dates(rest) == []
-    assert before in rest
-    assert after in rest
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        (
-            "S2A_MSIL2A_20180701T092031_N0208_R093_T34TFR_20180702T112345.SAFE",
-            "2018-07-01T09:20:31",
-        ),
-        ("LC08_L2SP_184029_20190714_20200827_02_T1_SR_B4.TIF", "2019-07-14"),
-        (
-            "S1A_IW_GRDH_1SDV_20180701T235950_20180702T000015_022600_0272D5_ABCD_vv.tif",
-            "2018-07-01T23:59:50",
-        ),
-        (
-            "s1a-iw-grd-vv-20180701t235950-20180702t000015-022600-0272d5-001.tiff",
-            "2018-07-01T23:59:50",
-        ),
-        ("MOD09A1.A2018185.h19v04.061.2021194031450_sur_refl_b01.tif", "2018-07-04"),
-        ("MOD13Q1.061__250m_16_days_NDVI_doy2018177_aid0001.tif", "2018-06-26"),
-        ("20180701/B04.tif", "2018-07-01"),
-        ("S2A_34TFR_20180701_0_L2A/B04.tif", "2018-07-01"),
-        ("20180701_20180701T092031_B04.tif", "2018-07-01T09:20:31"),
-    ],
-)
-def test_the_sensing_date_of_products(name, expected):
-    moment = date_of_name(Path(name))
-    assert moment is not None
-    assert moment.time == pd.Timestamp(expected)
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "forest.tif",
-        "20181345.tif",
-        "2018400.tif",
-        "19180701.tif",
-        "120180701.tif",
-        "LC08_184029.tif",
-    ],
-)
-def test_what_is_no_date_is_none(name):
-    assert date_of_name(Path(name)) is None
-
-
-def test_two_dates_in_a_name_are_not_guessed_between():
-    with pytest.raises(
-        TimoError, match=r"20180701_20190701\.tif has more than one date.*2018-07-01 and 2019-07-01"
-    ):
-        date_of_name(Path("change_20180701_20190701.tif"))
-
-
-@pytest.mark.parametrize(
-    ("tags", "expected"),
-    [
-        ({"TIFFTAG_DATETIME": "2018:07:01 09:20:31"}, "2018-07-01T09:20:31"),
-        (
-            {"ACQUISITION_DATE": "2018-07-01", "TIFFTAG_DATETIME": "2020:01:01 00:00:00"},
-            "2018-07-01",
-        ),
-        (
-            {"ACQUISITION_DATE": "2018-07-01", "ACQUISITION_TIME": "09:20:31Z"},
-            "2018-07-01T09:20:31",
-        ),
-        ({"acquisition_datetime": "2018-07-01T11:20:31+02:00"}, "2018-07-01T09:20:31"),
-        ({"SENSING_TIME": "2018-07-01T09:20:31.024Z"}, "2018-07-01T09:20:31.024"),
-        ({"ACQUISITION_DATE": "summer", "DATETIME": "2018-07-01 09:20:31"}, "2018-07-01T09:20:31"),
-    ],
-)
-def test_dates_of_tags(tags, expected):
-    moment = date_of_tags(tags)
-    assert moment is not None
-    assert moment.time == pd.Timestamp(expected)
-
-
-def test_tags_without_a_date_say_nothing():
-    assert date_of_tags({"AREA_OR_POINT": "Area", "DATETIME": "12:30:00"}) is None
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        "2018-07-01",
-        "20180701",
-        20180701,
-        "2018182",
-        dt.date(2018, 7, 1),
-        pd.Timestamp("2018-07-01"),
-        dt.datetime(2018, 7, 1),
-    ],
-)
-def test_a_given_date_has_many_forms(value):
-    assert as_moment(value).time == pd.Timestamp("2018-07-01")
-    assert not as_moment(value).exact
-
-
-@pytest.mark.parametrize("value", ["", "soon", None, pd.NaT, "12:30:00"])
-def test_what_is_no_date_is_refused(value):
-    with pytest.raises((ValueError, TypeError)):
-        as_moment(value)
 
 
 @pytest.mark.parametrize("sensor", SENSORS.values(), ids=SENSORS)
 def test_every_band_is_known_by_all_its_names(sensor):
     for band in sensor.bands:
-        names = {band.name, band.name.lower(), band.name.upper(), band.common_name or band.name}
+        names = {band.name, band.name.lower(), band.name.upper(), *band.aliases}
+        if band.common_name.lower() not in {other.lower() for other in sensor.band_names}:
+            names |= {band.common_name or band.name}
         names |= {collection.name(band.name) for collection in sensor.collections}
         for name in names:
             assert match_band(name, sensor) == band.name, name
@@ -262,7 +118,10 @@ def guess(paths, layers):
         (["s1a-iw-grd-vv-20180701t043012.tiff"], ["x"], "sentinel-1"),
         (["a.tif"], ["B2", "B8A", "SCL"], "sentinel-2"),
         (["a.tif"], ["B02", "B03", "B04"], "sentinel-2"),
-        (["a.tif"], ["SR_B4", "QA_PIXEL"], "landsat-8-9"),
+        (["a.tif"], ["SR_B4", "SR_B6", "QA_PIXEL"], "landsat-8-9"),
+        (["HLS.L30.T34TFR.2018182T092031.v2.0.B04.tif"], ["B04"], "hls-l30"),
+        (["T34TFR_20180701T092031_B04.tif"], ["B04", "SCL"], "sentinel-2"),
+        (["LE07_L2SP_184029_20180709_20200831_02_T1_SR_B4.TIF"], ["SR_B4"], "landsat-4-7"),
         (["a.tif"], ["VV", "VH"], "sentinel-1"),
         (["a.tif"], ["EVI"], "modis-vegetation"),
     ],
@@ -277,8 +136,8 @@ def test_the_sensor_where_it_is_certain(paths, layers, expected):
         (["a.tif"], ["red", "nir"]),
         (["a.tif"], ["B2", "B3", "B4"]),
         (["a.tif"], ["band 1"]),
-        (["HLS.L30.T34TFR.2018182_B04.tif"], ["B04"]),
-        (["S2A_x.tif", "LC08_L2SP_x.tif"], ["B4"]),
+        (["a.tif"], ["SR_B4", "QA_PIXEL"]),
+        (["T34TFR_20180701T092031_B04.tif"], ["B04"]),
         (["a.tif"], []),
     ],
 )

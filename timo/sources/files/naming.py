@@ -171,7 +171,8 @@ def aliases(sensor: Sensor) -> dict[str, str]:
     for usual, common in _USUAL.items():
         if usual not in names and common in names:
             names[usual] = names[common]
-    names |= dict.fromkeys(_AMBIGUOUS, "")
+    for name in _AMBIGUOUS:
+        names.setdefault(name, "")
     _known[sensor.name] = sensor, names
     return names
 

@@ -19,9 +19,8 @@ import xarray as xr
 from odc.geo.geobox import GeoBox
 from rasterio.warp import transform_bounds
 
-import timo.cube.check as _c
+from timo.cube.values import check_values
 
-check_values = getattr(_c, "check_values", lambda *a, **k: None)
 from timo.errors import TimoError
 from timo.sensors import Band, Sensor
 from timo.sources.dates import Moment, make_open_span, strip_dates
@@ -265,10 +264,11 @@ def _sensor(
     names = (next((n for n in f.names if not is_position(n)), f.names[0]) for f in held.found)
     labels = dict.fromkeys(strip_dates(name) for name in names)
     known = [label for label in labels if not is_beside(label) and not is_position(label)]
-    if bands is not None and not isinstance(bands, str):
-        # Of files that hold more than one product's bands, what is asked for says whose they are meant to be.
-        known = [label for label in known if label in set(map(str, bands))] or known
     sensor = choose_sensor(said, held.identities, known)
+    if sensor is None and bands is not None:
+        # Files may hold other bands beside: what is asked for says whose they are.
+        asked = {bands} if isinstance(bands, str) else set(map(str, bands))
+        sensor = choose_sensor(said, held.identities, [label for label in known if label in asked])
     if sensor is not None:
         return sensor
     if not held.ours or held.identities:
