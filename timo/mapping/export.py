@@ -239,9 +239,10 @@ def _as_store(
     _check_fits(data, kind, nodata)
     # What another file was encoded with (its filters, its scale) does not fit this one.
     store = data.drop_encoding().rename({name: str(name) for name in data.data_vars})
+    store = store.transpose(..., "y", "x")  # GDAL takes the last dimension of NetCDF for x
     store.attrs = clean(store.attrs)
     for name in list(store.variables):
-        store[name] = _plain(store[name])
+        store[name] = _plain(store[name], kind)
     store = store.rio.write_crs(crs).rio.write_transform(grid_transform(store))
     hidden = []
     for name, array in store.data_vars.items():
@@ -310,10 +311,12 @@ def _hide_fill(path: Path, names: list[str], engine: str) -> None:
                 del file[name].attrs["_FillValue"]
 
 
-def _plain(array: xr.DataArray) -> xr.DataArray:
+def _plain(array: xr.DataArray, kind: str) -> xr.DataArray:
     """Return a variable with attributes that JSON holds, strings of any length, even chunks."""
     ours = (*_NODATA, "grid_mapping", "coordinates")
     attrs = {k: v for k, v in clean(array.attrs).items() if k not in ours}
+    if array.dtype == np.float16 and kind == "nc":
+        array = array.astype("float32")
     if array.dtype.kind in "UT":  # of fixed length, or numpy's own: not in the formats' standards
         array = array.astype(object)
     if array.chunks is not None:
@@ -336,8 +339,6 @@ def _fit_netcdf(store: xr.Dataset) -> xr.Dataset:
             if not _is_netcdf_attribute(value):
                 attrs[name] = json.dumps(value)
     for name, array in store.data_vars.items():
-        if array.dtype == np.float16:
-            store[name] = array.astype("float32")
         if array.dtype.kind in "iufb" and array.ndim:
             store[name].encoding.update(zlib=True, complevel=4)
     return store

@@ -275,7 +275,7 @@ def _even_tile(size: int) -> int:
 def _square_tile(data: xr.DataArray) -> int:
     """Return the size of the tiles of the output: no larger than a small map, nor than the memory for all bands."""
     bands, height, width = data.shape
-    tile = 32
+    tile = 128  # the COG driver's smallest
     while tile < TILE and tile < min(height, width):
         tile *= 2
     while tile > 128 and tile**2 * bands * data.dtype.itemsize > _TILE_BYTES:
