@@ -193,12 +193,12 @@ BAD_LABELS = {
     ),
     "bool": (lambda a: a > 0, "must be integers, -1 = unlabelled; got bool"),
     "size": (lambda a: a.isel(x=slice(3)), "their x has 3 cells, the cube's 5.*reproject_match"),
-    "no y": (lambda a: a.drop_vars("y"), "labels have no coordinate 'y'"),
+    "no y": (lambda a: a.drop_vars("y"), "their coordinate 'y' is missing.*reproject_match"),
     "shifted": (
         lambda a: a.assign_coords(y=a.y + 5),
         "another grid: their y is up to 0.5 cells from the cube's.*reproject_match",
     ),
-    "crs": (lambda a: a.rio.write_crs("EPSG:32635"), "labels are in EPSG:32635, the cube in"),
+    "crs": (lambda a: a.rio.write_crs("EPSG:32635"), "their reference system is EPSG:32635, the cube's EPSG:32634"),
     "below -1": (lambda a: a - 5, r"got -5. Use labels.where\(labels >= 0, -1\)"),
     "unnamed": (
         lambda a: a + 1,

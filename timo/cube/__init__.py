@@ -1,7 +1,7 @@
 """The cube, the one data convention: checks, composites, spatial blocks, hectares."""
 
 from timo.cube.blocks import blocks, split_blocks
-from timo.cube.check import check, check_grid, check_labels
+from timo.cube.check import check, check_grid, check_labels, grid_mismatch, sensor_of, spacing
 from timo.cube.composite import (
     composite,
     days_since_epoch,
@@ -11,6 +11,7 @@ from timo.cube.composite import (
 )
 from timo.cube.grid import cell_area_m2, cell_size_m, dilate, hectares
 from timo.cube.indices import ndvi, true_colour
+from timo.cube.values import check_values
 
 __all__ = [
     "blocks",
@@ -19,13 +20,17 @@ __all__ = [
     "check",
     "check_grid",
     "check_labels",
+    "check_values",
     "composite",
     "days_since_epoch",
     "dilate",
+    "grid_mismatch",
     "hectares",
     "ndvi",
     "period_offset",
     "period_starts",
+    "sensor_of",
+    "spacing",
     "split_blocks",
     "true_colour",
     "valid_mask",

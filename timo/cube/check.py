@@ -7,17 +7,22 @@ import pandas as pd
 import rioxarray  # noqa: F401  registers .rio
 import xarray as xr
 
+from timo.cube.values import check_values
 from timo.errors import TimoError
-from timo.sensors import get_sensor
+from timo.sensors import SENSORS, Sensor, get_sensor
 
 DIMS = ("time", "band", "y", "x")
 # Share of a cell by which coordinates may differ: well under what shifts a pixel, well over
 # rounding.
 _TOLERANCE = 1e-3
+# Degrees by which cell centres may lie beyond the poles, as those of some global grids do.
+_SLACK = 1.0
 
 
-def check(cube: xr.DataArray, *, what: str = "cube") -> xr.DataArray:
-    """Check that `cube` is a cube, and return it unchanged.
+def check(
+    cube: xr.DataArray, *, what: str = "cube", sensor: Sensor | str | None = None
+) -> xr.DataArray:
+    """Check that `cube` is a cube whose values can be what they say they are, and return it unchanged.
 
     Parameters
     ----------
@@ -26,7 +31,10 @@ def check(cube: xr.DataArray, *, what: str = "cube") -> xr.DataArray:
         (datetime64, ascending, unique), band (names, unique), y and x (cell centres, evenly spaced,
         square cells), and a CRS.
     what : str
-        What the messages call it.
+        Its name in the messages.
+    sensor : Sensor or str, optional
+        Sensor by which a cube is checked whose attributes name none: that of the model, e.g. One
+        that is not registered here is left aside.
 
     Returns
     -------
@@ -40,8 +48,8 @@ def check(cube: xr.DataArray, *, what: str = "cube") -> xr.DataArray:
 
     Notes
     -----
-    A lazy cube is not computed: that it holds a finite value and nothing infinite is
-    checked only in memory.
+    Values are looked at in memory alone (`timo.cube.check_values`). A lazy cube is not computed:
+    whatever computes it looks at its values then.
     """
     if not isinstance(cube, xr.DataArray):
         raise TimoError(f"The {what} must be an xarray.DataArray; got {type(cube).__name__}.")
@@ -52,19 +60,28 @@ def check(cube: xr.DataArray, *, what: str = "cube") -> xr.DataArray:
     check_grid(cube, what=what)
     # Asking .data would read an array that still lies in a file; xarray has no public way to ask.
     if cube.variable._in_memory:
-        _check_values(cube.values, what)
+        values, bands = cube.values, [str(band) for band in cube.band.values]
+        _check_observed(values, what)
+        check_values(values, sensor_of(cube, sensor), bands, what=what, times=cube.time.values)
     return cube
 
 
+def sensor_of(cube: xr.DataArray, other: Sensor | str | None = None) -> Sensor | None:
+    """Return the sensor that a cube's attributes name, else `other`; None where neither is known."""
+    if "sensor" in cube.attrs:
+        return get_sensor(cube.attrs["sensor"])
+    return SENSORS.get(other) if isinstance(other, str) else other
+
+
 def check_grid(array: xr.DataArray, *, what: str = "array") -> None:
-    """Check that y and x are there, evenly spaced, in square cells, with a CRS.
+    """Check that y and x are there, evenly spaced, in square cells, with a CRS, and in its unit.
 
     Raises
     ------
     TimoError
         If something is not so.
     """
-    steps = {dim: _spacing(array, dim, what) for dim in ("y", "x") if array.sizes[dim] > 1}
+    steps = {dim: spacing(array, dim, what) for dim in ("y", "x") if array.sizes[dim] > 1}
     if len(steps) == 2 and not np.isclose(abs(steps["y"]), abs(steps["x"]), rtol=_TOLERANCE):
         raise TimoError(
             f"The {what}'s cells must be square: y steps by {steps['y']:g}, x by {steps['x']:g}. "
@@ -74,6 +91,83 @@ def check_grid(array: xr.DataArray, *, what: str = "array") -> None:
         raise TimoError(
             f'The {what} has no coordinate reference system. Use {what}.rio.write_crs("EPSG:...").'
         )
+    _check_unit(array, steps, what)
+
+
+def _check_unit(array: xr.DataArray, steps: dict[str, float], what: str) -> None:
+    """Refuse coordinates in another unit than that of the CRS."""
+    crs = array.rio.crs
+    reach = {dim: float(np.abs(array[dim].values).max()) for dim in ("y", "x")}
+    units = {str(array[dim].attrs.get("units", "")).strip().lower() for dim in ("y", "x")}
+    if crs.is_geographic:
+        if (
+            reach["y"] > 90 + _SLACK
+            or reach["x"] > 360 + _SLACK
+            or units & {"m", "metre", "meter", "km"}
+        ):
+            raise TimoError(
+                f"The {what} is in degrees by its reference system ({crs}), but its coordinates go to x = "
+                f"{reach['x']:,.6g}, y = {reach['y']:,.6g}: metres of a projection. Use "
+                f'{what}.rio.write_crs("EPSG:...") with that projection.'
+            )
+        return
+    if not np.isclose(crs.linear_units_factor[1], 1, rtol=1e-3):
+        return
+    # Where no attribute says so: cells of centimetres, beside the origin of the reference system.
+    near = reach["x"] < 1000 and reach["y"] < 10_000
+    tiny = bool(steps) and max(abs(step) for step in steps.values()) < 0.5
+    if units & {"km", "kilometre", "kilometer", "kilometres", "kilometers"} or (near and tiny):
+        raise TimoError(
+            f"The {what}'s coordinates are in kilometres (x up to {reach['x']:,.6g}), its reference system ({crs}) is "
+            f'in metres. Use {what}.assign_coords(x=("x", {what}.x.values * 1000), y=("y", {what}.y.values * 1000)).'
+        )
+
+
+def spacing(array: xr.DataArray, dim: str, what: str = "array") -> float:
+    """Return the step of an evenly spaced coordinate.
+
+    Raises
+    ------
+    TimoError
+        If it is not evenly spaced, or a single cell.
+    """
+    if dim not in array.indexes:
+        raise TimoError(
+            f"The {what} has no coordinate {dim!r}. Use {what}.assign_coords({dim}=...) with its cell centres."
+        )
+    values = array[dim].values.astype("float64")
+    if values.size < 2:
+        raise TimoError(f"The {what} is a single cell along {dim!r}, which has no step.")
+    steps = np.diff(values)
+    step = float(values[-1] - values[0]) / steps.size
+    # Against the ideal grid, and not step by step: coordinates are often rounded, each on its own.
+    ideal = values[0] + step * np.arange(values.size)
+    if not step or not np.allclose(values, ideal, rtol=0, atol=abs(step) * 0.05):
+        raise TimoError(
+            f"The {what}'s {dim} must be evenly spaced cell centres; "
+            f"its steps go from {steps.min():g} to {steps.max():g}. "
+            f"Use {what}.rio.reproject({what}.rio.crs) or {what}.interp({dim}=...)."
+        )
+    return step
+
+
+def grid_mismatch(array: xr.DataArray, like: xr.DataArray, other: str = "the cube") -> str:
+    """Return what of a grid is unlike that of `like`, e.g. "x has 3 cells, the cube's 5"; empty if nothing is.
+
+    An array without a CRS is taken to be in that of `like`; `other` is the name of `like` in the answer.
+    """
+    for dim in ("y", "x"):
+        if array.sizes[dim] != like.sizes[dim]:
+            return f"{dim} has {array.sizes[dim]} cells, {other}'s {like.sizes[dim]}"
+        if dim not in array.indexes:
+            return f"coordinate {dim!r} is missing"
+        cell = abs(spacing(like, dim)) if like.sizes[dim] > 1 else 1.0
+        apart = float(np.abs(array[dim].values - like[dim].values).max()) / cell
+        if not apart <= _TOLERANCE:
+            return f"{dim} is up to {apart:.3g} cells from {other}'s"
+    if array.rio.crs is not None and array.rio.crs != like.rio.crs:
+        return f"reference system is {array.rio.crs}, {other}'s {like.rio.crs}"
+    return ""
 
 
 def check_labels(labels: xr.DataArray, cube: xr.DataArray) -> xr.DataArray:
@@ -179,23 +273,7 @@ def _check_band(cube: xr.DataArray, what: str) -> None:
         get_sensor(cube.attrs["sensor"]).select(names)
 
 
-def _spacing(array: xr.DataArray, dim: str, what: str) -> float:
-    """Return the step of an evenly spaced coordinate."""
-    values = array[dim].values.astype("float64")
-    steps = np.diff(values)
-    step = float(values[-1] - values[0]) / steps.size
-    # Against the ideal grid, and not step by step: coordinates are often rounded, each on its own.
-    ideal = values[0] + step * np.arange(values.size)
-    if not step or not np.allclose(values, ideal, rtol=0, atol=abs(step) * 0.05):
-        raise TimoError(
-            f"The {what}'s {dim} must be evenly spaced cell centres; "
-            f"its steps go from {steps.min():g} to {steps.max():g}. "
-            f"Use {what}.rio.reproject({what}.rio.crs) or {what}.interp({dim}=...)."
-        )
-    return step
-
-
-def _check_values(values: np.ndarray, what: str) -> None:
+def _check_observed(values: np.ndarray, what: str) -> None:
     if np.isinf(values).any():
         raise TimoError(
             f"The {what} holds infinite values. Use {what}.where(numpy.isfinite({what}))."
@@ -208,27 +286,11 @@ def _check_values(values: np.ndarray, what: str) -> None:
 
 
 def _check_same_grid(labels: xr.DataArray, cube: xr.DataArray) -> None:
-    mend = (
-        "Use labels.rio.reproject_match(cube, nodata=-1), which takes the nearest cell, "
-        "then .assign_coords(y=cube.y, x=cube.x)."
-    )
-    for dim in ("y", "x"):
-        if labels.sizes[dim] != cube.sizes[dim]:
-            raise TimoError(
-                f"The labels are on another grid: their {dim} has {labels.sizes[dim]} cells, "
-                f"the cube's {cube.sizes[dim]}. {mend}"
-            )
-        if dim not in labels.indexes:
-            raise TimoError(f"The labels have no coordinate {dim!r}. {mend}")
-        cell = abs(float(cube[dim][1] - cube[dim][0])) if cube.sizes[dim] > 1 else 1.0
-        apart = float(np.abs(labels[dim].values - cube[dim].values).max()) / cell
-        if not apart <= _TOLERANCE:
-            raise TimoError(
-                f"The labels are on another grid: their {dim} is up to {apart:.3g} cells "
-                f"from the cube's. {mend}"
-            )
-    if labels.rio.crs is not None and labels.rio.crs != cube.rio.crs:
-        raise TimoError(f"The labels are in {labels.rio.crs}, the cube in {cube.rio.crs}. {mend}")
+    if why := grid_mismatch(labels, cube):
+        raise TimoError(
+            f"The labels are on another grid: their {why}. Use labels.rio.reproject_match(cube, nodata=-1), "
+            "which takes the nearest cell, then .assign_coords(y=cube.y, x=cube.x)."
+        )
 
 
 def _check_same_time(labels: xr.DataArray, cube: xr.DataArray) -> None:

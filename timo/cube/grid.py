@@ -9,7 +9,7 @@ import pandas as pd
 import pyproj
 import xarray as xr
 
-from timo.cube.check import check_grid
+from timo.cube.check import check_grid, spacing
 from timo.errors import TimoError
 
 _SQUARE_METRES_PER_HECTARE = 1e4
@@ -143,11 +143,7 @@ def _crs(array: xr.DataArray) -> pyproj.CRS:
 
 def _steps(array: xr.DataArray) -> tuple[float, float]:
     """Height and width of a cell in the unit of the CRS; of a single row, they are the same."""
-    steps = {}
-    for dim in ("y", "x"):
-        values = array[dim].values
-        if values.size > 1:
-            steps[dim] = abs(float(values[-1] - values[0])) / (values.size - 1)
+    steps = {dim: abs(spacing(array, dim)) for dim in ("y", "x") if array.sizes[dim] > 1}
     if not steps:
         raise TimoError(
             "The size of a single cell cannot be told from its coordinates. Use a larger area."
