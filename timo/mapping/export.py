@@ -17,6 +17,7 @@ import xarray as xr
 from timo.atomic import check_name, replacing
 from timo.errors import TimoError
 from timo.mapping.geotiff import (
+    SOFTWARE,
     check_dims,
     grid_transform,
     own_nodata,
@@ -240,7 +241,7 @@ def _as_store(
     # What another file was encoded with (its filters, its scale) does not fit this one.
     store = data.drop_encoding().rename({name: str(name) for name in data.data_vars})
     store = store.transpose(..., "y", "x")  # GDAL takes the last dimension of NetCDF for x
-    store.attrs = clean(store.attrs)
+    store.attrs = clean(store.attrs) | {"software": SOFTWARE}
     for name in list(store.variables):
         store[name] = _plain(store[name], kind)
     store = store.rio.write_crs(crs).rio.write_transform(grid_transform(store))

@@ -23,6 +23,7 @@ from timo.atomic import replacing
 from timo.errors import TimoError
 from timo.mapping.provenance import clean
 
+SOFTWARE = f"timo {version('timo')}"  # by which `timo.open_cube` knows its own
 TILE = 512  # pixels, the COG driver's own default
 _TILE_BYTES = 64e6  # of a tile with all of its bands, which GDAL holds in memory as one
 # Blocks computed at once: enough to overlap reading and computing, few enough to stay small.
@@ -347,7 +348,7 @@ def _text(value: Any) -> str:
 
 def _tags(data: xr.DataArray, record: Mapping[str, Any] | None) -> dict[str, str]:
     # No TIFFTAG_DATETIME: it is the date of writing, and was taken for that of the image.
-    tags = {"TIFFTAG_SOFTWARE": f"timo {version('timo')}"}
+    tags = {"TIFFTAG_SOFTWARE": SOFTWARE}
     time = data.coords.get("time")
     if time is not None and time.size == 1 and time.dtype.kind in "MOUT":
         tags["ACQUISITION_DATE"] = _text(time.values.ravel()[0])
