@@ -12,12 +12,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 import dask.array as da
 import numpy as np
+import pyproj
 import rasterio
 import xarray as xr
 from affine import Affine
@@ -40,8 +41,6 @@ NO_QUALITY = -1
 _CLOSE = 1e-3
 # Cells at least this many times as wide as those of a file get the average of them.
 _COARSER = 2 - 1e-6
-# Share of a cell: GDAL's default tolerance of an eighth would shift nearest neighbours.
-_EXACT = 1e-6
 # Cells of a file that are read at once: 256 MiB in double precision.
 _MOST = 2**25
 _HEADERS_AT_ONCE = 16
@@ -501,14 +500,13 @@ def _read_part(
         result = np.full(grid.shape, np.nan, dtype=values.dtype)
         result[to_rows, to_columns] = values
         return result
+    if _ratio(box, grid) < _COARSER:
+        return _read_nearest(opened, box, grid)
     rows, columns = window
     if (rows.stop - rows.start) * (columns.stop - columns.start) > _MOST and max(grid.shape) > 1:
         return _in_halves(opened, box, grid, quality)
     values = opened.read(rows, columns)
     result = np.full(grid.shape, np.nan, dtype=values.dtype)
-    how = Resampling.nearest
-    if _ratio(box, grid) >= _COARSER:
-        how = Resampling.mode if quality else Resampling.average
     reproject(
         values,
         result,
@@ -518,10 +516,49 @@ def _read_part(
         dst_transform=grid.transform,
         dst_crs=grid.crs,
         dst_nodata=np.nan,
-        resampling=how,
-        tolerance=_EXACT,
+        resampling=Resampling.mode if quality else Resampling.average,
     )
     return result
+
+
+def _read_nearest(opened: _Opened, box: GeoBox, grid: PixelGrid) -> np.ndarray:
+    rows, columns = _nearest(box.affine, tuple(box.shape), str(box.crs), grid)
+    inside = rows >= 0
+    if not inside.any():
+        return np.full(grid.shape, np.nan, "float32")
+    top, left = rows[inside].min(), columns[inside].min()
+    values = opened.read(
+        slice(int(top), int(rows.max()) + 1), slice(int(left), int(columns.max()) + 1)
+    )
+    result = np.full(grid.shape, np.nan, dtype=values.dtype)
+    result[inside] = values[rows[inside] - top, columns[inside] - left]
+    return result
+
+
+@lru_cache(maxsize=16)
+def _nearest(
+    affine: Affine, shape: tuple[int, int], crs: str, grid: PixelGrid
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return row and column of the cell of a file in which each cell centre of a grid lies, -1 outside.
+
+    GDAL would interpolate the transformation between a few points, to an eighth of a cell. Bands and scenes on one grid
+    share the result.
+    """
+    x, y = np.meshgrid(grid.x, grid.y)
+    if crs != grid.crs:
+        transformer = pyproj.Transformer.from_crs(grid.crs, crs, always_xy=True)
+        x, y = transformer.transform(x, y)
+        if transformer.target_crs is not None and transformer.target_crs.is_geographic:
+            west = affine.c if affine.a > 0 else affine.c + affine.a * shape[1]
+            x = west + (x - west) % 360
+    column, row = _apply(~affine, x, y)
+    # A centre on the edge of two cells belongs to the one after it, whatever the rounding.
+    indexes = [np.floor(np.where(np.isfinite(v), v, -1) + 1e-6) for v in (row, column)]
+    outside = np.logical_or.reduce(
+        [(i < 0) | (i >= n) for i, n in zip(indexes, shape, strict=True)]
+    )
+    rows, columns = (np.where(outside, -1, i).astype("int32") for i in indexes)
+    return rows, columns
 
 
 def _in_halves(opened: _Opened, box: GeoBox, grid: PixelGrid, quality: bool) -> np.ndarray:
@@ -603,7 +640,7 @@ def _ratio(box: GeoBox, grid: PixelGrid) -> float:
     return area**0.5 / cell_of(box) if math.isfinite(area) else 1.0
 
 
-def _apply(matrix: Affine, column: float, row: float) -> tuple[float, float]:
+def _apply(matrix: Affine, column: Any, row: Any) -> tuple[Any, Any]:
     """Affine itself has changed its operator between releases."""
     m = matrix
     return m.a * column + m.b * row + m.c, m.d * column + m.e * row + m.f
