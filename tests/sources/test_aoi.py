@@ -10,7 +10,7 @@ import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 from shapely import MultiPolygon, Point, Polygon, box
-from shapely.affinity import translate
+from shapely.affinity import affine_transform, translate
 
 from timo.errors import TimoError
 from timo.sources.place.aoi import Area, parse_aoi
@@ -305,6 +305,78 @@ def test_a_geodataframe_without_crs():
     assert "has no CRS" in refusal(geopandas.GeoSeries([PLACE]))
     empty = geopandas.GeoDataFrame(geometry=[None], crs=4326)
     assert "empty" in refusal(empty)
+
+
+# --- units
+
+UTM = box(600_000, 5_000_000, 601_000, 5_001_000)
+KM = "+proj=utm +zone=34 +datum=WGS84 +units=km"
+
+
+@pytest.mark.parametrize(
+    ("aoi", "words"),
+    [
+        (box(600, 5000, 601, 5001), ("(601, 5001)", "no degrees but seem to be kilometres")),
+        ((500, 4000, 510, 4010), ("kilometres", "times 1,000")),
+        (UTM, ("no degrees but seem to be metres",)),
+        ((500_000, 4, 500_001, 5), ("no degrees but seem to be metres",)),
+    ],
+)
+def test_numbers_that_are_no_degrees_name_their_unit(aoi, words):
+    for word in words:
+        assert word in refusal(aoi)
+
+
+@pytest.mark.parametrize(
+    ("shape", "crs", "unit"),
+    [
+        (affine_transform(UTM, [1e-3, 0, 0, 1e-3, 0, 0]), 32634, "kilometres"),
+        (affine_transform(UTM, [1e-3, 0, 0, 1e-3, 0, 0]), 32734, "kilometres"),
+        (box(4321, 3210, 4322, 3211), 3035, "kilometres"),
+        (PLACE, 32634, "degrees"),
+        (PLACE, 3035, "degrees"),
+        (UTM, 4326, "metres"),
+        (UTM, 4258, "metres"),
+    ],
+)
+def test_a_frame_in_another_unit_than_its_crs_is_refused(shape, crs, unit):
+    geopandas = pytest.importorskip("geopandas")
+    message = refusal(geopandas.GeoSeries([shape], crs=crs))
+    assert f"seem to be {unit}" in message
+
+
+def test_the_remedies_for_units_work():
+    geopandas = pytest.importorskip("geopandas")
+    frame = geopandas.GeoSeries([PLACE], crs=32634)
+    assert 'frame.set_crs("EPSG:...", allow_override=True)' in refusal(frame)
+    assert parse_aoi(frame.set_crs("EPSG:4326", allow_override=True)).geometry.equals(PLACE)
+    kilometres = affine_transform(UTM, [1e-3, 0, 0, 1e-3, 0, 0])
+    right = parse_aoi(geopandas.GeoSeries([UTM], crs="EPSG:32634"))
+    assert "kilometres" in refusal(geopandas.GeoSeries([kilometres], crs="EPSG:32634"))
+    mended = parse_aoi(geopandas.GeoSeries([kilometres], crs=KM))
+    assert mended.bounds == pytest.approx(right.bounds, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("shape", "crs"),
+    [
+        # Far from the middle of their system, or near its origin, but right.
+        (box(950_000, 5_500_000, 951_000, 5_501_000), 32632),
+        (box(-5_000, -5_000, 5_000, 5_000), 6933),
+        (box(-1_000, -1_000, 1_000, 1_000), 3857),
+        (box(0, 0, 100, 100), 2154),
+        (box(100, 100, 200, 200), 27700),
+    ],
+)
+def test_places_that_are_right_pass(shape, crs):
+    assert parse_aoi(f"SRID={crs};{shape.wkt}").planar[1].equals(shape)
+
+
+@pytest.mark.parametrize("turn", [0, 360])
+def test_longitudes_from_0_to_360(turn):
+    area = parse_aoi((199 + turn - 360, -17, 200 + turn - 360, -16))
+    assert area.bounds == (-161, -17, -160, -16)
+    assert parse_aoi((179.5 + turn, -17, 180.5 + turn, -16)).bounds == (179.5, -17, 180.5, -16)
 
 
 # --- the antimeridian

@@ -5,9 +5,10 @@ import numpy as np
 import pyproj
 import pytest
 import rasterio.crs
-import rioxarray  # noqa: F401
+import rioxarray
 import shapely
 import xarray as xr
+from affine import Affine
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from shapely import Polygon, box
@@ -57,6 +58,31 @@ def test_windows_and_margins():
     assert part == PixelGrid("EPSG:32634", 599_990, 4_999_990, 10, 2, 3)
     assert grid.pad(2).shape == (7, 8)
     assert grid.pad(2).window(slice(2, 5), slice(2, 6)) == grid
+
+
+@given(
+    st.floats(-1e7, 1e7),
+    st.floats(-1e7, 1e7),
+    st.sampled_from([10.0, 33.3, 463.3127165, 1e-4, 100 / 3]),
+    st.tuples(st.integers(1, 5000), st.integers(1, 5000)),
+)
+def test_the_geobox_has_the_same_cells_to_the_bit(left, top, side, shape):
+    grid = PixelGrid("EPSG:32634", left, top, side, *shape)
+    box = grid.geobox
+    assert box.shape == shape
+    assert box.crs.to_epsg() == 32634
+    assert (
+        tuple(box.boundingbox)
+        == grid.bounds
+        == (
+            left,
+            top - shape[0] * side,
+            left + shape[1] * side,
+            top,
+        )
+    )
+    assert box.pad(3).affine == grid.pad(3).transform == grid.pad(3).geobox.affine
+    assert grid == PixelGrid("EPSG:32634", left, top, side, *shape)
 
 
 def test_coordinates_make_a_raster():
@@ -387,6 +413,89 @@ def test_arrays_without_a_grid(cube):
             grid_of(array)
 
 
+def raster(x, y, crs, **attrs):
+    """20 x 30 cells with these first centres and steps."""
+    (left, dx), (top, dy) = x, y
+    array = xr.DataArray(
+        np.zeros((20, 30), "float32"),
+        dims=("y", "x"),
+        coords={"y": top - dy * np.arange(20), "x": left + dx * np.arange(30)},
+    )
+    for dim in ("x", "y"):
+        array[dim].attrs.update(attrs)
+    return array.rio.write_crs(crs)
+
+
+KM = "+proj=utm +zone=34 +datum=WGS84 +units=km"
+
+
+def test_coordinates_in_kilometres_are_right_in_a_system_of_kilometres():
+    grid = grid_of(raster((600.005, 0.01), (5000.005, 0.01), KM, units="km"))
+    assert grid.resolution == 0.01
+    assert grid.metres == pytest.approx(10)
+    metres = grid_of(raster((600_005, 10), (5_000_005, 10), 32634))
+    assert grid.area.bounds == pytest.approx(metres.area.bounds, abs=1e-6)
+    assert make_grid(metres.area, 0.01, KM).bounds == pytest.approx(
+        [v / 1e3 for v in metres.bounds]
+    )
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "crs", "words"),
+    [
+        ((600.005, 0.01), (5000.005, 0.01), 32634, "seem to be kilometres, .* is the metre"),
+        ((600.0, 1.0), (5000.0, 1.0), 32634, "seem to be kilometres"),
+        ((22.1, 1e-4), (45.2, 1e-4), 32634, "seem to be degrees, .* is the metre"),
+        ((22.1, 1e-4), (45.2, 1e-4), 3035, "seem to be degrees"),
+        ((600_005, 10), (5_000_005, 10), 4326, "in degrees by its reference system"),
+        ((500.0, 0.01), (5000.0, 0.01), 4326, "in degrees by its reference system"),
+    ],
+)
+def test_coordinates_in_another_unit_than_their_system_are_refused(x, y, crs, words):
+    array = raster(x, y, crs)
+    with pytest.raises(TimoError, match=words) as caught:
+        grid_of(array)
+    if "seem" in words:
+        call = re.search(r"Use (array\..*\))$", str(caught.value))[1]
+        mended = grid_of(eval(call, {"array": array}))  # noqa: S307 - what the message says
+        south, _, north = mended.area.bounds[1:]
+        assert 44 < south < north < 46
+
+
+def test_coordinates_that_say_to_be_kilometres_are_refused_and_the_remedy_works():
+    array = raster((4321.0, 0.1), (3210.0, 0.1), 3857, units="km")
+    with pytest.raises(TimoError, match=r"in kilometres .*3857.* in metres") as caught:
+        grid_of(array)
+    call = re.search(r"Use (array\.assign_coords\(.*\))", str(caught.value))[1].removesuffix(".")
+    mended = eval(call, {"array": array})  # noqa: S307 - what the message says
+    assert grid_of(mended) == grid_of(raster((4_321_000, 100), (3_210_000, 100), 3857))
+
+
+def test_a_turned_raster_is_refused_and_the_remedy_works(tmp_path):
+    turned = Affine.translation(6e5, 5e6) @ Affine.rotation(20) @ Affine.scale(10, -10)
+    options = {"driver": "GTiff", "height": 20, "width": 30, "count": 1, "dtype": "float32"}
+    with rasterio.open(tmp_path / "a.tif", "w", crs=32634, transform=turned, **options) as file:
+        file.write(np.ones((1, 20, 30), "float32"))
+    raster = rioxarray.open_rasterio(tmp_path / "a.tif")
+    with pytest.raises(TimoError, match=r"turned: .* Use raster\.rio\.reproject"):
+        grid_of(raster)
+    with pytest.warns(UserWarning, match="rotation"):
+        mended = raster.rio.reproject(raster.rio.crs)
+    assert grid_of(mended).metres == pytest.approx(10, rel=0.01)
+
+
+def test_a_transform_of_six_digits_is_not_turned_and_rounded_centres_are_even():
+    array = raster((22.0000449, 8.98315e-5), (45.1999551, 8.98315e-5), 4326)
+    rounded = array.assign_coords(x=array.x.values.round(6), y=array.y.values.round(6))
+    rounded.spatial_ref.attrs["GeoTransform"] = "22 8.98315e-05 1e-12 45.2 -1e-12 -8.98315e-05"
+    grid = grid_of(rounded)
+    assert np.abs(grid.x - array.x.values).max() < 0.02 * 8.98315e-5
+    assert np.abs(grid.y - array.y.values).max() < 0.02 * 8.98315e-5
+    rounded.spatial_ref.attrs["GeoTransform"] = "22 8.98315e-05 1e-06 45.2 1e-06 -8.98315e-05"
+    with pytest.raises(TimoError, match="turned"):
+        grid_of(rounded)
+
+
 # --- masks
 
 
@@ -415,6 +524,15 @@ def test_the_mask_keeps_holes_and_parts():
 def test_a_mask_outside_the_grid_is_empty():
     grid = make_grid(PLACE, 100)
     assert not grid.mask_of(parse_aoi((22.5, 45.0, 22.6, 45.1))).any()
+
+
+@pytest.mark.parametrize("left", [199.9, -160.1])
+def test_the_mask_on_longitudes_from_0_to_360(left):
+    grid = PixelGrid("EPSG:4326", left, -17.9, 0.01, 20, 20)
+    for turn in (0, 360):
+        area = parse_aoi((-160.05 + turn, -18.05, -159.95 + turn, -17.95))
+        assert int(grid.mask_of(area).sum()) == 100
+        assert grid.area.wrapped.contains(area.wrapped)
 
 
 def test_the_mask_of_a_polar_cap():

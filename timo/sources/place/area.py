@@ -16,7 +16,7 @@ from shapely.geometry.base import BaseGeometry
 from shapely.geometry.polygon import orient
 
 from timo.errors import TimoError
-from timo.sources.place.projection import LONLAT, check_unit, crs_name, project, read_crs
+from timo.sources.place.projection import LONLAT, crs_name, meant_unit, project, read_crs
 
 FORMS = (
     "(west, south, east, north) in degrees, GeoJSON (a dict, or the path of a file), WKT, a shapely geometry in "
@@ -109,8 +109,13 @@ def make_area(geometries: Sequence[BaseGeometry], crs: Any = LONLAT) -> Area:
         check_valid(polygon)
     whole = shapely.union_all(polygons)
     left, bottom, right, top = whole.bounds
-    remedy = 'Say the CRS that they are in, with frame.set_crs("EPSG:...", allow_override=True)'
-    check_unit((left + right) / 2, (bottom + top) / 2, system, "The area's coordinates", remedy)
+    x, y = (left + right) / 2, (bottom + top) / 2
+    if unit := meant_unit(x, y, system):
+        raise TimoError(
+            f"The area's coordinates, such as ({x:g}, {y:g}), seem to be {unit}, and the unit of {system.name!r} is "
+            f"the {system.axis_info[0].unit_name}: as they stand they lie outside of where it is used. Say the CRS "
+            'that they are in, with frame.set_crs("EPSG:...", allow_override=True)'
+        )
     moved = project(whole, system, lonlat, TOLERANCE_DEGREES)
     return Area(on_globe(list(_polygons(moved))), (name, whole))
 

@@ -18,8 +18,8 @@ from timo.errors import TimoError
 from timo.sources.place.area import TOLERANCE_DEGREES, Area, join, make_area, winding
 from timo.sources.place.projection import (
     LONLAT,
-    check_unit,
     crs_name,
+    meant_unit,
     metres_per_unit,
     project,
     read_crs,
@@ -39,12 +39,6 @@ _FINEST_M, _COARSEST_M = 0.1, 112_000
 _WIDEST_DEGREES = 12
 _KM_PER_DEGREE = 111.32
 _BYTES = 4
-# What coordinates say of their unit (attrs["units"]) -> metres; 0: degrees.
-_UNITS = {
-    **dict.fromkeys(("m", "metre", "metres", "meter", "meters"), 1.0),
-    **dict.fromkeys(("km", "kilometre", "kilometres", "kilometer", "kilometers"), 1e3),
-    **dict.fromkeys(("degree", "degrees", "deg", "degrees_east", "degrees_north"), 0.0),
-}
 
 
 @dataclass(frozen=True)
@@ -248,6 +242,7 @@ def grid_of(array: xr.DataArray) -> PixelGrid:
             f'A grid is taken from a cube or raster with the coordinates "y" and "x"; {missing[0]!r} is missing here. '
             "Open rasters with rioxarray.open_rasterio"
         )
+    _check_unit(array)
     check_grid(array)
     y, x = (np.asarray(array[dim].values, dtype="float64") for dim in ("y", "x"))
     steps = [abs(v[-1] - v[0]) / (v.size - 1) for v in (x, y) if v.size > 1]
@@ -256,7 +251,6 @@ def grid_of(array: xr.DataArray) -> PixelGrid:
             "The size of a single cell cannot be told from its coordinates. Use a larger raster"
         )
     system = read_crs(array.rio.crs.to_wkt())
-    _check_coordinates(array, system, steps[0])
     # A step such as 10.000000001 is rounding.
     side = float(f"{steps[0]:.9g}")
     left, top = _origin(np.sort(x), side), -_origin(np.sort(-y), side)
@@ -283,39 +277,19 @@ def _check_not_turned(array: Any) -> None:
         )
 
 
-def _check_coordinates(array: xr.DataArray, crs: pyproj.CRS, step: float) -> None:
-    """Refuse cell centres in another unit than the CRS counts in, by their attributes or by where they lie."""
-    own = 0.0 if crs.is_geographic else metres_per_unit(crs)
-    unit = crs.axis_info[0].unit_name
-    for dim in ("x", "y"):
-        said = str(array[dim].attrs.get("units", "")).strip()
-        metres = _UNITS.get(said.lower(), own)
-        if metres == own:
-            continue
-        remedy = "Give the raster the CRS that they are in, with .rio.write_crs"
-        if metres and own:
-            factor = f"{metres / own:g}"
-            remedy = (
-                f"Use array.assign_coords(x=array.x.values * {factor}, y=array.y.values * {factor})"
-            )
-        raise TimoError(
-            f"The coordinate {dim} is in {said} (its units), and the unit of {short_name(crs_name(crs))} is the "
-            f"{unit}. {remedy}"
-        )
+def _check_unit(array: xr.DataArray) -> None:
+    """Refuse cell centres that lie right in another unit than the CRS counts in, and not in that one."""
+    if array.rio.crs is None:
+        return
+    crs = read_crs(array.rio.crs.to_wkt())
     x, y = (float(array[dim].values[array.sizes[dim] // 2]) for dim in ("x", "y"))
-    what = f"The coordinates in {short_name(crs_name(crs))}, whose unit is the {unit}"
-    if crs.is_geographic and (abs(x) > 720 or abs(y) > 90 + step):
+    if unit := meant_unit(x, y, crs):
+        factor = {"kilometres": 1000, "metres": 0.001}.get(unit, 0)
+        remedy = f"array.assign_coords(x=array.x.values * {factor}, y=array.y.values * {factor})"
         raise TimoError(
-            f"{what}, such as ({x:g}, {y:g}), are no degrees but seem to be metres or kilometres. Give the raster the "
-            "CRS that they are in, with .rio.write_crs"
-        )
-    if not crs.is_geographic:
-        remedy = "Multiply them, or give the raster the CRS that they are in, with .rio.write_crs"
-        check_unit(x, y, crs, "The raster's coordinates", remedy)
-    if not _FINEST_M <= step * metres_per_unit(crs) <= _COARSEST_M:
-        raise TimoError(
-            f"{what}, make cells of {step * metres_per_unit(crs):.6g} m. Are they in another unit? Multiply them, or "
-            "give the raster the CRS that they are in, with .rio.write_crs"
+            f"The coordinates, such as ({x:g}, {y:g}), seem to be {unit}, and the unit of "
+            f"{short_name(crs_name(crs))} is the {crs.axis_info[0].unit_name}. Use "
+            f"{remedy if factor else 'array.rio.write_crs(4326)'}"
         )
 
 

@@ -117,15 +117,14 @@ def usual_crs(lon: float, lat: float) -> str:
     return f"EPSG:{(32600 if lat >= 0 else 32700) + zone}"
 
 
-def check_unit(x: float, y: float, crs: pyproj.CRS, what: str, remedy: str) -> None:
-    """Refuse a place in a projected system that is in another unit than its axes.
+def meant_unit(x: float, y: float, crs: pyproj.CRS) -> str:
+    """Guess the unit of a place in a projected system: "kilometres", "metres" or "degrees"; empty: that of its axes.
 
-    It is one if it lies outside of where the system is used, and inside if its numbers are taken for kilometres,
-    metres or degrees.
+    It is another one if the place lies outside of where the system is used, and inside once its numbers are read so.
     """
     use = pyproj.CRS(crs_name(crs)).area_of_use
-    if use is None:
-        return
+    if use is None or crs.is_geographic:
+        return ""
     to_lonlat = pyproj.Transformer.from_crs(crs, LONLAT, always_xy=True)
     width = (use.east - use.west) % 360 or 360
 
@@ -133,17 +132,14 @@ def check_unit(x: float, y: float, crs: pyproj.CRS, what: str, remedy: str) -> N
         return use.south <= lat <= use.north and (lon - use.west) % 360 <= width
 
     if within(*to_lonlat.transform(x, y)):
-        return
-    unit = metres_per_unit(crs)
-    scaled = {"kilometres": 1e3 / unit, "metres": 1 / unit}
-    fits = [n for n, f in scaled.items() if f != 1 and within(*to_lonlat.transform(x * f, y * f))]
+        return ""
     if abs(x) <= 360 and abs(y) <= 90 and within(x, y):
-        fits.append("degrees")
-    if fits:
-        raise TimoError(
-            f"{what}, such as ({x:g}, {y:g}), seem to be {fits[0]}, and the unit of {crs.name!r} is the "
-            f"{crs.axis_info[0].unit_name}: as they stand they lie outside of where it is used. {remedy}"
-        )
+        return "degrees"
+    for name, metres in (("kilometres", 1e3), ("metres", 1.0)):
+        factor = metres / metres_per_unit(crs)
+        if factor != 1 and within(*to_lonlat.transform(x * factor, y * factor)):
+            return name
+    return ""
 
 
 def project(
