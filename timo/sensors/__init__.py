@@ -4,17 +4,9 @@ Nothing else in timo holds a list of bands or the name of a collection. Sensors 
 `register_sensor` or `read_sensor`; every place that takes the name of a sensor takes theirs.
 """
 
-from pathlib import Path
-
-from timo.errors import TimoError
 from timo.sensors.identity import Identity, identify
-from timo.sensors.landsat import LANDSAT
-from timo.sensors.modis import MODIS, MODIS_VEGETATION
-from timo.sensors.own import check_sensor, parse_sensor
 from timo.sensors.product import POLARISATIONS, Band, CloudScore, Collection, QualityClass, Sensor
-from timo.sensors.ready import READY
-from timo.sensors.sentinel1 import SENTINEL_1
-from timo.sensors.sentinel2 import SENTINEL_2, SENTINEL_2_L1C
+from timo.sensors.registry import SENSORS, get_sensor, read_sensor, register_sensor
 
 __all__ = [
     "POLARISATIONS",
@@ -30,99 +22,3 @@ __all__ = [
     "read_sensor",
     "register_sensor",
 ]
-
-SENSORS: dict[str, Sensor] = {
-    sensor.name: sensor
-    for sensor in (
-        SENTINEL_2,
-        SENTINEL_2_L1C,
-        *LANDSAT,
-        *READY,
-        MODIS,
-        MODIS_VEGETATION,
-        SENTINEL_1,
-    )
-}
-
-
-# Those that come with timo: their names always mean them.
-_BUILT_IN = frozenset(SENSORS)
-
-
-def get_sensor(name: str) -> Sensor:
-    """Return the sensor called `name`.
-
-    Raises
-    ------
-    TimoError
-        If timo does not know it.
-    """
-    try:
-        return SENSORS[name]
-    except (KeyError, TypeError):
-        raise TimoError(
-            f"Unknown sensor {name!r}. Known: {', '.join(sorted(SENSORS))}. One of your own is registered in each "
-            'session: timo.sensors.read_sensor("sensor.toml") or timo.sensors.register_sensor(...).'
-        ) from None
-
-
-def register_sensor(sensor: Sensor) -> Sensor:
-    """Add a sensor of your own, for this session.
-
-    Parameters
-    ----------
-    sensor : Sensor
-        Needs a name, bands with their wavelengths, and a scale; see `docs/sensors.md`. One of the same name that was
-        registered before is replaced.
-
-    Returns
-    -------
-    Sensor
-        `sensor` itself.
-
-    Raises
-    ------
-    TimoError
-        If something in it cannot be, or its name is that of a sensor that comes with timo.
-
-    Examples
-    --------
-    >>> from timo.sensors import Band, Sensor, register_sensor
-    >>> bands = (Band("red", "red", 0.66, 8), Band("nir", "nir", 0.83, 8))
-    >>> sensor = register_sensor(Sensor("formosat-2", "Formosat-2 RSI", bands, scale=1e-4))
-    >>> sensor.band("nir").mean
-    0.27
-    """
-    if not isinstance(sensor, Sensor):
-        raise TimoError(
-            f"register_sensor takes a timo.sensors.Sensor; got {type(sensor).__name__}. A file is read with "
-            'timo.sensors.read_sensor("sensor.toml").'
-        )
-    if sensor.name in _BUILT_IN:
-        raise TimoError(
-            f"{sensor.name!r} comes with timo and cannot be replaced. Choose another name, e.g. "
-            f'"my-{sensor.name}".'
-        )
-    SENSORS[sensor.name] = check_sensor(sensor)
-    return sensor
-
-
-def read_sensor(path: str | Path) -> Sensor:
-    """Read a sensor of your own from a TOML file, and register it for this session.
-
-    Parameters
-    ----------
-    path : str or path
-        The file; `docs/sensors.md` shows one.
-
-    Returns
-    -------
-    Sensor
-        The sensor, registered.
-
-    Raises
-    ------
-    TimoError
-        If the file cannot be read, or something in it is missing, unknown or impossible.
-    """
-    return register_sensor(parse_sensor(path))

@@ -11,6 +11,9 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from timo.sensors.product import Sensor
+from timo.sensors.registry import SENSORS
+
 
 @dataclass(frozen=True)
 class Identity:
@@ -37,15 +40,14 @@ class Identity:
     product: str
     linear: bool | None = None
 
-    def fits(self, sensor: object) -> bool:
-        """Say whether an image of this identity can be read as `sensor` (a `Sensor`), which the user has named.
+    def fits(self, sensor: Sensor) -> bool:
+        """Return whether an image of this identity can be read as `sensor`, which the user has named.
 
         Sensors that users added themselves fit anything: they know what they registered.
         """
-        satellites: tuple[str, ...] = getattr(sensor, "satellites", ())
-        if not satellites or getattr(sensor, "name", None) == self.sensor:
+        if not sensor.satellites or sensor.name == self.sensor:
             return True
-        return self.sensor is None and not self.level and self.satellite in satellites
+        return self.sensor is None and not self.level and self.satellite in sensor.satellites
 
 
 _Rule = Callable[[re.Match[str]], Identity]
@@ -344,8 +346,6 @@ def identify(text: str, tags: Mapping[str, str] | None = None) -> Identity | Non
 
 def _timo(name: str) -> Identity:
     """What a file that `timo.export` wrote says: its values are physical already."""
-    from timo.sensors import SENSORS
-
     known = SENSORS.get(name)
     if known is None:
         product = (
