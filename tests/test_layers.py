@@ -18,6 +18,7 @@ PACKAGES = {"timo": ROOT / "timo", "timo_widgets": ROOT / "widgets"}
 FLOORS = {
     "timo.errors": 0,
     "timo.atomic": 0,
+    "timo.crs": 0,
     "timo.sizes": 0,
     "timo.sensors": 1,
     "timo.models": 1,

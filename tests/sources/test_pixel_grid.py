@@ -13,10 +13,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from shapely import Polygon, box
 
+from timo.crs import usual_crs
 from timo.errors import TimoError
 from timo.sources.place.aoi import Area, parse_aoi
 from timo.sources.place.grid import PixelGrid, grid_of, make_grid
-from timo.sources.place.projection import usual_crs
 from timo.sources.sample import open_sample, sample_tree_cover
 
 PLACE = parse_aoi((22.0, 45.0, 22.1, 45.1))

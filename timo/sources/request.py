@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from timo.crs import metres_per_unit, read_crs, short_name
 from timo.cube.composite import period_offset
 from timo.errors import TimoError
 from timo.sensors import SENSORS, Sensor, register_sensor
@@ -21,7 +22,6 @@ from timo.sources.options import nearest, unknown_sensor
 from timo.sources.place.aoi import Area, parse_aoi
 from timo.sources.place.area import FORMS
 from timo.sources.place.grid import PixelGrid, grid_of, make_grid
-from timo.sources.place.projection import metres_per_unit, read_crs, short_name
 
 if TYPE_CHECKING:
     import xarray as xr

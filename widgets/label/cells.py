@@ -14,10 +14,10 @@ from rasterio.features import rasterize
 from shapely.affinity import translate
 from shapely.geometry.base import BaseGeometry
 
+from timo.crs import LONLAT, metres_per_unit, project, read_crs
 from timo.errors import TimoError
 from timo.sources import Area
 from timo.sources.place.area import on_globe
-from timo.sources.place.projection import LONLAT, metres_per_unit, project, read_crs
 
 # Share of a cell by which the edge of a shape may be off where it bends between two systems.
 _SLACK = 0.05

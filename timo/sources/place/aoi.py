@@ -15,6 +15,7 @@ import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
+from timo.crs import LONLAT
 from timo.errors import TimoError
 from timo.sources.place.area import (
     FORMS,
@@ -25,7 +26,6 @@ from timo.sources.place.area import (
     join,
     make_area,
 )
-from timo.sources.place.projection import LONLAT
 
 __all__ = ["Area", "parse_aoi"]
 

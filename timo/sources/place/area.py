@@ -15,8 +15,8 @@ from shapely.affinity import translate
 from shapely.geometry.base import BaseGeometry
 from shapely.geometry.polygon import orient
 
+from timo.crs import LONLAT, crs_name, meant_unit, project, read_crs
 from timo.errors import TimoError
-from timo.sources.place.projection import LONLAT, crs_name, meant_unit, project, read_crs
 
 FORMS = (
     "(west, south, east, north) in degrees, GeoJSON (a dict, or the path of a file), WKT, a shapely geometry in "

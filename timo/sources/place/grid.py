@@ -14,9 +14,7 @@ import shapely
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
-from timo.errors import TimoError
-from timo.sources.place.area import TOLERANCE_DEGREES, Area, join, make_area, winding
-from timo.sources.place.projection import (
+from timo.crs import (
     LONLAT,
     crs_name,
     meant_unit,
@@ -26,6 +24,8 @@ from timo.sources.place.projection import (
     short_name,
     usual_crs,
 )
+from timo.errors import TimoError
+from timo.sources.place.area import TOLERANCE_DEGREES, Area, join, make_area, winding
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -1,0 +1,211 @@
+"""Coordinate reference systems: reading, naming and choosing one, and carrying a geometry to another whole."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pyproj
+import pyproj.exceptions
+import shapely
+from shapely.geometry.base import BaseGeometry
+
+from timo.errors import TimoError
+
+LONLAT = "EPSG:4326"
+# Beyond these latitudes there is no UTM (NGA.STND.0037 2.0.0, section 7-2).
+_UTM_NORTH, _UTM_SOUTH = 84.0, -80.0
+_SPHERE_M = 6378137.0
+# Into how many pieces the longest side is cut at most, to follow the bend of an edge.
+_PIECES = tuple(4**k for k in range(8))
+
+
+def read_crs(crs: Any, *, what: str = "crs") -> pyproj.CRS:
+    """Read a coordinate reference system from any form that pyproj knows.
+
+    Parameters
+    ----------
+    crs : int, str, pyproj.CRS, rasterio.crs.CRS, ...
+        EPSG code, "EPSG:3035", WKT, PROJ string, or an object with a `to_wkt`.
+    what : str
+        What the messages call it.
+
+    Returns
+    -------
+    pyproj.CRS
+        Of two axes; a vertical one is dropped.
+
+    Raises
+    ------
+    TimoError
+        If it cannot be read, or is no system for maps.
+    """
+    remedy = 'Give an EPSG code, as 32635 or "EPSG:3035", WKT, or a pyproj or rasterio CRS'
+    if crs is None or isinstance(crs, bool):
+        raise TimoError(f"{what}={crs!r} is no coordinate reference system. {remedy}")
+    try:
+        system = pyproj.CRS.from_user_input(crs).to_2d()
+    except pyproj.exceptions.CRSError as error:
+        raise TimoError(f"{what}={crs!r} cannot be read: {error}. {remedy}") from error
+    axes = [axis.direction for axis in system.axis_info]
+    if not (system.is_geographic or system.is_projected) or len(axes) != 2:
+        raise TimoError(
+            f"{what}={crs!r} ({system.name}) is no system for maps in a plane. {remedy}"
+        )
+    if system.is_geographic and system.axis_info[0].unit_name != "degree":
+        raise TimoError(f"{what}={crs!r} ({system.name}) does not count in degrees. {remedy}")
+    if "west" in axes:
+        raise TimoError(
+            f"{what}={crs!r} ({system.name}) counts towards the west; the rows and columns of a cube go east and "
+            "south. Give a system whose axes point east and north"
+        )
+    return system
+
+
+def crs_name(crs: pyproj.CRS) -> str:
+    """Return the code ("EPSG:...") of a system where it has one, else its WKT."""
+    code = crs.to_epsg()
+    if code is None and crs.equals(pyproj.CRS(LONLAT), ignore_axis_order=True):
+        code = 4326
+    return f"EPSG:{code}" if code else crs.to_wkt()
+
+
+def short_name(crs: str) -> str:
+    """Return the code, or the name that stands in the WKT, for messages."""
+    return crs if crs.startswith("EPSG:") else pyproj.CRS(crs).name
+
+
+def metres_per_unit(crs: pyproj.CRS) -> float:
+    """Return the length of the unit of its axes; of a degree, along the equator."""
+    factor = float(crs.axis_info[0].unit_conversion_factor)
+    if not crs.is_geographic:
+        return factor
+    ellipsoid = crs.ellipsoid
+    return factor * (ellipsoid.semi_major_metre if ellipsoid else _SPHERE_M)
+
+
+def usual_crs(lon: float, lat: float) -> str:
+    """Choose the UTM zone of a place (WGS 84), or UPS near the poles.
+
+    With the wider zones of south-west Norway (32V) and Svalbard (31X, 33X, 35X, 37X), because the tiles of Sentinel-2
+    follow them: their pixels need no resampling there.
+
+    Parameters
+    ----------
+    lon : float
+        Degrees, -180..180.
+    lat : float
+        Degrees.
+
+    Returns
+    -------
+    str
+        "EPSG:326.." north of the equator and on it, "EPSG:327.." south of it; "EPSG:32661" from 84 N, "EPSG:32761"
+        beyond 80 S.
+    """
+    if lat >= _UTM_NORTH:
+        return "EPSG:32661"
+    if lat < _UTM_SOUTH:
+        return "EPSG:32761"
+    zone = int((lon + 180) // 6) % 60 + 1
+    if 56 <= lat < 64 and 3 <= lon < 12:
+        zone = 32
+    elif lat >= 72 and 0 <= lon < 42:
+        zone = 31 + 2 * int((lon + 3) // 12)
+    return f"EPSG:{(32600 if lat >= 0 else 32700) + zone}"
+
+
+def meant_unit(x: float, y: float, crs: pyproj.CRS) -> str:
+    """Guess the unit of a place in a projected system: "kilometres", "metres" or "degrees"; empty: that of its axes.
+
+    It is another one if the place lies outside of where the system is used, and inside once its numbers are read so.
+    """
+    use = pyproj.CRS(crs_name(crs)).area_of_use
+    if use is None or crs.is_geographic:
+        return ""
+    to_lonlat = pyproj.Transformer.from_crs(crs, LONLAT, always_xy=True)
+    width = (use.east - use.west) % 360 or 360
+
+    def within(lon: float, lat: float) -> bool:
+        return use.south <= lat <= use.north and (lon - use.west) % 360 <= width
+
+    if within(*to_lonlat.transform(x, y)):
+        return ""
+    if abs(x) <= 360 and abs(y) <= 90 and within(x, y):
+        return "degrees"
+    for name, metres in (("kilometres", 1e3), ("metres", 1.0)):
+        factor = metres / metres_per_unit(crs)
+        if factor != 1 and within(*to_lonlat.transform(x * factor, y * factor)):
+            return name
+    return ""
+
+
+def project(
+    geometry: BaseGeometry, source: pyproj.CRS, target: pyproj.CRS, tolerance: float
+) -> BaseGeometry:
+    """Carry a geometry to another system, with vertices added until its edges bend as they do there.
+
+    Parameters
+    ----------
+    geometry : shapely geometry
+        (x, y), longitude first.
+    source, target : pyproj.CRS
+        Its system and the wanted one. Longitudes of a geographic target jump where it crosses the antimeridian.
+    tolerance : float
+        How far an edge may be off, in the unit of the target (in a geographic one, of latitude).
+
+    Raises
+    ------
+    TimoError
+        If the geometry does not lie within the target, or is torn by it.
+    """
+    transformer = pyproj.Transformer.from_crs(source, target, always_xy=True)
+
+    def transform(points: np.ndarray) -> np.ndarray:
+        return np.column_stack(transformer.transform(points[:, 0], points[:, 1]))
+
+    if source.is_geographic and target.is_geographic:
+        return shapely.transform(geometry, transform)
+    west, south, east, north = geometry.bounds
+    side = max(east - west, north - south)
+    for pieces in _PIECES:
+        fine = shapely.segmentize(geometry, side / pieces)
+        off, extent = _bend(fine, side / pieces, transform, lonlat=target.is_geographic)
+        if off <= max(tolerance, 1e-7 * extent):
+            return shapely.transform(fine, transform)
+    raise TimoError(
+        f"The area cannot be drawn in {target.name!r}: it reaches beyond what that covers, or across its edge (often "
+        "the antimeridian or a pole). Give another crs, or a smaller area; without crs, timo takes the UTM zone"
+    )
+
+
+def _bend(
+    geometry: BaseGeometry,
+    longest: float,
+    transform: Callable[[np.ndarray], np.ndarray],
+    *,
+    lonlat: bool,
+) -> tuple[float, float]:
+    """Return how far the middles of edges lie from those of straight ones, and the extent."""
+    points = shapely.get_coordinates(geometry)
+    moved = transform(points)
+    if not np.isfinite(moved).all():
+        return math.inf, 0.0
+    step = np.diff(moved, axis=0)
+    between = transform((points[1:] + points[:-1]) / 2) - moved[:-1]
+    if lonlat:
+        step[:, 0], between[:, 0] = _shortest(step[:, 0]), _shortest(between[:, 0])
+    off = between - step / 2
+    if lonlat:
+        off[:, 0] *= np.cos(np.radians(moved[:-1, 1]))
+    # A longer step leads from one ring to the next and is no edge.
+    edges = np.hypot(*np.diff(points, axis=0).T) <= longest * (1 + 1e-6)
+    distance = np.hypot(*off[edges].T)
+    return float(distance.max(initial=0)), 0.0 if lonlat else float(np.ptp(moved, axis=0).max())
+
+
+def _shortest(degrees: np.ndarray) -> np.ndarray:
+    """The same turn by at most half a circle."""
+    return (degrees + 180) % 360 - 180
