@@ -58,13 +58,13 @@ def any_files(request):
 def reads(monkeypatch):
     """Windows that are read from now on."""
     seen = []
-    original = reading.read_layers
+    original = reading.read_on
 
     def count(layers, target, **options):
         seen.append((len(layers), target))
         return original(layers, target, **options)
 
-    monkeypatch.setattr("timo.sources.files.lazy.read_layers", count)
+    monkeypatch.setattr(reading, "read_on", count)
     return seen
 
 
@@ -334,12 +334,14 @@ def test_tiles_in_two_zones_are_mosaicked_per_day(tmp_path):
     write_tif(
         tmp_path / "T35TLK_20190701T092031_B04.tif", numbers * 2, crs="EPSG:32635", transform=east
     )
-    cube = open_files(tmp_path, resolution=100, crs="EPSG:32634").compute()
+    where = {"sensor": "sentinel-2", "resolution": 100, "crs": "EPSG:32634"}
+    cube = open_files(tmp_path, **where).compute()
     values = {np.float32(number) * np.float32(1e-4) for number in (1000, 2000)}
     assert cube.sizes["time"] == 1
     assert set(np.unique(cube.values[np.isfinite(cube.values)])) == values
     # The later name lies on top where both are.
-    alone = open_files(tmp_path / "T35TLK_20190701T092031_B04.tif", like=cube)
+    path = tmp_path / "T35TLK_20190701T092031_B04.tif"
+    alone = open_files(path, sensor="sentinel-2", like=cube)
     assert np.isfinite(alone).any()
     assert (cube.values[np.isfinite(alone.values)] == max(values)).all()
 
@@ -395,23 +397,22 @@ def test_a_pattern_finds_date_and_band(tmp_path):
 
 
 def test_dates_are_read_from_tags(tmp_path):
-    write_tif(
-        tmp_path / "scene_B04.tif", scene(bands=1), tags={"TIFFTAG_DATETIME": "2019:07:01 09:20:31"}
-    )
+    write_tif(tmp_path / "scene_B04.tif", scene(bands=1), tags={"ACQUISITION_DATE": "2019-07-01"})
     cube = open_files(tmp_path, sensor="sentinel-2")
     assert cube.indexes["time"][0] == pd.Timestamp("2019-07-01")
 
 
-def test_opening_a_thousand_files_reads_a_few_cells(tmp_path, reads):
-    for day in pd.date_range("2015-01-01", periods=1000):
+def test_opening_many_files_reads_a_few_cells_of_each(tmp_path, reads):
+    for day in pd.date_range("2015-01-01", periods=300):
         write_tif(
             tmp_path / f"{day:%Y%m%d}.tif", scene(shape=(8, 8)), descriptions=("B2", "B3", "B8A")
         )
     cube = open_files(tmp_path)
-    assert cube.sizes["time"] == 1000
-    assert len(reads) == 1
+    assert cube.sizes["time"] == 300
+    assert len(reads) == 300
+    assert all(grid.width <= 64 and grid.height <= 64 for _, grid in reads)
     reads.clear()
-    cube[500, :, :4, :4].compute()
+    cube[200, :, :4, :4].compute()
     assert len(reads) == 1
 
 
@@ -440,10 +441,10 @@ def test_a_warp_reads_only_what_lies_under_the_chunk(tmp_path, monkeypatch):
     ).rio.write_crs(UTM)
     dataset.to_netcdf(tmp_path / "a.nc")
     seen = []
-    original = reading._slice
+    original = reading._OpenedArray.read
     monkeypatch.setattr(
-        reading,
-        "_slice",
+        reading._OpenedArray,
+        "read",
         lambda layer, rows, columns: seen.append((rows, columns)) or original(layer, rows, columns),
     )
     cube = open_files(
@@ -467,25 +468,6 @@ def test_a_changed_file_is_another_array(tmp_path):
     assert first.data.name == again.data.name
     write_tif(path, scene(seed=1, bands=1, shape=(40, 50)), tags={"more": "x" * 100})
     assert open_files(path, sensor="sentinel-2").data.name != first.data.name
-
-
-@pytest.mark.parametrize(
-    "dtype", ["uint8", "int16", "uint16", "int32", "uint32", "float32", "float64"]
-)
-def test_numbers_of_every_type_are_exact(tmp_path, dtype):
-    top = 255 if dtype == "uint8" else 30_000 if dtype.endswith("16") else 2**24 + 1
-    values = np.array([[1, 2], [3, top]], dtype=dtype)
-    path = write_tif(tmp_path / "a.tif", values, nodata=2)
-    grid = FileGrid(UTM, PLACE, 2, 2)
-    layer = RasterLayer(path, grid, Numbers(dtype, 2), 1)
-    on = PixelGrid(UTM, PLACE.c - 10, PLACE.f, 10, 2, 4)
-    beside = PixelGrid(UTM, PLACE.c - 11, PLACE.f + 1, 10, 2, 4)
-    expected = [
-        [np.nan, 1, np.nan, np.nan],
-        [np.nan, 3, np.float32(top) if dtype == "float32" else top, np.nan],
-    ]
-    for target in (on, beside):
-        np.testing.assert_array_equal(read_layers([layer], target)[0], expected)
 
 
 def write_jp2(path, source):

@@ -33,7 +33,7 @@ from timo.sources.files.inventory import (
 )
 from timo.sources.files.naming import Naming, read_bands
 from timo.sources.place.grid import grid_of
-from timo.sources.place.projection import check_unit, crs_name, metres_per_unit, read_crs
+from timo.sources.place.projection import crs_name, meant_unit, metres_per_unit, read_crs
 from timo.sources.reading import ArrayLayer, Numbers
 from timo.sources.request import make_sensor
 
@@ -557,14 +557,13 @@ def _to_unit(coordinate: xr.DataArray, crs: pyproj.CRS, path: Path) -> float:
 
 def _check_place(x: float, y: float, crs: pyproj.CRS, dims: tuple[str, str], path: Path) -> None:
     """Refuse a middle that is in another unit than the CRS, as degrees of 500,000."""
-    remedy = 'Write the right coordinates or CRS: dataset.rio.write_crs("EPSG:...").to_netcdf(...).'
-    if crs.is_geographic and not (-360 <= x <= 540 and -91 <= y <= 91):
+    off = crs.is_geographic and not (-360 <= x <= 540 and -91 <= y <= 91)
+    if unit := "metres" if off else meant_unit(x, y, crs):
         raise TimoError(
-            f"{dims[1]} and {dims[0]} of {path}, such as ({x:g}, {y:g}), are no degrees of longitude and latitude: metres, "
-            f"it seems. {remedy}"
+            f"{dims[1]} and {dims[0]} of {path}, such as ({x:g}, {y:g}), seem to be {unit}, and the unit of its CRS "
+            f"{crs.name!r} is the {crs.axis_info[0].unit_name}. Write the right coordinates or CRS: "
+            'dataset.rio.write_crs("EPSG:...").to_netcdf(...).'
         )
-    if not crs.is_geographic:
-        check_unit(x, y, crs, f"{dims[1]} and {dims[0]} of {path}", remedy)
 
 
 # --- cubes of timo's own

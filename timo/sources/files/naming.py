@@ -266,6 +266,13 @@ def is_beside(name: str) -> bool:
     )
 
 
+def is_thermal(name: str, sensor: Sensor) -> bool:
+    """Return whether a name is that of a thermal band of Landsat, which no cube holds."""
+    return sensor.name.startswith("landsat") and bool(
+        re.search(r"(^|_)b(6|6_vcid_[12]|10|11)$", simplify(strip_dates(name)))
+    )
+
+
 # --- whose bands
 
 
@@ -368,7 +375,9 @@ def _by_bands(identities: Mapping[Path, Identity], labels: list[str]) -> Sensor 
     """Return the only sensor that has all of these bands; of a known satellite, if its level is certain."""
     satellites = {one.satellite for one in identities.values()}
     fitting = {
-        n: s for n, s in SENSORS.items() if labels and all(_bands_in(la, s) for la in labels)
+        n: s
+        for n, s in SENSORS.items()
+        if labels and all(_bands_in(la, s) or is_thermal(la, s) for la in labels)
     }
     if satellites:
         fitting = {

@@ -78,11 +78,9 @@ _ESA_IMAGE = re.compile(r"^(L\d\w_)?T\d\d[C-X][A-Z]{2}_\d{8}T\d{6}_", re.IGNOREC
 _BASELINE_4 = pd.Timestamp("2022-01-25")
 # They lie in ESA's products without a date in their names, some of them named as bands are.
 _DETECTOR_MASK = re.compile(r"MSK_\w+\.jp2$", re.IGNORECASE)
-# What producers write where there are no data.
-_FILLS = (-9999.0, -32768.0, -32767.0, -3.4028234663852886e38, 65535.0)
 # Cells a side that are looked at in each scene when it is opened, and for how long.
 _LOOK = 64
-_PATIENCE_S = 10.0
+_PATIENCE_S = 5.0
 
 
 def open_files(
@@ -115,7 +113,7 @@ def open_files(
 
     One GeoTIFF per date with all bands, one per date and band, or one with bands of many dates (Earth Engine's toBands,
     FORCE, `timo.export`); the quality layer (SCL, QA_PIXEL, state) among them; NetCDF or Zarr with a variable per band,
-    or with one variable that has a dim of bands. Opening reads headers and a few cells of each scene (for at most ten
+    or with one variable that has a dim of bands. Opening reads headers and a few cells of each scene (for at most five
     seconds); the rest is read, and checked, chunk by chunk when it is computed. A cube that timo wrote
     (``cube.to_dataset(name="cube").to_netcdf(...)`` or ``.to_zarr(...)``) comes back as it was; what `timo.export` wrote
     of a sensor that is not known comes back as a cube without one.
@@ -428,12 +426,28 @@ def look_at(
                 quality.read(scene, window)
             if not np.isfinite(values).any():
                 continue
-            _check_fill(values, reader.plans[scene], request, scenes[scene])
-            if not meaning.linear and meaning.scale != 1:
-                check_values(values, request.sensor, request.bands, what=str(scenes[scene]))
+            _check_unit(values, request, str(scenes[scene]), meaning)
             break
         if clock.monotonic() > until:
             return
+
+
+def _check_unit(values: np.ndarray, request: CubeRequest, what: str, meaning: Meaning) -> None:
+    """Refuse values that the sensor cannot measure, with the options that mend them."""
+    sensor = request.sensor
+    if meaning.linear:
+        values = 10 * np.log10(np.where(values > 0, values, np.nan))
+    try:
+        check_values(values, sensor, request.bands, what=what, call=False)
+    except TimoError as error:
+        product = f"scale={sensor.scale:g}" + (
+            f", offset={sensor.offset:g}" if sensor.offset else ""
+        )
+        radar = "linear=True if they are linear power; " if sensor.kind == "backscatter" else ""
+        raise TimoError(
+            f"{error} Give {radar}the factors that their producer states ({sensor.name}'s own: {product}); nodata=, if it is "
+            "a number for cells without data; or the sensor= that they are of."
+        ) from error
 
 
 def _windows(grid: PixelGrid) -> list[PixelGrid]:
@@ -447,24 +461,6 @@ def _windows(grid: PixelGrid) -> list[PixelGrid]:
             sides.append(slice(first, min(size, first + _LOOK)))
         windows.append(grid.window(*sides))
     return list(dict.fromkeys(windows))
-
-
-def _check_fill(
-    values: np.ndarray, plans: Sequence[Plan], request: CubeRequest, scene: FileScene
-) -> None:
-    """Refuse numbers that stand for cells without data in a file that does not say so."""
-    if not request.sensor.name:
-        return
-    for band, plan in zip(values, plans, strict=True):
-        for fill in _FILLS:
-            number = np.float32(fill)
-            here = band == plan.values(np.array([fill], band.dtype))[0]
-            if here.any() and (number < 0 or here.mean() > 0.01):
-                raise TimoError(
-                    f"{Path(plan.layer.path).name} of {scene.moment} holds the number {fill:g} in {here.mean():.1%} of the "
-                    f"cells looked at, which is no {request.sensor.units}, but probably stands for cells without data, and "
-                    f"the file does not say so. Give nodata={fill:g}."
-                )
 
 
 def _times(scenes: Sequence[FileScene], request: CubeRequest) -> pd.DatetimeIndex:

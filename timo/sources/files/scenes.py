@@ -13,7 +13,7 @@ from timo.errors import TimoError
 from timo.sensors import Sensor
 from timo.sources.dates import Moment
 from timo.sources.files.inventory import Found
-from timo.sources.files.naming import is_beside, is_position, recognise
+from timo.sources.files.naming import is_beside, is_position, is_thermal, recognise
 from timo.sources.reading import ArrayLayer, Layer, cell_of
 
 
@@ -117,7 +117,7 @@ def _check_known(
     strange = [
         item
         for item in unknown
-        if not is_beside(item.path.stem) and not any(is_beside(name) for name in item.names)
+        if not any(is_beside(n) or is_thermal(n, sensor) for n in (*item.names, item.path.stem))
     ]
     if not strange:
         return
