@@ -189,7 +189,7 @@ def _gridded(dataset: xr.Dataset, path: Path) -> list[xr.DataArray]:
     variables = [
         v
         for v in dataset.data_vars.values()
-        if _axis(v, "y") and _axis(v, "x") and v.dtype.kind in "iuf"
+        if _axis(v, "y") and _axis(v, "x") and v.dtype.kind in "iufb"
     ]
     if not variables:
         listed = ", ".join(f"{name} {v.dims}" for name, v in dataset.data_vars.items())
@@ -369,7 +369,7 @@ def numbers_of(variable: xr.DataArray) -> Numbers:
     A value that the numbers cannot have any more, of a file that was converted, is ignored.
     """
     attrs: Mapping[Any, Any] = variable.attrs
-    dtype = variable.dtype
+    dtype = np.dtype("uint8") if variable.dtype == bool else variable.dtype
     unsigned = dtype.kind == "i" and str(attrs.get("_Unsigned", "")).lower() == "true"
     held = np.dtype(f"u{dtype.itemsize}") if unsigned else dtype
     stated = "scale_factor" in attrs or "add_offset" in attrs
