@@ -236,61 +236,55 @@ def grid_of(array: xr.DataArray) -> PixelGrid:
     """
     from timo.cube import check_grid
 
-    _check_not_turned(array)
+    if _is_turned(array):
+        raise TimoError(
+            "The raster is turned: its rows do not run from west to east. Use raster.rio.reproject(raster.rio.crs)"
+        )
     if missing := [dim for dim in ("y", "x") if dim not in getattr(array, "indexes", ())]:
         raise TimoError(
             f'A grid is taken from a cube or raster with the coordinates "y" and "x"; {missing[0]!r} is missing here. '
             "Open rasters with rioxarray.open_rasterio"
         )
-    _check_unit(array)
-    check_grid(array)
     y, x = (np.asarray(array[dim].values, dtype="float64") for dim in ("y", "x"))
+    if array.rio.crs is not None:
+        _check_unit(float(x[x.size // 2]), float(y[y.size // 2]), read_crs(array.rio.crs.to_wkt()))
+    check_grid(array)
     steps = [abs(v[-1] - v[0]) / (v.size - 1) for v in (x, y) if v.size > 1]
     if not steps:
         raise TimoError(
             "The size of a single cell cannot be told from its coordinates. Use a larger raster"
         )
-    system = read_crs(array.rio.crs.to_wkt())
     # A step such as 10.000000001 is rounding.
     side = float(f"{steps[0]:.9g}")
     left, top = _origin(np.sort(x), side), -_origin(np.sort(-y), side)
-    return PixelGrid(crs_name(system), left, top, side, y.size, x.size)
+    return PixelGrid(crs_name(read_crs(array.rio.crs.to_wkt())), left, top, side, y.size, x.size)
 
 
-def _check_not_turned(array: Any) -> None:
-    """Refuse rows and columns that do not run along the axes, by more than a hundredth of a cell in all."""
+def _is_turned(array: Any) -> bool:
+    """Whether rows and columns leave the axes, by more than a hundredth of a cell in all."""
     coords = getattr(array, "coords", {})
-    turned = {"xc", "yc"} <= set(coords)
-    if not turned and "spatial_ref" in coords:
-        try:
-            numbers = [float(n) for n in coords["spatial_ref"].attrs["GeoTransform"].split()]
-            _, width, row, _, column, height = numbers
-        except (KeyError, ValueError, AttributeError):
-            return
-        rows, columns = (array.sizes.get(dim, 0) for dim in ("y", "x"))
-        turned = abs(row) * rows > _SLACK * abs(width) or (
-            abs(column) * columns > _SLACK * abs(height)
-        )
-    if turned:
-        raise TimoError(
-            "The raster is turned: its rows do not run from west to east. Use raster.rio.reproject(raster.rio.crs)"
-        )
+    if {"xc", "yc"} <= set(coords):
+        return True
+    numbers = str(
+        coords["spatial_ref"].attrs.get("GeoTransform", "") if "spatial_ref" in coords else ""
+    )
+    if len(numbers.split()) != 6:
+        return False
+    _, width, row, _, column, height = (abs(float(number)) for number in numbers.split())
+    rows, columns = (array.sizes.get(dim, 0) for dim in ("y", "x"))
+    return row * rows > _SLACK * width or column * columns > _SLACK * height
 
 
-def _check_unit(array: xr.DataArray) -> None:
-    """Refuse cell centres that lie right in another unit than the CRS counts in, and not in that one."""
-    if array.rio.crs is None:
+def _check_unit(x: float, y: float, crs: pyproj.CRS) -> None:
+    """Refuse cell centres that are right in another unit than the CRS counts in."""
+    if not (unit := meant_unit(x, y, crs)):
         return
-    crs = read_crs(array.rio.crs.to_wkt())
-    x, y = (float(array[dim].values[array.sizes[dim] // 2]) for dim in ("x", "y"))
-    if unit := meant_unit(x, y, crs):
-        factor = {"kilometres": 1000, "metres": 0.001}.get(unit, 0)
-        remedy = f"array.assign_coords(x=array.x.values * {factor}, y=array.y.values * {factor})"
-        raise TimoError(
-            f"The coordinates, such as ({x:g}, {y:g}), seem to be {unit}, and the unit of "
-            f"{short_name(crs_name(crs))} is the {crs.axis_info[0].unit_name}. Use "
-            f"{remedy if factor else 'array.rio.write_crs(4326)'}"
-        )
+    factor = {"kilometres": 1000, "metres": 0.001}.get(unit, 0)
+    remedy = f"array.assign_coords(x=array.x.values * {factor}, y=array.y.values * {factor})"
+    raise TimoError(
+        f"The coordinates, such as ({x:g}, {y:g}), seem to be {unit}, and the unit of {short_name(crs_name(crs))} is "
+        f"the {crs.axis_info[0].unit_name}. Use {remedy if factor else 'array.rio.write_crs(4326)'}"
+    )
 
 
 def _outline(area: Area, crs: str, resolution: float) -> BaseGeometry:
