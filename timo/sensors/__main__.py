@@ -8,21 +8,89 @@ from timo.sensors import POLARISATIONS, SENSORS, Collection, Sensor
 
 _INTRODUCTION = """# Sensors
 
-What timo knows of each instrument; this page is written by `python -m timo.sensors`. A cube's `attrs["sensor"]` names
+What timo knows of each product; this page is written by `python -m timo.sensors`. A cube's `attrs["sensor"]` names
 one of them, `timo.open_cube(..., sensor="...")` opens it. Values of a cube are physical: number × scale + offset, and
-NaN where there was no valid observation.
+NaN where there was no valid observation. Level-1 products are opened only when they are named.
+"""
+
+_OWN = """## Your own sensor
+
+A sensor needs a name, bands with their wavelengths in micrometres, and the scale of its numbers; everything from
+`open_cube` to the models then works with it. Registered in Python, for a session:
+
+```python
+from timo.sensors import Band, Sensor, register_sensor
+
+register_sensor(
+    Sensor(
+        name="formosat-2",
+        product="Formosat-2 RSI surface reflectance",
+        bands=(
+            Band("blue", "blue", 0.485, 8),  # name, common name, wavelength in µm, cell in m
+            Band("green", "green", 0.56, 8),
+            Band("red", "red", 0.66, 8),
+            Band("nir", "nir", 0.83, 8),
+        ),
+        scale=0.0001,
+        nodata=0,
+    )
+)
+cube = timo.open_cube("files", path="formosat", sensor="formosat-2")
+```
+
+Or from a small file, `formosat-2.toml`, with `timo.sensors.read_sensor("formosat-2.toml")`:
+
+```toml
+name = "formosat-2"
+product = "Formosat-2 RSI surface reflectance"
+scale = 0.0001            # physical value = number x scale + offset
+nodata = 0
+gsd = 8                   # side of a cell, in metres
+bounds = [-0.1, 1.5]      # plausible values; left out: those of reflectance
+
+[[bands]]
+name = "blue"
+common_name = "blue"
+wavelength = 0.485        # micrometres
+
+[[bands]]
+name = "green"
+common_name = "green"
+wavelength = 0.56
+
+[[bands]]
+name = "red"
+common_name = "red"
+wavelength = 0.66
+
+[[bands]]
+name = "nir"
+common_name = "nir"
+wavelength = 0.83
+
+[quality]                 # left out where there is no quality layer
+layer = "mask"
+classes = [{name = "clear", value = 0}, {name = "cloud", value = 1}, {name = "shadow", value = 2}]
+masked = ["cloud", "shadow"]
+```
+
+Left out, `mean` and `std` (by which models normalise) are those of Sentinel-2 at the same wavelength. In a bit mask a
+class has `bits` as well: `{name = "cloud", value = 8, bits = 8}`. Radar bands have `polarisation = "VV"` in place of a
+wavelength, and `kind = "backscatter"` at the top; an index has `kind = "index"`, anything else `kind = "other"` with
+`mean` and `std`. A model keeps the name of its sensor: whoever opens it registers the sensor first.
 """
 
 
 def page() -> str:
-    """The page, as Markdown."""
-    return "\n".join([_INTRODUCTION, *(_section(sensor) for sensor in SENSORS.values())])
+    """Return the page, as Markdown."""
+    return "\n".join([_INTRODUCTION, *(_section(sensor) for sensor in SENSORS.values()), _OWN])
 
 
 def _section(sensor: Sensor) -> str:
-    """What is known of one sensor."""
+    """Return the section of one sensor."""
     parts = [f"## {sensor.name}", sensor.product + ".", _bands(sensor), _facts(sensor)]
-    return "\n\n".join([*parts, _collections(sensor)]) + "\n"
+    served = _collections(sensor) if sensor.collections else "Opened from files."
+    return "\n\n".join([*parts, served]) + "\n"
 
 
 def _bands(sensor: Sensor) -> str:
@@ -46,20 +114,29 @@ def _wavelength(code: float) -> str:
 
 
 def _facts(sensor: Sensor) -> str:
-    """Values, what is masked, and what must be said."""
+    """Return values, dates, mask, credit and terms of use as a list."""
     dates = (
         f"one for {sensor.period_days} days, named by the first, in UTC"
         if sensor.period_days
         else "one for each solar day with an overpass"
     )
     lines = [
-        f"Values: {sensor.units}; scale {sensor.scale:g}, offset {sensor.offset:g}.",
+        f"Values: {sensor.units}; {_factors(sensor)}.",
         f"Dates: {dates}.",
         *_mask(sensor),
         f"Show with it: {sensor.credit('*years*')}.",
         f"Terms of use: <{sensor.licence}>",
     ]
     return "\n".join(f"- {line}" for line in lines)
+
+
+def _factors(sensor: Sensor) -> str:
+    if math.isnan(sensor.scale):
+        return "scale and offset differ from scene to scene: `scale=`, `offset=`"
+    added = f"; {sensor.baseline_offset} is taken off the numbers first where ESA added it (baseline 04.00 on)"
+    return (
+        f"scale {sensor.scale:g}, offset {sensor.offset:g}{added if sensor.baseline_offset else ''}"
+    )
 
 
 def _mask(sensor: Sensor) -> Iterable[str]:
@@ -76,7 +153,7 @@ def _mask(sensor: Sensor) -> Iterable[str]:
         yield f"Masked with them: {sensor.fringe_m:g} m around {which} (`buffer_m`)."
     elif sensor.fringed:
         which = _join(str(i) for i in sensor.fringed)
-        yield f"Masked with them if `buffer_m` is given: so many metres around {which}."
+        yield f"Masked with them if `buffer_m` is given: that distance around {which}."
 
 
 def _collections(sensor: Sensor) -> str:

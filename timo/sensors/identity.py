@@ -433,7 +433,7 @@ def _tagged(tags: Mapping[str, str]) -> Iterable[Identity]:
         yield Identity(None, "planetscope", "", "PlanetScope, asset not said")
 
 
-_HLS_SIGNS = {"L30": r"L30|LANDSAT|\bOLI", "S30": r"S30|SENTINEL|S2[A-D]\b|\bMSI\b"}
+_HLS_SIGNS = {"L30": r"L30|LANDSAT|OLI|LC0[89]", "S30": r"S30|SENTINEL|S2[A-D]_|MSI"}
 
 
 def _landsat_tags(number: int, who: str, level: str, tags: Mapping[str, str]) -> Identity:
