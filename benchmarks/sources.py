@@ -5,9 +5,11 @@ written to disk, files are GeoTIFFs beside it. From the root of the repository::
 
     python benchmarks/sources.py            # everything, a few minutes
     python benchmarks/sources.py throughput --workers 1 2 4 8 16 32 --limit 16 --rounds 3
+    python benchmarks/sources.py --against ../before --rounds 5     # another checkout, in turns with this one
 """
 
 import argparse
+import json
 import multiprocessing
 import os
 import shutil
@@ -278,7 +280,162 @@ def agreement(args: argparse.Namespace) -> None:
                 )
 
 
-SECTIONS = {f.__name__: f for f in (agreement, throughput, faults, interruption, memory)}
+SPAN = {"start": "2018-05", "end": "2018-09"}
+
+
+def write_scenes(folder: Path) -> None:
+    """A static STAC catalog, and the same scenes as files."""
+    from timo.testing.catalog import write_catalog
+
+    catalog = write_catalog(folder / "catalog", **SPAN)
+    copy_scenes(catalog.parent, folder / "scenes")
+
+
+def cube_of_scenes(source: str, folder: Path) -> xr.DataArray:
+    options: dict[str, Any] = {"aoi": BOX, "bands": BANDS, **SPAN}
+    if source == "stac":
+        catalog = next((folder / "catalog").glob("catalog.json"))
+        return open_cube("stac", catalog=str(catalog), **options)
+    return open_cube("files", path=folder / "scenes", sensor="sentinel-2", **options)
+
+
+RESUMED = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, "benchmarks")
+import rasterio
+from sources import cube_of_scenes
+from timo.sources import fetch
+source, folder, pause = sys.argv[1:]
+cube = cube_of_scenes(source, Path(folder))
+opened = rasterio.open
+def noted(path, *arguments, **options):
+    with open(f"{folder}/{source}.log", "ab", buffering=0) as log:
+        log.write(f"{path}\\n".encode())
+    time.sleep(float(pause))
+    return opened(path, *arguments, **options)
+rasterio.open = noted
+fetch(cube, path=f"{folder}/{source}.zarr", workers=4, progress=False)
+"""
+
+
+def resuming(args: argparse.Namespace) -> None:
+    """Kill -9 in the midst of a fetch of scenes to a store: nothing that was whole is read again."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_scenes(folder)
+        for source in ("stac", "files"):
+            cube = cube_of_scenes(source, folder)
+            days = [f"{day:%Y%m%d}" for day in cube.indexes["time"]]
+            log, kills, kept, again = folder / f"{source}.log", 0, [set[str]()], 0
+            log.touch()
+            for pause in (0.02, 0.02, 0.02, 0.02, 0):
+                before = len(log.read_text().split())
+                run = subprocess.Popen([sys.executable, "-c", RESUMED, source, name, str(pause)])
+                enough = len(kept[-1]) + len(days) // 6
+                while run.poll() is None and (not pause or len(whole_days(folder, days)) < enough):
+                    time.sleep(0.01)
+                if run.poll() is None:
+                    run.send_signal(signal.SIGKILL)
+                    kills += 1
+                assert run.wait() in (0, -signal.SIGKILL)
+                read = log.read_text().split()[before:]
+                again += sum(any(day in path for day in kept[-1]) for path in read)
+                kept.append(whole_days(folder, days))
+            files = log.read_text().split()
+            path = folder / f"{source}.zarr"
+            stored = xr.open_zarr(path, consolidated=False, decode_coords="all")[cube.name]
+            same = cube.equals(stored.assign_coords(band=cube.band))
+            print(f"\n{source}: {len(days)} chunks; killed {kills} times, whole after each: "
+                  f"{[len(k) for k in kept[1:-1]]}")  # fmt: skip
+            print(f"files read: {len(files)}, of them again because in work when killed: "
+                  f"{len(files) - len(set(files))}, again though whole: {again}")  # fmt: skip
+            print(f"complete and unchanged: {same}")
+
+
+def whole_days(folder: Path, days: list[str]) -> set[str]:
+    """The dates of which an unfinished store holds the chunk."""
+    chunks = folder.glob(".*.unfinished-*/*/c/*/0/0/0")
+    return {days[int(path.parts[-4])] for path in chunks}
+
+
+def timed(call: Any) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def requests_and_cache() -> dict[str, float]:
+    """Requests to Earth Engine: from the service, into the cache, from the cache, and to a store."""
+    slow = Faults(latency=0.02, kinds=("pixels",))
+    with emulated(slow) as served, tempfile.TemporaryDirectory() as folder:
+        options = {"bands": ["B8"], "chunk_size": 8, "masked_classes": (), "end": "2018-06-10"}
+        cube = cube_of(served.url, **options)
+        fetch(cube[:1], progress=False)
+        cached = cube_of(served.url, cache=folder, **options)
+        chunks = cube.data.npartitions
+        store = Path(folder) / "cube.zarr"
+        calls = {
+            "requests": lambda: fetch(cube, progress=False),
+            "chunks into the cache": lambda: fetch(cached, progress=False),
+            "chunks from the cache": lambda: fetch(cached, progress=False),
+            "chunks from the cache to a store": lambda: fetch(cached, progress=False, path=store),
+        }
+        return {f"{name}, 1/s": chunks / timed(call) for name, call in calls.items()}
+
+
+def scenes() -> dict[str, float]:
+    """Cubes of scenes, from a catalog and from files: to open, into memory, and to a store."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_scenes(folder)
+        found: dict[str, float] = {}
+        for source in ("stac", "files"):
+            cube_of_scenes(source, folder)
+            found[f"{source}, to open, s"] = timed(lambda s=source: cube_of_scenes(s, folder))
+            cube, store = cube_of_scenes(source, folder), folder / f"{source}.zarr"
+            found[f"{source}, to memory, s"] = timed(lambda c=cube: fetch(c, progress=False))
+            found[f"{source}, to a store, s"] = timed(
+                lambda c=cube, p=store: fetch(c, progress=False, path=p)
+            )
+        return found
+
+
+def memory_at_most() -> dict[str, float]:
+    """The most memory of a window of a large cube, that it takes to fetch it to a store."""
+    with emulated() as served, tempfile.TemporaryDirectory() as folder:
+        part = large_cube(served.url)[:, :, 9700:10300, 9700:10300]
+        before = most_mib()
+        fetch(part, workers=4, progress=False, path=f"{folder}/cube.zarr")
+        return {"to a store, MiB more": most_mib() - before}
+
+
+MEASURES = {f.__name__: f for f in (requests_and_cache, scenes, memory_at_most)}
+
+
+def compare(args: argparse.Namespace) -> None:
+    """Run the same measures on this checkout and on another one in turns; medians and their ratios."""
+    checkouts = {"this": Path(__file__).resolve().parents[1], "other": args.against.resolve()}
+    found: dict[str, dict[str, list[float]]] = {}
+    for number in range(args.rounds):
+        for measure in MEASURES:
+            for label in sorted(checkouts, reverse=bool(number % 2)):
+                done = subprocess.run(
+                    [sys.executable, __file__, "--measure", measure],
+                    env=os.environ | {"PYTHONPATH": str(checkouts[label])},
+                    check=True,
+                    capture_output=True,
+                    text=True,
+                )
+                for name, figure in json.loads(done.stdout.splitlines()[-1]).items():
+                    found.setdefault(name, {}).setdefault(label, []).append(figure)
+    print(f"{'medians of ' + str(args.rounds):40s} {'this':>9} {'other':>9} {'ratio':>6}")
+    for name, figures in found.items():
+        this, other = (statistics.median(figures[label]) for label in ("this", "other"))
+        print(f"{name:40s} {this:9.2f} {other:9.2f} {this / other:6.2f}")
+
+
+SECTIONS = {f.__name__: f for f in (agreement, throughput, faults, interruption, resuming, memory)}
 
 
 def main() -> None:
@@ -290,7 +447,15 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=16)
     parser.add_argument("--latency", type=float, default=0.05)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--against", type=Path, help="another checkout, to compare with this one")
+    parser.add_argument("--measure", choices=MEASURES, help="one measure, as JSON")
     args = parser.parse_args()
+    if args.measure:
+        print(json.dumps(MEASURES[args.measure]()))
+        return
+    if args.against:
+        compare(args)
+        return
     print(f"{os.cpu_count()} cores, Python {sys.version.split()[0]}")
     for name in args.section or SECTIONS:
         SECTIONS[name](args)

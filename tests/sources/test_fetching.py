@@ -192,9 +192,10 @@ def test_a_cube_of_another_kind_can_be_cancelled_too():
         fetch(cube_of(data), workers=1, progress=False, cancel=stop)
 
 
-def test_a_pause_between_attempts_ends_when_it_is_cancelled():
+def test_a_pause_between_attempts_ends_when_it_is_cancelled(monkeypatch):
+    monkeypatch.setattr("random.uniform", lambda _, high: high)
     stop, pausing = threading.Event(), threading.Event()
-    retry = Retry(initial_s=30, uniform=lambda _, high: high)
+    retry = Retry(initial_s=30)
 
     def refuse():
         raise ConnectionResetError(104, "reset")
@@ -225,8 +226,9 @@ def test_a_pause_between_attempts_ends_when_it_is_cancelled():
     assert current_cancel() is None
 
 
-def test_one_failure_ends_the_pauses_of_the_others():
-    retry = Retry(initial_s=30, uniform=lambda _, high: high)
+def test_one_failure_ends_the_pauses_of_the_others(monkeypatch):
+    monkeypatch.setattr("random.uniform", lambda _, high: high)
+    retry = Retry(initial_s=30)
 
     crowd = threading.Barrier(8)
 

@@ -201,7 +201,9 @@ class _Session:
     def remains(self) -> str:
         """Say what is kept of an unfinished fetch."""
         if self.store is not None:
-            return f"What is complete is kept beside '{self.store}': the same call goes on from there."
+            return (
+                f"What is complete is kept beside '{self.store}': the same call goes on from there."
+            )
         if self.kept == self.fetched:
             return "They are in the cache: the same call goes on from there." if self.kept else ""
         return f"{self.fetched - self.kept} of them are not in the cache and will be fetched again."
@@ -288,7 +290,9 @@ def fetch(
     try:
         if target is not None:
             return _fetch_to(target, cube, workers, session)
-        with _computing(_count_requests(cube.__dask_graph__(), cube.__dask_keys__()), workers, session) as options:
+        with _computing(
+            _count_requests(cube.__dask_graph__(), cube.__dask_keys__()), workers, session
+        ) as options:
             computed = cube.compute(**options)
     finally:
         session.close()
@@ -374,7 +378,9 @@ def _only_writer(path: Path) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     lock = check_writable(path.absolute().parent) / f".{path.name}.lock"
-    busy = TimoError(f"'{path}' is being written by another call: wait for it, or choose another path.")
+    busy = TimoError(
+        f"'{path}' is being written by another call: wait for it, or choose another path."
+    )
     held = FileLock(lock)
     try:
         held.acquire(timeout=0)
@@ -392,7 +398,11 @@ def _only_writer(path: Path) -> Iterator[None]:
 
 def _others(path: Path, home: Path) -> list[Path]:
     prefix = f".{path.name}.unfinished-"
-    return [p for p in path.absolute().parent.iterdir() if p.name.startswith(prefix) and p.name != home.name]
+    return [
+        p
+        for p in path.absolute().parent.iterdir()
+        if p.name.startswith(prefix) and p.name != home.name
+    ]
 
 
 def _warn_of_others(path: Path, home: Path) -> None:
@@ -423,7 +433,11 @@ def _write(
             block = _Written(store.open(files, str(name)), str(name))
             with ThreadPoolExecutor(workers) as pool:
                 indices = list(itertools.product(*map(range, variable.data.numblocks)))
-                missing = [i for i, whole in zip(indices, pool.map(block.is_whole, indices), strict=True) if not whole]
+                missing = [
+                    i
+                    for i, whole in zip(indices, pool.map(block.is_whole, indices), strict=True)
+                    if not whole
+                ]
             written = block.all_of(variable.data, token)
             graphs.append(written.dask)
             keys += [(written.name, *index) for index in missing]
@@ -510,7 +524,9 @@ def _spans(cube: xr.DataArray, dim: str) -> list[slice]:
     """Return slices of the chunks along a dimension, some cells of each."""
     sizes = cube.chunksizes.get(dim, (cube.sizes[dim],))
     ends = itertools.accumulate(sizes)
-    return [slice(end - size, end, -(-size // _LOOK)) for size, end in zip(sizes, ends, strict=True)]
+    return [
+        slice(end - size, end, -(-size // _LOOK)) for size, end in zip(sizes, ends, strict=True)
+    ]
 
 
 @contextmanager

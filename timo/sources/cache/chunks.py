@@ -59,40 +59,24 @@ def default_folder() -> Path:
 
 
 class CachedArray:
-    """The cached chunks of one request; `ChunkCache.array` opens it.
+    """The cached chunks of one request, the Zarr array at `path` of `grid` chunks; `ChunkCache.array` opens it.
 
     The folder is named for the request's key and for a digest of its description, so that chunks of arrays with another
     description cannot get into it, whoever writes at the same time.
-
-    Attributes
-    ----------
-    path : Path
-        The Zarr v3 array.
-    grid : tuple of int
-        Number of chunks along each dimension.
     """
 
-    def __init__(  # noqa: PLR0917 - in the order of `ChunkCache.array`
-        self,
-        cache: ChunkCache,
-        key: str,
-        shape: tuple[int, ...],
-        chunks: tuple[int, ...],
-        dtype: str,
-        metadata: dict[str, Any],
-    ) -> None:
-        self.cache, self.key, self.shape, self.chunks = cache, key, shape, chunks
-        self.dtype, self.metadata = np.dtype(dtype), metadata
+    def __init__(self, cache: ChunkCache, *description: Any) -> None:
+        self.cache, self.description = cache, description
+        self.key, self.shape, self.chunks, dtype, self.metadata = description
+        shape, chunks, self.dtype = self.shape, self.chunks, np.dtype(dtype)
         _check_layout(shape, chunks, self.dtype)
         self.grid = tuple(-(-size // chunk) for size, chunk in zip(shape, chunks, strict=True))
         try:
-            description = json.dumps(
-                [FORMAT, shape, chunks, self.dtype.name, metadata], sort_keys=True, allow_nan=False
-            )
+            text = json.dumps([FORMAT, *description], sort_keys=True, allow_nan=False)
         except (TypeError, ValueError) as error:
             raise TimoError(f"the description of a request must be JSON: {error}") from error
-        digest = hashlib.sha256(description.encode()).hexdigest()[:16]
-        self.path: Path = cache.folder / f"{key}-{digest}"
+        digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+        self.path: Path = cache.folder / f"{self.key}-{digest}"
         self._store = CheckedStore(self.path)
         self._files: dict[str, Any] = {}
         zarr.create_array(
@@ -102,7 +86,7 @@ class CachedArray:
             dtype=self.dtype,
             compressors=CODECS,
             fill_value=np.nan if self.dtype.kind == "f" else 0,
-            attributes={"request": metadata},
+            attributes={"request": self.metadata},
         )
         self._array = self._store.open(self._files)
         self._usable, self._touched = True, 0.0
@@ -112,10 +96,7 @@ class CachedArray:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Opened again where it arrives: a worker on another machine has a folder of its own.
-        return _reopen, (
-            self.cache,
-            (self.key, self.shape, self.chunks, self.dtype.name, self.metadata),
-        )
+        return ChunkCache.array, (self.cache, *self.description)
 
     def prepare(self) -> None:
         """Remove what is not what was written, and write the metadata; OSError where the folder cannot be written."""
@@ -131,17 +112,9 @@ class CachedArray:
         self._usable = True
 
     def read(self, index: Index) -> np.ndarray | None:
-        """Read a chunk; None if it is not there, or not what was written: then it is removed.
+        """Read the chunk of these numbers, less what the array's edge cuts off.
 
-        Parameters
-        ----------
-        index : tuple of int
-            Number of the chunk along each dimension.
-
-        Returns
-        -------
-        ndarray or None
-            Of the shape of a chunk, less what the array's edge cuts off.
+        None if it is not there. If it is not what was written it is removed, and counts as not there.
         """
         slices, file = self._slices(index), self._file(index)
         try:
@@ -161,53 +134,34 @@ class CachedArray:
     def write(self, index: Index, values: np.ndarray) -> bool:
         """Keep a chunk; False where the disk does not let us, of which one warning is given.
 
-        Parameters
-        ----------
-        index : tuple of int
-            Number of the chunk along each dimension.
-        values : ndarray
-            Of the array's data type, and of the shape that `read` returns.
-
-        Raises
-        ------
-        TimoError
-            If `values` is not of that type and shape, or there is no such chunk.
+        Raises a TimoError if the values are not of the shape and the data type that `read` returns.
         """
-        slices, extent = self._slices(index), self.extent(index)
+        extent = self.extent(index)
         if values.shape != extent or values.dtype != self.dtype:
             raise TimoError(
                 f"chunk {index} must be {self.dtype} of shape {extent}; got {values.dtype} of shape {values.shape}"
             )
-        if not self._usable:
-            return False
-        try:
-            self._put(slices, values)
-            self.cache.count(self._file(index).stat().st_size)
-        except FileNotFoundError:  # removed by another process just now
-            return False
-        except OSError as error:
-            self.cache.warn(error)
-            return False
-        self._touch()
-        return True
-
-    def _put(self, slices: tuple[slice, ...], values: np.ndarray) -> None:
-        # Again, because another process may remove the folder meanwhile.
-        for attempt in range(_ATTEMPTS):
+        for _ in range(_ATTEMPTS if self._usable else 0):
             try:
                 if not (self.path / METADATA).exists():
                     self._store.fill(self._files)
-                self._array[slices] = values
-            except (FileNotFoundError, FileExistsError):
-                if attempt == _ATTEMPTS - 1:
-                    raise
-            else:
-                return
+                self._array[self._slices(index)] = values
+                self.cache.count(self._file(index).stat().st_size)
+            except (FileNotFoundError, FileExistsError):  # another process removes the folder
+                continue
+            except OSError as error:
+                self.cache.warn(error)
+                return False
+            self._touch()
+            return True
+        return False
 
     def present(self) -> set[Index]:
         """Return the numbers of the chunks that are there, damaged ones included."""
         root = self.path / "c"
-        names = (path.relative_to(root).parts for path in root.glob("/".join("*" * len(self.shape))))
+        names = (
+            path.relative_to(root).parts for path in root.glob("/".join("*" * len(self.shape)))
+        )
         numbers = {tuple(map(int, name)) for name in names if all(part.isdigit() for part in name)}
         return numbers if self._usable else set()
 
@@ -232,10 +186,6 @@ class CachedArray:
             self._touched = now
             with contextlib.suppress(OSError):  # read-only, or removed: it has no last use
                 os.utime(self.path / METADATA)
-
-
-def _reopen(cache: ChunkCache, arguments: tuple[Any, ...]) -> CachedArray:
-    return cache.array(*arguments)
 
 
 def slices_of(index: Index, chunks: Index, shape: Index) -> tuple[slice, ...]:
@@ -265,7 +215,7 @@ def check_size(chunks: Index, dtype: np.dtype) -> None:
 
 @dataclass(frozen=True)
 class ArrayInfo:
-    """What the cache holds of one request."""
+    """The files of one cached request."""
 
     key: str
     path: Path
@@ -277,7 +227,7 @@ class ArrayInfo:
 
 @dataclass(frozen=True)
 class CacheInfo:
-    """What the cache holds, the most recently used request first."""
+    """The cached requests, the most recently used one first."""
 
     folder: Path
     limit_bytes: int
@@ -303,14 +253,7 @@ class ChunkCache:
     """A folder of cached requests, the least recently used of which are removed beyond a limit.
 
     Threads and processes may share it. Where the folder cannot be written (a read-only or full disk), what is in it is
-    still read, one warning is given, and nothing new is kept.
-
-    Parameters
-    ----------
-    folder : path, optional
-        By default `default_folder`.
-    limit_bytes : int
-        Above this, whole requests are removed; never those in use in this process.
+    still read, one warning is given, and nothing new is kept. Requests in use in this process are not removed.
     """
 
     def __init__(
@@ -352,17 +295,13 @@ class ChunkCache:
         dtype : str
             Any of NumPy's integers and floats.
         metadata : dict, optional
-            The request in words, as JSON. It is stored with the array, and an array stored with another description,
-            shape, chunks or data type is never served: it is removed. It must not hold credentials.
-
-        Raises
-        ------
-        TimoError
-            If one of these is not so.
+            The request in words, as JSON, without credentials. An array stored with another description, shape, chunks
+            or data type is removed.
         """
         if not _KEY.fullmatch(key):
             raise TimoError(f"the key must be 16 to 128 digits 0-9a-f; got {key!r}")
-        array = CachedArray(self, key, tuple(shape), tuple(chunks), dtype, metadata or {})
+        name = np.dtype(dtype).str
+        array = CachedArray(self, key, tuple(shape), tuple(chunks), name, metadata or {})
         with _using_lock:
             _using.add(array)
         try:
@@ -379,7 +318,7 @@ class ChunkCache:
         return CacheInfo(self.folder, self.limit_bytes, tuple(arrays))
 
     def damages(self) -> Iterator[str]:
-        """Read all of the cache, and yield a line for each chunk that is lost, changed or swapped."""
+        """Read all of the cache and yield a line for each chunk that is lost, changed or swapped."""
         for path in sorted(self._arrays()):
             times = _describe(path).request.get("times", [])
             for key, fault in CheckedStore(path, read_only=True).faults():
@@ -388,23 +327,7 @@ class ChunkCache:
                 yield f"{path / key}{date and f' ({date})'} {fault}"
 
     def clear(self, older_than: timedelta | None = None) -> CacheInfo:
-        """Remove what is cached.
-
-        Parameters
-        ----------
-        older_than : timedelta, optional
-            Only what was last used longer ago than this.
-
-        Returns
-        -------
-        CacheInfo
-            What was removed.
-
-        Raises
-        ------
-        TimoError
-            If the folder cannot be written.
-        """
+        """Remove all requests, or those last used longer ago than this; return what was removed."""
         latest = datetime.now(UTC) - (older_than or timedelta(0))
         every = older_than is None
         old = [array for array in self.info().arrays if every or array.last_use < latest]
@@ -457,14 +380,14 @@ class ChunkCache:
             yield from (path for path in self.folder.iterdir() if _NAME.fullmatch(path.name))
 
     def _remove_others(self, array: CachedArray) -> None:
-        """Remove the same request's arrays of another description: they are stale."""
+        # Arrays of the same request with another description are stale.
         for path in self._arrays():
             stale = path.name.startswith(f"{array.key}-") and path != array.path
             if stale and path not in _paths_in_use():
                 self.remove(path)
 
     def _sweep(self) -> None:
-        """Remove what processes that were killed in removing left behind."""
+        # Left behind by processes that were killed in removing.
         for path in self.folder.glob(f"{_REMOVED}*"):
             with contextlib.suppress(FileNotFoundError):  # swept by another process
                 if time.time() - path.stat().st_mtime >= _REMOVED_LIFE_S:

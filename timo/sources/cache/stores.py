@@ -100,7 +100,9 @@ class _Places:
     def _span(self, dim: str, number: int, size: int) -> str:
         labels = self.labels.get(dim, np.arange((number + 1) * size))
         part = labels[number * size : (number + 1) * size]
-        texts = [f"{np.datetime_as_string(v, 'D')}" if part.dtype.kind == "M" else str(v) for v in part]
+        texts = [
+            f"{np.datetime_as_string(v, 'D')}" if part.dtype.kind == "M" else str(v) for v in part
+        ]
         if part.dtype.kind not in "Mifu":
             return f"{dim} {', '.join(texts)}"
         return f"{dim} {texts[0]}" if len(texts) == 1 else f"{dim} {texts[0]} to {texts[-1]}"
