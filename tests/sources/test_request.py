@@ -1,3 +1,4 @@
+import dataclasses
 import datetime as dt
 import inspect
 import math
@@ -10,12 +11,12 @@ from hypothesis import strategies as st
 
 from timo.cube.composite import period_starts
 from timo.errors import TimoError
-from timo.sensors import SENSORS, get_sensor
+from timo.sensors import SENSORS, Band, Sensor, get_sensor
+from timo.sources.dates import make_span
 from timo.sources.place.aoi import parse_aoi
 from timo.sources.place.grid import grid_of
-from timo.sources.request import CubeRequest, make_composite, make_request
+from timo.sources.request import CubeRequest, make_bands, make_composite, make_request
 from timo.sources.sample import open_sample
-from timo.sources.span import make_span
 
 BOX = (22.0, 45.0, 22.1, 45.1)
 PARIS = dt.timezone(dt.timedelta(hours=2))
@@ -76,6 +77,55 @@ def test_every_sensor_can_be_asked_for(name):
     finest = min(request.sensor.band(band).gsd_m for band in request.bands)
     assert request.grid.metres == pytest.approx(finest)
     assert request.sensor.name == name
+
+
+@pytest.fixture
+def formosat():
+    """A sensor of one's own, which is forgotten after the test."""
+    bands = (Band("B1", "blue", 0.485, 8), Band("B3", "red", 0.66, 8), Band("B4", "nir", 0.83, 8))
+    yield Sensor("formosat-2-test", "Formosat-2 RSI", bands, scale=1e-4)
+    SENSORS.pop("formosat-2-test", None)
+
+
+def test_a_sensor_of_ones_own_is_asked_for_by_name_or_as_it_is(formosat):
+    assert "register_sensor" in refusal(sensor="formosat-2-test")
+    request = make(sensor=formosat, bands=["nir", "red"])
+    assert request.sensor is get_sensor("formosat-2-test")
+    assert request.bands == ("B4", "B3")
+    assert request.grid.resolution == 8
+    assert make(sensor="formosat-2-test", bands=["nir", "red"]) == request
+    assert make(sensor=get_sensor("sentinel-2")) == make()
+    changed = dataclasses.replace(get_sensor("sentinel-2"), scale=1e-3)
+    assert "comes with timo" in refusal(sensor=changed)
+
+
+@pytest.mark.parametrize(
+    ("sensor", "bands", "names"),
+    [
+        ("landsat-4-7", ["red", "nir08", "swir16"], ("SR_B3", "SR_B4", "SR_B5")),
+        ("landsat-8-9", ["red", "nir08", "swir16"], ("SR_B4", "SR_B5", "SR_B6")),
+        ("hls-l30", ["red", "nir08"], ("B4", "B5")),
+        ("hls-s30", ["red", "nir08"], ("B4", "B8A")),
+        ("force", ["red", "BNR"], ("RED", "BROADNIR")),
+        ("sentinel-2-l1c", ["red", "nir"], ("B4", "B8")),
+    ],
+)
+def test_bands_of_every_product_by_common_names_and_aliases(sensor, bands, names):
+    assert make_bands(get_sensor(sensor), bands) == names
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("landsat7", "landsat-4-7"),
+        ("LT05", "landsat-4-7"),
+        ("S2 L1C", "sentinel-2-l1c"),
+        ("PlanetScope", "planetscope-4"),
+        ("HLS", "hls-s30"),
+    ],
+)
+def test_names_of_sensors_that_people_write(said, meant):
+    assert f"Did you mean '{meant}'?" in refusal(sensor=said)
 
 
 def test_the_finest_of_the_bands_gives_the_resolution():

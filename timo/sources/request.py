@@ -240,9 +240,11 @@ def make_bands(sensor: Sensor, bands: Sequence[str] | None) -> tuple[str, ...]:
 def _band_name(sensor: Sensor, name: Any) -> str:
     if name in sensor.band_names:
         return str(name)
-    spellings = {_plain_band(other): band.name for band in sensor.bands for other in band.aliases}
-    spellings |= {band.common_name: band.name for band in sensor.bands if band.common_name}
-    spellings |= {_plain_band(band): band for band in sensor.band_names}
+    # The band's own name counts before its common name, and that before names in files of the product.
+    spelt = [(n, band.name) for band in sensor.bands for n in band.aliases]
+    spelt += [(band.common_name, band.name) for band in sensor.bands if band.common_name]
+    spelt += [(name, name) for name in sensor.band_names]
+    spellings = {_plain_band(other): band for other, band in spelt}
     if isinstance(name, str) and (band := spellings.get(_plain_band(name))):
         return band
     hint = ""
