@@ -17,6 +17,7 @@ PACKAGES = {"timo": ROOT / "timo", "timo_widgets": ROOT / "widgets"}
 
 FLOORS = {
     "timo.errors": 0,
+    "timo.cancel": 0,
     "timo.atomic": 0,
     "timo.crs": 0,
     "timo.sizes": 0,

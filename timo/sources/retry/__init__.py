@@ -26,6 +26,14 @@ from tenacity import (
 from tenacity.stop import stop_before_delay, stop_never
 from tenacity.wait import wait_random_exponential
 
+from timo.cancel import (
+    Cancel,
+    CancelledError,
+    current_cancel,
+    is_cancelled,
+    nap,
+    set_current_cancel,
+)
 from timo.errors import TimoError
 from timo.sources.retry.failures import Sorted, redact, sort_earthengine_error, sort_read_error
 
@@ -45,69 +53,20 @@ __all__ = [
     "sort_read_error",
 ]
 T = TypeVar("T")
-# How often a pause looks whether it was cancelled.
-_NAP_S = 0.05
-
-
-class CancelledError(TimoError):
-    """Raised when work is cancelled by the user; says how much is done."""
 
 
 class GivenUpError(TimoError):
     """Raised when the attempts or the time for a request are used up."""
 
 
-Cancel = threading.Event | Callable[[], bool]
-
-
-def is_cancelled(cancel: Cancel | None) -> bool:
-    """Return whether work is to stop."""
-    if cancel is None:
-        return False
-    return bool(cancel()) if callable(cancel) else cancel.is_set()
-
-
-_here = threading.local()
-
-
-def current_cancel() -> Cancel | None:
-    """Return what cancels the work of this thread; None where nobody set it."""
-    return getattr(_here, "cancel", None)
-
-
-def set_current_cancel(cancel: Cancel | None) -> None:
-    """Set for this thread what `Retry.call` looks at if it is not given a `cancel`."""
-    _here.cancel = cancel
-
-
-def _nap(seconds: float, cancel: Cancel | None) -> None:
-    """Sleep; end with `CancelledError` within a twentieth of a second of being cancelled."""
-    until = time.monotonic() + seconds
-    while not is_cancelled(cancel):
-        if (left := until - time.monotonic()) <= 0:
-            return
-        time.sleep(left if cancel is None else min(left, _NAP_S))
-    raise CancelledError("cancelled by the user")
+class _ShutError(GivenUpError):
+    """Raised when the gate opens too late."""
 
 
 class Gate:
-    """The pace of all callers of a service: how many requests at a time and a second, and when to pause.
+    """The pace of all callers of a service: most requests a second and at a time, and pauses after a quota error.
 
-    A quota error closes it for all who share it. Copies that arrive in another process by pickle share one gate there.
-
-    Parameters
-    ----------
-    name : str, optional
-        Gates of one name are one gate.
-    per_second : float
-        Most requests that begin in a second, at even distances.
-    concurrent : int, optional
-        Most requests under way; any number if not given.
-
-    Raises
-    ------
-    TimoError
-        If a limit is not above 0.
+    Copies that arrive in another process by pickle share one gate there: gates of one `name` are one gate.
     """
 
     def __init__(
@@ -121,15 +80,10 @@ class Gate:
             raise TimoError(
                 f"per_second must be above 0 and concurrent at least 1; got {per_second}, {concurrent}"
             )
-        self.name, self.per_second, self.concurrent = (
-            name or uuid.uuid4().hex,
-            per_second,
-            concurrent,
-        )
-        self._lock, self._room = (
-            threading.Lock(),
-            concurrent and threading.BoundedSemaphore(concurrent),
-        )
+        self.name, self.per_second = name or uuid.uuid4().hex, per_second
+        self.concurrent = concurrent
+        self._lock = threading.Lock()
+        self._room = None if concurrent is None else threading.BoundedSemaphore(concurrent)
         self._closed = self._opens = self._next = float("-inf")
         self._spread, self._strikes, self.message = 0.0, 0, ""
 
@@ -138,28 +92,16 @@ class Gate:
 
     @contextmanager
     def turn(self, cancel: Cancel | None = None, latest: float = float("inf")) -> Iterator[float]:
-        """Wait for a turn and hold it while a request is under way; gives the time at which it began.
-
-        Raises
-        ------
-        CancelledError
-            If it was cancelled.
-        GivenUpError
-            If the turn would come after `latest`.
-        """
-        if self._room:
-            self._take_room(cancel)
+        """Wait for a turn, at most until `latest`, and hold it during a request; gives the time at which it began."""
+        while self._room and not self._room.acquire(timeout=None if cancel is None else 0.05):
+            if is_cancelled(cancel):
+                raise CancelledError("cancelled by the user")
         try:
             self._wait(cancel, latest)
             yield time.monotonic()
         finally:
             if self._room:
                 self._room.release()
-
-    def _take_room(self, cancel: Cancel | None) -> None:
-        while not self._room.acquire(timeout=None if cancel is None else _NAP_S):
-            if is_cancelled(cancel):
-                raise CancelledError("cancelled by the user")
 
     def _wait(self, cancel: Cancel | None, latest: float) -> None:
         seen, passes = float("-inf"), time.monotonic()
@@ -172,11 +114,11 @@ class Gate:
                 spread = random.uniform(0, self._spread)  # noqa: S311 - jitter, not a secret
                 seen, passes = self._opens, max(passes, self._opens + spread)
             if passes > max(latest, time.monotonic()):
-                raise GivenUpError(f"the service asks for fewer requests: {self.message}")
+                raise _ShutError(f"the service asks for fewer requests: {self.message}")
             if passes <= time.monotonic():
-                _nap(0, cancel)
+                nap(0, cancel)
                 return
-            _nap(passes - time.monotonic(), cancel)
+            nap(passes - time.monotonic(), cancel)
 
     def close(self, started: float, longest: Callable[[int], float], message: str) -> None:
         """Close it because a request that began at `started` was refused; longest(n): the pause, the n-th time."""
@@ -214,7 +156,8 @@ class Retry:
     """How often, how long and how slowly to try again.
 
     The n-th pause is drawn uniformly from 0 to ``initial_s * factor**n``, at most `largest_s`: exponential backoff with
-    full jitter. A quota error closes a gate for all callers that share this object; they come back spread over time.
+    full jitter (M. Brooker, AWS Architecture Blog, 2015). A quota error closes a gate for all callers that share this
+    object; they come back spread over time.
 
     Parameters
     ----------
@@ -229,10 +172,6 @@ class Retry:
         at it pass within the other half.
     gate : Gate
         The pace of all requests that share this object, or the gate.
-
-    References
-    ----------
-    M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
     """
 
     attempts: int | None = None
@@ -262,7 +201,7 @@ class Retry:
         cancel: Cancel | None = None,
         on_retry: Callable[[int, float, Sorted], None] | None = None,
     ) -> T:
-        """Call a function until it succeeds, fails for good, or the time is up.
+        """Call a function until it succeeds, fails for good, or the time is up; return what it returned.
 
         Parameters
         ----------
@@ -276,16 +215,10 @@ class Retry:
         on_retry : callable, optional
             Called before each pause with the number of attempts so far, the seconds of the pause, and the failure.
 
-        Returns
-        -------
-        Any
-            What `function` returned.
-
         Raises
         ------
         TimoError
-            If the error is permanent: with the service's message and the remedy. No credential is in it, nor in the
-            traceback that it is shown with.
+            If the error is permanent: the service's message and the remedy, without credentials, in the traceback too.
         GivenUpError
             If the attempts or the time are used up: how often and how long it was tried, and the last message.
         CancelledError
@@ -327,14 +260,14 @@ class Retry:
             retry=retry_if_exception_type(_FailedError),
             stop=attempts | stop_before_delay(self.deadline_s),
             wait=wait_random_exponential(self.initial_s, self.largest_s, self.factor),
-            sleep=partial(_nap, cancel=cancel),
+            sleep=partial(nap, cancel=cancel),
             before_sleep=note,
         )
         try:
             return trying(attempt)
         except RetryError:
             pass
-        except GivenUpError as error:
+        except _ShutError as error:
             if not failures:
                 head = f"No request could be made within {self.deadline_s:g} s, because"
                 raise GivenUpError(f"{head} {error}") from None
@@ -365,14 +298,7 @@ def read_again(call: Callable[[], T], *, what: str = "The data", attempts: int =
 
     Pauses grow from half a second, with full jitter; they end when the `timo.fetch` that this is part of is cancelled.
 
-    Parameters
-    ----------
-    call : callable
-        Reads, and returns what it read.
-    what : str
-        What is read, for the message: "S2_20180701.tif (B4 of 2018-07-01)".
-    attempts : int
-        At most this many.
+    `what` names it in the message: "S2_20180701.tif (B4 of 2018-07-01)".
 
     Raises
     ------

@@ -18,15 +18,9 @@ _LONGEST = 600
 class Sorted:
     """What to do about an error.
 
-    Attributes
-    ----------
-    kind : str
-        "transient": try again soon; "quota": try again later and more slowly; "permanent": trying again is of no use;
-        "unknown": not an error of the service, so let it through as it is.
-    message : str
-        What the service said, without credentials.
-    remedy : str
-        What the user can do about it; may be empty.
+    `kind` is "transient": try again soon; "quota": try again later and more slowly; "permanent": trying again is of no
+    use; "unknown": not an error of the service, so let it through as it is. `message` is the service's, without
+    credentials; `remedy` may be empty.
     """
 
     kind: Kind
@@ -104,17 +98,8 @@ _UNREACHABLE = {errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTUNREACH}
 def sort_earthengine_error(error: BaseException) -> Sorted:
     """Sort an error of a request to Earth Engine.
 
-    Parameters
-    ----------
-    error : Exception
-        From the ``ee`` client or what it rests on (googleapiclient, google-auth, httplib2, requests, urllib3), from the
-        connection (`ConnectionError`, `TimeoutError`), or from reading a reply that was cut short.
-
-    Returns
-    -------
-    Sorted
-        The kind, Earth Engine's message without credentials, and a remedy. "unknown" for errors of other code, and for
-        a `TimoError`, whose message is complete.
+    It is from the ``ee`` client or the libraries below it, from the connection, or from reading a reply that was cut
+    short. "unknown" are errors of other code, and a `TimoError`, whose message is complete.
     """
     message = redact(_message(error))
     names = {(c.__module__.partition(".")[0], c.__name__) for c in type(error).__mro__}
@@ -204,11 +189,8 @@ _PASSING_TEXT = re.compile(
 def sort_read_error(error: BaseException) -> Sorted:
     """Sort an error of reading a file or an address, by what it and its causes say.
 
-    Returns
-    -------
-    Sorted
-        "transient" for HTTP 408, 425, 429 and 5xx, connections that time out or break, and disks that fail for a moment
-        (EIO, ESTALE); "unknown", which is not tried again, for missing files, refusals (403, 404) and damaged data.
+    "transient" are HTTP 408, 425, 429 and 5xx, connections that time out or break, and disks that fail for a moment
+    (EIO, ESTALE); "unknown", which are not tried again, missing files, refusals (401, 403, 404) and damaged data.
     """
     message = redact(_message(error))
     lasting = TimoError | FileNotFoundError | PermissionError | IsADirectoryError
@@ -258,9 +240,8 @@ _SECRETS: tuple[tuple[re.Pattern[str], str], ...] = (
 def redact(text: str) -> str:
     """Hide credentials in a text that will be shown, logged or stored.
 
-    Hidden are: private keys, Authorization headers, bearer tokens, user names and passwords in addresses, values named
-    key, token, secret, password or signature (in addresses, forms, JSON), tokens and keys known by their looks, and
-    e-mail addresses, which name a person or a service account.
+    Those are private keys, Authorization headers, tokens, names and passwords in addresses, values named key, token,
+    secret, password or signature, keys known by their looks, and e-mail addresses, which name a person or an account.
     """
     for pattern, replacement in _SECRETS:
         text = pattern.sub(replacement, text)
