@@ -16,9 +16,8 @@ pytest.importorskip("nrt")
 
 from timo.sources.millionst import ChipPlan, PlaceRule
 from timo.sources.millionst.__main__ import main
-from timo.sources.millionst.asking import EarthEngineChips
-from timo.sources.millionst.quota import Quota
-from timo.sources.millionst.source import RefusedError
+from timo.sources.millionst.earthengine import EarthEngineChips
+from timo.sources.millionst.plan import RefusedError
 from timo.sources.place.aoi import make_area
 from timo.sources.retry import Retry
 from timo.testing.earthengine import Emulator, Faults, sample_backing
@@ -218,7 +217,7 @@ def test_a_request_that_is_refused_is_told_from_one_that_was_given_up(emulator):
     plan = ChipPlan(places=1, dates=3, start="2016", end="2018", size=8, bands=("B4",))
     request = plan.request(next(plan.targets()))
     emulator.initialize()
-    source = EarthEngineChips(Quota(), Retry(deadline_s=0.2, initial_s=0.01))
+    source = EarthEngineChips(Retry(deadline_s=0.2, initial_s=0.01))
     (images,) = source.list_images([request])
     missing = replace(images[0], index="no_such_image")
     with pytest.raises(RefusedError):
@@ -238,7 +237,8 @@ def test_a_request_that_is_refused_is_told_from_one_that_was_given_up(emulator):
         (["--start", "2030-01-01"], "is before"),
         (["--workers", "0"], "workers"),
         (["--concurrent", "0"], "concurrent"),
-        (["--requests-per-second", "0"], "requests per second"),
+        (["--requests-per-second", "0"], "per_second must be above 0"),
+        (["--requests-per-second", "inf"], "must be a number"),
         (["--around-cities", "2"], "around_cities"),
         (["--size", "4000"], "overlap"),
         (["--seed", "-1"], "seed"),
@@ -311,7 +311,9 @@ def test_ctrl_c_finishes_what_is_under_way(emulator, tmp_path, calm):
     assert process.returncode == 130
     assert "what has arrived is kept" in error
     assert "Traceback" not in error
-    assert re.search(r"\d+ of 40 places, [\d.]+ a second, \d:\d\d:\d\d to go; ", error)
+    assert re.search(
+        r"\d+ of 40 places, [\d. ]+(place/s|s/place), \d\d:\d\d to go, \d+ requests", error
+    )
     answered = sum(1 for entry in emulator.log if entry.kind == "pixels")
     # Two of the places are too cloudy.
     assert answered - 2 <= len(ChipStore(store)) <= answered

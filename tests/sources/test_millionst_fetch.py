@@ -10,10 +10,8 @@ import pytest
 
 from timo.errors import TimoError
 from timo.sources.millionst import ChipPlan, fetch_chips
-from timo.sources.millionst.fetch import _SPARE, present
-from timo.sources.millionst.journal import Journal
-from timo.sources.millionst.quota import Quota
-from timo.sources.millionst.source import Image, RefusedError
+from timo.sources.millionst.fetch import _SPARE, Journal, present
+from timo.sources.millionst.plan import Image, RefusedError
 from timo.sources.retry import CancelledError
 from timo.training.chips import ChipStore, verify
 from timo.training.chips.layout import NODATA
@@ -296,52 +294,3 @@ def test_a_line_that_a_kill_cut_short_is_looked_at_again(tmp_path):
         assert half.keys <= set(keys)
         half.add(7, "1 window")
         assert Journal(tmp_path, "c").keys == half.keys
-
-
-# --- the quota
-
-
-def test_requests_begin_at_even_distances():
-    now, begun = [0.0], []
-
-    def sleep(seconds):
-        now[0] += seconds
-
-    quota = Quota(4, 10, clock=lambda: now[0], sleep=sleep)
-    for _ in range(9):
-        with quota.request():
-            begun.append(now[0])
-    assert np.diff(begun) == pytest.approx([0.25] * 8)
-    # Time in which nothing was asked is not made up for.
-    now[0] = 100
-    with quota.request():
-        assert now[0] == 100
-    with quota.request():
-        assert now[0] == pytest.approx(100.25)
-
-
-def test_no_more_requests_are_under_way_than_allowed():
-    quota, lock, under_way, most = Quota(1e6, 3), threading.Lock(), [0], [0]
-
-    def ask():
-        for _ in range(5):
-            with quota.request():
-                with lock:
-                    under_way[0] += 1
-                    most[0] = max(most[0], under_way[0])
-                time.sleep(0.002)
-                with lock:
-                    under_way[0] -= 1
-
-    threads = [threading.Thread(target=ask) for _ in range(10)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert most[0] == 3
-
-
-@pytest.mark.parametrize("wrong", [(0, 1), (-1, 1), (1, 0), (float("nan"), 1), (float("inf"), 1)])
-def test_a_quota_of_nothing_is_refused(wrong):
-    with pytest.raises(TimoError, match="above 0"):
-        Quota(*wrong)

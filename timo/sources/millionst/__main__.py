@@ -6,29 +6,29 @@ import argparse
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from timo.errors import TimoError
-from timo.sources.millionst.cost import estimate
 from timo.sources.millionst.fetch import Fetched, fetch_chips, present
 from timo.sources.millionst.places import PlaceRule
-from timo.sources.millionst.plan import ChipPlan
-from timo.sources.millionst.progress import Progress
-from timo.sources.millionst.quota import CONCURRENT, PER_SECOND, Quota, Tally
-from timo.sources.retry import CancelledError, Retry
+from timo.sources.millionst.plan import CONCURRENT, PER_SECOND, ChipPlan, estimate
+from timo.sources.retry import CancelledError, Gate, Retry
 
 DESCRIPTION = """\
 Fetch chips of Sentinel-2 from places all over the world, each at several dates, into a chip store for pretraining.
 
-What it will cost is said first; with --dry-run, that is all. After an interruption of any kind, give the same command
-again: it goes on where it was. More --places enlarge a store. See what is there with
-python -m timo.training.chips info|verify STORE."""
+The cost is printed first; with --dry-run, that is all. After an interruption of any kind, give the same command again:
+it resumes. More --places enlarge a store. Inspect it with python -m timo.training.chips info|verify STORE."""
 
 _PLAN, _RULE = ChipPlan(), PlaceRule()
-# What the sample has, which the emulator shows.
+# The sample, which the emulator shows.
 _EMULATED = {
     "start": "2016-01-01",
     "end": "2020-12-31",
@@ -45,11 +45,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"error: {error}\n")
         return 130 if isinstance(error, CancelledError) else 2
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted: what was complete is kept; the same command goes on\n")
+        sys.stderr.write("interrupted: complete places are kept; the same command resumes\n")
         return 130
     if done is None or done.complete:
         return 0
-    sys.stderr.write("interrupted: what has arrived is kept; the same command goes on\n")
+    sys.stderr.write("interrupted: what has arrived is kept; the same command resumes\n")
     return 130
 
 
@@ -58,10 +58,15 @@ def _run(options: argparse.Namespace) -> Fetched | None:
     # Wrong numbers are met before anything is looked at.
     if options.workers < 1:
         raise TimoError(f"workers must be at least 1; got {options.workers}")
-    quota = Quota(options.requests_per_second, options.concurrent)
-    retry = Retry(deadline_s=60 * options.patience_minutes)
-    pace = {"per_second": quota.per_second, "concurrent": min(options.workers, quota.concurrent)}
-    cost = estimate(plan, present(plan, options.store), **pace)
+    if not options.requests_per_second < float("inf"):
+        raise TimoError(
+            f"--requests-per-second must be a number; got {options.requests_per_second}"
+        )
+    gate = Gate(per_second=options.requests_per_second, concurrent=options.concurrent)
+    retry = Retry(deadline_s=60 * options.patience_minutes, gate=gate)
+    concurrent = min(options.workers, options.concurrent)
+    there = present(plan, options.store)
+    cost = estimate(plan, there, per_second=gate.per_second, concurrent=concurrent)
     sys.stdout.write(f"{cost.describe()}\n")
     sys.stdout.flush()
     if options.dry_run or not cost.places:
@@ -69,18 +74,26 @@ def _run(options: argparse.Namespace) -> Fetched | None:
     with ExitStack() as stack:
         stop = stack.enter_context(_interruptible())
         _connect(options, stack)
-        done = _fetch(options, plan, quota, retry, stop)
+        done = _fetch(options, plan, retry, stop)
     sys.stdout.write(f"{_sentence(done)}\n")
     return done
 
 
 def _fetch(
-    options: argparse.Namespace, plan: ChipPlan, quota: Quota, retry: Retry, stop: threading.Event
+    options: argparse.Namespace, plan: ChipPlan, retry: Retry, stop: threading.Event
 ) -> Fetched:
-    from timo.sources.millionst.asking import EarthEngineChips
+    from timo.sources.millionst.earthengine import EarthEngineChips, Tally
 
-    progress = Progress(plan.places, Tally(), options.report_seconds)
-    source = EarthEngineChips(quota, retry, progress.tally, stop)
+    bars: list[tqdm] = []
+    tally, began = Tally(), time.monotonic()
+
+    def report(done: int, replaced: int) -> None:
+        if not bars:
+            bars.append(_bar(plan.places, done, options.report_seconds))
+        bars[0].set_postfix_str(f"{tally}, {replaced} places replaced", refresh=False)
+        bars[0].update(done - bars[0].n)
+
+    source = EarthEngineChips(retry, tally, stop)
     try:
         return fetch_chips(
             plan,
@@ -89,11 +102,23 @@ def _fetch(
             workers=options.workers,
             commit_s=options.commit_seconds,
             stop=stop,
-            report=progress.update,
+            report=report,
         )
     finally:
-        progress.close()
-        sys.stderr.write(f"{progress.summary()}\n")
+        for bar in bars:
+            bar.close()
+        took = timedelta(seconds=round(time.monotonic() - began))
+        sys.stderr.write(f"{tally} in {took}\n")
+
+
+def _bar(places: int, done: int, every_s: float) -> tqdm:
+    """Return a bar on a terminal, and text now and then elsewhere."""
+    plain = {
+        "mininterval": every_s,
+        "bar_format": "{n_fmt} of {total_fmt} places, {rate_fmt}, {remaining} to go{postfix}",
+    }
+    usual = {} if sys.stderr.isatty() else plain
+    return tqdm(total=places, initial=done, unit="place", smoothing=0, miniters=0, **usual)
 
 
 def _connect(options: argparse.Namespace, stack: ExitStack) -> None:
@@ -114,7 +139,7 @@ def _connect(options: argparse.Namespace, stack: ExitStack) -> None:
 
 @contextmanager
 def _interruptible() -> Iterator[threading.Event]:
-    """An event that Ctrl-C sets, once: what is under way is finished. A second one ends all at once."""
+    """Give an event that Ctrl-C sets: requests under way are finished. A second Ctrl-C ends at once."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop
@@ -122,7 +147,9 @@ def _interruptible() -> Iterator[threading.Event]:
 
     def note(*_: Any) -> None:
         signal.signal(signal.SIGINT, usual)
-        sys.stderr.write("interrupted: finishing what is under way; Ctrl-C again to leave it\n")
+        sys.stderr.write(
+            "interrupted: finishing the requests under way; Ctrl-C again to stop at once\n"
+        )
         stop.set()
 
     usual = signal.signal(signal.SIGINT, note)
@@ -133,7 +160,7 @@ def _interruptible() -> Iterator[threading.Event]:
 
 
 def make_plan(options: argparse.Namespace) -> ChipPlan:
-    """The plan that options of the command line describe.
+    """Make the plan that the options of the command line describe.
 
     Raises
     ------
@@ -203,27 +230,16 @@ def _add_source(group: Any) -> None:
 
 
 def _add_run(group: Any) -> None:
-    group.add_argument("--dry-run", action="store_true", help="say what it would cost, and stop")
-    group.add_argument("--workers", type=int, default=20, help="threads that fetch (%(default)s)")
-    group.add_argument(
-        "--requests-per-second", type=float, default=PER_SECOND, help="quota (%(default)s)"
-    )
-    group.add_argument("--concurrent", type=int, default=CONCURRENT, help="quota (%(default)s)")
-    group.add_argument(
-        "--patience-minutes",
-        type=float,
-        default=30,
-        help="how long a failed request is made again (%(default)s)",
-    )
-    group.add_argument(
-        "--commit-seconds",
-        type=float,
-        default=60,
-        help="what a kill may cost at most (%(default)s)",
-    )
-    group.add_argument(
-        "--report-seconds", type=float, default=5, help="from line to line (%(default)s)"
-    )
+    def option(name: str, kind: Any, default: Any, text: str) -> None:
+        group.add_argument(f"--{name}", type=kind, default=default, help=f"{text} (%(default)s)")
+
+    group.add_argument("--dry-run", action="store_true", help="print the cost, and stop")
+    option("workers", int, 20, "threads that fetch")
+    option("requests-per-second", float, PER_SECOND, "quota")
+    option("concurrent", int, CONCURRENT, "quota")
+    option("patience-minutes", float, 30, "how long a failed request is made again")
+    option("commit-seconds", float, 60, "what a kill may lose at most")
+    option("report-seconds", float, 5, "time between two reports")
 
 
 if __name__ == "__main__":

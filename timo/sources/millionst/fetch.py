@@ -1,7 +1,9 @@
-"""Fetching: many requests under way, few results in memory, one writer; what is complete is never fetched again."""
+"""Fetch chips: many requests under way, few results in memory, one writer; complete places are never fetched again."""
 
 from __future__ import annotations
 
+import json
+import os
 import threading
 import time
 from collections import deque
@@ -16,13 +18,18 @@ import numpy as np
 import pandas as pd
 
 from timo.errors import TimoError
-from timo.sources.millionst.cost import LISTED
-from timo.sources.millionst.journal import Journal
-from timo.sources.millionst.plan import SENSOR, ChipPlan, Target
-from timo.sources.millionst.source import Image, RefusedError, Source
+from timo.sources.millionst.plan import (
+    LISTED,
+    SENSOR,
+    ChipPlan,
+    Image,
+    RefusedError,
+    Source,
+    Target,
+)
 from timo.sources.request import CubeRequest
 from timo.sources.retry import CancelledError
-from timo.training.chips.layout import NODATA
+from timo.training.chips.layout import NODATA, Layout
 from timo.training.chips.store import ChipStore
 from timo.training.chips.writer import Place as StoredPlace
 from timo.training.chips.writer import StoreWriter
@@ -36,25 +43,12 @@ _REFUSED, _REFUSED_SHARE = 3, 0.01
 # As many places may be too cloudy for each that is there, and these besides: then it is not the places.
 _CLOUDY, _CLOUDY_EACH = 100, 20
 _PAUSE_S = 0.2
+_SHARD_BYTES = 2**28
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """What a run did.
-
-    Attributes
-    ----------
-    written : int
-        Places that were added.
-    already : int
-        Places that were in the store.
-    replaced : int
-        Places that were too cloudy, or were before.
-    refused : int
-        Places that Earth Engine refused to send.
-    complete : bool
-        Whether all places are there: not so after an interrupt.
-    """
+    """Counts of places of a run: written, there before, too cloudy and replaced, refused; and whether all are there."""
 
     written: int
     already: int
@@ -65,7 +59,7 @@ class Fetched:
 
 @dataclass(frozen=True)
 class _Chosen:
-    """A place of which it is known what to fetch."""
+    """A place and the images to fetch of it."""
 
     target: Target
     request: CubeRequest
@@ -84,23 +78,22 @@ def fetch_chips(
 ) -> Fetched:
     """Fetch the places of a plan that a chip store lacks, and add them to it.
 
-    The places are the first so many of the sequence that are clear enough, whatever the order in which they arrive.
+    The places are the first of the sequence that are clear enough, whatever the order in which they arrive.
 
     Parameters
     ----------
     plan : ChipPlan
-        What.
+        The places and images.
     store : path
         The chip store; created if it is not there.
     source : Source
-        Where from.
+        Lists images and reads their pixels.
     workers : int
         Threads that fetch.
     commit_s : float
-        What arrived is made to count after so many seconds at most; what did not count yet is lost by a kill, and
-        fetched again.
+        Seconds after which arrived places are committed; those that are not yet are lost by a kill, and fetched again.
     stop : threading.Event, optional
-        Set it to end early: what is under way is finished and kept.
+        Set it to end early: requests under way are finished and kept.
     report : callable, optional
         Called now and then with the number of places that are there and of those that were replaced.
 
@@ -112,12 +105,12 @@ def fetch_chips(
     Raises
     ------
     TimoError
-        If the store cannot be written or holds something else, or Earth Engine refuses or does not answer. What is
-        complete stays, and the same call goes on from there.
+        If the store cannot be written or holds something else, or Earth Engine refuses or does not answer. Complete
+        places stay, and the same call resumes.
     """
     if workers < 1:
         raise TimoError(f"workers must be at least 1; got {workers}")
-    with StoreWriter(store, plan.layout).open() as writer:
+    with StoreWriter(store, _layout(plan)).open() as writer:
         years = sorted({plan.windows[0].year, (plan.windows[-1] - pd.Timedelta(1, "D")).year})
         attribution = SENSOR.attribution.format(years="-".join(str(year) for year in years))
         writer.note([attribution], [f"Earth Engine: {SENSOR.product}"], 0.0)
@@ -125,8 +118,23 @@ def fetch_chips(
         return run.go(workers, commit_s, report)
 
 
+def _layout(plan: ChipPlan) -> Layout:
+    """Return the layout of the store: digital numbers as they are."""
+    return Layout(
+        bands=plan.band_names,
+        size=plan.size,
+        dates=plan.dates,
+        sensor=SENSOR.name,
+        dtype="int16",
+        scale=float(SENSOR.scale),
+        offset=float(SENSOR.offset),
+        shard=int(np.clip(_SHARD_BYTES // plan.place_bytes, 1, 4096)),
+        units=SENSOR.units,
+    )
+
+
 def present(plan: ChipPlan, store: str | Path) -> int:
-    """How many of the places of a plan are in a store."""
+    """Return how many of the places of a plan are in a store."""
     path = Path(store).expanduser()
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return 0
@@ -136,8 +144,58 @@ def present(plan: ChipPlan, store: str | Path) -> int:
     return sum(key in keys for key in islice(acceptable, plan.places))
 
 
+class Journal:
+    """Keys of places that were found too cloudy, one line each, so that a resumed run does not ask for them again.
+
+    A line that a kill cut short is ignored.
+
+    Parameters
+    ----------
+    store : Path
+        The chip store. The journal lies in the folder of one of its arrays, where Zarr libraries list no files.
+    criteria : str
+        By which places were judged: a place that was rejected by others is looked at again.
+    """
+
+    def __init__(self, store: Path, criteria: str) -> None:
+        self.path = store / "x" / ".rejected.jsonl"
+        self.criteria = criteria
+        self.keys = self._read()
+
+    def add(self, key: int, why: str) -> None:
+        """Remember a place, safe against a loss of power."""
+        line = json.dumps({"key": key, "criteria": self.criteria, "why": why})
+        with self.path.open("a", encoding="utf-8") as file:
+            # What a kill may have left of the line before is closed off first.
+            file.write(("" if self._whole() else "\n") + line + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self.keys.add(key)
+
+    def _whole(self) -> bool:
+        """Return whether the file ends with a line's end."""
+        with self.path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - 1))
+            return size == 0 or file.read(1) == b"\n"
+
+    def _read(self) -> set[int]:
+        if not self.path.exists():
+            return set()
+        found = set()
+        for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                entry = json.loads(line)
+            except json.JSONDecodeError:
+                # Cut short by a kill: the place is looked at again.
+                continue
+            if entry["criteria"] == self.criteria:
+                found.add(int(np.uint64(entry["key"])))
+        return found
+
+
 class _Run:
-    """One run: which places are undecided, what is under way, what became of it. For one thread."""
+    """One run: undecided places, requests under way, and their outcome. For one thread."""
 
     def __init__(
         self,
@@ -160,7 +218,7 @@ class _Run:
 
     @property
     def done(self) -> int:
-        """Places that are in the store, or will be with the next commit."""
+        """Return the number of places that are in the store, or will be with the next commit."""
         return self.already + self.written
 
     def go(
@@ -178,7 +236,7 @@ class _Run:
                 if report is not None:
                     report(self.done, self.replaced)
         finally:
-            # Where all went well there is nothing to cancel; else nobody waits for what is under way.
+            # After an error, requests under way are not waited for.
             self.stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
         self.writer.commit()
@@ -202,7 +260,7 @@ class _Run:
         return bool(self.listings or self.reads)
 
     def _draw(self, most: int) -> list[Target]:
-        """The next places of which nothing is known, as many as are still needed."""
+        """Return the next undecided places, as many as are still needed."""
         drawn: list[Target] = []
         while len(drawn) < most and self.done + self.undecided < self.plan.places:
             target = next(self.targets)
@@ -216,7 +274,7 @@ class _Run:
         return drawn
 
     def _read(self, chosen: _Chosen) -> np.ndarray:
-        """All dates of a place, in as many requests as it takes; in a worker."""
+        """Read all dates of a place, in as many requests as it takes; in a worker."""
         step = -(-len(chosen.dates) // self.plan.parts)
         parts = [chosen.dates[i : i + step] for i in range(0, len(chosen.dates), step)]
         return np.concatenate([self.source.read(chosen.request, part) for part in parts])

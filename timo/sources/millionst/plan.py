@@ -1,4 +1,4 @@
-"""What is fetched of each place: its grid, its windows of time, and which image of each window."""
+"""Plan what is fetched of each place: its grid, its windows of time, the image of each window; and what it costs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -16,29 +17,58 @@ import shapely
 
 from timo.errors import TimoError
 from timo.sensors import SENSORS, Sensor
+from timo.sizes import size_text
+from timo.sources.dates import make_span
 from timo.sources.millionst.places import Place, PlaceRule, iter_places
-from timo.sources.millionst.source import Image
 from timo.sources.place.aoi import make_area
 from timo.sources.place.grid import PixelGrid
 from timo.sources.place.projection import LONLAT, usual_crs
 from timo.sources.request import CubeRequest, make_bands
-from timo.sources.span import make_span
-from timo.training.chips.layout import Layout
 
 SENSOR = SENSORS["sentinel-2"]
-# Stored numbers are those of the sensor: what the graphs of the sources scale is not scaled here.
+# Stored numbers are those of the sensor: they are not scaled here.
 _UNSCALED: Sensor = replace(SENSOR, scale=1.0, offset=0.0)
 # Earth Engine sends no more at once, in 1024 bands at most; a pixel counts with one byte for its mask.
 # https://developers.google.com/earth-engine/reference/rest/v1/projects.image/computePixels
 # The client reads a reply with NumPy, which refuses headers of more than 10,000 characters: some 480 bands.
 _REQUEST_BYTES, _MOST_BANDS = 48 * 2**20, 450
 _BYTES, _MASK_BYTES = 2, 1
-_SHARD_BYTES = 2**28
+# Of a project, by default: https://developers.google.com/earth-engine/guides/usage
+PER_SECOND, CONCURRENT = 100.0, 40
+# Places whose images are listed with one request: some hundred images each, whose names are some 50 kB.
+LISTED = 20
+# Share of the bytes that the codecs of the chip store leave of Sentinel-2's digital numbers (bit shuffle and zstd).
+_COMPRESSED = (0.4, 0.7)
+# Rough time of a request for the pixels of a place.
+_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image in the catalogue: its index, start in UTC, and percent of it that will be masked."""
+
+    index: str
+    time: pd.Timestamp
+    unseen: float
+
+
+class RefusedError(TimoError):
+    """Raised when the source refuses a request for good."""
+
+
+class Source(Protocol):
+    """Images of places; called from many threads."""
+
+    def list_images(self, requests: Sequence[CubeRequest]) -> list[list[Image]]:
+        """Return the images that meet each request."""
+
+    def read(self, request: CubeRequest, dates: Sequence[tuple[Image, int]]) -> np.ndarray:
+        """Return digital numbers (t, c, h, w) int16 of images, nodata in all bands where one is masked."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """A place that is to be fetched: where, its cells, and the number that it has in the store."""
+    """A place to fetch: where, its cells, and its number in the store."""
 
     place: Place
     grid: PixelGrid
@@ -47,7 +77,7 @@ class Target:
 
 @dataclass(frozen=True)
 class ChipPlan:
-    """What a data set of chips is made of.
+    """The recipe of a data set of chips.
 
     Parameters
     ----------
@@ -64,7 +94,7 @@ class ChipPlan:
     bands : sequence of str, optional
         The usual ones of Sentinel-2, if not given.
     max_cloud : float
-        Images with more cloud than so many percent, by their metadata, are not used.
+        Images with more cloud than this percentage, by their metadata, are not used.
     min_clear : float
         Least share of valid pixels of a date; a date with less is left out.
     min_dates : int, optional
@@ -130,64 +160,49 @@ class ChipPlan:
 
     @property
     def band_names(self) -> tuple[str, ...]:
-        """Names of the bands."""
+        """Return the names of the bands."""
         return make_bands(SENSOR, self.bands)
 
     @property
     def fewest(self) -> int:
-        """Least number of dates of a place."""
+        """Return the least number of dates of a place."""
         return math.ceil(0.7 * self.dates) if self.min_dates is None else self.min_dates
 
     @property
     def span(self) -> tuple[pd.Timestamp, pd.Timestamp]:
-        """First instant, and the first after the last."""
+        """Return the first instant, and the first after the last."""
         return make_span(self.start, self.end)
 
     @cached_property
     def windows(self) -> pd.DatetimeIndex:
-        """The days on which windows begin, and the first day after the last: dates + 1."""
+        """Return the days on which windows begin, and the first day after the last: dates + 1."""
         first, after = self.span
         days = np.arange(self.dates + 1) * (after - first).days // self.dates
         return pd.DatetimeIndex(first + pd.to_timedelta(days, unit="D"))
 
     @property
     def parts(self) -> int:
-        """Requests that the pixels of a place are cut into."""
+        """Return how many requests the pixels of a place are cut into."""
         date = len(self.band_names) * self.size**2 * (_BYTES + _MASK_BYTES)
         fitting = min(_REQUEST_BYTES // date, _MOST_BANDS // len(self.band_names))
         return math.ceil(self.dates / fitting) if fitting else self.dates + 1
 
     @property
     def place_bytes(self) -> int:
-        """What the pixels of a place at all dates hold."""
+        """Return the bytes of the pixels of a place at all dates."""
         return self.dates * len(self.band_names) * self.size**2 * _BYTES
 
     @property
-    def layout(self) -> Layout:
-        """Of the store: digital numbers as they are."""
-        return Layout(
-            bands=self.band_names,
-            size=self.size,
-            dates=self.dates,
-            sensor=SENSOR.name,
-            dtype="int16",
-            scale=float(SENSOR.scale),
-            offset=float(SENSOR.offset),
-            shard=int(np.clip(_SHARD_BYTES // self.place_bytes, 1, 4096)),
-            units=SENSOR.units,
-        )
-
-    @property
     def criteria(self) -> str:
-        """What decides, besides a place itself, whether it is good enough."""
+        """Return the criteria by which a place is accepted, as text."""
         return json.dumps([self.max_cloud, self.min_clear, self.fewest, list(self.band_names)])
 
     def targets(self) -> Iterator[Target]:
-        """The places in order, without end: more than `places`, because some will be too cloudy."""
+        """Yield the places in order, without end: more than `places`, because some will be too cloudy."""
         return (self.target(place) for place in iter_places(self.rule))
 
     def target(self, place: Place) -> Target:
-        """Cells around a place, in its UTM zone, aligned to multiples of the resolution."""
+        """Return the cells around a place, in its UTM zone, aligned to multiples of the resolution."""
         crs = usual_crs(place.lon, place.lat)
         x, y = _transformer(crs).transform(place.lon, place.lat)
         half = self.size / 2
@@ -197,14 +212,14 @@ class ChipPlan:
         return Target(place, grid, self._key(grid))
 
     def _key(self, grid: PixelGrid) -> int:
-        """Digest of grid, sensor and windows: known before anything is fetched."""
+        """Return a digest of grid, sensor and windows: known before anything is fetched."""
         days = [f"{day:%Y-%m-%d}" for day in self.windows]
         identity = [grid.crs, grid.left, grid.top, grid.resolution, self.size, SENSOR.name, days]
         digest = hashlib.blake2b(json.dumps(identity).encode(), digest_size=8).digest()
         return int.from_bytes(digest, "little")
 
     def request(self, target: Target) -> CubeRequest:
-        """What the graphs of the sources are made from; values are not scaled."""
+        """Return the request for a place; values are not scaled."""
         first, after = self.span
         return CubeRequest(
             area=make_area([shapely.box(*target.grid.bounds)], target.grid.crs),
@@ -219,7 +234,7 @@ class ChipPlan:
         )
 
     def choose(self, images: Sequence[Image], request: CubeRequest) -> list[tuple[Image, int]]:
-        """The clearest image of each window that has one, with its day since 1970-01-01.
+        """Return the clearest image of each window that has one, with its day since 1970-01-01.
 
         Snow counts as cloud does, because it is masked as well: in the north, the clearest sky is that over snow. Ties
         are broken by time.
@@ -237,11 +252,93 @@ class ChipPlan:
         return [best[window] for window in sorted(best) if 0 <= window < self.dates]
 
 
-_transformers: dict[str, pyproj.Transformer] = {}
-
-
+@cache
 def _transformer(crs: str) -> pyproj.Transformer:
-    """From degrees; kept, because making one takes longer than all its uses. For one thread."""
-    if crs not in _transformers:
-        _transformers[crs] = pyproj.Transformer.from_crs(LONLAT, crs, always_xy=True)
-    return _transformers[crs]
+    """Return a transformer from degrees; kept, because making one takes longer than all its uses."""
+    return pyproj.Transformer.from_crs(LONLAT, crs, always_xy=True)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The places of a plan that are not in the store yet, and what fetching them takes.
+
+    Attributes
+    ----------
+    places : int
+        That are not in the store yet.
+    listings, pixels : int
+        Requests: for the names of images, and for pixels.
+    bytes : int
+        Of pixels, before compression, if every window has an image: to be fetched, and the most that the store grows.
+    per_second : float
+        Requests that may begin in a second.
+    concurrent : int
+        Requests that may be under way.
+    """
+
+    places: int
+    listings: int
+    pixels: int
+    bytes: int
+    per_second: float = PER_SECOND
+    concurrent: int = CONCURRENT
+
+    @property
+    def requests(self) -> int:
+        """Return the number of all requests."""
+        return self.listings + self.pixels
+
+    @property
+    def hours(self) -> float:
+        """Return the least time that the quota of requests allows."""
+        return self.requests / self.per_second / 3600
+
+    def hours_at(self, seconds: float) -> float:
+        """Return the time if each request takes this many seconds."""
+        return max(self.hours, math.ceil(self.requests / self.concurrent) * seconds / 3600)
+
+    def describe(self) -> str:
+        """Return the cost in words."""
+        usual = self.hours_at(_SECONDS)
+        pace = size_text(self.bytes / (3600 * usual)) if usual else "nothing"
+        low, high = (share * self.bytes for share in _COMPRESSED)
+        lines = {
+            "places": f"{self.places:,} to fetch",
+            "requests": f"{self.requests:,}: {self.listings:,} for lists of images, {self.pixels:,} for pixels; more "
+            "where a place is too cloudy and replaced, or a request fails and is made again",
+            "to fetch": f"{size_text(self.bytes)} of pixels, before the network's compression",
+            "on disk": f"{size_text(low)} to {size_text(high)}",
+            "time": f"{_hours(usual)} if a request takes {_SECONDS:g} s and {self.concurrent} are "
+            f"under way, which is {pace} a second; at least {_hours(self.hours)} at {self.per_second:g} requests a "
+            "second",
+            "EECU": "cannot be known before; Earth Engine counts it, and a project without charge has a monthly limit",
+        }
+        return "\n".join(f"{name:<10}{text}" for name, text in lines.items())
+
+
+def estimate(
+    plan: ChipPlan,
+    present: int = 0,
+    *,
+    per_second: float = PER_SECOND,
+    concurrent: int = CONCURRENT,
+) -> Cost:
+    """Return the cost of a plan of which `present` places are in the store already."""
+    places = max(0, plan.places - present)
+    return Cost(
+        places=places,
+        listings=math.ceil(places / LISTED),
+        pixels=places * plan.parts,
+        bytes=places * plan.place_bytes,
+        per_second=per_second,
+        concurrent=concurrent,
+    )
+
+
+def _hours(count: float) -> str:
+    """Return hours as text, in the unit that suits."""
+    if count < 1 / 60:
+        return f"{3600 * count:.3g} s"
+    if count < 1:
+        return f"{60 * count:.0f} min"
+    return f"{count:.3g} h" if count < 72 else f"{count / 24:.3g} days"

@@ -1,8 +1,9 @@
-"""What Earth Engine is asked for a place: the images that there are, and the pixels of those that were chosen."""
+"""Ask Earth Engine for the images of a place, and for the pixels of those that were chosen."""
 
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -12,23 +13,43 @@ import numpy as np
 import pandas as pd
 
 from timo.errors import TimoError
+from timo.sizes import size_text
 from timo.sources.earthengine.connecting import without_client_retries
 from timo.sources.earthengine.images import PROVIDER, filtered, prepared
-from timo.sources.millionst.quota import Quota, Tally
-from timo.sources.millionst.source import Image, RefusedError
+from timo.sources.millionst.fetch import NODATA
+from timo.sources.millionst.plan import Image, RefusedError
 from timo.sources.request import CubeRequest
-from timo.sources.retry import (
-    CancelledError,
-    Retry,
-    Sorted,
-    sort_earthengine_error,
-)
-from timo.training.chips.layout import NODATA
+from timo.sources.retry import CancelledError, Retry, Sorted, sort_earthengine_error
 
 T = TypeVar("T")
 # Shares of an image in percent, besides that of clouds, that will be masked. An image may lack them.
 _UNSEEN = ("SNOW_ICE_PERCENTAGE", "NODATA_PIXEL_PERCENTAGE")
 _MOST = int(np.iinfo("int16").max)
+
+
+class Tally:
+    """Counts of a run, from all threads: requests and bytes that arrived, and requests that were made again."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.requests, self.bytes = 0, 0
+        self.again: Counter[str] = Counter()
+
+    def answered(self, size: int) -> None:
+        """Count a request that succeeded."""
+        with self._lock:
+            self.requests += 1
+            self.bytes += size
+
+    def retried(self, kind: str) -> None:
+        """Count a request that failed."""
+        with self._lock:
+            self.again[kind] += 1
+
+    def __str__(self) -> str:
+        again = ", ".join(f"{number} {kind}" for kind, number in sorted(self.again.items()))
+        tried = f"{self.again.total()} tried again ({again})" if again else "none tried again"
+        return f"{self.requests:,} requests, {tried}, {size_text(self.bytes)}"
 
 
 @dataclass(frozen=True)
@@ -37,23 +58,20 @@ class EarthEngineChips:
 
     Parameters
     ----------
-    quota : Quota
-        How fast.
     retry : Retry
-        How patiently.
+        How patiently, and at which pace (`Retry.gate`).
     tally : Tally
         Where requests are counted.
     stop : threading.Event
         Set it, and no request is made any more.
     """
 
-    quota: Quota = field(default_factory=Quota)
     retry: Retry = field(default_factory=Retry)
     tally: Tally = field(default_factory=Tally)
     stop: threading.Event = field(default_factory=threading.Event)
 
     def list_images(self, requests: Sequence[CubeRequest]) -> list[list[Image]]:
-        """The images that meet each request, in order of time; one request to Earth Engine.
+        """Return the images that meet each request, in order of time; one request to Earth Engine.
 
         Raises
         ------
@@ -65,7 +83,7 @@ class EarthEngineChips:
         return [_read(answer) for answer in answers]
 
     def read(self, request: CubeRequest, dates: Sequence[tuple[Image, int]]) -> np.ndarray:
-        """Digital numbers of some images.
+        """Return digital numbers of some images.
 
         Parameters
         ----------
@@ -77,8 +95,8 @@ class EarthEngineChips:
         Returns
         -------
         numpy.ndarray
-            (t, c, h, w) int16; `NODATA` in all bands where one is masked. Numbers beyond 32,767 (reflectance 3.3) are
-            that.
+            (t, c, h, w) int16; `NODATA` in all bands where one is masked. Numbers beyond 32,767 (reflectance 3.3)
+            become 32,767.
 
         Raises
         ------
@@ -118,10 +136,6 @@ class EarthEngineChips:
     def _call(self, function: Callable[[], T], size: Callable[[T], int]) -> T:
         kinds: list[str] = []
 
-        def attempt() -> T:
-            with self.quota.request():
-                return function()
-
         def classify(error: Exception) -> Sorted:
             found = sort_earthengine_error(error)
             kinds.append(found.kind)
@@ -130,7 +144,7 @@ class EarthEngineChips:
         try:
             with without_client_retries():
                 answer = self.retry.call(
-                    attempt,
+                    function,
                     classify=classify,
                     cancel=self.stop,
                     on_retry=lambda _, __, failure: self.tally.retried(failure.kind),
@@ -146,7 +160,7 @@ class EarthEngineChips:
 
 
 def chip_image(request: CubeRequest, dates: Sequence[tuple[Image, int]]) -> ee.Image:
-    """One image of all bands of all dates, date by date, int16."""
+    """Return one image of all bands of all dates, date by date, int16."""
     collection = request.sensor.collection(PROVIDER).ids[0]
     layers = []
     for number, (image, _) in enumerate(dates):
