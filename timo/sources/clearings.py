@@ -1,4 +1,4 @@
-"""A reading of the sample's images by eye: where forest was cleared, and when. For checking maps, not for training."""
+"""Forest clearings of the sample, interpreted by eye with their years: for checking maps, not for training."""
 
 import json
 from importlib.resources import files
@@ -19,9 +19,8 @@ def sample_clearings(
 ) -> xr.DataArray:
     """Photo-interpreted forest clearings of the sample, 2016-2020, on the 10 m grid.
 
-    One interpretation of the images, outlines within about half a pixel, smallest patch 0.03 ha; its method and limits
-    stand in ``timo/sources/sample_clearings.geojson``. It covers the whole area, so that the reference class of any
-    sample of pixels can be looked up in it.
+    Outlines are within about half a pixel, the smallest patch has 0.03 ha; method and limits stand in
+    ``timo/sources/sample_clearings.geojson``. The whole area was interpreted, so that every pixel has its reference.
 
     Parameters
     ----------
@@ -45,8 +44,8 @@ def sample_clearings(
     if dated_by not in YEARS:
         raise TimoError(f"dated_by is one of {', '.join(YEARS)}, got {dated_by!r}")
     grid = sample_tree_cover()
-    text = (files("timo.sources") / "sample_clearings.geojson").read_text(encoding="utf-8")
-    collection = json.loads(text)
+    source = files("timo.sources") / "sample_clearings.geojson"
+    collection = json.loads(source.read_text(encoding="utf-8"))
     shapes = [
         (feature["geometry"], feature["properties"][dated_by])
         for feature in collection["features"]

@@ -1,4 +1,4 @@
-"""The source "emulator": Earth Engine's way to a cube, without an account and without a network."""
+"""The source "emulator": a cube through Earth Engine's client, without an account or a network."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ def open_emulator(
 ) -> xr.DataArray:
     """Open a cube from a small Earth Engine on this machine: ``timo.open_cube("emulator", aoi=..., ...)``.
 
-    It speaks Earth Engine's protocol to Earth Engine's client, evaluates what it is asked, and holds the sample: 140
-    images of Sentinel-2 (22.15 E, 45.21 N; 2015 to 2021; bands B2 B3 B4 B8 B8A B11), with a Cloud Score+ made up from
-    their scene classification. What works here works with "earthengine".
+    It speaks Earth Engine's protocol to Earth Engine's client, evaluates requests, and holds the sample: 140 images of
+    Sentinel-2 (22.15 E, 45.21 N; 2015 to 2021; bands B2 B3 B4 B8 B8A B11), with a Cloud Score+ made up from their scene
+    classification. Code that works here works with "earthengine".
 
     Parameters
     ----------
     request, orbit, cloud_score, chunks, retry
         See `timo.sources.earthengine.open_earthengine`.
     cache : bool or path, optional
-        Whether to keep what was fetched, or where; by default as long as this process lives, and never among what was
-        fetched from Earth Engine itself. False and None keep nothing.
+        Whether to keep fetched chunks, or where; by default as long as this process lives, and never among those of
+        Earth Engine itself. False and None keep nothing.
 
     Returns
     -------
@@ -67,7 +67,7 @@ def open_emulator(
 
 
 def _check_held(request: CubeRequest) -> None:
-    """Refuse what Earth Engine has and the sample has not."""
+    """Refuse sensors and bands that the sample lacks."""
     held = f"The emulator holds Sentinel-2, bands={list(sample.BANDS)}"
     if request.sensor.name != "sentinel-2":
         raise TimoError(f'there is no {request.sensor.name} here. {held}; "earthengine" has it')
@@ -85,7 +85,7 @@ def connect_emulator() -> None:
 
 @cache
 def emulator() -> Emulator:
-    """The emulator of this process."""
+    """Return the emulator of this process."""
     started = Emulator(sample_backing())
     started.start()
     atexit.register(started.close)

@@ -1,7 +1,7 @@
 """The sample: 100 ha of mountain forest in Romania, Sentinel-2, 2015-2021, offline.
 
-The files come with `nrt==0.2.1` (European Union, Joint Research Centre; EUPL-1.2). Only its data
-are read: importing `nrt.monitor` would load numba, which nobody who just wants the cube needs.
+The files come with `nrt==0.2.1` (European Union, Joint Research Centre; EUPL-1.2). Only its data are read: importing
+`nrt.monitor` would load numba.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from timo.cube import check
 from timo.cube.grid import dilate
 from timo.errors import TimoError
 from timo.sensors import get_sensor
+from timo.sources.dates import make_open_span
 from timo.sources.request import make_bands, make_masked
-from timo.sources.span import make_open_span
 
 ATTRIBUTION = "Contains modified Copernicus Sentinel data 2015-2021"
 TREE_COVER_ATTRIBUTION = (
@@ -51,39 +51,36 @@ def open_sample(
     Parameters
     ----------
     start, end : str, date or int, optional
-        First and last date, both included. A part of a date means all of it: `end="2019"` (or 2019)
-        takes the whole of 2019.
+        First and last date, both included. A part of a date means all of it: `end="2019"` takes the whole of 2019.
     bands : sequence of str, optional
-        Which bands, in which order, by their names or by common ones ("red"). All six if not given.
+        Which bands, in which order, by their names or by common ones ("red"). All six by default.
     resolution : {10, 20}
-        Metres. At 10, B8A and B11 are repeated: each 20 m cell holds exactly four 10 m ones, and a
-        repeated value is still one that was observed, whereas interpolation would draw on
-        neighbours that may be under a cloud or across the edge of a clearing. At 20, the 10 m bands
-        are averaged over the valid ones of their four cells.
+        Metres. At 10, B8A and B11 are repeated: each 20 m cell holds exactly four 10 m ones, and a repeated value was
+        observed, whereas interpolation would draw on neighbours that may be under a cloud or across the edge of a
+        clearing. At 20, the 10 m bands are averaged over the valid ones of their four cells.
     masked_classes : iterable of int, optional
-        Codes of the scene classification (SCL) that are no valid observation; see `timo.sensors`.
-        By default the sensor's `masked`. All bands of such a pixel and date are NaN. `()` masks
-        nothing.
+        Codes of the scene classification (SCL) without a valid observation, see `timo.sensors`; by default the sensor's
+        `masked`. All bands of such a pixel and date are NaN. `()` masks nothing.
     buffer_m : float
-        Pixels up to so many metres from a masked cloud or cloud shadow (SCL 3, 8, 9, 10) are masked
-        too. The classification stops short of the edge of clouds: of the May to September pixels
-        that it calls clear within 50 m of one, five in six are brighter, darker or less green than
-        the same place on the clear dates around, against one in seven further away. 0 masks by
-        class alone.
+        Metres around a masked cloud or cloud shadow (SCL 3, 8, 9, 10) in which pixels are masked, too. The
+        classification stops short of the edge of clouds: of the May to September pixels that it calls clear within 50 m
+        of one, five in six are brighter, darker or less green than the same place on the clear dates around, against
+        one in seven further away. 0 masks by class alone.
 
     Returns
     -------
     xarray.DataArray
-        A cube (time, band, y, x), float32 surface reflectance, EPSG:3035, with the SCL as the
-        coordinate `scl` (time, y, x). A pixel is valid in all bands or in none.
+        A cube (time, band, y, x), float32 surface reflectance, EPSG:3035, with the SCL as the coordinate `scl` (time,
+        y, x). A pixel is valid in all bands or in none.
 
     Raises
     ------
     TimoError
-        If an option is not one of those above, if no date is left, or if the data are not
-        installed.
+        If an option is not one of those above, if no date is left, or if the data are not installed.
     """
-    names = _check_bands(bands)
+    names = list(BANDS) if bands is None else list(make_bands(_SENSOR, bands))
+    if unknown := [name for name in names if name not in BANDS]:
+        raise TimoError(f"The sample has no band {unknown[0]!r}. It has: {', '.join(BANDS)}.")
     masked = list(make_masked(_SENSOR, masked_classes))
     _check_resolution(resolution)
     number = isinstance(buffer_m, Real) and not isinstance(buffer_m, bool)
@@ -122,16 +119,18 @@ def sample_tree_cover(resolution: int = 10) -> xr.DataArray:
     with xr.open_dataarray(path, engine="rasterio", mask_and_scale=True) as tif:
         cover = tif.squeeze("band", drop=True).load()
     coarse = _read("sentinel2_cube_subset_romania_20m.nc")
-    # The tif's coordinates are rounded to 0.1 mm; the cube's are taken once the two are seen to be
-    # the same cells.
-    _check_same_cells(cover, coarse)
+    # The tif's coordinates are rounded to 0.1 mm; the cube's are taken where the cells are the same, to a millimetre.
+    for dim in ("y", "x"):
+        same_size = cover.sizes[dim] == coarse.sizes[dim]
+        if not same_size or not np.allclose(cover[dim], coarse[dim], rtol=0, atol=1e-3):
+            raise TimoError(
+                "The tree cover layer and the series in nrt are not on one grid. Install them again: "
+                'pip install --force-reinstall "nrt==0.2.1".'
+            )
     grid = coarse if resolution == 20 else _read("sentinel2_cube_subset_romania_10m.nc")
     values = cover.values if resolution == 20 else _repeat(cover.values)
-    attrs = {
-        "long_name": "tree cover density 2018",
-        "units": "%",
-        "attribution": TREE_COVER_ATTRIBUTION,
-    }
+    facts = {"long_name": "tree cover density 2018", "units": "%"}
+    attrs = facts | {"attribution": TREE_COVER_ATTRIBUTION}
     layer = xr.DataArray(
         values.astype("float32"), dims=("y", "x"), coords={"y": grid.y, "x": grid.x}, attrs=attrs
     )
@@ -151,8 +150,7 @@ def sample_labels(threshold: float = 50, resolution: int = 10) -> xr.DataArray:
     Returns
     -------
     xarray.DataArray
-        (y, x) int8: 0 = not forest, 1 = forest, -1 = unlabelled; the names are in
-        `attrs["classes"]`.
+        (y, x) int8: 0 = not forest, 1 = forest, -1 = unlabelled; the names are in `attrs["classes"]`.
 
     Raises
     ------
@@ -173,14 +171,6 @@ def sample_labels(threshold: float = 50, resolution: int = 10) -> xr.DataArray:
     return labels
 
 
-def _check_bands(bands: Sequence[str] | None) -> list[str]:
-    """Return the bands asked for, refusing those that the sample does not hold."""
-    names = list(BANDS) if bands is None else list(make_bands(_SENSOR, bands))
-    if unknown := [name for name in names if name not in BANDS]:
-        raise TimoError(f"The sample has no band {unknown[0]!r}. It has: {', '.join(BANDS)}.")
-    return names
-
-
 def _check_resolution(resolution: int) -> None:
     """Refuse a resolution that the sample does not have."""
     if isinstance(resolution, bool) or resolution not in _RESOLUTIONS:
@@ -188,7 +178,7 @@ def _check_resolution(resolution: int) -> None:
 
 
 def _path(name: str) -> Path:
-    """Return where one of nrt's data files is."""
+    """Return the path of one of nrt's data files."""
     spec = find_spec("nrt")
     if spec is None or find_spec("netCDF4") is None:
         raise TimoError(
@@ -237,19 +227,19 @@ def _mean_of_four(values: np.ndarray) -> np.ndarray:
 
 
 def _at_10m(fine: xr.Dataset, coarse: xr.Dataset) -> dict[str, np.ndarray]:
-    """Digital numbers of all six bands, (time, y, x) on the 10 m grid."""
+    """Return digital numbers of all six bands, (time, y, x) on the 10 m grid."""
     layers = {name: fine[name].values for name in _BANDS_10M}
     return layers | {name: _repeat(coarse[name].values) for name in _BANDS_20M}
 
 
 def _at_20m(fine: xr.Dataset, coarse: xr.Dataset, unclear: np.ndarray) -> dict[str, np.ndarray]:
-    """Digital numbers of all six bands, (time, y, x) on the 20 m grid; `unclear` is at 10 m."""
+    """Return digital numbers of all six bands, (time, y, x) on the 20 m grid; `unclear` is at 10 m."""
     layers = {n: _mean_of_four(np.where(unclear, np.nan, fine[n].values)) for n in _BANDS_10M}
     return layers | {name: coarse[name].values for name in _BANDS_20M}
 
 
 def _unclear(grid: xr.Dataset, masked: list[int], cells: float) -> np.ndarray:
-    """Where the SCL is a masked class, or so many cells from a masked cloud or shadow."""
+    """Return where the SCL is a masked class, or within `cells` of a masked cloud or shadow."""
     clouds = [code for code in masked if code in _SENSOR.fringed]
     return np.isin(grid.SCL, masked) | dilate(np.isin(grid.SCL, clouds), cells, cells)
 
@@ -279,14 +269,3 @@ def _assemble(layers: dict[str, np.ndarray], grid: xr.Dataset, unclear: np.ndarr
         },
     )
     return cube.rio.write_crs(_CRS)
-
-
-def _check_same_cells(layer: xr.DataArray, grid: xr.Dataset) -> None:
-    """Make sure that a layer's cells are the grid's, to a millimetre."""
-    for dim in ("y", "x"):
-        same_size = layer.sizes[dim] == grid.sizes[dim]
-        if not same_size or not np.allclose(layer[dim], grid[dim], rtol=0, atol=1e-3):
-            raise TimoError(
-                "The tree cover layer and the series in nrt are not on one grid. "
-                'Install them anew: pip install --force-reinstall "nrt==0.2.1".'
-            )

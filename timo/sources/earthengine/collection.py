@@ -15,6 +15,7 @@ import xarray as xr
 
 from timo.errors import TimoError
 from timo.sensors import Sensor
+from timo.sources.dates import make_open_span, make_span
 from timo.sources.earthengine.connecting import connect
 from timo.sources.earthengine.listing import dates_there, listing_of, millis, read_listing, undated
 from timo.sources.earthengine.opening import Cache, cube_of, make_cache, make_retry, series_of
@@ -30,7 +31,6 @@ from timo.sources.request import (
 )
 from timo.sources.retry import Retry
 from timo.sources.scenes import no_image
-from timo.sources.span import make_open_span, make_span
 
 # A little less than a degree.
 _DEGREE_M = 111_000

@@ -290,7 +290,7 @@ def _checked(
     if block_info:
         dates = times[slice(*block_info[0]["array-location"][0])]
         sensor = request.sensor if request.sensor.name else None
-        check_values(block, sensor, request.bands, times=dates.to_numpy())
+        check_values(block, sensor, request.bands, times=list(dates.to_numpy()))
     return block
 
 

@@ -231,7 +231,7 @@ def open_series(images: Dated, grid: PixelGrid, chunks: Chunks, retry: Retry) ->
         If Earth Engine refuses, or does not answer in time.
     """
     dates, bands, rows, columns = chunks.largest
-    options = {
+    options: dict[str, Any] = {
         "engine": "ee",
         "crs": grid.crs,
         "crs_transform": tuple(grid.transform)[:6],
@@ -246,5 +246,6 @@ def open_series(images: Dated, grid: PixelGrid, chunks: Chunks, retry: Retry) ->
         # Retried by timo: xee would try what cannot succeed again and again, too.
         "getitem_kwargs": {"max_retries": 0},
     }
+    layers: Any = Layers(images)  # its backend takes them
     with without_client_retries():
-        return retry.call(lambda: xr.open_dataset(Layers(images), **options))[_BAND]
+        return retry.call(lambda: xr.open_dataset(layers, **options))[_BAND]
