@@ -231,7 +231,7 @@ def _layers(
             names,
         )
         for when, moment in moments
-        for which, names in _bands(variable, band, path, naming, sole)
+        for which, names in _bands(variable, band, path, naming, sole, _is_ours(dataset.attrs))
         if names
     ]
 
@@ -321,9 +321,17 @@ def _labels(variable: xr.DataArray, path: Path) -> TimoError | None:
 
 
 def _bands(
-    variable: xr.DataArray, band: str | None, path: Path, naming: Naming, sole: bool
+    variable: xr.DataArray,
+    band: str | None,
+    path: Path,
+    naming: Naming,
+    sole: bool,
+    numbered: bool,
 ) -> list[tuple[_Part, tuple[str, ...]]]:
-    """Return the bands of a variable, each with its position and what it may be called."""
+    """Return the bands of a variable, each with its position and what it may be called.
+
+    Numbers are names only where they are `numbered` on purpose, in files that timo wrote.
+    """
     if band is None:
         if text := naming.group(path, "band"):
             return [((), (text,))]
@@ -340,6 +348,8 @@ def _bands(
     names: Sequence[Any] = naming.band_names or (
         variable[band].values.tolist() if band in variable.coords else [None] * size
     )
+    if numbered and band in variable.coords:
+        names = [str(name) for name in names]
     if len(names) != size:
         raise TimoError(
             f"{variable.name} in {path} has {size} bands, but band_names names {len(names)}."
