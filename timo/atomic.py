@@ -66,7 +66,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     _ACTIVE.add(token)
     try:
         yield partial
-        _move(partial, target)
+        move(partial, target)
     except Exception as error:
         if reason := _why_not_written(error, partial):
             raise TimoError(f"cannot write '{target}': {reason}") from error
@@ -164,7 +164,8 @@ def _is_full(error: Exception, partial: Path) -> bool:
     return False
 
 
-def _move(partial: Path, target: Path) -> None:
+def move(partial: Path, target: Path) -> None:
+    """Give a complete file or folder its name, in place of what is there, as `replacing` does."""
     if not partial.exists():
         raise TimoError(f"nothing was written to '{partial.name}', so there is no '{target.name}'")
     if target.exists() and target.is_dir() != partial.is_dir():

@@ -8,6 +8,7 @@ import sys
 import textwrap
 import threading
 import time
+from pathlib import Path
 
 import cloudpickle
 import dask
@@ -430,7 +431,7 @@ def write_scenes(folder, count):
 
 @pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
 def test_a_fetch_of_files_that_is_killed_again_and_again_reads_nothing_whole_again(tmp_path):
-    write_scenes(tmp_path / "scenes", 16)
+    write_scenes(tmp_path / "scenes", 10)
     log, store = tmp_path / "log", tmp_path / "cube.zarr"
     log.touch()
 
@@ -444,7 +445,7 @@ def test_a_fetch_of_files_that_is_killed_again_and_again_reads_nothing_whole_aga
     def days():
         return [int(line[-6:-4]) - 1 for line in log.read_text().split()]
 
-    for _ in range(4):
+    for _ in range(2):
         kept, asked = whole(), len(days())
         process = start(0.1)
         while process.poll() is None and len(whole()) < len(kept) + 3:
@@ -456,9 +457,9 @@ def test_a_fetch_of_files_that_is_killed_again_and_again_reads_nothing_whole_aga
         assert kept.isdisjoint(days()[asked:])
     kept, asked = whole(), len(days())
     assert start(0).wait() == 0
-    assert sorted(days()[asked:]) == sorted(set(range(16)) - kept)
-    # Two workers, four kills: no more was in work.
-    assert len(days()) <= 16 + 8
+    assert sorted(days()[asked:]) == sorted(set(range(10)) - kept)
+    # Two workers, two kills: no more was in work.
+    assert len(days()) <= 10 + 4
     assert {path.name for path in tmp_path.iterdir()} == {"scenes", "log", "cube.zarr"}
     expected = open_cube("files", path=tmp_path / "scenes", sensor="sentinel-2").compute()
     xr.testing.assert_equal(open_store(store).compute(), expected)
@@ -549,6 +550,27 @@ def test_an_error_keeps_what_is_complete_and_says_so(tmp_path):
     found = fetch(cube, progress=False, path=tmp_path / "cube.zarr", workers=1)
     assert len(service.asked) == 33
     np.testing.assert_array_equal(found, service.pixels)
+
+
+def test_a_full_disk_is_one_error_and_what_is_complete_is_kept(tmp_path, monkeypatch):
+    service = Service()
+    cube = cube_of(fetched_array(service, SHAPE, CHUNKS, None, "a"))
+    written, replace = [], Path.replace
+
+    def full(path, target):
+        if "/c/" in str(target) and "reflectance" in str(target):
+            written.append(target)
+            if len(written) > 9:
+                raise OSError(28, "No space left on device")
+        return replace(path, target)
+
+    with monkeypatch.context() as patch, pytest.raises(TimoError, match="No space left.*goes on"):
+        patch.setattr(Path, "replace", full)
+        fetch(cube, progress=False, path=tmp_path / "cube.zarr", workers=1)
+    np.testing.assert_array_equal(
+        fetch(cube, progress=False, path=tmp_path / "cube.zarr"), service.pixels
+    )
+    assert len(service.asked) == 33
 
 
 def test_a_damaged_chunk_of_an_unfinished_store_is_fetched_again(tmp_path):

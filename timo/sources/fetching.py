@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import itertools
 import os
 import secrets
@@ -13,7 +14,6 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +23,10 @@ import numpy as np
 from dask.base import compute_as_if_collection, tokenize
 from dask.core import flatten
 from dask.highlevelgraph import HighLevelGraph
+from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
-from timo.atomic import check_writable
+from timo.atomic import check_name, check_writable, move
 from timo.errors import TimoError
 from timo.sources.cache.checked import MANIFEST, CheckedStore, bytes_of
 from timo.sources.cache.chunks import CachedArray, check_size, slices_of
@@ -36,12 +37,11 @@ if TYPE_CHECKING:
     import zarr
 
 Index = tuple[int, ...]
-Slices = tuple[slice, ...]
-Fetch = Callable[[Index, Slices], np.ndarray]
+Fetch = Callable[[Index, tuple[slice, ...]], np.ndarray]
 Report = Callable[[int, int], Any]
 # By which the layers of a graph that make requests are known.
 _PREFIX = "fetched-"
-# Of each date so many chunks of a store, and so many rows and columns of a chunk, are looked at for values that cannot be.
+# Chunks of each date of a store whose values are checked, and rows and columns of each.
 _LOOKED_AT, _LOOK = 4, 64
 
 
@@ -54,11 +54,10 @@ def fetched_array(
     *,
     dtype: str = "float32",
 ) -> da.Array:
-    """Make a lazy array, each chunk of which is one request.
+    """Make a lazy array, each chunk of which is read from the cache, or else is one request.
 
-    A chunk that is in the cache is read from there; another one is fetched and put there. The graph grows with the
-    chunks that are computed, not with the array. It pickles where `fetch` does (cloudpickle, for lambdas and local
-    functions), so that a cluster of Dask can compute it; each machine then has a cache of its own.
+    The graph grows with the chunks that are computed, not with the array. It pickles where `fetch` does (cloudpickle,
+    for lambdas), so that a cluster of Dask can compute it; each machine then has a cache of its own.
 
     Parameters
     ----------
@@ -73,23 +72,16 @@ def fetched_array(
         The array's name in Dask's graph: a hash of all that its values depend on.
     dtype : str
         Of the values.
-
-    Raises
-    ------
-    TimoError
-        If `cached` is of another shape, chunks or data type. When computed, if `fetch` returns an array of another
-        shape or data type.
     """
     block = _Block(fetch, tuple(shape), tuple(chunks), np.dtype(dtype), cached)
-    if cached is not None and (cached.shape, cached.chunks, cached.dtype) != block.layout:
+    layout = block.shape, block.chunks, block.dtype
+    if cached is not None and (cached.shape, cached.chunks, cached.dtype) != layout:
         raise TimoError(
-            f"the cache is of {(cached.shape, cached.chunks, cached.dtype)}, the array of {block.layout}"
+            f"the cache is of {(cached.shape, cached.chunks, cached.dtype)}, the array of {layout}"
         )
-    sizes = da.core.normalize_chunks(tuple(chunks), shape=tuple(shape))
+    sizes = da.core.normalize_chunks(block.chunks, shape=block.shape)
     empty = np.empty((0,) * len(shape), block.dtype)
-    return da.map_blocks(
-        block, chunks=sizes, dtype=block.dtype, meta=empty, name=f"{_PREFIX}{name}"
-    )
+    return da.map_blocks(block, chunks=sizes, dtype=dtype, meta=empty, name=f"{_PREFIX}{name}")
 
 
 @dataclass(frozen=True)
@@ -101,10 +93,6 @@ class _Block:
     chunks: tuple[int, ...]
     dtype: np.dtype
     cached: CachedArray | None
-
-    @property
-    def layout(self) -> tuple[tuple[int, ...], tuple[int, ...], np.dtype]:
-        return self.shape, self.chunks, self.dtype
 
     def __call__(self, *, block_id: Index) -> np.ndarray:
         session = _current()
@@ -139,55 +127,47 @@ class _Session:
             raise TimoError(
                 f"progress is True, False, or a function that takes the chunks done and all of them; got {progress!r}"
             )
-        self.cancel, self.stop = cancel, threading.Event()
-        self.report: Report | None = progress if callable(progress) else None
-        self.shown, self.bar = not callable(progress) and bool(progress), None
+        self.cancel, self.stop, self.progress = cancel, threading.Event(), progress
         self.error: Exception | None = None
         # Held while the report runs, so that the numbers it gets only grow.
         self.lock = threading.RLock()
         self.done = self.total = self.requests = self.fetched = self.kept = 0
+        self.bar = tqdm(disable=True)
         self.store: Path | None = None
+
+    def cancelled(self) -> bool:
+        return self.stop.is_set() or is_cancelled(self.cancel)
 
     def refuse_if_cancelled(self, *_: Any) -> None:
         if self.cancelled():
             raise CancelledError("cancelled by the user")
 
-    def cancelled(self) -> bool:
-        return self.stop.is_set() or is_cancelled(self.cancel)
-
     def begin(self, total: int) -> None:
-        with self.lock:
-            self.total = total
-            if self.shown:
-                self.bar = tqdm(total=total, unit="chunk", desc="fetching")
-            self._tell()
+        shown = not callable(self.progress) and bool(self.progress)
+        self.bar = tqdm(total=total, unit="chunk", desc="fetching", disable=not shown)
+        self.total = total
+        self.step(0)
 
-    def step(self) -> None:
+    def step(self, count: int = 1) -> None:
         with self.lock:
-            self.done += 1
+            self.done += count
             # More than was counted, where Dask computes a chunk twice.
             self.total = max(self.total, self.done)
-            if self.bar is not None:
-                self.bar.update()
-            self._tell()
+            self.bar.update(count)
+            if callable(self.progress) and self.error is None:
+                try:
+                    self.progress(self.done, self.total)
+                except Exception as error:  # noqa: BLE001 - a warning at the end: what is fetched counts more
+                    self.error = error
 
     def note(self, *, kept: bool) -> None:
         with self.lock:
             self.fetched += 1
             self.kept += kept
 
-    def _tell(self) -> None:
-        if self.report is None:
-            return
-        try:
-            self.report(self.done, self.total)
-        except Exception as error:  # noqa: BLE001 - a warning at the end: what is fetched counts more than who watches
-            self.report, self.error = None, error
-
     def close(self) -> None:
         """Leave the terminal as it should be, and warn the caller of `fetch` if the report failed."""
-        if self.bar is not None:
-            self.bar.close()
+        self.bar.close()
         if self.error is not None:
             warnings.warn(
                 f"progress= raised {type(self.error).__name__}: {self.error}. The fetch went on without it.",
@@ -240,17 +220,16 @@ def fetch(
     workers : int
         Requests at a time. More are faster until the service's limit (Earth Engine: 40 a project).
     progress : bool or callable
-        Whether to show how many chunks are done, in a bar. Or a function that is called with (done, total), whole
-        numbers: with 0 done before the first chunk, then after each one, also of those that were in the cache. It is
-        called from the threads that fetch, once at a time, with a number that grows; they wait until it returns. An
-        error in it does not end the fetch; a warning at the end names it. It is not called for a cube in memory, which
-        has no chunks.
+        Whether to show a bar of the chunks that are done. Or a function that is called with (done, total): with 0 done
+        before the first chunk, then after each one, also of those that were in the cache. It is called from the threads
+        that fetch, once at a time, with a number that grows; they wait until it returns. An error in it does not end
+        the fetch; a warning at the end names it. It is not called for a cube in memory, which has no chunks.
     cancel : threading.Event or callable, optional
         Asked before each request; when it says so, no other request is made. Those under way are waited for, and kept.
     path : path, optional
         Write the cube to this Zarr store, chunk by chunk, and return it lazily from there: for what does not fit into
         memory, and for what takes long. However it ends (an error, Ctrl-C, a kill, a power cut), the same call resumes
-        and fetches only the chunks that are missing. See Notes.
+        and fetches only the chunks that are missing.
 
     Returns
     -------
@@ -269,11 +248,11 @@ def fetch(
 
     Notes
     -----
-    The chunks of the store are those of the cube; each has a checksum (CRC-32C) in its file, and another one in a manifest.
-    An unfinished store is a hidden folder beside `path` until it is complete and its values were checked; then it is
-    renamed, and replaces another store at `path`. Where the store of the same cube is there already, its checksums are
-    verified, and only damaged chunks are fetched. Cubes are the same if their sources, options and files are: Dask's
-    names say so. A cube made with a function that has no such name (a lambda) begins again, with a warning.
+    The chunks of the store are those of the cube; each has a checksum in its file and another one in a manifest. An
+    unfinished store is a hidden folder beside `path` until it is complete and its values were checked; then it is renamed,
+    and replaces another store at `path`. If the store of the same cube is there already, its checksums are verified, and
+    only damaged chunks are fetched. Cubes are the same if their sources, options and files are: Dask's names say so. A
+    cube made with a function that Dask cannot name (a local class, say) begins again, with a warning.
 
     Examples
     --------
@@ -290,9 +269,8 @@ def fetch(
     try:
         if target is not None:
             return _fetch_to(target, cube, workers, session)
-        with _computing(
-            _count_requests(cube.__dask_graph__(), cube.__dask_keys__()), workers, session
-        ) as options:
+        requests = _count_requests(cube.__dask_graph__(), cube.__dask_keys__())
+        with _computing(requests, workers, session) as options:
             computed = cube.compute(**options)
     finally:
         session.close()
@@ -318,7 +296,7 @@ def _check_path(path: Any, cube: Any) -> Path:
     """Return where to write, before anything is fetched."""
     if not isinstance(path, str | os.PathLike):
         raise TimoError(f'path must be that of a Zarr store, as "cube.zarr"; got {path!r}')
-    store = Path(path).expanduser()
+    store = check_name(path).absolute()
     if store.suffix != ".zarr":
         raise TimoError(f"'{path}' must end in .zarr: that is what is written chunk by chunk")
     if store.is_file():
@@ -336,22 +314,34 @@ def _fetch_to(path: Path, cube: xr.DataArray, workers: int, session: _Session) -
 
     data, name = _regular(cube), str(cube.name or "cube")
     token = _token(data)
+    home = path
     with _only_writer(path):
-        home = path
+        others = list(path.parent.glob(glob.escape(f".{path.name}.unfinished-") + "*"))
         if CheckedStore(path, array=name).request != token:
             home = path.with_name(f".{path.name}.unfinished-{token}")
-            _warn_of_others(path, home)
+            if others and home not in others:
+                warnings.warn(
+                    f"The unfinished store of another request for '{path}' does not fit this one, which begins from the "
+                    "start: the options, the files or the images differ, or Dask names a function differently in each "
+                    "process. It is removed when this fetch is complete.",
+                    stacklevel=3,
+                )
         session.store = path
         _write(data, CheckedStore(home, array=name), token, workers, session)
-        stored = open_store(home)
-        _check_values(stored)
+        _check_values(open_store(home))
         if home != path:
-            _replace(home, path)
+            for file in home.rglob(
+                "*.partial"
+            ):  # of a chunk in whose writing the process was killed
+                file.unlink()
+            move(home, path)
+        for other in {*others} - {home}:
+            shutil.rmtree(other, ignore_errors=True)
     return open_store(path)
 
 
 def _regular(cube: xr.DataArray) -> xr.DataArray:
-    """Make a cube one that Zarr can hold: chunks of one size, and strings of no fixed length, for which it has a standard."""
+    """Give a cube chunks of one size, and strings of no fixed length, for which Zarr has a standard."""
     import rioxarray  # noqa: F401 - registers .rio
 
     # Chunks and compression of where it came from do not fit what is written.
@@ -365,7 +355,7 @@ def _regular(cube: xr.DataArray) -> xr.DataArray:
 
 
 def _token(data: xr.DataArray) -> str:
-    """Return what the same request has in common in all processes."""
+    """Return what identifies a request in all processes."""
     try:
         with dask.config.set({"tokenize.ensure-deterministic": True}):
             return tokenize(data, data.name)[:16]
@@ -375,46 +365,22 @@ def _token(data: xr.DataArray) -> str:
 
 @contextmanager
 def _only_writer(path: Path) -> Iterator[None]:
-    from filelock import FileLock, Timeout
-
-    lock = check_writable(path.absolute().parent) / f".{path.name}.lock"
-    busy = TimoError(
-        f"'{path}' is being written by another call: wait for it, or choose another path."
-    )
+    lock = check_writable(path.parent) / f".{path.name}.lock"
     held = FileLock(lock)
-    try:
+    with contextlib.suppress(Timeout):
         held.acquire(timeout=0)
-    except Timeout:
-        raise busy from None
     try:
-        if not lock.exists():  # removed by its last holder just now
-            raise busy
+        # It is not there where its last holder removed it just now.
+        if not held.is_locked or not lock.exists():
+            raise TimoError(
+                f"'{path}' is being written by another call: wait for it, or choose another path."
+            )
         yield
     finally:
-        with contextlib.suppress(OSError):
-            lock.unlink()
-        held.release()
-
-
-def _others(path: Path, home: Path) -> list[Path]:
-    prefix = f".{path.name}.unfinished-"
-    return [
-        p
-        for p in path.absolute().parent.iterdir()
-        if p.name.startswith(prefix) and p.name != home.name
-    ]
-
-
-def _warn_of_others(path: Path, home: Path) -> None:
-    if home.exists() or not (others := _others(path, home)):
-        return
-    begun = datetime.fromtimestamp(max(p.stat().st_mtime for p in others), UTC).astimezone()
-    warnings.warn(
-        f"An unfinished store of another request for '{path}' ({begun:%Y-%m-%d %H:%M}) does not fit this one, which "
-        "begins from the start: the options, the files or the images differ, or the cube was made with a function "
-        "that Dask names differently in each process (a lambda). It is removed when this fetch is complete.",
-        stacklevel=4,
-    )
+        if held.is_locked:
+            with contextlib.suppress(OSError):
+                lock.unlink()
+            held.release()
 
 
 def _write(
@@ -427,26 +393,30 @@ def _write(
     if store.request != token:
         store.manifest.note_facts(request=token)
     store.fill(files)
-    graphs, keys = [], []
+    graphs, keys = [], list[Any]()
     for name, variable in data.to_dataset(name=store.array).variables.items():
-        if dask.is_dask_collection(variable.data):
-            block = _Written(store.open(files, str(name)), str(name))
-            with ThreadPoolExecutor(workers) as pool:
-                indices = list(itertools.product(*map(range, variable.data.numblocks)))
-                missing = [
-                    i
-                    for i, whole in zip(indices, pool.map(block.is_whole, indices), strict=True)
-                    if not whole
-                ]
-            written = block.all_of(variable.data, token)
-            graphs.append(written.dask)
-            keys += [(written.name, *index) for index in missing]
-    if not keys:
-        return
-    graph = HighLevelGraph.merge(*graphs)
-    requests = _count_requests(graph, keys)
-    with _computing(requests, workers, session, chunks=len(keys)) as options:
-        compute_as_if_collection(da.Array, graph, keys, **options)
+        if not dask.is_dask_collection(variable.data):
+            continue
+        block = _Written(store.open(files, str(name)), store, str(name))
+        indices = list(itertools.product(*map(range, variable.data.numblocks)))
+        with ThreadPoolExecutor(workers) as pool:
+            whole = list(pool.map(block.is_whole, indices))
+        # Of each chunk only that it was written is left.
+        written = da.map_blocks(
+            block,
+            variable.data,
+            chunks=tuple((1,) * count for count in variable.data.numblocks),
+            dtype=bool,
+            meta=np.empty((0,) * variable.ndim, bool),
+            name=f"written-{name}-{token}",
+        )
+        graphs.append(written.dask)
+        keys += [(written.name, *i) for i, there in zip(indices, whole, strict=True) if not there]
+    if keys:
+        graph = HighLevelGraph.merge(*graphs)
+        requests = _count_requests(graph, keys)
+        with _computing(requests, workers, session, chunks=len(keys)) as options:
+            compute_as_if_collection(da.Array, graph, keys, **options)
 
 
 @dataclass(frozen=True)
@@ -454,48 +424,26 @@ class _Written:
     """Writes chunks of one array of a store."""
 
     array: zarr.Array
+    store: CheckedStore
     name: str
 
     def __call__(self, block: np.ndarray, *, block_id: Index) -> np.ndarray:
         session = _current()
-        self.array[slices_of(block_id, self.array.chunks, self.array.shape)] = block
+        try:
+            self.array[slices_of(block_id, self.array.chunks, self.array.shape)] = block
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise TimoError(
+                f"Cannot write '{self.store.root.parent}': {reason}. Make room."
+            ) from error
         session.note(kept=True)
         if not session.requests:
             session.step()
         return np.ones((1,) * block.ndim, bool)
 
     def is_whole(self, index: Index) -> bool:
-        store: CheckedStore = self.array.store
         key = "/".join([self.name, "c", *map(str, index)])
-        return not store.manifest.fault(key, bytes_of(store.root / key))
-
-    def all_of(self, values: da.Array, token: str) -> da.Array:
-        ones = tuple((1,) * count for count in values.numblocks)
-        return da.map_blocks(
-            self,
-            values,
-            chunks=ones,
-            dtype=bool,
-            meta=np.empty((0,) * values.ndim, bool),
-            name=f"written-{self.name}-{token}",
-        )
-
-
-def _replace(home: Path, path: Path) -> None:
-    """Give a complete store its name in one step."""
-    for file in home.rglob("*.partial"):  # of a chunk in whose writing the process was killed
-        file.unlink()
-    previous = path.with_name(f".{path.name}.previous-{secrets.token_hex(4)}")
-    if path.exists():
-        path.rename(previous)
-    try:
-        home.rename(path)
-    except BaseException:
-        if previous.exists():
-            previous.rename(path)
-        raise
-    for old in (previous, *_others(path, home)):
-        shutil.rmtree(old, ignore_errors=True)
+        return not self.store.manifest.fault(key, bytes_of(self.store.root / key))
 
 
 def _check_values(cube: xr.DataArray) -> None:
@@ -522,7 +470,7 @@ def _check_values(cube: xr.DataArray) -> None:
 
 def _spans(cube: xr.DataArray, dim: str) -> list[slice]:
     """Return slices of the chunks along a dimension, some cells of each."""
-    sizes = cube.chunksizes.get(dim, (cube.sizes[dim],))
+    sizes = cube.chunksizes[dim]
     ends = itertools.accumulate(sizes)
     return [
         slice(end - size, end, -(-size // _LOOK)) for size, end in zip(sizes, ends, strict=True)
@@ -535,8 +483,7 @@ def _computing(
 ) -> Iterator[dict[str, Any]]:
     """Yield what Dask's `compute` is given; afterwards no thread of it is left.
 
-    `requests` chunks of fetched arrays are counted; where there are none, `chunks` of a store; where there are none
-    either, Dask's tasks.
+    Counted are the `requests`; where there are none, the `chunks` of a store; where there are none either, Dask's tasks.
     """
     pool = ThreadPoolExecutor(workers, "timo-fetch", initializer=_join, initargs=(session,))
     session.requests = requests
@@ -548,24 +495,29 @@ def _computing(
         if not requests and not chunks:
             session.step()
 
+    def finish() -> None:
+        # Requests that are under way are waited for, and no other one begins.
+        session.stop.set()
+        pool.shutdown(wait=True, cancel_futures=True)
+
     try:
         # Given to this computation only: callbacks and pools that are registered would meet those of other threads.
         callbacks = [(None, begin, session.refuse_if_cancelled, after, None)]
         yield {"scheduler": "threads", "pool": pool, "callbacks": callbacks}
     except CancelledError:
-        _finish(pool, session)
+        finish()
         raise CancelledError(session.summary()) from None
     except KeyboardInterrupt:
-        _finish(pool, session)
+        finish()
         # Not an error of ours: a loop over many areas must end, too.
         raise KeyboardInterrupt(session.summary()) from None
     except TimoError as error:
-        _finish(pool, session)
+        finish()
         if session.kept:
             error.args = (f"{error} {session.remains()}",)
         raise
     finally:
-        _finish(pool, session)
+        finish()
 
 
 def _count_requests(graph: Any, keys: Iterable[Any]) -> int:
@@ -574,9 +526,3 @@ def _count_requests(graph: Any, keys: Iterable[Any]) -> int:
         return 0
     layers = graph.cull(set(flatten(keys))).layers
     return sum(len(layers[n].get_output_keys()) for n in layers if n.startswith(_PREFIX))
-
-
-def _finish(pool: ThreadPoolExecutor, session: _Session) -> None:
-    """Wait for requests that are under way, and let no other one begin."""
-    session.stop.set()
-    pool.shutdown(wait=True, cancel_futures=True)
