@@ -162,14 +162,15 @@ def open_cube(source: str = "sample", **options: Any) -> xr.DataArray:
     opener = _load(source)
     own, shared = _parameters(opener)
     if "chunk_size" in options and source in ("earthengine", "emulator"):
-        options = _renamed(options)
+        warnings.warn("chunk_size= is called chunks= now", DeprecationWarning, stacklevel=2)
+        if "chunks" in options:
+            raise TimoError("chunk_size is the old name of chunks: give one of them")
+        options["chunks"] = options.pop("chunk_size")
     if unknown := [name for name in options if name not in {**own, **shared}]:
         raise unknown_option(source, unknown[0], [*shared, *own])
     if missing := [n for n, p in own.items() if p.default is p.empty and n not in options]:
         raise TimoError(f'open_cube("{source}") needs {missing[0]}=: see help(timo.open_cube).')
     given = {name: value for name, value in options.items() if name in own}
-    if "chunks" in given and "chunk_size" in inspect.signature(opener).parameters:
-        given["chunk_size"] = given.pop("chunks")
     if not shared:
         return opener(**given)
     from timo.sources.request import make_request
@@ -197,14 +198,6 @@ open_cube.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
 )
 
 
-def _renamed(options: dict[str, Any]) -> dict[str, Any]:
-    """Options with `chunks` in place of `chunk_size`, as Earth Engine's was called."""
-    if "chunks" in options:
-        raise TimoError("chunk_size is the old name of chunks: give one of them")
-    warnings.warn("chunk_size= is called chunks= now", DeprecationWarning, stacklevel=3)
-    return {"chunks" if name == "chunk_size" else name: v for name, v in options.items()}
-
-
 def _load(source: str) -> Callable[..., xr.DataArray]:
     """Import the function that opens a source, or say what to install for it."""
     module, function = SOURCES[source].split(":")
@@ -221,8 +214,7 @@ def _load(source: str) -> Callable[..., xr.DataArray]:
 
 def _parameters(opener: Callable[..., Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Options of an opener: its own, and those that it takes as one request."""
-    found = inspect.signature(opener).parameters
-    own = {"chunks" if name == "chunk_size" else name: p for name, p in found.items()}
+    own = dict(inspect.signature(opener).parameters)
     if "request" not in own:
         return own, {}
     from timo.sources.request import make_request
