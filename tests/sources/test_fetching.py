@@ -8,6 +8,7 @@ import sys
 import textwrap
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import cloudpickle
@@ -502,7 +503,8 @@ def test_a_damaged_store_names_the_chunk_and_the_same_call_repairs_it(stored, da
     service, cube, path = stored
     before = open_store(path)
     chunks, said = damage(path / "reflectance" / "c")
-    for read in (before.compute, lambda: open_store(path).compute()):
+    opened = partial(open_cube, "files", path=path)
+    for read in (before.compute, lambda: open_store(path).compute(), lambda: opened().compute()):
         with pytest.raises(TimoError, match=said) as caught:
             read()
         assert f"timo.fetch(cube, path='{path}')" in str(caught.value)
@@ -511,6 +513,7 @@ def test_a_damaged_store_names_the_chunk_and_the_same_call_repairs_it(stored, da
     found = fetch(cube, progress=False, path=path)
     assert set(service.asked) == chunks
     np.testing.assert_array_equal(found, service.pixels)
+    np.testing.assert_array_equal(opened(), service.pixels)
     assert main(["cache", "verify", str(path)]) == 0
 
 

@@ -20,6 +20,8 @@ from timo.cube.check import DIMS, check
 from timo.cube.netcdf import netcdf_engine
 from timo.errors import TimoError
 from timo.sensors import POLARISATIONS, SENSORS, get_sensor
+from timo.sources.cache.checked import DamagedError
+from timo.sources.cache.stores import checked_store
 from timo.sources.dates import Moment, cf_moments, date_of_name, make_open_span
 from timo.sources.files.find import Kind
 from timo.sources.files.inventory import (
@@ -82,12 +84,14 @@ def open_dataset(path: Path, kind: Kind, *, raw: bool = True, chunks: Any = None
     # Without consolidated metadata: not every store has them, and to look for them in vain warns.
     store: Any = {"engine": "zarr", "consolidated": False}
     try:
-        what = path if kind == "zarr" else _shared_handle(path)
+        what = checked_store(path) or path if kind == "zarr" else _shared_handle(path)
         if kind != "zarr":
             store = {"engine": netcdf_engine() if what is path else "store"}
         # Attributes that CF has a use for may hold something else: then they are left alone.
         decode = {"decode_times": False, "decode_coords": True} if raw else {"decode_coords": "all"}
         return xr.open_dataset(what, mask_and_scale=not raw, chunks=chunks, **decode, **store)  # type: ignore[arg-type]
+    except DamagedError:
+        raise
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         raise TimoError(
             f"{path} cannot be read as {kind}: {error}. It is damaged or something else: write or download it again, or "
