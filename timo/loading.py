@@ -124,8 +124,7 @@ def _data(
             f'a new {name} must know what it reads and what it tells apart: load_model("{name}", cube=cube, '
             'classes=["forest", "other"])'
         )
-    cubes.check(cube)
-    sensor = get_sensor(cube.attrs.get("sensor", "sentinel-2"))
+    sensor = get_sensor(cubes.check(cube, sensor="sentinel-2").attrs.get("sensor", "sentinel-2"))
     return _Data(tuple(str(band) for band in cube.band.values), sensor), _names(classes)
 
 
@@ -293,11 +292,5 @@ def _saved(path: Path, cube: xr.DataArray | None, classes: Sequence[str] | None)
             "train a new model"
         )
     if cube is not None:
-        cubes.check(cube)
-        bands = [str(band) for band in cube.band.values]
-        if missing := [band for band in model.config.bands if band not in bands]:
-            raise TimoError(
-                f"the model at {path} reads the bands {list(model.config.bands)}, the cube has {bands}: {missing} "
-                "missing"
-            )
+        cubes.select_bands(cube, model.config.bands, model.config.sensor)
     return model

@@ -1,7 +1,15 @@
 """The cube, the one data convention: checks, composites, spatial blocks, hectares."""
 
 from timo.cube.blocks import blocks, split_blocks
-from timo.cube.check import check, check_grid, check_labels, grid_mismatch, sensor_of, spacing
+from timo.cube.check import (
+    check,
+    check_grid,
+    check_labels,
+    grid_mismatch,
+    select_bands,
+    sensor_of,
+    spacing,
+)
 from timo.cube.composite import (
     composite,
     days_since_epoch,
@@ -29,6 +37,7 @@ __all__ = [
     "ndvi",
     "period_offset",
     "period_starts",
+    "select_bands",
     "sensor_of",
     "spacing",
     "split_blocks",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import rioxarray  # noqa: F401  registers .rio
@@ -17,6 +20,8 @@ DIMS = ("time", "band", "y", "x")
 _TOLERANCE = 1e-3
 # Degrees by which cell centres may lie beyond the poles, as those of some global grids do.
 _SLACK = 1.0
+# Micrometres by which bands of one name may differ: more than Sentinel-2 and Landsat do, less than two bands.
+_WAVELENGTH = 0.03
 
 
 def check(
@@ -71,6 +76,56 @@ def sensor_of(cube: xr.DataArray, other: Sensor | str | None = None) -> Sensor |
     if "sensor" in cube.attrs:
         return get_sensor(cube.attrs["sensor"])
     return SENSORS.get(other) if isinstance(other, str) else other
+
+
+def select_bands(cube: xr.DataArray, bands: Sequence[str], sensor: str) -> xr.DataArray:
+    """Check a cube that a model is to read, and return the bands of the model.
+
+    Parameters
+    ----------
+    cube : xarray.DataArray
+        The cube.
+    bands : sequence of str
+        Bands of the model, in its order.
+    sensor : str
+        Name of the sensor that the model was made for.
+
+    Raises
+    ------
+    TimoError
+        If the cube is no cube, lacks a band, or calls other bands by these names.
+
+    Warns
+    -----
+    UserWarning
+        If the cube holds another quantity than the model was made for, e.g. top-of-atmosphere reflectance.
+    """
+    has = [str(band) for band in check(cube, sensor=sensor).band.values]
+    if missing := [band for band in bands if band not in has]:
+        raise TimoError(
+            f"The model reads the bands {list(bands)}, the cube has {has}: {missing} missing. Open the cube with "
+            f"bands={list(bands)}, or load a new model with cube=cube."
+        )
+    own, other = sensor_of(cube, sensor), SENSORS.get(sensor)
+    if own is not None and other is not None and own.name != other.name:
+        _check_alike(own, other, bands)
+    return cube.sel(band=list(bands))
+
+
+def _check_alike(own: Sensor, other: Sensor, bands: Sequence[str]) -> None:
+    """Refuse bands of two sensors that share a name and no wavelength: B5 of Landsat is near infrared."""
+    for name in bands:
+        a, b = (s.band(name).wavelength_um for s in (own, other))
+        if abs(a - b) > _WAVELENGTH:
+            raise TimoError(
+                f"The model reads {name} of {other.name} ({b:g} µm), the cube has {name} of {own.name} ({a:g} µm). "
+                "Load a new model with cube=cube, or open a cube of the model's sensor."
+            )
+    if own.units != other.units:
+        warnings.warn(
+            f"the model was made for {other.units} ({other.name}), the cube holds {own.units} ({own.name})",
+            stacklevel=4,
+        )
 
 
 def check_grid(array: xr.DataArray, *, what: str = "array") -> None:

@@ -39,8 +39,9 @@ def check_values(
     bands: Sequence[str],
     *,
     what: str = "cube",
-    times: Sequence[Any] | None = None,
+    times: Sequence[Any] | np.ndarray | None = None,
     call: bool = True,
+    part: bool = False,
 ) -> None:
     """Check that values can be what their sensor says.
 
@@ -59,6 +60,8 @@ def check_values(
         The dates, for the messages.
     call : bool
         Whether the messages end with the call that mends an array called `what`.
+    part : bool
+        The values are a part of their dates, in which one number throughout can be a single coarse cell.
 
     Raises
     ------
@@ -81,8 +84,9 @@ def check_values(
         look = _Look(
             sample[:, places], [str(bands[i]) for i in places], kind, sensor, what, times, call
         )
+        if not part:
+            _check_constant(look)
         _check_fill(look)
-        _check_constant(look)
         _check_bounds(look, own) if own else _CHECKS[kind](look)
 
 
@@ -113,7 +117,7 @@ class _Look:
     kind: str
     sensor: Sensor
     what: str
-    times: Sequence[Any] | None
+    times: Sequence[Any] | np.ndarray | None
     call: bool
 
     def __post_init__(self) -> None:
@@ -296,7 +300,10 @@ def _tell_bright(values: np.ndarray) -> _Verdict:
     if whole and values.min() >= 0 and 100 < most <= 255:
         return _Verdict(f"{figure}, whole numbers up to 255", _PICTURE)
     if high <= 110:
-        return _Verdict(figure, "percent; divide by 100", "{} / 100")
+        other = (
+            ", or a scale of 8 bits; divide by 100, or by 255" if middle > 25 else "; divide by 100"
+        )
+        return _Verdict(figure, f"percent{other}", "{} / 100")
     if most <= 256:
         return _Verdict(
             f"{figure}, up to {most:.0f}", "a scale of 8 bits; divide by 255", "{} / 255"
@@ -372,7 +379,9 @@ def _check_negative(look: _Look, medians: np.ndarray) -> None:
     parts = [look.values[:, b][np.isfinite(look.values[:, b])] for b in range(len(look.bands))]
     whole = np.array([np.median(part) if part.size else np.nan for part in parts])
     several = (look.count.sum(axis=0) >= _ENOUGH) & (whole < _DARKEST)
-    dates = (medians < _DARKEST_DATE) & (look.count >= 4 * _ENOUGH)
+    # Of one date: darker than any, or far darker than the band is otherwise.
+    dates = (medians < _DARKEST_DATE) | ((medians < 0.6 * _DARKEST_DATE) & (medians < whole - 0.06))
+    dates &= look.count >= 4 * _ENOUGH
     if several.any():
         darkest = int(np.nanargmin(np.where(several, whole, np.nan)))
         negative = float((look.flat < 0).mean())

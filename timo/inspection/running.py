@@ -13,7 +13,6 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from timo import cube as cubes
-from timo.errors import TimoError
 from timo.models.attention import SpatiotemporalAttention
 from timo.models.tasks import TiMo
 
@@ -35,24 +34,14 @@ def borrowed(model: TiMo) -> TiMo:
 
 
 def select_bands(model: TiMo, cube: xr.DataArray) -> xr.DataArray:
-    """The cube with the bands of the model.
-
-    Raises
-    ------
-    TimoError
-        If the cube is none, or lacks one of them.
-    """
-    has = [str(band) for band in cubes.check(cube).band.values]
-    missing = [band for band in model.config.bands if band not in has]
-    if missing:
-        raise TimoError(
-            f"the model reads the bands {list(model.config.bands)}, the cube has {has}: {missing} missing"
-        )
-    return cube.sel(band=list(model.config.bands))
+    """Return the bands of the model (see `timo.cube.select_bands`)."""
+    return cubes.select_bands(cube, model.config.bands, model.config.sensor)
 
 
 def _call(model: TiMo, cube: xr.DataArray) -> None:
     parameter = next(model.parameters())
+    bands, sensor = model.config.bands, cubes.sensor_of(cube, model.config.sensor)
+    cubes.check_values(cube.values, sensor, bands, times=cube.time.values, part=True)
     x = torch.from_numpy(np.ascontiguousarray(cube.values))[None].to(parameter)
     dates = torch.from_numpy(cubes.days_since_epoch(cube.time))[None].to(parameter.device)
     # Not inference mode, whose tensors no gradient can be taken with: rollout needs one.

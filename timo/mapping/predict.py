@@ -20,6 +20,7 @@ from timo.errors import TimoError
 from timo.mapping.provenance import provenance
 from timo.mapping.watching import current_watch
 from timo.models.tasks import ModelConfig, TiMo
+from timo.sensors import Sensor
 
 NO_LABEL = -1
 # One tile at a time goes through the model, whatever the scheduler: its memory is that of one tile. The threads of dask
@@ -67,7 +68,8 @@ def predict(
     Raises
     ------
     TimoError
-        If cube and model do not fit each other, or an option makes no sense.
+        If cube and model do not fit each other, or an option makes no sense; and, when a lazy cube is computed, if its
+        values cannot be what its sensor measures.
     """
     parameters = {"tile": tile, "halo": halo, "window": window, "fill_gaps": fill_gaps}
     cube = readable(model, cube, parameters)
@@ -91,7 +93,7 @@ def readable(model: TiMo, cube: xr.DataArray, parameters: dict[str, Any]) -> xr.
         )
     if model.config.task != "segmentation":
         raise TimoError(f"predict maps pixels; this model is for {model.config.task}")
-    return _bands_of(model, cubes.check(cube))
+    return cubes.select_bands(cube, model.config.bands, model.config.sensor)
 
 
 def as_map(data: Any, model: TiMo, cube: xr.DataArray, parameters: dict[str, Any]) -> xr.Dataset:
@@ -127,22 +129,15 @@ def as_map(data: Any, model: TiMo, cube: xr.DataArray, parameters: dict[str, Any
     return result.rio.write_crs(cube.rio.crs)
 
 
-def _bands_of(model: TiMo, cube: xr.DataArray) -> xr.DataArray:
-    has = [str(band) for band in cube.band.values]
-    missing = [band for band in model.config.bands if band not in has]
-    if missing:
-        raise TimoError(
-            f"the model reads the bands {list(model.config.bands)}, the cube has {has}: {missing} missing"
-        )
-    return cube.sel(band=list(model.config.bands))
-
-
 def _lazy_probability(
     model: TiMo, cube: xr.DataArray, parameters: dict[str, Any]
 ) -> dask.array.Array:
     """Dask array of probabilities, one chunk a tile; a chunk reads its own part of the cube and nothing else."""
     dates = cubes.days_since_epoch(cube.time)
     tile = parameters["tile"]
+    # What is in memory was looked at as a whole.
+    lazy = not cube.variable._in_memory
+    look = _Look(cubes.sensor_of(cube, model.config.sensor), model.config.bands, cube.time.values)
     if not cube.chunks and not cube.variable._in_memory:
         # In a file, and not in chunks: asking for .data would read it all.
         cube = cube.chunk({"y": tile, "x": tile})
@@ -155,12 +150,24 @@ def _lazy_probability(
         for place in places:
             part = cube.data[:, :, place.rows, place.columns]
             block = dask.delayed(_predict_tile, pure=False)(
-                shared, part, dates, place.crop, parameters
+                shared, part, dates, place.crop, parameters, look=look if lazy else None
             )
             shape = (classes, *((len(dates),) if model.config.per_date else ()), *place.crop[2:])
             row.append(dask.array.from_delayed(block, shape=shape, dtype="float32"))
         rows.append(row)
     return dask.array.block(rows)
+
+
+@dataclass(frozen=True, eq=False)
+class _Look:
+    """What the values of a lazy cube are checked by, tile by tile."""
+
+    sensor: Sensor | None
+    bands: tuple[str, ...]
+    times: np.ndarray
+
+    def check(self, x: np.ndarray) -> None:
+        cubes.check_values(x, self.sensor, self.bands, times=self.times, part=True)
 
 
 @dataclass(frozen=True)
@@ -198,7 +205,11 @@ def _predict_tile(
     dates: Float[np.ndarray, " t"],
     crop: tuple[int, int, int, int],
     parameters: dict[str, Any],
+    *,
+    look: _Look | None = None,
 ) -> Float[np.ndarray, "..."]:
+    if look is not None:
+        look.check(x)
     watch = current_watch()
     with _IN_USE, watch.over(model):
         runs = seen_windows(x, parameters)

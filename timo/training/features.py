@@ -95,6 +95,7 @@ class Features:
     ) -> None:
         self.parameters = {"tile": tile, "halo": halo, "window": window, "fill_gaps": fill_gaps}
         self.cube = load(readable(model, cube, self.parameters), stop)
+        cubes.check(self.cube, sensor=model.config.sensor)
         self._digest = frozen_digest(model)
         places = list(
             chain.from_iterable(tiles(self.cube.sizes["y"], self.cube.sizes["x"], self.parameters))

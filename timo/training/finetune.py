@@ -155,7 +155,7 @@ def finetune(
     _check_numbers(numbers | ({} if patience is None else {"patience": patience}), seed, averaging)
     if resume and folder is None:
         raise TimoError("resume needs the folder of the run that is to go on: give folder=...")
-    cubes.check_labels(labels, cubes.check(cube))
+    cubes.check_labels(labels, cubes.check(cube, sensor=model.config.sensor))
     check_model(model, cube, labels)
     home = _check_home(folder) if folder is not None else None
     began = time.monotonic()
@@ -164,6 +164,7 @@ def finetune(
     except CancelledError:
         # Before the first step: the model is what it was.
         return _keep(model, home, Finetuned(pd.DataFrame(), -1, time.monotonic() - began, True))
+    cubes.check(cube, sensor=model.config.sensor)
     chips, optimisation = chips or ChipOptions(), optimisation or Optimisation()
     everything = ChipDataset(cube, labels, chips_per_epoch, chips, seed)
     train, validation = _divide(everything, None if split is None else _check_split(split, cube))

@@ -137,7 +137,7 @@ def fit_head(
         If `stop` said so before the first step: the model is what it was.
     """
     _check_numbers(steps, learning_rate, weight_decay, most_pixels, seed)
-    cubes.check_labels(labels, cubes.check(cube))
+    cubes.check_labels(labels, cubes.check(cube, sensor=model.config.sensor))
     check_model(model, cube, labels)
     started = time.monotonic()
     if features is None:

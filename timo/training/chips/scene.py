@@ -160,7 +160,11 @@ class Tile:
         error = 0.0
         step = self.scene.dates_at_once
         for start in range(0, len(stored), step):
-            values = part.isel(time=slice(start, start + step)).values
+            some = part.isel(time=slice(start, start + step))
+            values = some.values
+            if not part.variable._in_memory:
+                sensor, bands = cubes.sensor_of(part), self.scene.bands
+                cubes.check_values(values, sensor, bands, times=some.time.values, part=True)
             # One date after another: quantising takes several times the memory of what it is given.
             for date, single in enumerate(values, start):
                 stored[date], valid[date], worst = quantise(single[None], layout)

@@ -57,7 +57,7 @@ def open_source(
     series = [data] if isinstance(data, xr.DataArray) else list(data)
     if not series:
         raise TimoError("no data: give a cube, a list of cubes, or the path of a chip store")
-    series = [cubes.check(cubes.check(cube).compute()) for cube in series]
+    series = [cubes.check(cubes.check(cube).compute(), sensor="sentinel-2") for cube in series]
     train, validation = seen_areas(series, exclude)
     length = _whole(length or CHIPS_PER_EPOCH, batch_size)
     chips = WindowDataset(series, train, length, options, seed)
