@@ -304,7 +304,7 @@ def test_clip_leaves_only_pixels_whose_centre_is_inside():
     grid = PixelGrid("EPSG:4326", 22.0, 46.0, 0.001, 20, 30)
     triangle = Area(shapely.Polygon([(22.0, 45.98), (22.03, 45.98), (22.0, 46.0)]))
     request = make_request(grid=grid, area=triangle, clip=True, bands=("B4",))
-    numbers = np.ones((1, 1, 20, 30))
+    numbers = np.full((1, 1, 20, 30), 500)
     cube = make_cube(request, numbers, None, ["2019-05-01"], chunks=(1, 1, 7, 8))
     inside = [[triangle.geometry.contains(shapely.Point(x, y)) for x in grid.x] for y in grid.y]
     np.testing.assert_array_equal(np.isfinite(cube[0, 0]), inside)
