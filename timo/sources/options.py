@@ -104,45 +104,41 @@ TAKEN: dict[str, type] = {
 }
 
 
-def _names(meanings: Mapping[str, str]) -> dict[str, str]:
-    """Turn a name -> other names for it, in one text, the other way round."""
+def _names(**meanings: str) -> dict[str, str]:
+    """Turn name=other names for it, in one text, the other way round."""
     return {other: name for name, others in meanings.items() for other in others.split()}
 
 
 # What other libraries call it, and people; simplified as `_simple` does.
 _SOURCES = _names(
-    {
-        "earthengine": "ee gee googleearthengine geemap",
-        "files": "local tif geotiff netcdf zarr",
-        "sample": "demo example",
-    }
+    earthengine="ee gee googleearthengine geemap",
+    files="local tif geotiff netcdf zarr",
+    sample="demo example",
 )
 CATALOGS = _names(
-    {
+    **{
         "planetary-computer": "planetarycomputer pc mpc microsoft",
         "earth-search": "earthsearch aws",
     }
 )
 _OPTIONS = _names(
-    {
-        "aoi": "region roi bbox bounds geometry area geom",
-        "start": "from begin date startdate",
-        "end": "to enddate stop",
-        "max_cloud": "cloud clouds cloudcover maxcloudcover",
-        "composite": "frequency freq period",
-        "crs": "epsg projection",
-        "masked_classes": "mask classes",
-        "sensor": "satellite product",
-        "buffer_m": "buffer",
-        "resolution": "scale res",
-        "chunks": "chunksize",
-    }
+    aoi="region roi bbox bounds geometry area geom",
+    start="from begin date startdate",
+    end="to enddate stop",
+    max_cloud="cloud clouds cloudcover maxcloudcover",
+    composite="frequency freq period",
+    crs="epsg projection",
+    masked_classes="mask classes",
+    sensor="satellite product",
+    buffer_m="buffer",
+    resolution="scale res",
+    chunks="chunksize",
 )
 _SENSORS = _names(
-    {
+    **{
         "sentinel-2": "s2 s2l2a s2sr sentinel2l2a copernicuss2srharmonized",
-        "sentinel-1": "s1 s1grd sentinel1grd sentinel1rtc",
         "sentinel-2-l1c": "s2l1c copernicuss2harmonized copernicuss2",
+        "sentinel-1": "s1 s1grd sentinel1grd sentinel1rtc",
         "landsat-8-9": "landsat landsat8 landsat9 landsatc2l2 l8 l9 lc08 lc09 oli",
         "landsat-4-7": "landsat4 landsat5 landsat7 l5 l7 lt05 le07 tm etm",
         "planetscope-4": "planet planetscope psscene",
@@ -155,17 +151,7 @@ _SENSORS = _names(
 
 
 def nearest(name: Any, known: Iterable[str], meant: Mapping[str, str] | None = None) -> str | None:
-    """Return the known name that was probably meant; None if none is near.
-
-    Parameters
-    ----------
-    name : object
-        What was given.
-    known : iterable of str
-        What there is.
-    meant : mapping, optional
-        Other names, in lower case and without punctuation, to known ones.
-    """
+    """Return the known name that was probably meant; `meant` has other names for them, as `_simple` writes them."""
     if not isinstance(name, str):
         return None
     plain = {_simple(there): there for there in known}
@@ -195,8 +181,7 @@ def unknown_source(source: Any, known: Iterable[str]) -> TimoError:
 
 def unknown_sensor(name: Any, known: Iterable[str]) -> TimoError:
     """Return the error to raise for an unknown sensor."""
-    listed = ", ".join(sorted(known))
-    hint = did_you_mean(name, known, _SENSORS)
+    listed, hint = ", ".join(sorted(known)), did_you_mean(name, known, _SENSORS)
     return TimoError(
         f"Unknown sensor {name!r}. Known: {listed}.{hint} Others are made with timo.sensors.register_sensor."
     )

@@ -47,16 +47,12 @@ class CubeRequest:
 
     Attributes
     ----------
-    area : Area
-        The area of interest.
-    grid : PixelGrid
-        The cells of the cube.
+    area, grid : Area, PixelGrid
+        The area of interest, and the cells of the cube.
     start, end : pandas.Timestamp
         First instant, and the first one after the last: half open. In solar days of the area's centre.
-    sensor : Sensor
-        The instrument.
-    bands : tuple of str
-        Names of its bands, in the order of the cube.
+    sensor, bands : Sensor, tuple of str
+        The instrument, and names of its bands in the order of the cube.
     masked : tuple of int
         Positions in `sensor.quality` of invalid observations.
     buffer_m : float

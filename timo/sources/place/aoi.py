@@ -137,15 +137,15 @@ def _read_json(text: str, what: str) -> Mapping[str, Any]:
         raise TimoError(
             f"{what} is no GeoJSON: {error}. Give a GeoJSON geometry, Feature or collection"
         ) from error
-    if not isinstance(found, dict):
-        raise TimoError(
-            f"{what} is no GeoJSON: it holds a {type(found).__name__}, not an object with a type"
-        )
-    return found
+    if isinstance(found, dict):
+        return found
+    raise TimoError(
+        f"{what} is no GeoJSON: it holds a {type(found).__name__}, not an object with a type"
+    )
 
 
 def _of_geojson(data: Mapping[str, Any]) -> Area:
-    """Read a GeoJSON object, with the CRS that one of before RFC 7946 may name."""
+    """Read a GeoJSON object, with the CRS that one from before RFC 7946 may name."""
     member = data.get("crs")
     try:
         crs = LONLAT if member is None else member["properties"]["name"]
@@ -218,8 +218,7 @@ def _of_object(aoi: Any) -> Area:
     if library == "geopandas":
         return _of_frame(aoi)
     if hasattr(aoi, "__geo_interface__"):
-        data = aoi.__geo_interface__
-        crs = getattr(aoi, "crs", None)
+        data, crs = aoi.__geo_interface__, getattr(aoi, "crs", None)
         return _of_geojson(data) if crs is None else make_area(list(_geometries(data)), crs)
     if hasattr(aoi, "user_roi") or hasattr(aoi, "draw_control") or hasattr(aoi, "controls"):
         return _of_map(aoi)
@@ -253,9 +252,8 @@ def _of_earthengine(thing: Any) -> Area:
 def _of_map(drawn: Any) -> Area:
     """Read the shape drawn last on a map."""
     shape = _last_drawn(drawn)
-    if isinstance(shape, Mapping) and shape.get("type") == "Feature" and not shape.get("geometry"):
-        shape = None
-    if shape is None:
+    empty = isinstance(shape, Mapping) and shape.get("type") == "Feature"
+    if shape is None or (empty and not shape.get("geometry")):
         raise TimoError(
             "Nothing is drawn on the map yet. Draw a rectangle or a polygon with its toolbar, then run this again"
         )

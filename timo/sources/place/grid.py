@@ -13,6 +13,7 @@ import pyproj
 import shapely
 from affine import Affine
 from odc.geo.geobox import GeoBox
+from shapely.affinity import translate
 
 from timo.crs import (
     LONLAT,
@@ -49,10 +50,8 @@ class PixelGrid:
     ----------
     crs : str
         "EPSG:..." where it has a code, else WKT.
-    left, top : float
-        Coordinates of the upper-left corner, in the unit of the CRS.
-    resolution : float
-        Side of a cell, in the unit of the CRS.
+    left, top, resolution : float
+        Upper-left corner, and side of a cell, in the unit of the CRS.
     height, width : int
         Rows and columns.
     """
@@ -147,26 +146,14 @@ class PixelGrid:
         return self.window(slice(-cells, self.height + cells), slice(-cells, self.width + cells))
 
     def mask_of(self, area: Area) -> xr.DataArray:
-        """Mark the cells whose centre is within an area.
-
-        Returns
-        -------
-        xarray.DataArray
-            (y, x) bool, with the CRS. A centre on the outline itself may be in or out.
-
-        Raises
-        ------
-        TimoError
-            If the area cannot be drawn in the grid's CRS.
-        """
+        """Mark the cells whose centre is within an area: (y, x) bool; one on the outline itself may be in or out."""
         import xarray as xr
         from rasterio.features import geometry_mask
 
         outline = _outline(area, self.crs, self.resolution)
-        shapes = [outline]
-        if pyproj.CRS(self.crs).is_geographic:
-            # The grid may count its longitudes from another meridian, as from 0 to 360.
-            shapes += [shapely.affinity.translate(outline, turn) for turn in (-360, 360)]
+        # The grid may count its longitudes from another meridian, as from 0 to 360.
+        turns = (-360, 0, 360) if pyproj.CRS(self.crs).is_geographic else (0,)
+        shapes = [translate(outline, turn) for turn in turns]
         inside = geometry_mask(shapes, self.shape, self.transform, invert=True)
         return xr.DataArray(inside, dims=("y", "x"), coords=self.coords, name="inside")
 
@@ -181,20 +168,13 @@ def make_grid(
     area : Area
         What must be covered. A box in degrees is no rectangle in most systems: the grid covers its bounds there, with
         corners beyond the box. An edge is over a cell from a hundredth of it on, so that rounded coordinates do not add
-        a row; the smallest area gets one cell, or those that it lies on.
+        a row. In a geographic CRS longitudes go beyond 180 across the antimeridian, as the area's do.
     resolution : float
-        Side of a cell, in the unit of the CRS: metres, except in a geographic CRS (degrees) and a few others (feet,
-        kilometres).
+        Side of a cell, in the unit of the CRS: mostly metres; degrees, feet or kilometres in others.
     crs : int, str, pyproj.CRS or rasterio.crs.CRS, optional
-        By default the UTM zone (WGS 84) of the area's centre with the exceptions of Norway and Svalbard, or UPS near
-        the poles (see `timo.sources.place.projection.usual_crs`).
+        By default `timo.crs.usual_crs` of the area's centre: its UTM zone, or UPS near the poles.
     max_megapixels : float
         A larger grid is refused.
-
-    Returns
-    -------
-    PixelGrid
-        In a geographic CRS its longitudes are as continuous as the area's: beyond 180 across the antimeridian.
 
     Raises
     ------
@@ -217,17 +197,9 @@ def make_grid(
 
 
 def grid_of(array: xr.DataArray) -> PixelGrid:
-    """Read the cells of a cube, map or raster from its coordinates.
+    """Read the cells of a cube, map or raster from its evenly spaced cell centres x and y and its CRS.
 
-    Parameters
-    ----------
-    array : xarray.DataArray
-        With evenly spaced cell centres x and y in square cells, and a CRS (`array.rio.crs`) in whose unit they are.
-
-    Returns
-    -------
-    PixelGrid
-        Rows from north to south and columns from west to east, whatever the order in the array.
+    Rows go from north to south and columns from west to east, whatever the order in the array.
 
     Raises
     ------
@@ -337,7 +309,7 @@ def check_limit(max_megapixels: Any) -> None:
     """Refuse a limit that is no positive number."""
     if not _is_positive(max_megapixels):
         raise TimoError(
-            f"max_megapixels={max_megapixels!r} must be a positive number of million cells"
+            f"max_megapixels={max_megapixels!r} must be a positive number (million cells)"
         )
 
 
