@@ -153,7 +153,7 @@ def test_options_are_those_of_open_cube(make):
         composite="1MS",
         max_cloud=40,
         resolution=20,
-        chunk_size=64,
+        chunks=64,
     )
     source, options = picker.request()
     assert source == "emulator"
@@ -166,7 +166,7 @@ def test_options_are_those_of_open_cube(make):
         "composite": "1MS",
         "max_cloud": 40,
         "resolution": 20.0,
-        "chunk_size": 64,
+        "chunks": 64,
     }
     picker.options.source.value = "sample"
     assert "aoi" not in picker.request()[1]
@@ -347,7 +347,7 @@ def test_rough_times():
 def test_cancel_ends_a_slow_fetch_between_two_requests(make, monkeypatch):
     with Emulator(sample_backing(), faults=Faults(latency=0.5)) as service:
         monkeypatch.setattr("timo.sources.emulated.emulator", lambda: service)
-        options = {"bands": ["B4"], "chunk_size": 16, "cache": False}
+        options = {"bands": ["B4"], "chunks": 16, "cache": False}
         picker = make(source="emulator", aoi=PLACE, **DATES, **options)
         picker.wait()
         shares = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Real
@@ -40,6 +41,7 @@ _FINEST_M, _COARSEST_M = 0.1, 112_000
 _WIDEST_DEGREES = 12
 _KM_PER_DEGREE = 111.32
 _BYTES = 4
+_NUMBER = re.compile(r"[-+]?[\d.]+(?:e[-+]?\d+)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -237,12 +239,11 @@ def _is_turned(array: Any) -> bool:
     coords = getattr(array, "coords", {})
     if {"xc", "yc"} <= set(coords):
         return True
-    numbers = str(
-        coords["spatial_ref"].attrs.get("GeoTransform", "") if "spatial_ref" in coords else ""
-    )
-    if len(numbers.split()) != 6:
+    said = [str(c.attrs["GeoTransform"]) for c in coords.values() if "GeoTransform" in c.attrs]
+    numbers = [abs(float(number)) for number in _NUMBER.findall(said[0])] if said else []
+    if len(numbers) != 6:
         return False
-    _, width, row, _, column, height = (abs(float(number)) for number in numbers.split())
+    _, width, row, _, column, height = numbers
     rows, columns = (array.sizes.get(dim, 0) for dim in ("y", "x"))
     return row * rows > _SLACK * width or column * columns > _SLACK * height
 
