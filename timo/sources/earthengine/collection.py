@@ -82,11 +82,6 @@ def from_ee_image_collection(
     project, service_account, url, cache, chunks, retry
         See `timo.sources.earthengine.open_earthengine`.
 
-    Returns
-    -------
-    xarray.DataArray
-        A cube that passed `timo.cube.check`, lazy.
-
     Raises
     ------
     TimoError
@@ -137,7 +132,8 @@ def from_ee_image_collection(
 
     daily = Dated(tuple(_spans(days, request)), mosaic, names)
     series = series_of(request, daily, days, listing, chunks)
-    cube = cube_of(series, "Google Earth Engine, an ee.ImageCollection", cache, retry)
+    remedy = f"The images were opened with scale={scale:g}, offset={offset:g}: give other ones"
+    cube = cube_of(series, "Google Earth Engine, an ee.ImageCollection", cache, retry, remedy)
     if sensor is None:
         cube.attrs.pop("units", None)
         return cube.rename("value")

@@ -50,10 +50,8 @@ def connect(
     service_account : path, optional
         JSON key of a service account.
     url : str, optional
-        An Earth Engine elsewhere: `HIGH_VOLUME` for many small requests (it keeps fewer intermediate results than the
-        usual one, so that composites cost more there:
-        developers.google.com/earth-engine/guides/processing_environments), or an emulator on this machine, which takes
-        anybody.
+        Another Earth Engine: `HIGH_VOLUME` for many small requests (it keeps fewer intermediate results, so that
+        composites cost more there: developers.google.com/earth-engine/guides/processing_environments), or an emulator.
     workers : int
         Requests at a time.
 
@@ -78,8 +76,15 @@ def connect(
     elif service_account:
         options["credentials"] = _read_key(Path(service_account))
     _initialize(project, options)
-    _wait_no_longer()
-    _keep_connections(workers)
+    # By default the client waits for ever for a connection that died, and closes all but ten after each request.
+    state = ee.data._get_state()
+    if not state.deadline_ms:
+        ee.data.setDeadline(DEADLINE_MS)
+    if state.requests_session is not None:
+        from requests.adapters import HTTPAdapter
+
+        for scheme in ("http://", "https://"):
+            state.requests_session.mount(scheme, HTTPAdapter(pool_maxsize=max(10, workers)))
 
 
 _TEXTS = {
@@ -126,22 +131,6 @@ def _initialize(project: str | None, options: dict[str, Any]) -> None:
         ) from error
 
 
-def _wait_no_longer() -> None:
-    """By default the client waits for ever for a connection that died, and with it a thread."""
-    if not ee.data._get_state().deadline_ms:
-        ee.data.setDeadline(DEADLINE_MS)
-
-
-def _keep_connections(workers: int) -> None:
-    """Let each thread keep its connection open; by default, the client closes all but ten after each request."""
-    from requests.adapters import HTTPAdapter
-
-    session = ee.data._get_state().requests_session
-    if session is not None:
-        for scheme in ("http://", "https://"):
-            session.mount(scheme, HTTPAdapter(pool_maxsize=max(10, workers)))
-
-
 def _read_key(path: Path) -> Any:
     path = path.expanduser()
     try:
@@ -149,12 +138,12 @@ def _read_key(path: Path) -> Any:
         return ee.ServiceAccountCredentials(email, str(path))
     except FileNotFoundError as error:
         raise TimoError(f"there is no service account key '{path}'") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError):
         # Nothing of the file is repeated: it holds a private key.
         raise TimoError(
             f"'{path}' is no JSON key of a service account: download one from the Google Cloud console (IAM, service "
             "accounts, keys)"
-        ) from None if isinstance(error, ValueError | KeyError | TypeError) else error
+        ) from None
 
 
 _users_lock = threading.Lock()

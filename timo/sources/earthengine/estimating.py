@@ -71,30 +71,13 @@ def estimate(
 ) -> Estimate:
     """Count what ``open_cube("earthengine", ...)`` with the same options would fetch. No pixel is fetched.
 
-    Parameters
-    ----------
-    orbit, cloud_score, project, service_account, url, chunks, retry
-        See `timo.sources.earthengine.open_earthengine`.
-    workers : int
-        Requests at a time, as `timo.fetch` takes them.
-    cache : bool or path, optional
-        Accepted, so that the same options can be given; chunks in the cache are not subtracted.
-    **options
-        See `timo.open_cube`.
+    The options are those of `timo.sources.earthengine.open_earthengine` and `timo.open_cube`; `workers` are requests at
+    a time, as `timo.fetch` takes them. Chunks in the cache are not subtracted. One small request lists the images.
 
     Returns
     -------
     Estimate
         Print it. The seconds are rough; all else is counted.
-
-    Raises
-    ------
-    TimoError
-        As `timo.open_cube`.
-
-    Notes
-    -----
-    One small request lists the images.
     """
     # As it was called before; `open_cube` takes it, too.
     chunks = options.pop("chunk_size", chunks)

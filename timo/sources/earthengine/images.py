@@ -57,10 +57,10 @@ def prepared(
 ) -> ee.Image:
     """Return an image of a sensor's collection: bands named as in the cube, masked, in physical units.
 
-    All of it is computed in the projection and at the scale of the request for pixels, of inputs by nearest neighbour
+    All of it is computed in the projection and at the scale of the request for pixels, from inputs by nearest neighbour
     each from its own projection (developers.google.com/earth-engine/guides/projections: "inputs are requested in the
-    output projection"; guides/resample). That is so of a mosaic and a median of such images, too: no `reproject` is
-    needed, and with one Earth Engine would compute more than is asked for.
+    output projection"; guides/resample); a mosaic and a median of such images, too. With `reproject` Earth Engine would
+    compute more than is asked for.
 
     Parameters
     ----------
@@ -77,11 +77,6 @@ def prepared(
     ee.Image
         float bands; a pixel is valid in all bands or in none. At a coarse level of an image's pyramid, where masks are
         shares of valid pixels, any share is valid.
-
-    Raises
-    ------
-    TimoError
-        If the sensor is not on Earth Engine, or has no cloud score.
     """
     sensor = request.sensor
     served = sensor.collection(PROVIDER)

@@ -19,14 +19,9 @@ from timo.sources.request import CubeRequest
 class Listing:
     """The images that there are, in order of (time, id): the answer to one small request to Earth Engine.
 
-    Attributes
-    ----------
-    ids : tuple of str
-        Of the assets, "COPERNICUS/S2_SR_HARMONIZED/20190102T..."; `system:index` of images that the user has computed.
-    times : pandas.DatetimeIndex
-        Their start in UTC.
-    versions : tuple of int
-        Of the assets: a reprocessed image has another. Empty where the service does not say.
+    `ids` are those of assets, "COPERNICUS/S2_SR_HARMONIZED/20190102T...", or the `system:index` of images that the user
+    has computed; `times` their start in UTC; a reprocessed asset has another one of `versions`, which are empty where
+    the service does not give them.
     """
 
     ids: tuple[str, ...]

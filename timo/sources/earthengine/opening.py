@@ -133,13 +133,12 @@ def open_earthengine(
     Notes
     -----
     A project may have 40 requests under way at once, and make 6,000 in a minute, unless Google grants it more
-    (developers.google.com/earth-engine/guides/usage). What the servers compute for a noncommercial project is limited
-    by the month (guides/noncommercial_tiers). When Earth Engine says that memory or time does not suffice, a smaller
-    `chunks` helps.
+    (developers.google.com/earth-engine/guides/usage); a noncommercial project has a monthly limit of computation. When
+    Earth Engine runs out of memory or time, smaller `chunks` help.
 
-    Sentinel-1 is in decibels and comes without the noise along the borders of its scenes as far as ESA's toolbox finds
-    it (datasets/catalog/COPERNICUS_S1_GRD, "GRD border noise removal"). Reflectances of Landsat below zero, over water
-    and in shadow, are kept. Cloud Score+ is computed some time after an image came in.
+    Sentinel-1 is in decibels, without the noise along the borders of its scenes as far as ESA's toolbox finds it
+    (datasets/catalog/COPERNICUS_S1_GRD, "GRD border noise removal"). Reflectances of Landsat below zero, over water and
+    in shadow, are kept. Cloud Score+ is computed some time after an image came in.
 
     See Also
     --------
@@ -165,13 +164,7 @@ def plan_series(
     chunks: int,
     retry: Retry,
 ) -> Series:
-    """List the images of a request, and cut the cube into requests.
-
-    Raises
-    ------
-    TimoError
-        If no image is there, or Earth Engine refuses.
-    """
+    """List the images of a request, and cut the cube into requests."""
     served = request.sensor.collection(PROVIDER)
     score = _threshold(request, served, cloud_score)
     parts = filtered(request, served, orbit)
@@ -218,13 +211,7 @@ def _threshold(request: CubeRequest, served: Collection, cloud_score: bool | flo
 def series_of(
     request: CubeRequest, daily: Dated, days: pd.DatetimeIndex, listing: Listing, chunks: int
 ) -> Series:
-    """Make one image a date or a period from images of days.
-
-    Raises
-    ------
-    TimoError
-        If a chunk would be too large.
-    """
+    """Make one image a date or a period from images of days."""
     dated, times = (daily, days) if request.composite is None else _composited(daily, days, request)
     shape = (len(times), len(dated.bands), *request.grid.shape)
     cut = chunks_of(shape, chunks, _most_images(listing, days, request))
@@ -256,8 +243,10 @@ def _composited(
     return Dated(parts, median, (*request.bands, N_VALID)), periods
 
 
-def cube_of(series: Series, source: str, cache: Cache, retry: Retry) -> xr.DataArray:
-    """Return the cube of a series, lazily."""
+def cube_of(
+    series: Series, source: str, cache: Cache, retry: Retry, remedy: str = ""
+) -> xr.DataArray:
+    """Return the cube of a series, lazily; `remedy` is for values that cannot be what the sensor measures."""
     request = series.request
     opened = open_series(series.images, request.grid, series.chunks, retry)
     reader = PixelReader(opened, len(series.images.bands), base_url(), retry)
@@ -269,7 +258,13 @@ def cube_of(series: Series, source: str, cache: Cache, retry: Retry) -> xr.DataA
         name=f"earthengine-{series.key[:32]}",
     )
     bands = values[:, : len(request.bands)].map_blocks(
-        _checked, request=request, times=series.times, dtype="float32", meta=values._meta
+        _checked,
+        request=request,
+        times=series.times,
+        remedy=remedy,
+        dtype="float32",
+        meta=values._meta,
+        name=f"earthengine-checked-{series.key[:32]}",
     )
     cube = cube_of_days(replace(request, composite=None), bands, series.times, source)
     if "attribution" in cube.attrs:
@@ -284,13 +279,18 @@ def _checked(
     block: np.ndarray,
     request: CubeRequest,
     times: pd.DatetimeIndex,
+    remedy: str,
     block_info: dict[Any, Any] | None = None,
 ) -> np.ndarray:
-    """Refuse values that cannot be what the sensor measures, of each date."""
-    if block_info:
-        dates = times[slice(*block_info[0]["array-location"][0])]
-        sensor = request.sensor if request.sensor.name else None
-        check_values(block, sensor, request.bands, times=list(dates.to_numpy()))
+    """Refuse values that cannot be what the sensor measures."""
+    if not block_info:
+        return block
+    dates = times[slice(*block_info[0]["array-location"][0])].to_numpy()
+    sensor = request.sensor if request.sensor.name else None
+    try:
+        check_values(block, sensor, request.bands, times=dates, call=False, part=True)
+    except TimoError as error:
+        raise TimoError(f"{error} {remedy}".strip()) from None
     return block
 
 

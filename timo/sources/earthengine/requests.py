@@ -24,12 +24,10 @@ REQUEST_BYTES = 48 * 2**20
 # Half of it: a chunk is what is lost when a request fails, and what is held in memory several times over.
 _USUAL_BYTES = REQUEST_BYTES // 2
 _BYTES, _MASK_BYTES = 4, 1
-# A band in 32 bits whose masked pixels get a whole number may come in 64: of the type of such a union the documentation
-# says no more than "the union of the input types". A request must do either way.
+# A band in 32 bits whose masked pixels get a whole number may come in 64 ("the union of the input types").
 _WIDEST_BYTES = 8
-# Fewer than the 1,024 bands of a request. The client reads a reply with NumPy, which refuses headers of more than
-# 10,000 characters (numpy.load, `max_header_size`): some 450 bands. And xee puts bands together one upon another, so
-# that with their number grows the depth of the expression that Earth Engine computes.
+# Fewer than the 1,024 bands of a request: NumPy, with which the client reads a reply, refuses headers of more than
+# 10,000 characters, some 450 bands; and with the bands grows the depth of the expression that xee makes.
 _MOST_LAYERS = 256
 # Images that a request is made of, unless one date of a composite takes more: each is named in it (of 10 MiB at most),
 # masked, and held in memory while a median is computed.
@@ -70,14 +68,8 @@ class Chunks:
 def chunks_of(shape: tuple[int, int, int, int], size: int = 256, images: int = 1) -> Chunks:
     """Cut (time, band, y, x) into chunks of all bands, about `size` rows and columns, and the dates that then fit.
 
-    Parameters
-    ----------
-    shape : tuple of int
-        Of the cube.
-    size : int
-        Rows and columns of a chunk; up to half as many again, so that no narrow strip is left over.
-    images : int
-        Most images that a date is made of.
+    A chunk has up to half as many rows and columns again, so that no narrow strip is left over; `images` is the most
+    that a date is made of.
 
     Raises
     ------
@@ -115,14 +107,7 @@ def _cut(length: int, step: int) -> tuple[int, ...]:
 class Dated:
     """One image for each date of a cube.
 
-    Attributes
-    ----------
-    sources : tuple
-        From which the image of each date is made: images, or numbers, or lists of them.
-    make : callable
-        Makes it, on Earth Engine, from one of these.
-    bands : tuple of str
-        Of each image.
+    On Earth Engine, `make` makes each from one of `sources`: an image, a number, or a list of them; with these `bands`.
     """
 
     sources: tuple[Any, ...]
@@ -135,8 +120,8 @@ class Dated:
     def layers(self, first: int, after: int) -> ee.List:
         """Return images of one band, "value", of some dates: date by date, band by band.
 
-        xee asks for one band of many images at a time. Masking a pixel is the same for all bands, and would be computed
-        once for each: in this form all bands of a date come with one request.
+        xee asks for one band of many images at a time, and the mask, which all bands share, would be computed for each:
+        in this form all bands of a date come with one request.
         """
 
         def split(source: Any) -> ee.List:
@@ -156,10 +141,9 @@ class Layers(ee.ImageCollection):
     """A collection of the layers of all dates, of which a request holds only those that it is for.
 
     xee cuts out of a collection with `toList`, for which Earth Engine makes every image up to the last one that is
-    wanted: the documentation advises against (developers.google.com/earth-engine/guides/best_practices, "Avoid
-    converting to list unnecessarily"), and xee warns of it. Here the dates are known on this side, and `toList` is
-    answered with the graph of those that are asked for. As a collection, it is the first layer, repeated: enough for
-    the size and the type of the bands, which are asked for when it is opened.
+    wanted (developers.google.com/earth-engine/guides/best_practices, "Avoid converting to list unnecessarily"). Here
+    the dates are known, and `toList` is answered with the graph of those that are asked for. As a collection, it is the
+    first layer, repeated: xee looks at its size and the type of its bands when it opens it.
     """
 
     def __init__(self, dated: Dated) -> None:
@@ -176,13 +160,7 @@ class Layers(ee.ImageCollection):
 
 
 def ask(question: Any, retry: Retry) -> Any:
-    """Return the value of an Earth Engine object, as ``getInfo()`` gives it.
-
-    Raises
-    ------
-    TimoError
-        If Earth Engine refuses, or does not answer in time.
-    """
+    """Return the value of an Earth Engine object, as ``getInfo()`` gives it; a TimoError if it refuses."""
     with without_client_retries():
         return retry.call(question.getInfo)
 
@@ -191,16 +169,7 @@ def ask(question: Any, retry: Retry) -> Any:
 class PixelReader:
     """Reads chunks (time, band, y, x) of `Layers`; safe to call from many threads.
 
-    Parameters
-    ----------
-    series : xarray.DataArray
-        (layer, y, x), lazy, as xee opened it.
-    bands : int
-        Layers of a date.
-    url : str
-        The Earth Engine that it was opened on.
-    retry : Retry
-        How patient to be.
+    `series` is (layer, y, x), lazy, as xee opened it at `url`, with `bands` layers of a date.
     """
 
     series: xr.DataArray
@@ -223,13 +192,7 @@ class PixelReader:
 
 
 def open_series(images: Dated, grid: PixelGrid, chunks: Chunks, retry: Retry) -> xr.DataArray:
-    """Open the bands of all dates with xee: (layer, y, x), lazy.
-
-    Raises
-    ------
-    TimoError
-        If Earth Engine refuses, or does not answer in time.
-    """
+    """Open the bands of all dates with xee: (layer, y, x), lazy."""
     dates, bands, rows, columns = chunks.largest
     options: dict[str, Any] = {
         "engine": "ee",

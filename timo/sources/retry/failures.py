@@ -175,7 +175,7 @@ _PASSING = _UNREACHABLE | {
 }
 # GDAL, curl and others give the HTTP status and the cause in words only.
 _STATUS_TEXT = re.compile(
-    r"(?:response[ _]code|http(?:/[\d.]+)?|status(?:[ _]code)?|error)\D{0,12}\b([45]\d\d)\b", re.I
+    r"(?:(?:response|status|error)(?:[ _]code)?|http(?:/[\d.]+)?)[ :=]{1,4}([45]\d\d)\b", re.I
 )
 _PASSING_TEXT = re.compile(
     r"timed? ?out|connection (?:was )?(?:reset|aborted|refused|closed)|reset by peer|broken pipe|empty reply|"
