@@ -63,18 +63,15 @@ def _verify(given: argparse.Namespace) -> int:
     from timo.sources.cache.stores import damages, manifest_of
 
     if given.path is None:
-        found, remedy = ChunkCache(given.folder).damages(), "the next fetch asks for these again"
+        found = list(ChunkCache(given.folder).damages())
+        remedy = "the next fetch asks for these again"
     elif manifest_of(given.path) is None:
         raise TimoError(f"'{given.path}' is no store that timo.fetch(cube, path=...) wrote")
     else:
         found, remedy = damages(given.path), f"timo.fetch(cube, path='{given.path}') repairs them"
-    count = 0
-    for count, line in enumerate(found, 1):
-        sys.stdout.write(f"{line}\n")
-    sys.stdout.write(
-        f"{count} damaged chunks: {remedy}\n" if count else "every chunk is what was written\n"
-    )
-    return int(count > 0)
+    last = f"{len(found)} damaged chunks: {remedy}" if found else "every chunk is what was written"
+    sys.stdout.writelines(f"{line}\n" for line in [*found, last])
+    return int(bool(found))
 
 
 def _sensors(_: argparse.Namespace) -> int:

@@ -249,10 +249,10 @@ def fetch(
     Notes
     -----
     The chunks of the store are those of the cube; each has a checksum in its file and another one in a manifest. An
-    unfinished store is a hidden folder beside `path` until it is complete and its values were checked; then it is renamed,
-    and replaces another store at `path`. If the store of the same cube is there already, its checksums are verified, and
-    only damaged chunks are fetched. Cubes are the same if their sources, options and files are: Dask's names say so. A
-    cube made with a function that Dask cannot name (a local class, say) begins again, with a warning.
+    unfinished store is a hidden folder beside `path` until it is complete and its values were checked; then it is
+    renamed, and replaces another store at `path`. If the store of the same cube is there already, its checksums are
+    verified, and only damaged chunks are fetched. Cubes are the same if their sources, options and files are: Dask's
+    names say so. A cube made with a function that Dask cannot name begins again, with a warning.
 
     Examples
     --------
@@ -321,9 +321,9 @@ def _fetch_to(path: Path, cube: xr.DataArray, workers: int, session: _Session) -
             home = path.with_name(f".{path.name}.unfinished-{token}")
             if others and home not in others:
                 warnings.warn(
-                    f"The unfinished store of another request for '{path}' does not fit this one, which begins from the "
-                    "start: the options, the files or the images differ, or Dask names a function differently in each "
-                    "process. It is removed when this fetch is complete.",
+                    f"The unfinished store of another request for '{path}' does not fit this one, which begins from "
+                    "the start: the options, the files or the images differ, or Dask names a function differently in "
+                    "each process. It is removed when this fetch is complete.",
                     stacklevel=3,
                 )
         session.store = path
@@ -391,13 +391,13 @@ def _write(
 
     files = template_of(data, store.array)
     if store.request != token:
-        store.manifest.note_facts(request=token)
+        store.manifest.append({"request": token})
     store.fill(files)
     graphs, keys = [], list[Any]()
     for name, variable in data.to_dataset(name=store.array).variables.items():
         if not dask.is_dask_collection(variable.data):
             continue
-        block = _Written(store.open(files, str(name)), store, str(name))
+        block = _Written(store.array_of(files, str(name)), store, str(name))
         indices = list(itertools.product(*map(range, variable.data.numblocks)))
         with ThreadPoolExecutor(workers) as pool:
             whole = list(pool.map(block.is_whole, indices))
@@ -483,7 +483,7 @@ def _computing(
 ) -> Iterator[dict[str, Any]]:
     """Yield what Dask's `compute` is given; afterwards no thread of it is left.
 
-    Counted are the `requests`; where there are none, the `chunks` of a store; where there are none either, Dask's tasks.
+    The `requests` are counted; where there are none, the `chunks` of a store; without them, Dask's tasks.
     """
     pool = ThreadPoolExecutor(workers, "timo-fetch", initializer=_join, initargs=(session,))
     session.requests = requests

@@ -1,11 +1,5 @@
-"""Chunks that were fetched, kept with checksums: the cache of requests, and the Zarr stores of `timo.fetch(path=...)`."""
+"""Chunks that were fetched, with checksums: the cache of requests, and the stores of `timo.fetch(path=...)`."""
 
-from timo.sources.cache.chunks import (
-    ArrayInfo,
-    CacheInfo,
-    CachedArray,
-    ChunkCache,
-    default_folder,
-)
+from timo.sources.cache.chunks import ArrayInfo, CachedArray, CacheInfo, ChunkCache, default_folder
 
 __all__ = ["ArrayInfo", "CacheInfo", "CachedArray", "ChunkCache", "default_folder"]

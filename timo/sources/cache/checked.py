@@ -1,8 +1,8 @@
 """Zarr stores on disk with a manifest: a file that was lost, changed or swapped is refused, and never read as a gap.
 
-Zarr reads a chunk that is not there as the fill value, which for a cube means clouds. A `CheckedStore` notes the checksum
-and the size of each file in a manifest before the file appears, and compares them whenever the file is read. The cache of
-fetched chunks and the stores that `timo.fetch(..., path=...)` writes are both made of it.
+Zarr reads a chunk that is not there as the fill value, which for a cube means clouds. A `CheckedStore` notes the
+checksum and the size of each file in a manifest before the file appears, and compares them when the file is read. The
+cache of chunks and the stores of `timo.fetch(..., path=...)` are made of it.
 """
 
 from __future__ import annotations
@@ -40,21 +40,11 @@ class DamagedError(TimoError):
 
 
 class Manifest:
-    """Checksums and sizes of the files of a store, one line of JSON for each writing.
+    """Checksums and sizes of the files of a store, one line of JSON for each writing; and facts of the whole store.
 
     A line is appended in one step, before its file appears: a file without a line was not written by timo, and a line
     without a file means that the file was lost, or never finished. Threads and processes may append at once. Any of the
     versions that were written is whole.
-
-    Parameters
-    ----------
-    path : Path
-        The file of the manifest; it is created with the first line.
-
-    Attributes
-    ----------
-    facts : dict
-        What was noted of the store as a whole.
     """
 
     def __init__(self, path: Path) -> None:
@@ -64,25 +54,21 @@ class Manifest:
 
     def note(self, key: str, data: Any) -> None:
         """Note what a file is about to hold."""
-        sums = _sum(data)
-        self._append([key, *sums])
+        self.append([key, *_sum(data)])
+
+    def append(self, entry: list[Any] | dict[str, Any]) -> None:
+        """Append a key with its checksum and size, or facts of the whole store."""
+        line = json.dumps(entry).encode()
         with self._lock:
-            self._sums.setdefault(key, set()).add(sums)
-
-    def note_facts(self, **facts: Any) -> None:
-        """Note facts of the store as a whole."""
-        self._append(facts)
-        self.facts.update(facts)
-
-    def _append(self, entry: Any) -> None:
+            self._take(line)
         # Newlines on both sides: what a crash cut off spoils no other line.
-        line = f"\n{json.dumps(entry)}\n".encode()
+        line = b"\n" + line + b"\n"
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("ab", buffering=0) as file:
             file.write(line)
 
     def read(self) -> dict[str, set[Sum]]:
-        """Read what is new in the file; return checksums and sizes by key."""
+        """Read the new lines of the file; return checksums and sizes by key."""
         with self._lock:
             try:
                 with self.path.open("rb") as file:
@@ -126,23 +112,9 @@ def _sum(data: Any) -> Sum:
 
 
 class CheckedStore(LocalStore):
-    """A Zarr store in a folder that compares what is read with its manifest.
+    """A Zarr store in a folder; a `DamagedError` is raised when a chunk is read that is not what was written.
 
-    Parameters
-    ----------
-    root : Path
-        The folder.
-    read_only : bool
-        Refuse to write.
-    array : str
-        The array in whose folder the manifest lies, by default the one at the root.
-    describe : callable, optional
-        Describes a key to the user.
-
-    Raises
-    ------
-    DamagedError
-        Whenever a chunk is read that is lost or not what was written.
+    The manifest lies in the folder of `array`, by default the one at the root; `describe` names a key to the user.
     """
 
     def __init__(
@@ -173,6 +145,8 @@ class CheckedStore(LocalStore):
     def with_read_only(self, read_only: bool = False) -> CheckedStore:
         return _again(self.root, read_only, self.array, self.describe)
 
+    # What the synchronous methods do, newer versions of Zarr use.
+
     async def get(self, key: str, prototype: Any = None, byte_range: Any = None) -> Any:
         data = await super().get(key, prototype, byte_range)
         return self._checked(key, data) if byte_range is None else data
@@ -190,8 +164,10 @@ class CheckedStore(LocalStore):
         super().set_sync(key, value)
 
     def _checked(self, key: str, data: Any) -> Any:
-        if _CHUNK.search(key) or (data is not None and key.endswith(METADATA)):
-            if fault := self.manifest.fault(key, None if data is None else data.to_bytes()):
+        # Other files may be looked for where they need not be.
+        if data is not None or _CHUNK.search(key):
+            fault = self.manifest.fault(key, None if data is None else data.to_bytes())
+            if fault:
                 raise self.error({key: fault})
         return data
 
@@ -206,18 +182,13 @@ class CheckedStore(LocalStore):
         )
 
     def faults(self, *, read: bool = True) -> Iterator[tuple[str, str]]:
-        """Yield the key of each file that is lost or not what was written, and what is wrong with it.
-
-        Parameters
-        ----------
-        read : bool
-            Read each file and compare its checksum; otherwise only those of another size.
-        """
+        """Yield the key of each damaged file and what is wrong with it; without `read` only those of another size."""
         for key, sums in list(self.manifest.read().items()):
             file = self.root / key
-            if read or not file.exists() or file.stat().st_size not in {size for _, size in sums}:
-                if fault := self.manifest.fault(key, bytes_of(file)):
-                    yield key, fault
+            if not read and file.exists() and file.stat().st_size in {size for _, size in sums}:
+                continue
+            if fault := self.manifest.fault(key, bytes_of(file)):
+                yield key, fault
 
     def fill(self, files: Mapping[str, Any]) -> None:
         """Write metadata and small arrays where they are not there, or others."""
@@ -225,7 +196,7 @@ class CheckedStore(LocalStore):
             if bytes_of(self.root / key) != value.to_bytes() or key not in self.manifest.read():
                 sync(self.set(key, value))
 
-    def open(self, files: Mapping[str, Any], name: str = "") -> zarr.Array:
+    def array_of(self, files: Mapping[str, Any], name: str = "") -> zarr.Array:
         """Return an array of the store by its metadata, without reading them; also chunks of NaN become files."""
         path = f"{name}/{METADATA}" if name else METADATA
         array = zarr.Array.from_dict(StorePath(self, name), json.loads(files[path].to_bytes()))

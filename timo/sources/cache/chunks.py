@@ -88,7 +88,7 @@ class CachedArray:
             fill_value=np.nan if self.dtype.kind == "f" else 0,
             attributes={"request": self.metadata},
         )
-        self._array = self._store.open(self._files)
+        self._array = self._store.array_of(self._files)
         self._usable, self._touched = True, 0.0
 
     def __repr__(self) -> str:
@@ -101,15 +101,14 @@ class CachedArray:
     def prepare(self) -> None:
         """Remove what is not what was written, and write the metadata; OSError where the folder cannot be written."""
         found = bytes_of(self.path / METADATA)
-        if found is not None and not self._store.manifest.fault(METADATA, found):
-            self._touch()
-            return
-        # Until it is replaced none of it is served, and if it cannot be replaced, never.
-        self._usable = found is None
-        if not self._usable:
-            self.cache.remove(self.path)
-        self._store.fill(self._files)
-        self._usable = True
+        if found is None or self._store.manifest.fault(METADATA, found):
+            # Until it is replaced none of it is served, and if it cannot be replaced, never.
+            self._usable = found is None
+            if not self._usable:
+                self.cache.remove(self.path)
+            self._store.fill(self._files)
+            self._usable = True
+        self._touch()
 
     def read(self, index: Index) -> np.ndarray | None:
         """Read the chunk of these numbers, less what the array's edge cuts off.
@@ -159,11 +158,9 @@ class CachedArray:
     def present(self) -> set[Index]:
         """Return the numbers of the chunks that are there, damaged ones included."""
         root = self.path / "c"
-        names = (
-            path.relative_to(root).parts for path in root.glob("/".join("*" * len(self.shape)))
-        )
-        numbers = {tuple(map(int, name)) for name in names if all(part.isdigit() for part in name)}
-        return numbers if self._usable else set()
+        files = root.glob("/".join("*" * len(self.shape))) if self._usable else ()
+        names = (file.relative_to(root).parts for file in files)
+        return {tuple(map(int, name)) for name in names if all(part.isdigit() for part in name)}
 
     def extent(self, index: Index) -> tuple[int, ...]:
         """Return the shape of a chunk, less what the array's edge cuts off."""
@@ -267,8 +264,8 @@ class ChunkCache:
         self.folder = self.folder.absolute()
         self.limit_bytes = int(limit_bytes)
         self._lock = threading.Lock()
-        # Bytes that may still be written before the folder is measured; not measured yet.
-        self._room: float | None = None
+        # Bytes written since the folder was measured: it is before the first one.
+        self._written = math.inf
 
     def __repr__(self) -> str:
         return f"ChunkCache({str(self.folder)!r}, limit_bytes={self.limit_bytes})"
@@ -337,8 +334,6 @@ class ChunkCache:
             self._sweep()
         except OSError as error:
             raise TimoError(f"cannot clear the cache '{self.folder}': {error.strerror}") from error
-        with self._lock:
-            self._room = None
         return CacheInfo(self.folder, self.limit_bytes, tuple(old))
 
     def remove(self, path: Path) -> None:
@@ -363,17 +358,18 @@ class ChunkCache:
         )
 
     def count(self, written: int) -> None:
-        """Note bytes that were written, and keep the limit."""
+        """Note bytes that were written, and keep the limit, which a twentieth more or less does not matter."""
         with self._lock:
-            if self._room is not None:
-                self._room -= written
-            if self._room is not None and self._room >= 0:
+            self._written += written
+            if self._written < self.limit_bytes / 20:
                 return
-            # What is in use may exceed the limit by itself: then it is not measured at each chunk.
-            self._room = self.limit_bytes / 20
-        left = self._enforce_limit()
-        with self._lock:
-            self._room = max(self.limit_bytes - left, self.limit_bytes / 20)
+            self._written = 0
+        info, in_use = self.info(), _paths_in_use()
+        left = info.bytes
+        for array in reversed(info.arrays):
+            if left > self.limit_bytes and array.path not in in_use:
+                self.remove(array.path)
+                left -= array.bytes
 
     def _arrays(self) -> Iterator[Path]:
         if self.folder.is_dir():
@@ -392,16 +388,6 @@ class ChunkCache:
             with contextlib.suppress(FileNotFoundError):  # swept by another process
                 if time.time() - path.stat().st_mtime >= _REMOVED_LIFE_S:
                     shutil.rmtree(path, ignore_errors=True)
-
-    def _enforce_limit(self) -> int:
-        """Remove the least recently used arrays beyond the limit; return the bytes that are left."""
-        info, in_use = self.info(), _paths_in_use()
-        left = info.bytes
-        for array in reversed(info.arrays):
-            if left > self.limit_bytes and array.path not in in_use:
-                self.remove(array.path)
-                left -= array.bytes
-        return left
 
 
 # Weak: an array is in use for as long as somebody holds it, as the graph of a lazy cube does.

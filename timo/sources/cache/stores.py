@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,19 +41,31 @@ def checked_store(path: str | os.PathLike[str]) -> CheckedStore | None:
         If a file of it is lost or has another size, or its metadata or coordinates are not what was written: which, and
         how to repair it. When a chunk is read that is not what was written, the same with its dates and its place.
     """
-    manifest = manifest_of(path)
-    if manifest is None:
+    if manifest_of(path) is None:
         return None
-    store = CheckedStore(manifest.parents[1], read_only=True, array=manifest.parent.name)
-    faults = dict(store.faults(read=False))
-    # What names the chunks must be whole itself.
-    data = {key.rpartition("/c")[0] for key in faults} <= {store.array}
-    if data or not faults:
-        with xr.open_zarr(store, consolidated=False, chunks=None) as opened:
-            store.describe = _Places(opened)
+    store, faults = _inspect(path, read=False)
     if faults:
         raise store.error(faults)
     return store
+
+
+def damages(path: str | os.PathLike[str]) -> list[str]:
+    """Read all of a store with a manifest and list each chunk that is lost, changed or swapped."""
+    store, faults = _inspect(path, read=True)
+    return [f"{store.describe(key)} {fault}" for key, fault in faults.items()]
+
+
+def _inspect(path: str | os.PathLike[str], *, read: bool) -> tuple[CheckedStore, dict[str, str]]:
+    """Return a store that names its chunks by dates and places, and what is wrong with its files."""
+    manifest = manifest_of(path)
+    assert manifest is not None
+    store = CheckedStore(manifest.parents[1], read_only=True, array=manifest.parent.name)
+    faults = dict(store.faults(read=read))
+    # What names the chunks must be whole itself.
+    if all(key.startswith(f"{store.array}/c") for key in faults):
+        with xr.open_zarr(store, consolidated=False, chunks=None) as opened:
+            store.describe = _Places(opened)
+    return store, faults
 
 
 def open_store(path: str | os.PathLike[str]) -> xr.DataArray:
@@ -65,18 +76,6 @@ def open_store(path: str | os.PathLike[str]) -> xr.DataArray:
     opened = xr.open_zarr(store, consolidated=False, decode_coords="all")[store.array]
     texts = {key: c for key, c in opened.coords.items() if c.dtype.kind == "T"}
     return opened.assign_coords({key: c.astype(object).astype(str) for key, c in texts.items()})
-
-
-def damages(path: str | os.PathLike[str]) -> Iterator[str]:
-    """Read all of a store with a manifest and yield a line for each chunk that is lost, changed or swapped."""
-    manifest = manifest_of(path)
-    assert manifest is not None
-    store = CheckedStore(manifest.parents[1], read_only=True, array=manifest.parent.name)
-    faults = dict(store.faults())
-    if all(key.startswith(f"{store.array}/c") for key in faults):
-        with xr.open_zarr(store, consolidated=False, chunks=None) as opened:
-            store.describe = _Places(opened)
-    yield from (f"{store.describe(key)} {fault}" for key, fault in faults.items())
 
 
 class _Places:
