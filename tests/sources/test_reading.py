@@ -301,3 +301,12 @@ def test_a_read_that_fails_for_a_moment_is_tried_again(pair, monkeypatch):
     grid = PixelGrid(UTM, PLACE.c, PLACE.f, 10, HEIGHT, WIDTH)
     assert np.isfinite(read_on(pair[:1], grid)[0]).any()
     assert failures == []
+
+
+def test_a_cell_on_the_antimeridian_is_as_wide_as_its_neighbours():
+    to_zone = pyproj.Transformer.from_crs(4326, 32701, always_xy=True)
+    x, y = to_zone.transform(180, -17.9)
+    file = PixelGrid("EPSG:4326", -180.0, -17.0, 1e-3, 1000, 1000).geobox
+    for away in (0, 50, 99, 1000):
+        grid = PixelGrid("EPSG:32701", x - away - 3000, y + 3000, 100.0, 60, 60)
+        assert reading._ratio(file, grid) == pytest.approx(0.9226, rel=1e-3)

@@ -636,6 +636,8 @@ def _ratio(box: GeoBox, grid: PixelGrid) -> float:
     xs, ys = [x, x + step, x], [y, y, y + step]
     if str(box.crs) != grid.crs:
         xs, ys = transform(grid.crs, str(box.crs), xs, ys)
+        if box.crs is not None and box.crs.geographic:  # the antimeridian may cross the cell
+            xs = [value - 360 * round((value - xs[0]) / 360) for value in xs]
     area = abs((xs[1] - xs[0]) * (ys[2] - ys[0]) - (xs[2] - xs[0]) * (ys[1] - ys[0]))
     return area**0.5 / cell_of(box) if math.isfinite(area) else 1.0
 
