@@ -29,10 +29,32 @@ it resumes. More --places enlarge a store. Inspect it with python -m timo.traini
 
 _PLAN, _RULE = ChipPlan(), PlaceRule()
 # The sample, which the emulator shows.
-_EMULATED = {
-    "start": "2016-01-01",
-    "end": "2020-12-31",
-    "bands": ("B2", "B3", "B4", "B8", "B8A", "B11"),
+_SAMPLE_BANDS = ("B2", "B3", "B4", "B8", "B8A", "B11")
+_EMULATED: dict[str, Any] = {"start": "2016-01-01", "end": "2020-12-31", "bands": _SAMPLE_BANDS}
+# Group -> option: type, default, help.
+_OPTIONS: dict[str, dict[str, tuple[Any, Any, str]]] = {
+    "what": {
+        "places": (int, _PLAN.places, "number of places"),
+        "dates": (int, _PLAN.dates, "windows of time, and an image of each"),
+        "start": (str, None, f"first day (default: {_PLAN.start})"),
+        "end": (str, None, f"last day (default: {_PLAN.end})"),
+        "size": (int, _PLAN.size, "height and width in pixels of 10 m"),
+        "max-cloud": (float, _PLAN.max_cloud, "percent of an image, by its metadata"),
+        "min-clear": (float, _PLAN.min_clear, "least share of valid pixels of a date"),
+        "min-dates": (int, None, "least number of such dates (default: 7 in 10 of --dates)"),
+        "seed": (int, _RULE.seed, "another seed, other places"),
+        "around-cities": (float, _RULE.around_cities, "share of places around cities"),
+        "city-km": (float, _RULE.city_km, "how far around them (standard deviation)"),
+        "distance-m": (float, _RULE.distance_m, "least distance of two places"),
+    },
+    "how": {
+        "workers": (int, 20, "threads that fetch"),
+        "requests-per-second": (float, PER_SECOND, "quota"),
+        "concurrent": (int, CONCURRENT, "quota"),
+        "patience-minutes": (float, 30, "how long a failed request is made again"),
+        "commit-seconds": (float, 60, "what a kill may lose at most"),
+        "report-seconds": (float, 5, "time between two reports"),
+    },
 }
 
 
@@ -54,8 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> Fetched | None:
-    plan = make_plan(options)
-    # Wrong numbers are met before anything is looked at.
+    plan = _plan(options)
+    # Wrong numbers are met before the store is looked at.
     if options.workers < 1:
         raise TimoError(f"workers must be at least 1; got {options.workers}")
     if not options.requests_per_second < float("inf"):
@@ -75,7 +97,9 @@ def _run(options: argparse.Namespace) -> Fetched | None:
         stop = stack.enter_context(_interruptible())
         _connect(options, stack)
         done = _fetch(options, plan, retry, stop)
-    sys.stdout.write(f"{_sentence(done)}\n")
+    refused = f", {done.refused} refused by Earth Engine" if done.refused else ""
+    counts = f"{done.already} were there, {done.replaced} too cloudy and replaced{refused}"
+    sys.stdout.write(f"{done.written} places written, {counts}\n")
     return done
 
 
@@ -93,17 +117,10 @@ def _fetch(
         bars[0].set_postfix_str(f"{tally}, {replaced} places replaced", refresh=False)
         bars[0].update(done - bars[0].n)
 
+    pace = {"workers": options.workers, "commit_s": options.commit_seconds}
     source = EarthEngineChips(retry, tally, stop)
     try:
-        return fetch_chips(
-            plan,
-            options.store,
-            source,
-            workers=options.workers,
-            commit_s=options.commit_seconds,
-            stop=stop,
-            report=report,
-        )
+        return fetch_chips(plan, options.store, source, **pace, stop=stop, report=report)
     finally:
         for bar in bars:
             bar.close()
@@ -113,12 +130,9 @@ def _fetch(
 
 def _bar(places: int, done: int, every_s: float) -> tqdm:
     """Return a bar on a terminal, and text now and then elsewhere."""
-    plain = {
-        "mininterval": every_s,
-        "bar_format": "{n_fmt} of {total_fmt} places, {rate_fmt}, {remaining} to go{postfix}",
-    }
-    usual = {} if sys.stderr.isatty() else plain
-    return tqdm(total=places, initial=done, unit="place", smoothing=0, miniters=0, **usual)
+    text = "{n_fmt} of {total_fmt} places, {rate_fmt}, {remaining} to go{postfix}"
+    plain = {} if sys.stderr.isatty() else {"mininterval": every_s, "bar_format": text}
+    return tqdm(total=places, initial=done, unit="place", smoothing=0, miniters=0, **plain)
 
 
 def _connect(options: argparse.Namespace, stack: ExitStack) -> None:
@@ -129,12 +143,8 @@ def _connect(options: argparse.Namespace, stack: ExitStack) -> None:
         from timo.testing.earthengine import Emulator, sample_backing
 
         url = stack.enter_context(Emulator(sample_backing(everywhere=True))).url
-    connect(
-        options.project,
-        service_account=options.service_account,
-        url=url or HIGH_VOLUME,
-        workers=options.workers,
-    )
+    key, url = options.service_account, url or HIGH_VOLUME
+    connect(options.project, service_account=key, url=url, workers=options.workers)
 
 
 @contextmanager
@@ -147,9 +157,7 @@ def _interruptible() -> Iterator[threading.Event]:
 
     def note(*_: Any) -> None:
         signal.signal(signal.SIGINT, usual)
-        sys.stderr.write(
-            "interrupted: finishing the requests under way; Ctrl-C again to stop at once\n"
-        )
+        sys.stderr.write("interrupted: finishing requests; Ctrl-C again to stop at once\n")
         stop.set()
 
     usual = signal.signal(signal.SIGINT, note)
@@ -159,87 +167,37 @@ def _interruptible() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, usual)
 
 
-def make_plan(options: argparse.Namespace) -> ChipPlan:
-    """Make the plan that the options of the command line describe.
-
-    Raises
-    ------
-    TimoError
-        If one of them makes no sense.
-    """
-    names = ("places", "dates", "size", "max_cloud", "min_clear")
-    emulated = _EMULATED if options.source == "emulator" else {}
-    usual = {"start": _PLAN.start, "end": _PLAN.end, "bands": None} | emulated
-    distance = _RULE.distance_m if options.distance_m is None else options.distance_m
-    rule = PlaceRule(options.seed, options.around_cities, distance, options.city_km)
-    chosen = {name: getattr(options, name) for name in names}
-    chosen |= {name: getattr(options, name) or default for name, default in usual.items()}
-    return ChipPlan(**chosen, min_dates=options.min_dates, rule=rule)
-
-
-def _sentence(done: Fetched) -> str:
-    refused = f", {done.refused} refused by Earth Engine" if done.refused else ""
-    return f"{done.written} places written, {done.already} were there, {done.replaced} too cloudy and replaced{refused}"
+def _plan(options: argparse.Namespace) -> ChipPlan:
+    usual: dict[str, Any] = {"start": _PLAN.start, "end": _PLAN.end, "bands": None}
+    usual |= _EMULATED if options.source == "emulator" else {}
+    chosen = {name: getattr(options, name) or default for name, default in usual.items()}
+    names = ("places", "dates", "size", "max_cloud", "min_clear", "min_dates")
+    chosen |= {name: getattr(options, name) for name in names}
+    rule = PlaceRule(options.seed, options.around_cities, options.distance_m, options.city_km)
+    return ChipPlan(**chosen, rule=rule)
 
 
 def _parser() -> argparse.ArgumentParser:
+    raw = argparse.RawDescriptionHelpFormatter
     made = argparse.ArgumentParser(
-        prog="python -m timo.sources.millionst",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        prog="python -m timo.sources.millionst", description=DESCRIPTION, formatter_class=raw
     )
-    made.add_argument("store", metavar="STORE", type=Path, help="created if it is not there")
-    _add_plan(made.add_argument_group("what"))
-    _add_source(made.add_argument_group("where from"))
-    _add_run(made.add_argument_group("how"))
+    add = made.add_argument
+    add("store", metavar="STORE", type=Path, help="created if it is not there")
+    add("--dry-run", action="store_true", help="print the cost, and stop")
+    add("--bands", nargs="+", help="default: the ten of 10 and 20 m")
+    emulated = "the emulator shows the sample of timo, wherever a place is: to try it without an account (%(default)s)"
+    kinds = ("earthengine", "emulator")
+    add("--source", choices=kinds, default="earthengine", help=emulated)
+    add("--project", help="the Google Cloud project that is billed")
+    add("--service-account", type=Path, metavar="KEY.json")
+    add("--url", help="of an emulator that runs already")
+    for title, listed in _OPTIONS.items():
+        group = made.add_argument_group(title)
+        for name, (kind, default, text) in listed.items():
+            shown = text if default is None else f"{text} (%(default)s)"
+            group.add_argument(f"--{name}", type=kind, default=default, help=shown)
     return made
-
-
-def _add_plan(group: Any) -> None:
-    def option(name: str, kind: Any, default: Any, text: str, **more: Any) -> None:
-        shown = "" if default is None else " (%(default)s)"
-        group.add_argument(f"--{name}", type=kind, default=default, help=text + shown, **more)
-
-    option("places", int, _PLAN.places, "number of places")
-    option("dates", int, _PLAN.dates, "windows of time, and an image of each")
-    option("start", str, None, f"first day (default: {_PLAN.start})")
-    option("end", str, None, f"last day (default: {_PLAN.end})")
-    option("size", int, _PLAN.size, "height and width in pixels of 10 m")
-    option("bands", str, None, "default: the ten of 10 and 20 m", nargs="+")
-    option("max-cloud", float, _PLAN.max_cloud, "percent of an image, by its metadata")
-    option("min-clear", float, _PLAN.min_clear, "least share of valid pixels of a date")
-    option("min-dates", int, None, "least number of such dates (default: 7 in 10 of --dates)")
-    option("seed", int, _RULE.seed, "another seed, other places")
-    option("around-cities", float, _RULE.around_cities, "share of places around cities")
-    option("city-km", float, _RULE.city_km, "how far around them (standard deviation)")
-    option(
-        "distance-m", float, None, f"least distance of two places (default: {_RULE.distance_m:g})"
-    )
-
-
-def _add_source(group: Any) -> None:
-    group.add_argument(
-        "--source",
-        choices=("earthengine", "emulator"),
-        default="earthengine",
-        help="the emulator shows the sample of timo, wherever a place is: to try it without an account (%(default)s)",
-    )
-    group.add_argument("--project", help="the Google Cloud project that is billed")
-    group.add_argument("--service-account", type=Path, metavar="KEY.json")
-    group.add_argument("--url", help="of an emulator that runs already")
-
-
-def _add_run(group: Any) -> None:
-    def option(name: str, kind: Any, default: Any, text: str) -> None:
-        group.add_argument(f"--{name}", type=kind, default=default, help=f"{text} (%(default)s)")
-
-    group.add_argument("--dry-run", action="store_true", help="print the cost, and stop")
-    option("workers", int, 20, "threads that fetch")
-    option("requests-per-second", float, PER_SECOND, "quota")
-    option("concurrent", int, CONCURRENT, "quota")
-    option("patience-minutes", float, 30, "how long a failed request is made again")
-    option("commit-seconds", float, 60, "what a kill may lose at most")
-    option("report-seconds", float, 5, "time between two reports")
 
 
 if __name__ == "__main__":

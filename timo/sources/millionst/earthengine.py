@@ -56,14 +56,8 @@ class Tally:
 class EarthEngineChips:
     """Asks the Earth Engine that is connected; safe to call from many threads.
 
-    Parameters
-    ----------
-    retry : Retry
-        How patiently, and at which pace (`Retry.gate`).
-    tally : Tally
-        Where requests are counted.
-    stop : threading.Event
-        Set it, and no request is made any more.
+    `retry` says how patiently, and at which pace (`Retry.gate`); `tally` counts requests; once `stop` is set, no
+    request is made any more.
     """
 
     retry: Retry = field(default_factory=Retry)
@@ -85,18 +79,11 @@ class EarthEngineChips:
     def read(self, request: CubeRequest, dates: Sequence[tuple[Image, int]]) -> np.ndarray:
         """Return digital numbers of some images.
 
-        Parameters
-        ----------
-        request : CubeRequest
-            Of the place.
-        dates : sequence of (Image, int)
-            The images, with their days since 1970-01-01.
-
         Returns
         -------
         numpy.ndarray
-            (t, c, h, w) int16; `NODATA` in all bands where one is masked. Numbers beyond 32,767 (reflectance 3.3)
-            become 32,767.
+            (t, c, h, w) int16 of images with their days since 1970-01-01; `NODATA` in all bands where one is masked.
+            Numbers beyond 32,767 (reflectance 3.3) become 32,767.
 
         Raises
         ------
@@ -106,20 +93,13 @@ class EarthEngineChips:
             If it does not answer in time.
         """
         grid = request.grid
-        transform = grid.transform
+        names = ("scaleX", "shearX", "translateX", "shearY", "scaleY", "translateY")
         parameters = {
             "expression": chip_image(request, dates),
             "fileFormat": "NUMPY_NDARRAY",
             "grid": {
                 "dimensions": {"width": grid.width, "height": grid.height},
-                "affineTransform": {
-                    "scaleX": transform.a,
-                    "shearX": transform.b,
-                    "translateX": transform.c,
-                    "shearY": transform.d,
-                    "scaleY": transform.e,
-                    "translateY": transform.f,
-                },
+                "affineTransform": dict(zip(names, tuple(grid.transform)[:6], strict=True)),
                 "crsCode": grid.crs,
             },
         }

@@ -82,12 +82,8 @@ def fetch_chips(
 
     Parameters
     ----------
-    plan : ChipPlan
-        The places and images.
-    store : path
-        The chip store; created if it is not there.
-    source : Source
-        Lists images and reads their pixels.
+    plan, store, source
+        The places and images; the chip store, created if it is not there; where from.
     workers : int
         Threads that fetch.
     commit_s : float
@@ -96,11 +92,6 @@ def fetch_chips(
         Set it to end early: requests under way are finished and kept.
     report : callable, optional
         Called now and then with the number of places that are there and of those that were replaced.
-
-    Returns
-    -------
-    Fetched
-        Numbers of places.
 
     Raises
     ------
@@ -149,12 +140,8 @@ class Journal:
 
     A line that a kill cut short is ignored.
 
-    Parameters
-    ----------
-    store : Path
-        The chip store. The journal lies in the folder of one of its arrays, where Zarr libraries list no files.
-    criteria : str
-        By which places were judged: a place that was rejected by others is looked at again.
+    It lies in the folder of one of the store's arrays, where Zarr libraries list no files. Places that were judged by
+    other `criteria` are looked at again.
     """
 
     def __init__(self, store: Path, criteria: str) -> None:
@@ -198,14 +185,9 @@ class _Run:
     """One run: undecided places, requests under way, and their outcome. For one thread."""
 
     def __init__(
-        self,
-        plan: ChipPlan,
-        writer: StoreWriter,
-        source: Source,
-        stop: threading.Event,
+        self, plan: ChipPlan, writer: StoreWriter, source: Source, stop: threading.Event
     ) -> None:
-        self.plan, self.writer, self.source = plan, writer, source
-        self.stop = stop
+        self.plan, self.writer, self.source, self.stop = plan, writer, source, stop
         self.journal = Journal(writer.path, plan.criteria)
         self.known = writer.keys
         self.already = self.written = self.replaced = self.refused = self.undecided = 0

@@ -59,18 +59,14 @@ class PlaceRule:
     def __post_init__(self) -> None:
         if self.seed < 0:
             raise TimoError(f"seed is a whole number from 0 on, got {self.seed}")
-        if not 0 <= self.around_cities <= 1:
-            raise TimoError(
-                f"around_cities is the share of places around cities, 0 to 1; got {self.around_cities}"
-            )
-        if not 100 <= self.distance_m <= 100_000:
-            raise TimoError(
-                f"distance_m is the least distance of two places in metres, 100 to 100,000; got {self.distance_m}"
-            )
-        if not 0 < self.city_km <= 500:
-            raise TimoError(
-                f"city_km is how far around cities places lie in km, up to 500; got {self.city_km}"
-            )
+        limits = {
+            "around_cities": (0, 1, "the share of places around cities"),
+            "distance_m": (100, 100_000, "the least distance of two places in metres"),
+            "city_km": (1e-3, 500, "how far around cities places lie in km"),
+        }
+        for name, (least, most, meaning) in limits.items():
+            if not least <= (value := getattr(self, name)) <= most:
+                raise TimoError(f"{name} is {meaning}, {least:g} to {most:,}; got {value}")
 
 
 def sample_places(
@@ -83,44 +79,26 @@ def sample_places(
 ) -> pd.DataFrame:
     """Draw places on land, around cities and over all climates.
 
-    The rule: the places are a sequence that the seed alone decides, so that the first 1,000 of 100,000 are the 1,000
-    that are drawn alone. The share `around_cities` of them, evenly in the sequence, is of the kind "city": a city of
-    100,000 inhabitants or more is drawn with a chance in proportion to the square root of its inhabitants, and a place
-    around its centre by a normal distribution. The others are of the kind "climate": one of the 29 Koeppen-Geiger
-    climates that are no ice cap is drawn with a chance in proportion to the square root of its area, so that rare
+    The places are a sequence that the seed alone decides: the first 1,000 of 100,000 are the 1,000 that are drawn
+    alone. The share `around_cities` of them, evenly in the sequence, is of the kind "city": a city of 100,000
+    inhabitants or more is drawn with a chance in proportion to the square root of its inhabitants, and a place around
+    its centre by a normal distribution of `city_km`. The others are of the kind "climate": one of the 29 Koeppen-Geiger
+    climates other than ice caps is drawn with a chance in proportion to the square root of its area, so that rare
     climates are not lost among deserts and taiga, and a place in it, each square kilometre as likely as another.
 
     A candidate is moved to the nearest point of a lattice whose points are `distance_m` apart or more, and is left out
-    where that is taken, is not on land, or is beyond what Sentinel-2 surveys (56 degrees south to 82.8 north); the next
-    candidate of the same kind takes its turn. There are none in Antarctica and on ice caps, which are masked as snow.
-
-    Parameters
-    ----------
-    n : int
-        Number of places.
-    seed : int
-        Another seed, other places.
-    around_cities : float
-        Share of the places that are around cities.
-    distance_m : float
-        Least distance of two places, in metres.
-    city_km : float
-        Standard deviation of the distance from a city's centre, to the east and to the north, in kilometres.
+    where that is taken, is not on land, or is beyond the survey of Sentinel-2 (56 degrees south to 82.8 north); the
+    next candidate of the same kind takes its turn. Antarctica and ice caps, which are masked as snow, have none.
 
     Returns
     -------
     pandas.DataFrame
-        lon, lat (degrees), climate (Koeppen-Geiger), kind ("city" or "climate"); a row for each place, in order.
+        lon, lat (degrees), climate (Koeppen-Geiger), kind ("city" or "climate"); a row for each of the `n` places.
 
     Raises
     ------
     TimoError
         If an option makes no sense.
-
-    Notes
-    -----
-    The data set MillionST (https://arxiv.org/abs/2505.08723) has 100,000 places, too; the rule is timo's own. The data
-    behind it are named in `timo.sources.millionst.world`.
     """
     import pandas as pd
 

@@ -79,33 +79,11 @@ class Target:
 class ChipPlan:
     """The recipe of a data set of chips.
 
-    Parameters
-    ----------
-    places : int
-        Number of places.
-    dates : int
-        Windows of equal length that the span is cut into; of each, the clearest image is fetched.
-    start, end : str
-        First and last day of the span.
-    size : int
-        Height and width of a chip in pixels.
-    resolution : float
-        Side of a pixel in metres.
-    bands : sequence of str, optional
-        The usual ones of Sentinel-2, if not given.
-    max_cloud : float
-        Images with more cloud than this percentage, by their metadata, are not used.
-    min_clear : float
-        Least share of valid pixels of a date; a date with less is left out.
-    min_dates : int, optional
-        Least number of such dates; a place with fewer is replaced by the next. Seven tenths of `dates`, if not given.
-    rule : PlaceRule
-        Which places.
-
-    Raises
-    ------
-    TimoError
-        If something makes no sense.
+    The span from `start` to `end` is cut into as many windows of equal length as `dates`; the clearest image of each
+    is fetched: `size` pixels a side of `resolution` metres, with these `bands` (the usual ones of Sentinel-2 by
+    default). Images with more than `max_cloud` percent of cloud, by their metadata, are not used; a date with a share
+    of valid pixels below `min_clear` is left out; a place with fewer than `min_dates` dates (by default seven tenths of
+    `dates`) is replaced by the next one of `rule`.
     """
 
     places: int = 100_000
@@ -124,38 +102,32 @@ class ChipPlan:
         counts = {"places": self.places, "dates": self.dates, "size": self.size}
         if wrong := {name: value for name, value in counts.items() if value < 1}:
             raise TimoError(f"{', '.join(counts)} must be at least 1; got {wrong}")
-        if not 1 <= self.resolution <= 1000:
-            raise TimoError(
-                f"resolution is the side of a pixel in metres, 1 to 1000; got {self.resolution}"
-            )
-        if not 0 <= self.max_cloud <= 100:
-            raise TimoError(f"max_cloud is a percentage, 0 to 100; got {self.max_cloud}")
-        if not 0 <= self.min_clear <= 1:
-            raise TimoError(f"min_clear is a share, 0 to 1; got {self.min_clear}")
+        limits = {
+            "resolution": (1, 1000, "the side of a pixel in metres"),
+            "max_cloud": (0, 100, "a percentage"),
+            "min_clear": (0, 1, "a share"),
+        }
+        for name, (least, most, meaning) in limits.items():
+            if not least <= (value := getattr(self, name)) <= most:
+                raise TimoError(f"{name} is {meaning}, {least} to {most}; got {value}")
         if not 1 <= self.fewest <= self.dates:
             raise TimoError(f"min_dates is 1 to dates={self.dates}; got {self.min_dates}")
-        self._check_windows()
-        self._check_distance()
-        if self.parts > self.dates:
-            raise TimoError(
-                f"one date of {len(self.band_names)} bands and {self.size} x {self.size} pixels is more than Earth "
-                f"Engine sends at once ({_REQUEST_BYTES / 2**20:.0f} MiB): take a smaller size, or fewer bands"
-            )
-
-    def _check_windows(self) -> None:
         days = len(pd.date_range(*self.span, inclusive="left"))
         if days < self.dates:
             raise TimoError(
                 f"the span from {self.start} to {self.end} has {days} days, fewer than dates={self.dates}"
             )
-
-    def _check_distance(self) -> None:
         # However two squares lie to each other; UTM is off by 0.1 %, and grids are aligned to multiples of a pixel.
-        least = math.sqrt(2) * (self.size * self.resolution * 1.002 + self.resolution)
-        if self.rule.distance_m < least:
+        apart = math.sqrt(2) * (self.size * self.resolution * 1.002 + self.resolution)
+        if self.rule.distance_m < apart:
             raise TimoError(
                 f"chips of {self.size} pixels of {self.resolution:g} m overlap where places are "
-                f"{self.rule.distance_m:g} m apart: take a distance of at least {math.ceil(least)} m"
+                f"{self.rule.distance_m:g} m apart: take a distance of at least {math.ceil(apart)} m"
+            )
+        if self.parts > self.dates:
+            raise TimoError(
+                f"one date of {len(self.band_names)} bands and {self.size} x {self.size} pixels is more than Earth "
+                f"Engine sends at once ({_REQUEST_BYTES / 2**20:.0f} MiB): take a smaller size, or fewer bands"
             )
 
     @property
@@ -262,18 +234,9 @@ def _transformer(crs: str) -> pyproj.Transformer:
 class Cost:
     """The places of a plan that are not in the store yet, and what fetching them takes.
 
-    Attributes
-    ----------
-    places : int
-        That are not in the store yet.
-    listings, pixels : int
-        Requests: for the names of images, and for pixels.
-    bytes : int
-        Of pixels, before compression, if every window has an image: to be fetched, and the most that the store grows.
-    per_second : float
-        Requests that may begin in a second.
-    concurrent : int
-        Requests that may be under way.
+    `listings` and `pixels` are requests, for the names of images and for pixels; `bytes` those of pixels before
+    compression, if every window has an image; `per_second` and `concurrent` limit the requests that begin in a second
+    and that are under way.
     """
 
     places: int
