@@ -84,7 +84,8 @@ def check_name(path: str | os.PathLike[str]) -> Path:
     path = Path(path)
     try:
         path = path.expanduser()
-        path.exists()
+        with suppress(FileNotFoundError, NotADirectoryError):
+            path.lstat()
         reason = f"its name is longer than {_LONGEST_NAME} bytes"
         if len(os.fsencode(path.name)) <= _LONGEST_NAME:
             return path

@@ -1,3 +1,4 @@
+import contextlib
 import gc
 import json
 import subprocess
@@ -8,13 +9,14 @@ import warnings
 import weakref
 from pathlib import Path
 
+import cftime
 import dask
 import dask.array as da
 import numpy as np
 import pandas as pd
 import pytest
 import rasterio
-import rioxarray  # noqa: F401 - registers .rio
+import rioxarray
 import xarray as xr
 from affine import Affine
 
@@ -442,3 +444,333 @@ def test_a_full_disk_leaves_the_old_file(tmp_path):
     assert names(tmp_path) == ["map.tif"]
     with rasterio.open(path) as file:
         np.testing.assert_array_equal(file.read(1), np.random.default_rng(0).random((1024, 1024)))
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 200 kB; a mount needs the rights of root, as containers have them."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(folder)]
+    if (
+        sys.platform != "linux"
+        or subprocess.run(command, check=False, capture_output=True).returncode
+    ):
+        pytest.skip("no right to mount a disk")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".nc", ".zarr", ".geojson"])
+@pytest.mark.parametrize("chunks", [None, 100])
+def test_a_full_disk_is_one_error_in_every_format(tmp_path, small_disk, suffix, chunks):
+    cells = np.random.default_rng(0).integers(0, 2**30, (300, 400)).astype("int32")
+    values = np.kron(cells[:30, :40], np.ones((5, 5), "int32")) if suffix == ".geojson" else cells
+    data = raster(values if chunks is None else da.from_array(values, chunks=chunks))
+    path = small_disk / f"map{suffix}"
+    if suffix == ".zarr":
+        export(labels(5, 5), path)
+    else:
+        path.write_text("an older file")
+    before = {entry: entry.read_bytes() for entry in small_disk.rglob("*") if entry.is_file()}
+    with pytest.raises(
+        TimoError, match=r"cannot write .* full, .*Make room there, or choose another folder"
+    ):
+        export(data, path)
+    assert {e: e.read_bytes() for e in small_disk.rglob("*") if e.is_file()} == before
+    assert names(small_disk) == [path.name]
+    assert export(data, tmp_path / path.name).exists()  # another folder
+    subprocess.run(["mount", "-o", "remount,size=20m", str(small_disk)], check=True)  # room
+    assert export(data, path).stat().st_size != 13
+
+
+def test_a_disk_that_is_read_only(small_disk):
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    for suffix in (".tif", ".nc", ".zarr", ".geojson"):
+        with pytest.raises(TimoError, match=r"cannot write to the folder .*Read-only file system"):
+            export(labels(), small_disk / f"map{suffix}")
+
+
+@pytest.mark.parametrize("name", ["a" * 300 + ".tif", "b" * 230 + ".nc", "nul\0byte.zarr"])
+def test_a_name_that_no_file_can_have(tmp_path, name):
+    with pytest.raises(TimoError, match=r"cannot write .*; choose another name"):
+        export(labels(), tmp_path / name)
+    assert names(tmp_path) == []
+    longest = "c" * 190 + Path(name).suffix
+    assert names(export(labels(), tmp_path / longest).parent) == [longest]
+
+
+def test_a_small_map_takes_little_room_beside_it(tmp_path):
+    """Of 140 dates, the tiles of 512 x 512 cells took 147 MB."""
+    data = raster(
+        np.random.default_rng(0).random((140, 20, 20)).astype("float32"), time=np.arange(140)
+    )
+    most, done = [0], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.001):
+            sizes = []
+            for entry in tmp_path.iterdir():
+                with contextlib.suppress(OSError):
+                    sizes.append(entry.stat().st_size)
+            most[0] = max(most[0], sum(sizes))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    with rasterio.open(export(data, tmp_path / "a.tif")) as file:
+        np.testing.assert_array_equal(file.read(), data)
+        assert file.block_shapes[0] == (128, 128)
+    done.set()
+    watcher.join()
+    assert 0 < most[0] < 10 * data.nbytes
+
+
+# --- no data
+
+
+def read_nodata(path: Path) -> float | None:
+    if path.suffix == ".tif":
+        with rasterio.open(path) as file:
+            return file.nodata
+    with xr.open_dataset(path, engine="zarr" if path.suffix == ".zarr" else None) as read:
+        return read[next(iter(read.data_vars))].rio.nodata
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".nc", ".zarr"])
+def test_a_nodata_value_that_a_cast_outdated_is_none(tmp_path, suffix):
+    label = labels().assign_attrs(nodata=-1)
+    path = tmp_path / f"a{suffix}"
+    assert (label == 1).attrs["nodata"] == -1  # xarray keeps attributes
+    assert read_nodata(export(label == 1, path)) is None
+    with pytest.warns(
+        UserWarning, match=r"nodata value of the data, -1, does not fit uint8.*nodata="
+    ):
+        assert read_nodata(export(label.astype("uint8"), path)) is None
+    filled = label.where(label >= 0, 255).astype("uint8")
+    with rasterio.open(
+        export(filled, tmp_path / "b.tif", nodata=255)
+    ) as file:  # what the warning says
+        assert (file.nodata, file.dtypes[0]) == (255, "uint8")
+    assert read_nodata(export(label.astype("int32"), path)) == -1
+    for stale in (
+        {"_FillValue": np.nan},
+        {"missing_value": "none"},
+        {"nodata": 70_000},
+        {"nodatavals": (0.5,)},
+    ):
+        data = labels().drop_attrs(deep=False).assign_attrs(stale)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            assert read_nodata(export(data, path)) is None
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".nc", ".zarr"])
+def test_nodata_is_found_wherever_xarray_and_rioxarray_keep_it(tmp_path, suffix):
+    data = labels().drop_attrs(deep=False)
+    encoded = data.copy()
+    encoded.encoding["missing_value"] = 2
+    for given in (
+        data.assign_attrs(nodata=2),
+        data.assign_attrs(_FillValue=np.array([2], "int16")),
+        data.rio.set_nodata(2),
+        data.rio.write_nodata(2),
+        data.rio.write_nodata(2, encoded=True),
+        encoded,
+    ):
+        assert read_nodata(export(given, tmp_path / f"a{suffix}")) == 2
+
+
+def test_eight_bits_with_nodata_in_netcdf_are_read_by_gdal(tmp_path):
+    data = raster(np.array([[1, 255], [3, 4]], "uint8")).rename("v")
+    with rasterio.open(export(data, tmp_path / "a.nc", nodata=255)) as file:
+        assert file.nodata == 255
+    with xr.open_dataset(tmp_path / "a.nc") as read:
+        assert read["v"].isnull().sum() == 1  # noqa: PD003
+
+
+def test_a_true_and_false_map_bears_no_names_of_classes(tmp_path):
+    mask = labels() == 2
+    with rasterio.open(export(mask, tmp_path / "a.tif")) as file:
+        assert "CLASSES" not in file.tags()
+    assert "classes" not in xr.open_zarr(export(mask, tmp_path / "a.zarr"))["label"].attrs
+
+
+def test_packed_integers_bear_their_scale_and_floats_made_of_them_do_not(tmp_path):
+    packed = (
+        labels()
+        .drop_attrs(deep=False)
+        .assign_attrs(scale_factor=1e-4, add_offset=-0.1, valid_range=[1, 10_000])
+    )
+    with rasterio.open(export(packed, tmp_path / "a.tif")) as file:
+        assert (file.scales, file.offsets) == ((1e-4,), (-0.1,))
+    unpacked = packed * 1e-4 - 0.1
+    for suffix in (".nc", ".zarr"):
+        export(unpacked, tmp_path / f"a{suffix}")
+        with xr.open_dataset(
+            tmp_path / f"a{suffix}", engine="zarr" if suffix == ".zarr" else None
+        ) as read:
+            np.testing.assert_allclose(read["label"], unpacked)
+            assert "valid_range" not in read["label"].attrs
+
+
+# --- dates and names
+
+
+def tags(data: xr.DataArray, tmp_path: Path) -> tuple[dict[str, str], tuple[str, ...]]:
+    with rasterio.open(export(data, tmp_path / "a.tif")) as file:
+        return file.tags(), file.descriptions
+
+
+def test_the_date_of_the_image_is_a_tag_of_its_own(tmp_path):
+    cube = raster(
+        np.ones((1, 2, 4, 5)), time=[np.datetime64("2018-07-01T10:30")], band=["B2", "B3"]
+    )
+    cube = cube.rename("reflectance").assign_attrs(sensor="sentinel-2")
+    found, described = tags(cube, tmp_path)
+    assert described == ("B2", "B3")
+    assert found["ACQUISITION_DATE"] == "2018-07-01T10:30:00"
+    assert found["TIMO_SENSOR"] == "sentinel-2"
+    assert "TIFFTAG_DATETIME" not in found  # the date of writing is that of no image
+    assert tags(cube.isel(band=1), tmp_path)[1] == ("2018-07-01T10:30:00",)
+    found, described = tags(cube.isel(time=0, band=1), tmp_path)
+    assert (described, found["TIMO_BAND"]) == (("B3",), "B3")
+    assert tags(cube[:, :1], tmp_path)[1] == ("B2",)
+    assert tags(cube.isel(time=0).drop_vars("time"), tmp_path)[0].get("ACQUISITION_DATE") is None
+    for value, written in (
+        (np.datetime64("1985-03-01", "D"), "1985-03-01"),
+        (np.datetime64("3000-03-01T00:00:01", "s"), "3000-03-01T00:00:01"),
+        (cftime.DatetimeNoLeap(2018, 2, 28), "2018-02-28"),
+    ):
+        assert tags(labels().assign_coords(time=value), tmp_path)[0]["ACQUISITION_DATE"] == written
+
+
+def test_dates_that_a_geotiff_cannot_name(tmp_path):
+    dates = [cftime.Datetime360Day(2018, 2, day) for day in (28, 29, 30)]
+    data = raster(np.ones((3, 4, 5)), time=dates).rename("v")
+    with pytest.raises(
+        TimoError, match=r"of the calendar 360_day .*write a .nc, which keeps calendars"
+    ):
+        export(data, tmp_path / "a.tif")
+    with xr.open_dataset(export(data, tmp_path / "a.nc")) as read:
+        assert read["time"].values.tolist() == dates
+    times = np.array(["2018-01-01", "NaT", "2018-03-01"], "M8[ns]")
+    data = data.assign_coords(time=times)
+    with pytest.raises(TimoError, match=r"\(NaT\).*data.sel\(time=data.time.notnull\(\)\)"):
+        export(data, tmp_path / "a.tif")
+    assert tags(data.sel(time=data.time.notnull()), tmp_path)[1] == ("2018-01-01", "2018-03-01")  # noqa: PD004
+
+
+def test_a_cube_goes_into_a_geotiff_as_the_message_says(tmp_path):
+    cube = raster(
+        np.arange(80.0).reshape(2, 2, 4, 5),
+        time=pd.date_range("2018", periods=2),
+        band=["B2", "B3"],
+    )
+    with pytest.raises(
+        TimoError,
+        match=r"isel\(time=0\).*stack\(layer=\['time', 'band'\]\), or write all to a .zarr",
+    ):
+        export(cube, tmp_path / "a.tif")
+    assert tags(cube.isel(time=0), tmp_path)[1] == ("B2", "B3")
+    stacked = cube.stack(layer=["time", "band"])  # noqa: PD013
+    assert tags(stacked, tmp_path)[1] == (
+        "2018-01-01_B2",
+        "2018-01-01_B3",
+        "2018-01-02_B2",
+        "2018-01-02_B3",
+    )
+    with pytest.raises(TimoError, match=r'which a .zarr cannot hold: use data.unstack\("layer"\)'):
+        export(stacked, tmp_path / "a.zarr")
+    read = xr.open_zarr(export(stacked.unstack("layer"), tmp_path / "a.zarr"))["data"]  # noqa: PD010
+    np.testing.assert_array_equal(read.transpose(*cube.dims), cube)
+
+
+def test_names_that_a_format_cannot_hold(tmp_path):
+    data = raster(np.ones((2, 4, 5)), band=["a\x07", " b"])
+    with pytest.raises(
+        TimoError, match=r"band called 'a\\x07' .*rename it, as in data.assign_coords\(band="
+    ):
+        export(data, tmp_path / "a.tif")
+    assert tags(data.assign_coords(band=['Ü <b>&"', "B 2, (x)"]), tmp_path)[1] == (
+        'Ü <b>&"',
+        "B 2, (x)",
+    )
+    for suffix in (".nc", ".zarr"):
+        with pytest.raises(TimoError, match=r'called "a/b": rename it'):
+            export(labels().rename("a/b"), tmp_path / f"a{suffix}")
+    with pytest.raises(TimoError, match=r"illegal characters.* Rename it"):
+        export(labels().rename("(a)"), tmp_path / "a.nc")
+    mixed = raster(np.ones((2, 4, 5)), band=np.array(["a", 2], object))
+    with pytest.raises(TimoError, match=r"leave it out, as in data.drop_vars"):
+        export(mixed, tmp_path / "a.nc")
+    assert export(mixed.drop_vars("band"), tmp_path / "a.nc").exists()
+
+
+def test_dates_with_a_time_zone_are_written_in_utc(tmp_path):
+    zoned = labels().expand_dims(time=pd.date_range("2018", periods=1, tz="Europe/Paris"))
+    assert tags(zoned, tmp_path)[1] == ("2017-12-31T23:00:00",)
+    with xr.open_dataset(export(zoned, tmp_path / "a.nc")) as read:
+        assert read["time"].values == [np.datetime64("2017-12-31T23:00:00")]
+
+
+def test_the_names_of_a_file_that_rioxarray_read_are_kept(tmp_path):
+    path = export(raster(np.ones((2, 4, 5)), band=["B2", "B3"]), tmp_path / "b.tif")
+    with rioxarray.open_rasterio(path) as read:
+        assert tags(read.load(), tmp_path)[1] == ("B2", "B3")
+
+
+# --- remedies
+
+
+def test_the_remedies_for_nodata_work(tmp_path):
+    data = labels().drop_attrs(deep=False)
+    for dtype, nodata in (
+        ("uint8", -1),
+        ("uint8", 70_000),
+        ("uint8", 0.5),
+        ("int16", 1e30),
+        ("float32", 1e300),
+        ("uint64", -1),
+    ):
+        with pytest.raises(TimoError, match=r"does not fit .*data.astype") as error:
+            export(data.astype(dtype), tmp_path / "a.tif", nodata=nodata)
+        wider = str(error.value).split('astype("')[1].split('"')[0]
+        assert read_nodata(
+            export(data.astype(dtype).astype(wider), tmp_path / "a.tif", nodata=nodata)
+        ) == pytest.approx(nodata)
+    wide = data.astype("int64").assign_attrs(nodata=-(2**63))
+    with pytest.raises(TimoError, match=r"at most 2\*\*53.* nodata=-1\), or write a .zarr"):
+        export(wide, tmp_path / "a.tif")
+    assert (
+        read_nodata(export(wide.where(wide != -(2**63), -1), tmp_path / "a.tif", nodata=-1)) == -1
+    )
+    assert read_nodata(export(wide, tmp_path / "a.zarr")) == -(2**63)
+    for nodata in ("255", True):
+        with pytest.raises(TimoError, match="nodata must be a number"):
+            export(data, tmp_path / "a.tif", nodata=nodata)
+    with pytest.raises(TimoError, match=r'bool values in a .zarr.*astype\("int16"\)'):
+        export(data > 0, tmp_path / "a.zarr", nodata=255)
+    assert read_nodata(export((data > 0).astype("int16"), tmp_path / "a.zarr", nodata=255)) == 255
+
+
+def test_the_remedies_for_grids_and_variables_work(tmp_path):
+    uneven = labels().isel(x=[0, 1, 5])
+    with pytest.raises(TimoError, match=r"use data.sortby") as error:
+        export(uneven, tmp_path / "a.tif")
+    code = str(error.value).split("use ")[1]
+    even = eval(code, {"data": uneven, "numpy": np})  # noqa: S307
+    with rasterio.open(export(even, tmp_path / "a.tif")) as file:
+        assert file.transform == Affine(10, 0, 5_000_000, 0, -10, 3_000_000)
+        np.testing.assert_array_equal(file.read(1)[:, [0, 1, 5]], uneven)
+    placed = labels().drop_vars("y").assign_coords(y=2_999_995 - 10 * np.arange(60))
+    assert export(placed, tmp_path / "a.tif").exists()
+    row = labels()[:1]
+    with pytest.raises(TimoError, match=r"data.rio.write_transform"):
+        export(row, tmp_path / "a.tif")
+    row = row.rio.write_transform(Affine(10, 0, 5_000_000, 0, -10, 3_000_000))
+    with rasterio.open(export(row, tmp_path / "a.tif")) as file:
+        assert file.transform == Affine(10, 0, 5_000_000, 0, -10, 3_000_000)
+    several = prediction()[["entropy"]].assign(other=prediction()["entropy"])
+    with pytest.raises(TimoError, match=r'data.to_array\("band"\)'):
+        export(several, tmp_path / "a.tif")
+    assert tags(several.to_array("band"), tmp_path)[1] == ("entropy", "other")

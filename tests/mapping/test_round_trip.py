@@ -44,7 +44,7 @@ class Case:
 
     @property
     def valid(self) -> xr.DataArray:
-        valid = self.data.notnull()
+        valid = self.data.notnull()  # noqa: PD004
         return valid if self.nodata is None else valid & (self.data != self.nodata)
 
 
@@ -221,8 +221,8 @@ def test_rioxarray_reads_netcdf_back(case):
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         path = write(case, ".nc", folder)
-        with rioxarray.open_rasterio(path, masked=True) as read:
-            read = read.load()
+        with rioxarray.open_rasterio(path, masked=True) as opened:
+            read = opened.load()
     read = read[case.data.name] if isinstance(read, xr.Dataset) else read
     assert_same(read, case, masked=case.nodata is not None or case.data.dtype.kind == "f")
 

@@ -148,28 +148,27 @@ def _check_crs(data: xr.DataArray | xr.Dataset) -> None:
 
 
 def _without_stale(data: Any) -> Any:
-    """Return a copy without the attributes that were true before a cast, a comparison or a scaling.
+    """Return a copy with the nodata value in one place, and without what was true before a cast or a comparison.
 
     xarray keeps attributes through arithmetic: `label == 1` bears the classes and the nodata value of the labels.
     """
     if isinstance(data, xr.Dataset):
+        data = data.rename({name: str(name) for name in data.data_vars})
         return data.assign({name: _without_stale(array) for name, array in data.data_vars.items()})
-    kind, stale = data.dtype.kind, set[str]()
-    if own_nodata(data) is None:
-        stale |= set(_NODATA)
-        said = [data.attrs[key] for key in _NODATA if isinstance(data.attrs.get(key), Number)]
-        if kind in "iu" and any(np.isfinite(said)):
-            warnings.warn(
-                f"the nodata value of the data, {said[0]}, does not fit {data.dtype}, so none is written. Pass the one "
-                "that they have now, as nodata=.",
-                stacklevel=3,
-            )
-    if kind == "b":
-        stale |= {"classes"}
-    if kind in "bf":
-        stale |= set(_PACKING)
+    kind, own = data.dtype.kind, own_nodata(data)
+    said = [data.attrs[key] for key in _NODATA if isinstance(data.attrs.get(key), Number)]
+    if own is None and kind in "iu" and any(np.isfinite(said)):
+        warnings.warn(
+            f"the nodata value of the data, {said[0]}, does not fit {data.dtype}, so none is written. Pass the one "
+            "that they have now, as nodata=.",
+            stacklevel=3,
+        )
+    stale = {*_NODATA, *(_PACKING if kind in "bf" else ()), *(("classes",) if kind == "b" else ())}
     data = data.copy(deep=False)
     data.attrs = {key: value for key, value in data.attrs.items() if key not in stale}
+    data.encoding = {key: value for key, value in data.encoding.items() if key not in stale}
+    if own is not None:
+        data.attrs["nodata"] = own
     return data
 
 
@@ -209,15 +208,24 @@ def _write_store(
     store, filled = _as_store(data, kind, nodata)
     if record is not None:
         store.attrs[PROVENANCE] = json.dumps(clean(record))
-    with replacing(path) as partial:
-        if engine is not None:
-            _fit_netcdf(store).to_netcdf(partial, engine=engine)
-            _hide_fill(partial, filled, engine)
-            return
-        with warnings.catch_warnings():
+    try:
+        with replacing(path) as partial, warnings.catch_warnings():
             # The metadata are consolidated all the same: without it, xarray warns whoever reads.
             warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
-            store.to_zarr(partial, mode="w", zarr_format=3, consolidated=True)
+            if engine is None:
+                store.to_zarr(partial, mode="w", zarr_format=3, consolidated=True)
+            else:
+                _fit_netcdf(store).to_netcdf(partial, engine=engine)
+                _hide_fill(partial, filled, engine)
+    except (RuntimeError, ValueError) as error:
+        if not any(
+            reason in str(error) for reason in ("illegal characters", "unable to infer dtype")
+        ):
+            raise
+        raise TimoError(
+            f"cannot write '{path.name}': {error}. Rename it, make it numbers, text or dates without a time zone, or "
+            "leave it out, as in data.drop_vars(...)"
+        ) from error
 
 
 def _netcdf_engine() -> Literal["netcdf4", "h5netcdf"]:
@@ -235,12 +243,16 @@ def _as_store(
     crs = data.rio.crs
     if isinstance(data, xr.DataArray):
         taken = data.name is None or data.name in data.coords
-        data = data.to_dataset(name="data" if taken else data.name)
+        data = data.to_dataset(name="data" if taken else str(data.name))
     marks = {str(name): resolve_nodata(array, nodata) for name, array in _numeric(data)}
     _check_fits(data, kind, nodata)
+    for dim, index in data.indexes.items():
+        if getattr(index, "tz", None) is not None:
+            data = data.assign_coords({dim: index.tz_convert(None)})
     # What another file was encoded with (its filters, its scale) does not fit this one.
-    store = data.drop_encoding().rename({name: str(name) for name in data.data_vars})
-    store = store.transpose(..., "y", "x")  # GDAL takes the last dimension of NetCDF for x
+    store = data.drop_encoding().transpose(
+        ..., "y", "x"
+    )  # GDAL takes the last dimension of NetCDF for x
     store.attrs = clean(store.attrs) | {"software": SOFTWARE}
     for name in list(store.variables):
         store[name] = _plain(store[name], kind)
@@ -253,9 +265,9 @@ def _as_store(
             array.encoding[
                 "_FillValue" if kind == "nc" or array.dtype.kind == "f" else "fill_value"
             ] = value
-            if array.dtype.kind != "f":
+            if array.dtype.kind != "f" and (kind == "zarr" or array.dtype.itemsize > 1):
                 array.attrs["nodata"] = value
-                hidden += [str(name)] if array.dtype.itemsize > 1 else []
+                hidden.append(str(name))
         # Named here, the CRS is a coordinate again for whoever opens the file without options.
         array.encoding["coordinates"] = " ".join(
             str(c) for c in array.coords if c not in array.dims and " " not in str(c)

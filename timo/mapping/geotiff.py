@@ -6,6 +6,7 @@ import json
 import zlib
 from collections.abc import Hashable, Iterator, Mapping
 from importlib.metadata import version
+from numbers import Number
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,8 @@ def write_geotiff(
             bigtiff="IF_SAFER",
         ) as file:
             file.descriptions = names
+            file.scales = _per_band(data, "scale_factor", 1.0)
+            file.offsets = _per_band(data, "add_offset", 0.0)
             file.update_tags(**tags)
             written = _write_blocks(data, file, nodata)
         rasterio.shutil.copy(
@@ -114,13 +117,17 @@ def resolve_nodata(data: xr.DataArray, nodata: float | None) -> float | None:
         If it is given and the type of the data cannot hold it.
     """
     kind = data.dtype.kind
+    if kind not in "iufb":
+        return None
     if nodata is None:
         own = own_nodata(data)
         default = {"f": np.nan, "i": -1 if "classes" in data.attrs else None}
         return own if own is not None else default.get(kind)
     dtype = np.dtype("uint8") if kind == "b" else data.dtype
-    held = None if dtype.kind not in "iuf" else _as_held(nodata, dtype)
-    if held is None or isinstance(nodata, str | bool):
+    if isinstance(nodata, bool | np.bool_) or not isinstance(nodata, Number):
+        raise TimoError(f"nodata must be a number, as in nodata=-1; got {nodata!r}")
+    held = _as_held(nodata, dtype)
+    if held is None:
         limits: Any = np.iinfo(dtype) if dtype.kind in "iu" else np.finfo(dtype)
         raise TimoError(
             f"nodata={nodata!r} does not fit {data.dtype} values: pass one from {limits.min} to {limits.max}, "
@@ -371,6 +378,12 @@ def _tags(data: xr.DataArray, record: Mapping[str, Any] | None) -> dict[str, str
 
 
 # --- pixels
+
+
+def _per_band(data: xr.DataArray, key: str, default: float) -> np.ndarray:
+    given = np.ravel(data.attrs.get(key, default))
+    fits = given.size in (1, data.shape[0]) and given.dtype.kind in "iuf"
+    return np.broadcast_to(given.astype("float64") if fits else default, data.shape[0])
 
 
 def _write_blocks(

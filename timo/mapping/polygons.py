@@ -182,7 +182,8 @@ def _measure(
     probability: xr.DataArray | None,
 ) -> pd.DataFrame:
     """Class, value, hectares and mean probability of each outline, from the pixels in it."""
-    names = labels.attrs.get("classes")
+    # A comparison keeps the attributes of the labels: 1 is "true", and not their second class.
+    names = None if labels.dtype == bool else labels.attrs.get("classes")
     classes = [
         names[code] if names is not None and code < len(names) else int(code) for code in codes
     ]
