@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -122,14 +123,14 @@ def meant_unit(x: float, y: float, crs: pyproj.CRS) -> str:
 
     It is another one if the place lies outside of where the system is used, and inside once its numbers are read so.
     """
-    use = pyproj.CRS(crs_name(crs)).area_of_use
+    use, to_lonlat = _use_of(crs.to_wkt())
     if use is None or crs.is_geographic:
         return ""
-    to_lonlat = pyproj.Transformer.from_crs(crs, LONLAT, always_xy=True)
-    width = (use.east - use.west) % 360 or 360
+    west, south, east, north = use
+    width = (east - west) % 360 or 360
 
     def within(lon: float, lat: float) -> bool:
-        return use.south <= lat <= use.north and (lon - use.west) % 360 <= width
+        return south <= lat <= north and (lon - west) % 360 <= width
 
     if within(*to_lonlat.transform(x, y)):
         return ""
@@ -140,6 +141,15 @@ def meant_unit(x: float, y: float, crs: pyproj.CRS) -> str:
         if factor != 1 and within(*to_lonlat.transform(x * factor, y * factor)):
             return name
     return ""
+
+
+@lru_cache(maxsize=64)
+def _use_of(wkt: str) -> tuple[tuple[float, float, float, float] | None, pyproj.Transformer]:
+    """West, south, east, north of where a system is used, if that is known, and the way from it to degrees."""
+    crs = pyproj.CRS.from_wkt(wkt)
+    use = pyproj.CRS(crs_name(crs)).area_of_use
+    bounds = None if use is None else (use.west, use.south, use.east, use.north)
+    return bounds, pyproj.Transformer.from_crs(crs, LONLAT, always_xy=True)
 
 
 def project(

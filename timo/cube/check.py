@@ -7,9 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+import pyproj
 import rioxarray  # noqa: F401  registers .rio
 import xarray as xr
 
+from timo.crs import meant_unit
 from timo.cube.values import check_values
 from timo.errors import TimoError
 from timo.sensors import SENSORS, Sensor, get_sensor
@@ -20,6 +22,7 @@ DIMS = ("time", "band", "y", "x")
 _TOLERANCE = 1e-3
 # Degrees by which cell centres may lie beyond the poles, as those of some global grids do.
 _SLACK = 1.0
+_KILOMETRES = {"km", "kilometre", "kilometer", "kilometres", "kilometers"}
 # Micrometres by which bands of one name may differ: more than Sentinel-2 and Landsat do, less than two bands.
 _WAVELENGTH = 0.03
 
@@ -166,16 +169,24 @@ def _check_unit(array: xr.DataArray, steps: dict[str, float], what: str) -> None
                 f'{what}.rio.write_crs("EPSG:...") with that projection.'
             )
         return
-    if not np.isclose(crs.linear_units_factor[1], 1, rtol=1e-3):
-        return
-    # Where no attribute says so: cells of centimetres, beside the origin of the reference system.
+    x, y = (float(array[dim].values[array.sizes[dim] // 2]) for dim in ("x", "y"))
+    meant = meant_unit(x, y, pyproj.CRS.from_wkt(crs.to_wkt()))
+    in_metres = np.isclose(crs.linear_units_factor[1], 1, rtol=1e-3)
+    # Where nothing says so: cells of centimetres, beside the origin of the reference system.
     near = reach["x"] < 1000 and reach["y"] < 10_000
     tiny = bool(steps) and max(abs(step) for step in steps.values()) < 0.5
-    if units & {"km", "kilometre", "kilometer", "kilometres", "kilometers"} or (near and tiny):
-        raise TimoError(
-            f"The {what}'s coordinates are in kilometres (x up to {reach['x']:,.6g}), its reference system ({crs}) is "
-            f'in metres. Use {what}.assign_coords(x=("x", {what}.x.values * 1000), y=("y", {what}.y.values * 1000)).'
-        )
+    if units & {"degree", "degrees", "degrees_east", "degrees_north"}:
+        meant = "degrees"
+    elif in_metres and (units & _KILOMETRES or (near and tiny and not meant)):
+        meant = "kilometres"
+    if not meant:
+        return
+    factor = {"kilometres": "* 1000", "metres": "/ 1000"}.get(meant)
+    scaled = f'assign_coords(x=("x", {what}.x.values {factor}), y=("y", {what}.y.values {factor}))'
+    raise TimoError(
+        f"The {what}'s coordinates are in {meant} (x up to {reach['x']:,.6g}), its reference system ({crs}) is in "
+        f"{'metres' if in_metres else crs.linear_units}. Use {what}.{scaled if factor else 'rio.write_crs(4326)'}."
+    )
 
 
 def spacing(array: xr.DataArray, dim: str, what: str = "array") -> float:

@@ -19,7 +19,6 @@ from shapely.affinity import translate
 from timo.crs import (
     LONLAT,
     crs_name,
-    meant_unit,
     metres_per_unit,
     project,
     read_crs,
@@ -219,10 +218,8 @@ def grid_of(array: xr.DataArray) -> PixelGrid:
             f'A grid is taken from a cube or raster with the coordinates "y" and "x"; {missing[0]!r} is missing here. '
             "Open rasters with rioxarray.open_rasterio"
         )
-    y, x = (np.asarray(array[dim].values, dtype="float64") for dim in ("y", "x"))
-    if array.rio.crs is not None:
-        _check_unit(float(x[x.size // 2]), float(y[y.size // 2]), read_crs(array.rio.crs.to_wkt()))
     check_grid(array)
+    y, x = (np.asarray(array[dim].values, dtype="float64") for dim in ("y", "x"))
     steps = [abs(v[-1] - v[0]) / (v.size - 1) for v in (x, y) if v.size > 1]
     if not steps:
         raise TimoError(
@@ -246,18 +243,6 @@ def _is_turned(array: Any) -> bool:
     _, width, row, _, column, height = numbers
     rows, columns = (array.sizes.get(dim, 0) for dim in ("y", "x"))
     return row * rows > _SLACK * width or column * columns > _SLACK * height
-
-
-def _check_unit(x: float, y: float, crs: pyproj.CRS) -> None:
-    """Refuse cell centres that are right in another unit than the CRS counts in."""
-    if not (unit := meant_unit(x, y, crs)):
-        return
-    factor = {"kilometres": 1000, "metres": 0.001}.get(unit, 0)
-    remedy = f"array.assign_coords(x=array.x.values * {factor}, y=array.y.values * {factor})"
-    raise TimoError(
-        f"The coordinates, such as ({x:g}, {y:g}), seem to be {unit}, and the unit of {short_name(crs_name(crs))} is "
-        f"the {crs.axis_info[0].unit_name}. Use {remedy if factor else 'array.rio.write_crs(4326)'}"
-    )
 
 
 def _outline(area: Area, crs: str, resolution: float) -> BaseGeometry:
