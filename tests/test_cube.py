@@ -1,3 +1,5 @@
+import re
+
 import dask.array as da
 import numpy as np
 import pandas as pd
@@ -16,8 +18,10 @@ from timo.cube import (
     check,
     check_labels,
     composite,
+    grid_mismatch,
     hectares,
     period_starts,
+    spacing,
     split_blocks,
     valid_mask,
 )
@@ -173,6 +177,47 @@ def test_check_does_not_read_a_cube_that_lies_in_a_file(tmp_path):
         assert not cube.variable._in_memory
 
 
+def test_coordinates_in_another_unit_are_refused_and_mended():
+    cube = make_cube(height=6, width=6)
+    kilometres = cube.assign_coords(y=cube.y / 1000 + 5000, x=cube.x / 1000)
+    said = make_cube(height=6, width=6)
+    for dim in ("y", "x"):
+        said[dim].attrs["units"] = "km"
+    for case in (kilometres, said):
+        with pytest.raises(
+            TimoError, match=r"coordinates are in kilometres .* is in metres"
+        ) as error:
+            check(case)
+        call = re.search(r"Use (.*)\.$", str(error.value))[1]
+        mended = eval(call, {"cube": case})
+        assert check(mended) is mended
+    degrees = cube.rio.write_crs("EPSG:4326")
+    with pytest.raises(TimoError, match=r"in degrees by .*x = 500,040, y = 1,000: metres of a pro"):
+        check(degrees)
+    check(degrees.rio.write_crs("EPSG:32634"))
+    # The whole earth, with cell centres on the poles and longitudes to 360.
+    globe = make_cube(height=19, width=37).assign_coords(
+        y=90.0 - 10 * np.arange(19), x=10.0 * np.arange(37)
+    )
+    check(globe.rio.write_crs("EPSG:4326"))
+    with pytest.raises(TimoError, match="metres of a projection"):
+        check(globe.assign_coords(y=globe.y * 2, x=globe.x * 2).rio.write_crs("EPSG:4326"))
+
+
+def test_spacing_and_the_same_grid_have_one_home():
+    cube = make_cube()
+    assert spacing(cube, "y") == -10
+    with pytest.raises(TimoError, match=r"The map's x must be evenly spaced"):
+        spacing(cube.isel(x=[0, 1, 3]), "x", "map")
+    with pytest.raises(TimoError, match="a single cell along 'x'"):
+        spacing(cube.isel(x=[0]), "x")
+    assert grid_mismatch(cube[0, 0], cube) == ""
+    assert grid_mismatch(cube.isel(x=slice(3)), cube, "the map") == "x has 3 cells, the map's 5"
+    assert "y is up to 1 cells" in grid_mismatch(cube.assign_coords(y=cube.y + 10), cube)
+    assert "EPSG:32635" in grid_mismatch(cube.rio.write_crs("EPSG:32635"), cube)
+    assert grid_mismatch(cube.drop_vars("spatial_ref"), cube) == ""
+
+
 # --- check_labels
 
 
@@ -198,7 +243,10 @@ BAD_LABELS = {
         lambda a: a.assign_coords(y=a.y + 5),
         "another grid: their y is up to 0.5 cells from the cube's.*reproject_match",
     ),
-    "crs": (lambda a: a.rio.write_crs("EPSG:32635"), "their reference system is EPSG:32635, the cube's EPSG:32634"),
+    "crs": (
+        lambda a: a.rio.write_crs("EPSG:32635"),
+        "their reference system is EPSG:32635, the cube's EPSG:32634",
+    ),
     "below -1": (lambda a: a - 5, r"got -5. Use labels.where\(labels >= 0, -1\)"),
     "unnamed": (
         lambda a: a + 1,

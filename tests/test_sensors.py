@@ -282,6 +282,40 @@ def test_landsat_has_the_bands_of_oli():
     assert sensor.physical(43636.0) == pytest.approx(1, abs=2e-5)
 
 
+def test_landsat_4_to_7_have_the_bands_of_tm_and_landsats_of_level_1_their_own_factors():
+    sensor = get_sensor("landsat-4-7")
+    assert sensor.band_names == ("SR_B1", "SR_B2", "SR_B3", "SR_B4", "SR_B5", "SR_B7")
+    assert sensor.wavelengths(["SR_B3", "SR_B4"]) == (0.66, 0.83)
+    assert sensor.physical(40000) == pytest.approx(0.9)
+    # Collection 1: scale 0.0001, saturated at 20000; level 1 of OLI: 0.00002 and -0.1.
+    assert get_sensor("landsat-8-9-c1").physical(20000) == pytest.approx(2)
+    assert get_sensor("landsat-4-7-c1").nodata == -9999
+    assert get_sensor("landsat-8-9-l1").physical(10000) == pytest.approx(0.1)
+    # No fixed factors: nobody takes a wrong one for them.
+    assert math.isnan(get_sensor("landsat-4-7-l1").physical(100))
+    assert "MTL" in get_sensor("landsat-4-7-l1").product
+
+
+def test_level_1c_of_sentinel_2_has_cirrus_and_no_classes():
+    sensor = get_sensor("sentinel-2-l1c")
+    assert sensor.band("B10").wavelength_um == 1.374
+    assert not sensor.quality
+    assert {s.name for s in SENSORS.values() if s.baseline_offset} == {
+        "sentinel-2",
+        "sentinel-2-l1c",
+    }
+
+
+def test_harmonised_bands_are_those_of_their_satellites():
+    pairs = [("hls-l30", "landsat-8-9", "SR_"), ("hls-s30", "sentinel-2", "")]
+    for name, origin, prefix in pairs:
+        bands = {b.name: b.wavelength_um for b in get_sensor(name).bands}
+        own = {b.name.removeprefix(prefix): b.wavelength_um for b in get_sensor(origin).bands}
+        assert bands == own
+    assert get_sensor("planetscope-8").wavelengths(["green_i", "nir"]) == (0.531, 0.865)
+    assert get_sensor("force").default_bands == get_sensor("force").band_names[:10]
+
+
 def test_modis_has_the_seven_bands_of_land():
     sensor = get_sensor("modis")
     known = {name: sensor.band(f"sur_refl_b0{name}").wavelength_um for name in range(1, 8)}
@@ -319,12 +353,31 @@ def test_radar_is_in_decibels_and_its_codes_are_no_wavelengths():
         ("modis", 2 << 8 | 1 << 10, ["clear", "average cirrus", "cloud, internal test"]),
         ("modis", 1 << 3 | 1 << 15, ["clear", "snow, internal test"]),
         ("sentinel-2", 3, ["cloud shadow"]),
+        ("landsat-4-7", 5896, ["cloud"]),
+        # pixel_qa of Collection 1: fill, clear, water, cloud shadow, snow, cloud, cirrus (L8).
+        ("landsat-8-9-c1", 1, ["fill"]),
+        ("landsat-8-9-c1", 322, ["clear"]),
+        ("landsat-8-9-c1", 324, ["water"]),
+        ("landsat-8-9-c1", 328, ["cloud shadow"]),
+        ("landsat-8-9-c1", 336, ["snow"]),
+        ("landsat-8-9-c1", 480, ["cloud"]),
+        ("landsat-8-9-c1", 834, ["clear", "cirrus, high confidence"]),
+        ("landsat-8-9-c1", 1346, ["clear", "terrain occlusion"]),
+        ("hls-s30", 0b01000010, ["cloud"]),
+        ("hls-l30", 0b11000100, ["beside a cloud or shadow"]),
+        ("hls-l30", 0b01100000, ["water"]),
+        # The example of FORCE's documentation: badly lit, on a slope, no water vapour.
+        ("force", 28672, []),
+        ("force", 0b11 << 1, ["cirrus"]),
+        ("force", 0b01 << 1 | 1 << 8, ["buffered cloud", "below zero"]),
+        ("planetscope-4", 1, ["clear"]),
+        ("planetscope-8", 0, ["not clear"]),
     ],
 )
 def test_the_quality_layer_is_read(name, value, says):
     sensor = get_sensor(name)
     assert [kind.name for kind in sensor.quality if kind.of(value)] == says
-    clear = {"clear", "water", "not set, assumed clear", "small cirrus"}
+    clear = {"clear", "water", "not set, assumed clear", "small cirrus", "terrain occlusion"}
     assert bool(sensor.flagged(value)) == bool(set(says) - clear)
 
 
@@ -373,7 +426,8 @@ def test_sensors_cannot_be_changed():
 
 def test_unknown_names_are_refused_with_the_known_ones():
     with pytest.raises(
-        TimoError, match=r"Unknown sensor 'spot-5'. Known: force, .*modis-v.*timo.sensors.read_sensor"
+        TimoError,
+        match=r"Unknown sensor 'spot-5'. Known: force, .*modis-v.*timo.sensors.read_sensor",
     ):
         get_sensor("spot-5")
     with pytest.raises(TimoError, match=r"Unknown sensor None"):

@@ -15,6 +15,7 @@ import numpy as np
 
 from timo.errors import TimoError
 from timo.sensors import Sensor
+from timo.sensors.product import BOUNDS
 
 # Values looked at, in all, and pixels of one date, at most and at least.
 _LOOKED_AT = 1 << 20
@@ -80,14 +81,15 @@ def check_values(
         known = band in sensor.band_names
         kinds.setdefault(sensor.kind_of(band) if known else sensor.kind, []).append(i)
     for kind, places in kinds.items():
-        own = sensor.bounds if kind == sensor.kind else None
         look = _Look(
             sample[:, places], [str(bands[i]) for i in places], kind, sensor, what, times, call
         )
         if not part:
             _check_constant(look)
         _check_fill(look)
-        _check_bounds(look, own) if own else _CHECKS[kind](look)
+        (low, high), usual = look.limits, BOUNDS[kind]
+        # Bounds beyond the usual ones are those of a user who keeps other numbers: they alone count.
+        _CHECKS[kind if usual[0] <= low and high <= usual[1] else "other"](look)
 
 
 def _sample(values: np.ndarray) -> np.ndarray:
@@ -123,6 +125,12 @@ class _Look:
     def __post_init__(self) -> None:
         self.count = np.isfinite(self.values).sum(axis=-1)
         self.flat = self.values[np.isfinite(self.values)]
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Return the least and the greatest plausible value."""
+        own = self.sensor.bounds if self.kind == self.sensor.kind else None
+        return own or BOUNDS[self.kind]
 
     def medians(self) -> np.ndarray:
         """Return the median (time, band) of each date and band; NaN where nothing was observed."""
@@ -190,7 +198,7 @@ def _figure(value: float) -> str:
 
 def _check_fill(look: _Look) -> None:
     """Refuse a number that means no data and stands among the values."""
-    low, high = _limits(look)
+    low, high = look.limits
     for value, number in _fills(look):
         share = float((np.abs(look.flat - value) <= 1e-6 * max(abs(value), 1e-2)).mean())
         if share >= (_SATURATED if value > high else _FILL if value < low else 10 * _FILL):
@@ -208,17 +216,9 @@ def _check_fill(look: _Look) -> None:
         _check_empty(look)
 
 
-def _limits(look: _Look) -> tuple[float, float]:
-    return (
-        look.sensor.bounds_of(look.bands[0])
-        if look.bands[0] in look.sensor.band_names
-        else (-np.inf, np.inf)
-    )
-
-
 def _fills(look: _Look) -> Iterator[tuple[float, int]]:
     """Yield what numbers of no data have become, as they are and scaled, where they are no likely value."""
-    sensor, (low, high) = look.sensor, _limits(look)
+    sensor, (low, high) = look.sensor, look.limits
     own = [n for n in (sensor.nodata, *(band.nodata for band in sensor.bands)) if n]
     for number in dict.fromkeys((*own, *_FILLS)):
         for value in dict.fromkeys((float(number), sensor.physical(float(number)), number * 1e-4)):
@@ -264,9 +264,9 @@ def _check_constant(look: _Look) -> None:
     )
 
 
-def _check_bounds(look: _Look, bounds: tuple[float, float]) -> None:
+def _check_bounds(look: _Look) -> None:
     """Refuse values of which many are outside what is plausible."""
-    low, high = bounds
+    low, high = look.limits
     outside = (look.flat < low) | (look.flat > high)
     if outside.mean() > _OUTSIDE:
         look.refuse(
@@ -290,7 +290,7 @@ def _check_reflectance(look: _Look) -> None:
     _check_small(look)
     _check_dark_dates(look, medians)
     _check_negative(look, medians)
-    _check_bounds(look, _limits(look))
+    _check_bounds(look)
 
 
 def _tell_bright(values: np.ndarray) -> _Verdict:
@@ -459,7 +459,7 @@ def _check_backscatter(look: _Look) -> None:
             f"median {_figure(np.median(look.flat))}, {(look.flat >= 0).mean():.0%} of them are 0 or more: no "
             "decibels of land or water; check what the file holds"
         )
-    _check_bounds(look, _limits(look))
+    _check_bounds(look)
 
 
 def _tell_strange(values: np.ndarray) -> _Verdict:
@@ -492,11 +492,11 @@ def _check_index(look: _Look) -> None:
         bad = (np.abs(medians) > 1.1) & (look.count >= 4)
     look.refuse_cells(bad, _tell_index)
     _check_small(look)
-    _check_bounds(look, (-1.5, 1.5))
+    _check_bounds(look)
 
 
 def _check_other(look: _Look) -> None:
-    """Accept any number: nobody said what is plausible."""
+    _check_bounds(look)
 
 
 _CHECKS: dict[str, Callable[[_Look], None]] = {

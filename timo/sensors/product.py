@@ -15,11 +15,12 @@ POLARISATIONS: dict[str, float] = {"VV": 0.0, "VH": -1.0, "HH": -2.0, "HV": -3.0
 
 Kind = Literal["reflectance", "backscatter", "index", "other"]
 # What values of a kind can be at all. Reflectance: over-corrected shadow and water reach below 0, sun glint, snow on
-# slopes and clouds beyond 1; backscatter in dB: the noise floor, and corner reflectors in cities; an index: noise.
+# slopes and clouds beyond 1; backscatter in dB: the noise floor, and corner reflectors in cities; an index: noise, and
+# EVI over clouds.
 BOUNDS: dict[str, tuple[float, float]] = {
     "reflectance": (-0.3, 2.0),
     "backscatter": (-70.0, 40.0),
-    "index": (-1.1, 1.1),
+    "index": (-1.5, 1.5),
     "other": (-math.inf, math.inf),
 }
 
