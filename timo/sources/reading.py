@@ -29,10 +29,10 @@ from rasterio.errors import RasterioError
 from rasterio.warp import reproject, transform, transform_bounds
 from rasterio.windows import Window
 
+from timo.crs import crs_name, read_crs
 from timo.errors import TimoError
 from timo.sensors import Sensor
 from timo.sources.place.grid import PixelGrid
-from timo.sources.place.projection import crs_name, read_crs
 from timo.sources.retry import read_again
 
 # The value of a quality layer where it has no data: not one of its classes.
