@@ -268,3 +268,29 @@ def test_linear_power_is_refused_as_decibels(sample):
             cube.compute()
     finally:
         SENSORS.pop("own-radar", None)
+
+
+def test_the_emulator_says_whether_earth_engine_has_what_it_lacks():
+    where = {"aoi": BOX, "start": 2018, "end": 2018}
+    with pytest.raises(TimoError, match=r'no landsat-8-9 here.*"earthengine" has it'):
+        open_cube("emulator", sensor="landsat-8-9", **where)
+    with pytest.raises(TimoError, match=r"no hls-l30 here.*Earth Engine has it not"):
+        open_cube("emulator", sensor="hls-l30", **where)
+
+
+@pytest.mark.parametrize("factor", [1e-3, 1e3])
+def test_times_that_are_no_milliseconds_are_refused(factor):
+    connect_emulator()
+    images = ee.ImageCollection(S2).filterDate("2018-07-01", "2018-07-10")
+    options = {"aoi": BOX, "bands": "B4", "cache": False, "url": emulator().url}
+
+    def with_time(scale):
+        return images.map(
+            lambda i: i.set("system:time_start", ee.Number(i.date().millis()).multiply(scale))
+        )
+
+    with pytest.raises(TimoError, match=r"cannot be milliseconds.*ee.Date\(...\).millis\(\)"):
+        from_ee_image_collection(with_time(factor), **options)
+    # As the message says.
+    cube = from_ee_image_collection(with_time(1), **options)
+    assert str(cube.time.values[0])[:7] == "2018-07"

@@ -36,12 +36,11 @@ __getattr__, __dir__, _ = lazy_loader.attach(
     submodules=["earthengine"],
     submod_attrs={
         "place.aoi": ["Area", "parse_aoi"],
-        "clearings": ["sample_clearings"],
         "earthengine": ["from_ee_image_collection"],
         "fetching": ["fetch"],
         "place.grid": ["PixelGrid"],
         "request": ["CubeRequest"],
-        "sample": ["open_sample", "sample_labels", "sample_tree_cover"],
+        "sample": ["open_sample", "sample_clearings", "sample_labels", "sample_tree_cover"],
     },
 )
 __all__ = [

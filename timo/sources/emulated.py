@@ -6,11 +6,13 @@ import atexit
 import tempfile
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import xarray as xr
 
 from timo.errors import TimoError
 from timo.sources.earthengine.connecting import connect
+from timo.sources.earthengine.images import PROVIDER
 from timo.sources.earthengine.opening import Cache, make_cache, open_earthengine
 from timo.sources.request import CubeRequest
 from timo.sources.retry import Retry
@@ -41,11 +43,6 @@ def open_emulator(
         Whether to keep fetched chunks, or where; by default as long as this process lives, and never among those of
         Earth Engine itself. False and None keep nothing.
 
-    Returns
-    -------
-    xarray.DataArray
-        A cube that passed `timo.cube.check`, lazy.
-
     Raises
     ------
     TimoError
@@ -54,23 +51,25 @@ def open_emulator(
     _check_held(request)
     cache = make_cache(cache)
     connect_emulator()
+    options: dict[str, Any] = {
+        "orbit": orbit,
+        "cloud_score": cloud_score,
+        "chunks": chunks,
+        "retry": retry,
+    }
     kept = _folder() if cache is True else cache
-    return open_earthengine(
-        request,
-        orbit=orbit,
-        cloud_score=cloud_score,
-        url=emulator().url,
-        cache=kept,
-        chunks=chunks,
-        retry=retry,
-    )
+    return open_earthengine(request, url=emulator().url, cache=kept, **options)
 
 
 def _check_held(request: CubeRequest) -> None:
-    """Refuse sensors and bands that the sample lacks."""
+    """Refuse sensors and bands that the sample lacks; say whether Earth Engine has them."""
     held = f"The emulator holds Sentinel-2, bands={list(sample.BANDS)}"
+    served = any(collection.provider == PROVIDER for collection in request.sensor.collections)
+    elsewhere = (
+        '"earthengine" has it' if served else "Earth Engine has it not, as far as timo knows"
+    )
     if request.sensor.name != "sentinel-2":
-        raise TimoError(f'there is no {request.sensor.name} here. {held}; "earthengine" has it')
+        raise TimoError(f"there is no {request.sensor.name} here. {held}; {elsewhere}")
     if missing := [band for band in request.bands if band not in sample.BANDS]:
         them = "it" if len(missing) == 1 else "them"
         raise TimoError(

@@ -34,6 +34,7 @@ from timo.sources.scenes import no_image
 
 # A little less than a degree.
 _DEGREE_M = 111_000
+_YEAR_2100_MS = 4_102_444_800_000
 
 
 def from_ee_image_collection(
@@ -296,6 +297,12 @@ def _when(start: Any, end: Any, found: list[int]) -> tuple[pd.Timestamp, pd.Time
     """Return the dates asked for, or those of the collection and a day around: solar days differ from those of UTC."""
     if found[0] is None:
         raise undated("the")
+    # Seconds would all be of January 1970, microseconds beyond the year 30,000.
+    if 0 <= found[0] < 5e9 or found[1] > _YEAR_2100_MS:
+        raise TimoError(
+            f"system:time_start of the images is {found[0]:.15g} to {found[1]:.15g}, which cannot be milliseconds "
+            "since 1970-01-01: set it, with image.set('system:time_start', ee.Date(...).millis())"
+        )
     low, high = (pd.Timestamp(ms, unit="ms").floor("D") for ms in found)
     day = pd.Timedelta(days=1)
     first, after = make_open_span(start, end, low - day, high + day)
