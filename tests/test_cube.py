@@ -189,12 +189,16 @@ def test_coordinates_in_another_unit_are_refused_and_mended():
         ) as error:
             check(case)
         call = re.search(r"Use (.*)\.$", str(error.value))[1]
-        mended = eval(call, {"cube": case})
+        mended = eval(call, {"cube": case})  # noqa: S307
         assert check(mended) is mended
     degrees = cube.rio.write_crs("EPSG:4326")
-    with pytest.raises(TimoError, match=r"in degrees by .*x = 500,040, y = 1,000: metres of a pro"):
+    with pytest.raises(TimoError, match=r"in degrees by .*x = 500,050, y = 1,000: metres of a pro"):
         check(degrees)
     check(degrees.rio.write_crs("EPSG:32634"))
+    lonlat = cube.assign_coords(y=45 - 1e-4 * np.arange(6), x=22 + 1e-4 * np.arange(6))
+    with pytest.raises(TimoError, match=r"are in degrees .*Use cube.rio.write_crs\(4326\)"):
+        check(lonlat)
+    check(lonlat.rio.write_crs(4326))
     # The whole earth, with cell centres on the poles and longitudes to 360.
     globe = make_cube(height=19, width=37).assign_coords(
         y=90.0 - 10 * np.arange(19), x=10.0 * np.arange(37)
