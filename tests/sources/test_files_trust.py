@@ -452,3 +452,40 @@ def test_maps_of_classes_are_named_as_what_they_are(tmp_path):
     message = complaint(path)
     assert "LC in" in message
     assert "4 different whole numbers (0, 11, 13, 99): a map of classes" in message
+
+
+def test_rasters_in_another_unit_than_their_crs_are_refused(tmp_path):
+    kilometres = Affine(0.01, 0, 500, 0, -0.01, 5000)
+    path = write_tif(tmp_path / "20180701_B04.tif", scene(bands=1), transform=kilometres)
+    assert "seem to be kilometres" in complaint(path, **S2)
+    path = write_tif(tmp_path / "20180711_B04.tif", scene(bands=1), crs="EPSG:4326")
+    assert "seem to be metres, and the unit of its CRS 'WGS 84' is the degree" in complaint(
+        path, **S2
+    )
+
+
+def test_planetscope_with_its_usable_data_mask(tmp_path):
+    name = "20180701_092031_1005_3B_"
+    numbers = scene(bands=4).astype("uint16")
+    write_tif(tmp_path / f"{name}AnalyticMS_SR.tif", numbers)
+    usable = np.zeros((8, *SHAPE), "uint8")
+    usable[0] = 1
+    usable[0, 3, 4], usable[5, 3, 4] = 0, 1
+    write_tif(tmp_path / f"{name}udm2.tif", usable)
+    cube = open_files(tmp_path, buffer_m=0).compute()
+    assert cube.attrs["sensor"] == "planetscope-4"
+    assert list(cube.band.values) == ["blue", "green", "red", "nir"]
+    assert np.isnan(cube[0, :, 3, 4]).all()
+    assert np.isnan(cube).sum() == 4
+    np.testing.assert_allclose(cube[0, :, 9:], numbers[:, 9:] * 1e-4, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["tif", "nc", "zarr"])
+def test_an_index_of_a_sensors_bands_comes_back_without_the_sensor(tmp_path, kind):
+    cube = timo.open_cube("sample", start="2018-07", end="2018-07")
+    ndvi = timo.cube.ndvi(cube).isel(time=0).compute()
+    ndvi = ndvi.drop_vars("scl", errors="ignore").assign_attrs(sensor="sentinel-2")
+    back = open_files(timo.export(ndvi.rename("greenness"), tmp_path / f"a.{kind}"))
+    assert "sensor" not in back.attrs
+    assert list(back.band.values) == ["greenness"]
+    np.testing.assert_array_equal(back[0, 0], ndvi)

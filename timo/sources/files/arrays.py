@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -22,20 +22,19 @@ from timo.errors import TimoError
 from timo.sensors import POLARISATIONS, SENSORS, get_sensor
 from timo.sources.cache.checked import DamagedError
 from timo.sources.cache.stores import checked_store
-from timo.sources.dates import Moment, cf_moments, date_of_name, make_open_span
+from timo.sources.dates import Moment, cf_moments, make_open_span
 from timo.sources.files.find import Kind
 from timo.sources.files.inventory import (
     Found,
     Inventory,
     date_of,
-    east_of_greenwich,
     identities_of,
     no_date,
-    settle,
+    placed,
 )
 from timo.sources.files.naming import Naming, read_bands
 from timo.sources.place.grid import grid_of
-from timo.sources.place.projection import crs_name, meant_unit, metres_per_unit, read_crs
+from timo.sources.place.projection import crs_name, metres_per_unit, read_crs
 from timo.sources.reading import ArrayLayer, Numbers
 from timo.sources.request import make_sensor
 
@@ -45,16 +44,8 @@ _AXES = {
     "time": ({"time", "t", "date", "dates", "datetime", "timestamp", "valid_time"}, {"time"}),
 }
 _METRES = {
-    "m": 1,
-    "metre": 1,
-    "metres": 1,
-    "meter": 1,
-    "meters": 1,
-    "km": 1000,
-    "kilometre": 1000,
-    "kilometres": 1000,
-    "kilometer": 1000,
-    "kilometers": 1000,
+    **dict.fromkeys(("m", "metre", "metres", "meter", "meters"), 1),
+    **dict.fromkeys(("km", "kilometre", "kilometres", "kilometer", "kilometers"), 1000),
 }
 # Coordinates are often rounded, each on its own.
 _UNEVEN = 0.05
@@ -63,24 +54,7 @@ _CLASSES = 64
 
 
 def open_dataset(path: Path, kind: Kind, *, raw: bool = True, chunks: Any = None) -> xr.Dataset:
-    """Open a NetCDF file or a Zarr store lazily.
-
-    Parameters
-    ----------
-    path : Path
-        Where it is.
-    kind : {"netcdf", "zarr"}
-        What it is.
-    raw : bool
-        Leave numbers and dates as they are in the file, with all that describes them among the attributes.
-    chunks : optional
-        As in `xarray.open_dataset`.
-
-    Raises
-    ------
-    TimoError
-        If it cannot be read.
-    """
+    """Open a NetCDF file or a Zarr store lazily; raw: with numbers and dates as they are in the file."""
     # Without consolidated metadata: not every store has them, and to look for them in vain warns.
     store: Any = {"engine": "zarr", "consolidated": False}
     try:
@@ -94,8 +68,8 @@ def open_dataset(path: Path, kind: Kind, *, raw: bool = True, chunks: Any = None
         raise
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         raise TimoError(
-            f"{path} cannot be read as {kind}: {error}. It is damaged or something else: write or download it again, or "
-            "leave it out."
+            f"{path} cannot be read as {kind}: {error}. It is damaged or something else: write or download it again, "
+            "or leave it out."
         ) from error
 
 
@@ -127,6 +101,23 @@ _handles: weakref.WeakValueDictionary[tuple[str, int, int], _Handle] = weakref.W
 _opening = threading.Lock()
 
 
+@dataclass(frozen=True)
+class _File:
+    """A file that is being listed: its variables on a grid are named, and dated, together."""
+
+    path: Path
+    dataset: xr.Dataset
+    naming: Naming
+    place: tuple[int, int]
+    sole: bool
+
+    @property
+    def ours(self) -> bool:
+        """Return whether timo wrote it."""
+        attrs = self.dataset.attrs
+        return str(attrs.get("software", "")).startswith("timo") or "provenance" in attrs
+
+
 def find_arrays(paths: Sequence[Path], kind: Kind, naming: Naming) -> Inventory:
     """Find the layers of NetCDF files or Zarr stores; only coordinates are read.
 
@@ -137,44 +128,35 @@ def find_arrays(paths: Sequence[Path], kind: Kind, naming: Naming) -> Inventory:
     """
     found: list[Found] = []
     tags: dict[Path, dict[Any, Any]] = {}
+    ours = True
     for position, path in enumerate(paths):
         dataset = open_dataset(path, kind)
         variables = _gridded(dataset, path)
-        sensor = {
-            str(item.attrs.get("sensor", "")).lower() for item in (dataset, *variables)
-        } & set(SENSORS)
+        sensor = {str(v.attrs.get("sensor", "")).lower() for v in (dataset, *variables)} & set(
+            SENSORS
+        )
         tags[path] = dict(dataset.attrs) | (
             {"TIMO_SENSOR": sensor.pop()} if len(sensor) == 1 else {}
         )
-        for variable, own in _named(variables, path, naming):
-            place = (position, len(paths))
-            found += _layers(variable, dataset, path, own, place, len(variables) == 1)
-    ours = all(_is_ours(own) for own in tags.values())
+        file = _File(path, dataset, naming, (position, len(paths)), len(variables) == 1)
+        ours &= file.ours
+        for variable, own in _named(variables, file):
+            found += _layers(variable, replace(file, naming=own))
     return Inventory(found, identities_of(tags), ours)
 
 
-def _is_ours(attrs: Mapping[Any, Any]) -> bool:
-    """Return whether timo wrote a store."""
-    return str(attrs.get("software", "")).startswith("timo") or "provenance" in attrs
-
-
-def _named(
-    variables: Sequence[xr.DataArray], path: Path, naming: Naming
-) -> list[tuple[xr.DataArray, Naming]]:
+def _named(variables: Sequence[xr.DataArray], file: _File) -> list[tuple[xr.DataArray, Naming]]:
     """Pair variables with the names that the user gives them, of several in the order of the file."""
-    if len(variables) == 1 or naming.band_names is None:
-        return [(variable, naming) for variable in variables]
-    if len(variables) != len(naming.band_names):
+    given = file.naming.band_names
+    if file.sole or given is None:
+        return [(variable, file.naming) for variable in variables]
+    if len(variables) != len(given):
         listed = ", ".join(str(variable.name) for variable in variables)
         raise TimoError(
-            f"{path} has {len(variables)} variables on a grid ({listed}), but band_names names "
-            f"{len(naming.band_names)}."
+            f"{file.path} has {len(variables)} variables on a grid ({listed}), but band_names names {len(given)}."
         )
-    return [
-        (variable, replace(naming, band_names=(name,)))
-        for variable, name in zip(variables, naming.band_names, strict=True)
-        if name
-    ]
+    pairs = zip(variables, given, strict=True)
+    return [(v, replace(file.naming, band_names=(name,))) for v, name in pairs if name]
 
 
 def _axis(variable: xr.DataArray, axis: str) -> str | None:
@@ -190,11 +172,8 @@ def _axis(variable: xr.DataArray, axis: str) -> str | None:
 
 def _gridded(dataset: xr.Dataset, path: Path) -> list[xr.DataArray]:
     """Return variables that lie on a grid."""
-    variables = [
-        v
-        for v in dataset.data_vars.values()
-        if _axis(v, "y") and _axis(v, "x") and v.dtype.kind in "iufb"
-    ]
+    variables = [v for v in dataset.data_vars.values() if v.dtype.kind in "iuf"]
+    variables = [v for v in variables if _axis(v, "y") and _axis(v, "x")]
     if not variables:
         listed = ", ".join(f"{name} {v.dims}" for name, v in dataset.data_vars.items())
         raise TimoError(
@@ -204,14 +183,7 @@ def _gridded(dataset: xr.Dataset, path: Path) -> list[xr.DataArray]:
     return variables
 
 
-def _layers(
-    variable: xr.DataArray,
-    dataset: xr.Dataset,
-    path: Path,
-    naming: Naming,
-    place: tuple[int, int],
-    sole: bool,
-) -> list[Found]:
+def _layers(variable: xr.DataArray, file: _File) -> list[Found]:
     """Return the layers of a variable: one for each date and band."""
     y, x, time = (_axis(variable, axis) for axis in ("y", "x", "time"))
     assert y is not None
@@ -219,146 +191,116 @@ def _layers(
     others = [str(d) for d in variable.dims if d not in (y, x, time)]
     if len(others) > 1:
         raise TimoError(
-            f"{variable.name} in {path} has the dims {variable.dims}: beside time, y and x only one more can be read, "
-            "the bands. Select one of the others first."
+            f"{variable.name} in {file.path} has the dims {variable.dims}: beside time, y and x only one more can be "
+            "read, the bands. Select one of the others first."
         )
     band = others[0] if others else None
-    moments = _moments(variable, dataset, time, path, naming, place)
+    moments, bands = _moments(variable, time, file), _bands(variable, band, file)
     variable = _north_up(variable, y, x)
-    grid, numbers = _grid(variable, dataset, y, x, path), numbers_of(variable)
+    grid, numbers = _grid(variable, y, x, file), numbers_of(variable)
     variable = variable.transpose(*filter(None, (time, band)), y, x)
-    label = f"{variable.name} of {path}"
-    return [
-        Found(
-            ArrayLayer(str(path), numbers, grid, variable, (*when, *which), f"{label} ({moment})"),
-            moment,
-            names,
-        )
-        for when, moment in moments
-        for which, names in _bands(variable, band, path, naming, sole, _is_ours(dataset.attrs))
-        if names
-    ]
+    found = []
+    for when, moment in moments:
+        label = f"{variable.name} of {file.path} ({moment})"
+        for which, names in bands:
+            if names:
+                at = (*when, *which)
+                layer = ArrayLayer(str(file.path), numbers, grid, variable, at, label)
+                found.append(Found(layer, moment, names))
+    return found
 
 
-# --- dates and bands
+# --- Dates and bands -------------------------------------------------------------------------------------------------
 
 _Part = tuple[tuple[str, int], ...]
 
 
-def _moments(
-    variable: xr.DataArray,
-    dataset: xr.Dataset,
-    time: str | None,
-    path: Path,
-    naming: Naming,
-    place: tuple[int, int],
-) -> list[tuple[_Part, Moment]]:
+def _moments(variable: xr.DataArray, time: str | None, file: _File) -> list[tuple[_Part, Moment]]:
     """Return the dates of a variable, each with its position.
 
     A coordinate comes before the name of the file; where it has bounds, their start is the date.
     """
-    size = 1 if time is None else variable.sizes[time]
-    own = _own_moments(variable, dataset, time, path)
-    if own is not None and time is not None and naming.dates is not None:
+    path, size = file.path, 1 if time is None else variable.sizes[time]
+    own = _own_moments(variable, time, file)
+    if own is not None and time is not None and file.naming.dates is not None:
         raise TimoError(f"{path} has dates of its own, in {time}: leave dates= out.")
     if time is not None:
-        moments = own or naming.moments(path, *place, size)
+        moments = own or file.naming.moments(path, *file.place, size)
         if moments is None:
             raise TimoError(
                 f"{time} of {variable.name} in {path} has no coordinate, so its {size} dates are not known: give them "
                 "with dates=[...]."
             )
         return [(((time, i),), moment) for i, moment in enumerate(moments)]
-    given = naming.moments(path, *place, 1)
-    moment = given[0] if given else None
-    if moment is None and own is not None:
-        moment = settle(own[0], _date_of_name(path), path)
-    if moment is None:
-        moment = date_of(path, {**dataset.attrs, **variable.attrs})
+    given = file.naming.moments(path, *file.place, 1)
+    moment = (
+        given[0]
+        if given
+        else date_of(path, {**file.dataset.attrs, **variable.attrs}, own and own[0])
+    )
     if moment is None:
         raise _labels(variable, path) or no_date(path)
     return [((), moment)]
 
 
-def _date_of_name(path: Path) -> Moment | None:
-    try:
-        return date_of_name(path)
-    except TimoError:  # two dates: the coordinate says which
-        return None
-
-
-def _own_moments(
-    variable: xr.DataArray, dataset: xr.Dataset, time: str | None, path: Path
-) -> list[Moment] | None:
+def _own_moments(variable: xr.DataArray, time: str | None, file: _File) -> list[Moment] | None:
     """Return the dates of a coordinate of time, which may be a scalar; None if there is none."""
-    name = time
-    if name is None:
-        scalars = (str(n) for n, c in variable.coords.items() if c.ndim == 0)
-        name = next((n for n in scalars if n.lower() in _AXES["time"][0]), None)
+    scalars = (str(n) for n, c in variable.coords.items() if c.ndim == 0)
+    name = time or next((n for n in scalars if n.lower() in _AXES["time"][0]), None)
     if name is None or name not in variable.coords:
         return None
-    coordinate = variable.coords[name]
-    bounds = coordinate.attrs.get("bounds", "")
-    values = coordinate.values
-    if (
-        isinstance(bounds, str)
-        and bounds in dataset
-        and dataset[bounds].ndim == coordinate.ndim + 1
-    ):
-        values = dataset[bounds].values[..., 0]
-    return cf_moments(values, coordinate.attrs, f"{name} of {path}")
+    coordinate, data = variable.coords[name], file.dataset
+    bounds, values = coordinate.attrs.get("bounds", ""), coordinate.values
+    if isinstance(bounds, str) and bounds in data and data[bounds].ndim == coordinate.ndim + 1:
+        values = data[bounds].values[..., 0]
+    return cf_moments(values, coordinate.attrs, f"{name} of {file.path}")
 
 
 def _labels(variable: xr.DataArray, path: Path) -> TimoError | None:
     """Return the error to raise for a map of classes, which has no date."""
-    if variable.dtype.kind not in "iu":
-        return None
-    codes = np.unique(variable.values)
-    if codes.size > _CLASSES:
+    codes = np.unique(variable.values) if variable.dtype.kind in "iu" else np.empty(0)
+    if not 0 < codes.size <= _CLASSES:
         return None
     listed = ", ".join(map(str, codes[:8].tolist())) + (" ..." if codes.size > 8 else "")
     return TimoError(
-        f"{variable.name} in {path} has no date, and {codes.size} different whole numbers ({listed}): a map of classes, "
-        "it seems, and not an image. Labels are read with rioxarray.open_rasterio, and given to timo beside the cube; if "
-        "it is an image, give dates=[...]."
+        f"{variable.name} in {path} has no date, and {codes.size} different whole numbers ({listed}): a map of "
+        "classes, it seems, and not an image. Labels are read with rioxarray.open_rasterio, and given to timo beside "
+        "the cube; if it is an image, give dates=[...]."
     )
 
 
 def _bands(
-    variable: xr.DataArray,
-    band: str | None,
-    path: Path,
-    naming: Naming,
-    sole: bool,
-    numbered: bool,
+    variable: xr.DataArray, band: str | None, file: _File
 ) -> list[tuple[_Part, tuple[str, ...]]]:
-    """Return the bands of a variable, each with its position and what it may be called.
-
-    Numbers are names only where they are `numbered` on purpose, in files that timo wrote.
-    """
+    """Return the bands of a variable, each with its position and what it may be called."""
+    path, given = file.path, file.naming.band_names
     if band is None:
-        if text := naming.group(path, "band"):
+        if text := file.naming.group(path, "band"):
             return [((), (text,))]
-        if naming.band_names is not None:
-            if len(naming.band_names) > 1:
+        if given is not None:
+            if len(given) > 1:
                 raise TimoError(
-                    f"{variable.name} in {path} has no dim of bands, but band_names names {len(naming.band_names)}."
+                    f"{variable.name} in {path} has no dim of bands, but band_names names {len(given)}."
                 )
-            return [((), tuple(filter(None, naming.band_names)))]
-        scalar = [str(variable.coords["band"].item())] if _is_scalar_text(variable) else []
-        said = (*scalar, str(variable.name), str(variable.attrs.get("long_name", "")))
-        return [((), (*filter(None, said), *((path.stem,) if sole else ())))]
+            return [((), tuple(filter(None, given)))]
+        scalar = variable.coords.get("band")
+        text = (
+            str(scalar.item())
+            if scalar is not None and scalar.ndim == 0 and scalar.dtype.kind in "UOT"
+            else ""
+        )
+        said = (text, str(variable.name), str(variable.attrs.get("long_name", "")))
+        return [((), (*filter(None, said), *((path.stem,) if file.sole else ())))]
     size = variable.sizes[band]
-    names: Sequence[Any] = naming.band_names or (
-        variable[band].values.tolist() if band in variable.coords else [None] * size
-    )
-    if numbered and band in variable.coords:
-        names = [str(name) for name in names]
+    own = variable[band].values.tolist() if band in variable.coords else [None] * size
+    if file.ours and band in variable.coords:
+        own = [str(name) for name in own]  # numbers are names only where somebody chose them
+    names: Sequence[Any] = given or own
     if len(names) != size:
         raise TimoError(
             f"{variable.name} in {path} has {size} bands, but band_names names {len(names)}."
         )
-    if naming.band_names is None and not all(isinstance(name, str) for name in names):
+    if given is None and not all(isinstance(name, str) for name in names):
         raise TimoError(
             f"The {size} bands of {variable.name} in {path} have no names, only {names[:4]}. Say them: "
             "band_names=[...], in the order of the file."
@@ -366,15 +308,7 @@ def _bands(
     return [(((band, i),), (name,) if name else ()) for i, name in enumerate(names)]
 
 
-def _is_scalar_text(variable: xr.DataArray) -> bool:
-    return (
-        "band" in variable.coords
-        and variable.coords["band"].ndim == 0
-        and variable.coords["band"].dtype.kind in "UOT"
-    )
-
-
-# --- numbers
+# --- Numbers ---------------------------------------------------------------------------------------------------------
 
 
 def numbers_of(variable: xr.DataArray) -> Numbers:
@@ -383,34 +317,34 @@ def numbers_of(variable: xr.DataArray) -> Numbers:
     A value that the numbers cannot have any more, of a file that was converted, is ignored.
     """
     attrs: Mapping[Any, Any] = variable.attrs
-    dtype = np.dtype("uint8") if variable.dtype == bool else variable.dtype
+    dtype = variable.dtype
     unsigned = dtype.kind == "i" and str(attrs.get("_Unsigned", "")).lower() == "true"
     held = np.dtype(f"u{dtype.itemsize}") if unsigned else dtype
-    stated = "scale_factor" in attrs or "add_offset" in attrs
-    scale, offset = (_floats(attrs.get(key))[:1] for key in ("scale_factor", "add_offset"))
-    factor, plus = (scale or [1.0])[0], (offset or [0.0])[0]
+    factor, plus = (_floats(attrs.get(key)) for key in ("scale_factor", "add_offset"))
+    scale, offset = factor[0] if factor else None, plus[0] if plus else None
+    if scale is not None or offset is not None:
+        scale, offset = 1.0 if scale is None else scale, offset or 0.0
 
     def packed(key: str) -> list[float]:
         values = _floats(attrs.get(key))
-        wider = stated and dtype.kind in "iu" and np.asarray(attrs.get(key)).dtype.kind == "f"
-        if wider:  # of the values, and not of the packed numbers
-            return [(value - plus) / factor for value in values]
+        if scale and dtype.kind in "iu" and np.asarray(attrs.get(key)).dtype.kind == "f":
+            return [
+                (value - (offset or 0)) / scale for value in values
+            ]  # of values, not of numbers
         return [v + 2.0 ** (8 * dtype.itemsize) if unsigned and v < 0 else v for v in values]
 
     fills = ("_FillValue", "missing_value", "nodata", "_Nodata", "_NoData", "nodata_value")
-    nodata = [value for key in fills for value in _held(_floats(attrs.get(key)), held)]
-    low, high = _range(packed("valid_range"), packed("valid_min"), packed("valid_max"))
-    valid = None if (low, high) == (-np.inf, np.inf) else (low, high)
-    if not stated:
-        return Numbers(dtype.name, tuple(dict.fromkeys(nodata)), valid, unsigned=unsigned)
-    return Numbers(dtype.name, tuple(dict.fromkeys(nodata)), valid, factor, plus, unsigned)
+    nodata = dict.fromkeys(v for key in fills for v in _held(_floats(attrs.get(key)), held))
+    both = packed("valid_range") if np.size(attrs.get("valid_range")) == 2 else []
+    low = max([-np.inf, *both[:1], *packed("valid_min")])
+    high = min([np.inf, *both[1:], *packed("valid_max")])
+    valid = (low, high) if low < high and np.isfinite([low, high]).any() else None
+    return Numbers(dtype.name, tuple(nodata), valid, scale, offset, unsigned)
 
 
 def _floats(value: Any) -> list[float]:
     """Return numbers of an attribute, which may be a list or a text; nothing if it holds none."""
-    parts = (
-        value.split(",") if isinstance(value, str) else np.ravel(value) if value is not None else []
-    )
+    parts = value.split(",") if isinstance(value, str) else np.ravel([] if value is None else value)
     try:
         return [float(part) for part in parts]
     except (TypeError, ValueError):
@@ -429,14 +363,6 @@ def _held(values: Sequence[float], dtype: np.dtype) -> list[float]:
     return [v for v in twins if v == int(v) and limits.min <= v <= limits.max]
 
 
-def _range(
-    both: Sequence[float], low: Sequence[float], high: Sequence[float]
-) -> tuple[float, float]:
-    ends = [both[0] if len(both) == 2 else -np.inf, both[1] if len(both) == 2 else np.inf]
-    least, most = max([ends[0], *low]), min([ends[1], *high])
-    return (least, most) if least < most else (-np.inf, np.inf)
-
-
 # --- grids
 
 
@@ -450,8 +376,9 @@ def _north_up(variable: xr.DataArray, y: str, x: str) -> xr.DataArray:
     return variable
 
 
-def _grid(variable: xr.DataArray, dataset: xr.Dataset, y: str, x: str, path: Path) -> GeoBox:
-    crs = _crs(variable, dataset, y, path)
+def _grid(variable: xr.DataArray, y: str, x: str, file: _File) -> GeoBox:
+    path = file.path
+    crs = _crs(variable, file.dataset, y, path)
     system = pyproj.CRS(crs)
     ends = {dim: _even(variable, dim, system, path) for dim in (y, x)}
     dy, dx = ends[y][1] or -abs(ends[x][1]), ends[x][1] or abs(ends[y][1])
@@ -462,8 +389,9 @@ def _grid(variable: xr.DataArray, dataset: xr.Dataset, y: str, x: str, path: Pat
         _simple_multiple(ends[y][0] - dy / 2, dy / 2, ends[y][2]),
     )
     height, width = variable.sizes[y], variable.sizes[x]
-    _check_place(left + dx * width / 2, top + dy * height / 2, system, (y, x), path)
-    return east_of_greenwich(GeoBox((height, width), Affine(dx, 0, left, 0, dy, top), crs))
+    remedy = 'Write the right coordinates or CRS: dataset.rio.write_crs("EPSG:...").to_netcdf(...).'
+    grid = GeoBox((height, width), Affine(dx, 0, left, 0, dy, top), crs)
+    return placed(grid, f"{x} and {y} of {path}", remedy)
 
 
 def _crs(variable: xr.DataArray, dataset: xr.Dataset, y: str, path: Path) -> str:
@@ -564,20 +492,9 @@ def _to_unit(coordinate: xr.DataArray, crs: pyproj.CRS, path: Path) -> float:
     if not crs.is_geographic and units.rstrip("s") in (unit, unit.rstrip("s")):
         return 1.0
     raise TimoError(
-        f"{coordinate.name} of {path} is in {units!r}, and the unit of its CRS {crs.name!r} is the {unit}. Write the right "
-        "CRS, or coordinates in that unit."
+        f"{coordinate.name} of {path} is in {units!r}, and the unit of its CRS {crs.name!r} is the {unit}. Write the "
+        "right CRS, or coordinates in that unit."
     )
-
-
-def _check_place(x: float, y: float, crs: pyproj.CRS, dims: tuple[str, str], path: Path) -> None:
-    """Refuse a middle that is in another unit than the CRS, as degrees of 500,000."""
-    off = crs.is_geographic and not (-360 <= x <= 540 and -91 <= y <= 91)
-    if unit := "metres" if off else meant_unit(x, y, crs):
-        raise TimoError(
-            f"{dims[1]} and {dims[0]} of {path}, such as ({x:g}, {y:g}), seem to be {unit}, and the unit of its CRS "
-            f"{crs.name!r} is the {crs.axis_info[0].unit_name}. Write the right coordinates or CRS: "
-            'dataset.rio.write_crs("EPSG:...").to_netcdf(...).'
-        )
 
 
 # --- cubes of timo's own
@@ -634,22 +551,30 @@ def join_cubes(
         same = [other.assign_coords(y=cube.y, x=cube.x) for other in cubes]
         how: Any = {"join": "exact", "coords": "minimal", "compat": "override"}
         cube = xr.concat(same, "time", combine_attrs="drop_conflicts", **how).sortby("time")
+    have = cube.band.values.tolist()
     if bands is not None:
         names = read_bands(bands, instrument)
-        if missing := [name for name in names if name not in cube.band.values]:
-            have = ", ".join(cube.band.values.tolist())
-            raise TimoError(f"The cube has no band {missing[0]!r}. It has: {have}.")
+        if missing := [name for name in names if name not in have]:
+            raise TimoError(f"The cube has no band {missing[0]!r}. It has: {', '.join(have)}.")
         cube = cube.sel(band=list(names))
+    index = cube.indexes["time"]
+    first, after = make_open_span(start, end, index[0], index[-1])
+    kept = np.flatnonzero((index >= first) & (index < after))
+    if not kept.size:
+        raise TimoError(
+            f"No date between start={start!r} and end={end!r}: the cube goes from {index[0]:%Y-%m-%d} to "
+            f"{index[-1]:%Y-%m-%d}."
+        )
     name = "backscatter" if set(cube.band.values.tolist()) & set(POLARISATIONS) else "reflectance"
-    return check(_pick_dates(cube, start, end).rename(name))
+    whole = kept.size == index.size
+    return check((cube if whole else cube.isel(time=kept)).rename(name))
 
 
 def _check_follows(cube: xr.DataArray, path: Path, first: xr.DataArray, other: Path) -> None:
     """Refuse a cube that cannot be joined to another in time."""
-    if cube.attrs["sensor"] != first.attrs["sensor"]:
-        raise TimoError(
-            f"{path} is a cube of {cube.attrs['sensor']}, {other} of {first.attrs['sensor']}: open them one by one."
-        )
+    mine, theirs = cube.attrs["sensor"], first.attrs["sensor"]
+    if mine != theirs:
+        raise TimoError(f"{path} is a cube of {mine}, {other} of {theirs}: open them one by one.")
     if list(cube.band.values) != list(first.band.values):
         raise TimoError(
             f"{path} has the bands {cube.band.values.tolist()}, {other} has {first.band.values.tolist()}. Open "
@@ -664,17 +589,3 @@ def _check_follows(cube: xr.DataArray, path: Path, first: xr.DataArray, other: P
         raise TimoError(
             f"{twice[0]:%Y-%m-%d} is in {other} and in {path}. Leave one out, or select dates first."
         )
-
-
-def _pick_dates(cube: xr.DataArray, start: Any, end: Any) -> xr.DataArray:
-    if start is None and end is None:
-        return cube
-    index = cube.indexes["time"]
-    first, after = make_open_span(start, end, index[0], index[-1])
-    kept = np.flatnonzero((index >= first) & (index < after))
-    if not kept.size:
-        raise TimoError(
-            f"No date between start={start!r} and end={end!r}: the cube goes from {index[0]:%Y-%m-%d} to "
-            f"{index[-1]:%Y-%m-%d}."
-        )
-    return cube.isel(time=kept)

@@ -6,9 +6,11 @@ import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pyproj
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
@@ -16,6 +18,7 @@ from timo.errors import TimoError
 from timo.sensors import Identity, identify
 from timo.sources.dates import Moment, date_of_name, date_of_tags, date_of_text, strip_dates
 from timo.sources.files.naming import Naming, is_position
+from timo.sources.place.projection import meant_unit, read_crs
 from timo.sources.reading import Header, Layer, RasterLayer, read_headers
 
 _NO_DATE = (
@@ -79,28 +82,24 @@ def identities_of(tags: Mapping[Path, Mapping[str, Any]]) -> dict[Path, Identity
     return found
 
 
-def date_of(path: Path, tags: Mapping[str, Any]) -> Moment | None:
-    """Return when a file was taken: as its tags state, else its name; None if neither does.
+def date_of(path: Path, tags: Mapping[str, Any], own: Moment | None = None) -> Moment | None:
+    """Return when a file was taken: as it states itself (`own`, or its tags), else as its name says; None if neither.
 
     A name that differs by more than a day is warned of: it may say when the file was written.
     """
-    if (stated := date_of_tags(tags)) is None:
-        return date_of_name(path)
+    stated = own or date_of_tags(tags)
     try:
         named = date_of_name(path)
-    except TimoError:  # two dates in the name: the tags say which
-        return stated
-    return settle(stated, named, path)
-
-
-def settle(stated: Moment, named: Moment | None, path: Path) -> Moment:
-    """Return the date that a file states, with the time of day that its name says of the same day."""
-    if named is None:
-        return stated
+    except TimoError:  # two dates in the name: the file says which
+        if stated is None:
+            raise
+        named = None
+    if stated is None or named is None:
+        return stated or named
     if abs((stated.time - named.time).total_seconds()) > 86_400:
         warnings.warn(
-            f"{path.name} has {named} in its name, and states {stated} itself: that is taken. If the name is right, give "
-            "dates=[...] or pattern=.",
+            f"{path.name} has {named} in its name, and states {stated} itself: that is taken. If the name is right, "
+            "give dates=[...] or pattern=.",
             stacklevel=2,
         )
     same = stated.time.normalize() == named.time.normalize()
@@ -112,13 +111,34 @@ def no_date(path: Path) -> TimoError:
     return TimoError(f"{path} has no date in its name or its tags. {_NO_DATE}")
 
 
-def east_of_greenwich(grid: GeoBox) -> GeoBox:
-    """Return a grid in degrees with its middle within 180 degrees of Greenwich: files may count from 0 to 360."""
-    if grid.crs is None or not grid.crs.geographic:
-        return grid
-    middle = grid.affine.c + grid.affine.a * grid.shape[1] / 2
-    turn = -360 * ((middle + 180) // 360)
+def placed(grid: GeoBox, what: str, remedy: str) -> GeoBox:
+    """Return a grid that lies where its CRS is used, in degrees with its middle within 180 of Greenwich.
+
+    Raises
+    ------
+    TimoError
+        If its coordinates are in another unit than the CRS, as degrees of 500,000.
+    """
+    m, (height, width) = grid.affine, grid.shape
+    x = m.a * width / 2 + m.b * height / 2 + m.c
+    y = m.d * width / 2 + m.e * height / 2 + m.f
+    crs, unit = _meant(str(grid.crs), x, y)
+    if unit:
+        raise TimoError(
+            f"{what}, such as ({x:g}, {y:g}), seem to be {unit}, and the unit of its CRS {crs.name!r} is the "
+            f"{crs.axis_info[0].unit_name}. {remedy}"
+        )
+    turn = -360 * ((x + 180) // 360) if crs.is_geographic else 0
     return GeoBox(grid.shape, Affine.translation(turn, 0) * grid.affine, grid.crs) if turn else grid
+
+
+@cache
+def _meant(name: str, x: float, y: float) -> tuple[pyproj.CRS, str]:
+    """Return a CRS, and the unit in which a place in it must be meant; empty: its own. Many files share them."""
+    crs = read_crs(name)
+    if crs.is_geographic:
+        return crs, "" if -360 <= x <= 540 and -91 <= y <= 91 else "metres"
+    return crs, meant_unit(x, y, crs)
 
 
 def find_rasters(paths: Sequence[Path], naming: Naming) -> Inventory:
@@ -132,7 +152,8 @@ def find_rasters(paths: Sequence[Path], naming: Naming) -> Inventory:
     found, headers = [], read_headers(paths)
     for position, header in enumerate(headers):
         moments = _moments(header, (position, len(paths)), naming)
-        grid = east_of_greenwich(header.grid)
+        remedy = f'Write the right CRS into it: gdal_edit.py -a_srs EPSG:... "{header.path.name}".'
+        grid = placed(header.grid, f"The coordinates of {header.path}", remedy)
         for i, names in enumerate(_names(header, naming, moments)):
             if names:
                 label = f"band {header.indexes[i]} of {header.path}"
@@ -164,8 +185,8 @@ def _moments(header: Header, place: tuple[int, int], naming: Naming) -> list[Mom
     if max(images) > 0:
         n = max(images) + 1
         raise TimoError(
-            f"{path} has {count} bands, {n} images of {count // n} bands each, without dates: give one for each image, in "
-            "their order, with dates=[...]; if it is one image, name all of its bands with band_names=[...]."
+            f"{path} has {count} bands, {n} images of {count // n} bands each, without dates: give one for each image, "
+            "in their order, with dates=[...]; if it is one image, name all of its bands with band_names=[...]."
         )
     moment = date_of(path, header.tags)
     if moment is None:
@@ -202,9 +223,7 @@ def _images(header: Header, naming: Naming) -> list[int]:
     each = count
     if names is not None and count % len(names) == 0:
         each = len(names)
-    elif (
-        names is None and isinstance(naming.dates, list | tuple) and len(naming.dates) == count > 1
-    ):
+    elif names is None and isinstance(naming.dates, list) and len(naming.dates) == count > 1:
         each = 1 if not any(filter(None, header.descriptions)) else count
     return [i // each for i in range(count)]
 
@@ -240,13 +259,13 @@ def _given_names(
     count = len(header.indexes)
     if not given or count % len(given):
         raise TimoError(
-            f"{header.path} has {count} bands, but band_names names {len(given)}: {list(given)}. Files of another kind are "
-            "left out with a narrower path."
+            f"{header.path} has {count} bands, but band_names names {len(given)}: {list(given)}. Files of another kind "
+            "are left out with a narrower path."
         )
     images = len(dict.fromkeys(moments))
     if count // len(given) not in (1, images):
         raise TimoError(
-            f"{header.path} has {count} bands of {images} dates, but band_names names {len(given)}: name the bands of one "
-            "date, or all."
+            f"{header.path} has {count} bands of {images} dates, but band_names names {len(given)}: name the bands of "
+            "one date, or all."
         )
     return [(name,) if (name := given[i % len(given)]) else () for i in range(count)]

@@ -19,22 +19,15 @@ from timo.sources.request import make_bands, make_sensor
 # temperature and what belongs to it, thermal bands, saturation, aerosol; MODIS: times and angles.
 _BESIDES = re.compile(
     r"^(aot|wvp|tci|pvi|visual|preview|thumbnail|msk_.*|b10|cldprb|snwprb|st_.*|qa_radsat|radsat_qa|sr_aerosol|"
-    r"sr_qa_aerosol|qa_aerosol|fmask|atran|cdist|drad|emis|emsd|trad|urad|s[az]a|v[az]a|"
+    r"sr_qa_aerosol|qa_aerosol|udm2?_.*|atran|cdist|drad|emis|emsd|trad|urad|s[az]a|v[az]a|"
     r".*(angles?|zenith(_?mean)?|azimuth(_?mean)?|day_of_year|vi_quality|qc_500m))$"
 )
 # What people write beside the names of the sensor, the STAC extension and the providers.
 _USUAL = {
-    "nir": "nir08",
-    "nir2": "nir08",
-    "nir_narrow": "nir08",
-    "narrow_nir": "nir08",
-    "swir1": "swir16",
-    "swir2": "swir22",
-    "swir_1": "swir16",
-    "swir_2": "swir22",
-    "red_edge_1": "rededge071",
-    "red_edge_2": "rededge075",
-    "red_edge_3": "rededge078",
+    **dict.fromkeys(("nir", "nir2", "nir_narrow", "narrow_nir"), "nir08"),
+    **dict.fromkeys(("swir1", "swir_1"), "swir16"),
+    **dict.fromkeys(("swir2", "swir_2"), "swir22"),
+    **{f"red_edge_{i + 1}": f"rededge07{n}" for i, n in enumerate("158")},
 }
 # "red edge", without saying which, is none of them, and above all not red.
 _AMBIGUOUS = ("red_edge", "rededge")
@@ -43,18 +36,7 @@ _LONGEST = 5  # words of "250m 16 days pixel reliability"
 
 @dataclass(frozen=True)
 class Naming:
-    """What the user says of names and dates.
-
-    Attributes
-    ----------
-    dates : list, mapping or callable, optional
-        One date per file, in their order; or from a file's name to its date. Of a file with several images: one for
-        each.
-    pattern : re.Pattern, optional
-        With groups `date` and/or `band`.
-    band_names : tuple, optional
-        Bands of a file by position; None for one that is left out.
-    """
+    """What the user says of names and dates (see `open_files`), checked by `make_naming`."""
 
     dates: Any = None
     pattern: re.Pattern[str] | None = None
@@ -83,22 +65,21 @@ class Naming:
         if self.dates is None:
             text = self.group(path, "date")
             return None if text is None else [_read_date(text, path, "pattern")] * images
+        if isinstance(self.dates, Mapping) and path.name not in self.dates:
+            raise TimoError(
+                f"dates has no entry for {path.name!r}. It needs one per file, by name."
+            )
         if isinstance(self.dates, Mapping):
-            if path.name not in self.dates:
-                raise TimoError(
-                    f"dates has no entry for {path.name!r}. It needs one per file, by name."
-                )
             given = self.dates[path.name]
         elif callable(self.dates):
             given = self.dates(path.name)
         else:
             given = [self.dates] if isinstance(self.dates, str) else list(self.dates)
-            if images == 1:
-                if len(given) != count:
-                    raise TimoError(
-                        f"dates gives {len(given)} dates for {count} files: give one per file, in their order."
-                    )
-                given = given[position]
+            if images == 1 and len(given) != count:
+                raise TimoError(
+                    f"dates gives {len(given)} dates for {count} files: give one per file, in their order."
+                )
+            given = given[position] if images == 1 else given
         listed = list(given) if isinstance(given, list | tuple) else [given]
         if len(listed) != images:
             raise TimoError(
@@ -137,9 +118,10 @@ def make_naming(dates: Any, pattern: Any, band_names: Any) -> Naming:
         )
     if band_names is not None and not isinstance(band_names, Iterable):
         raise TimoError(f'band_names must be a list, as ["B2", None, "B4"]; got {band_names!r}.')
-    if isinstance(band_names, str):
-        band_names = (band_names,)
-    return Naming(dates, compiled, None if band_names is None else tuple(band_names))
+    if dates is not None and not (callable(dates) or isinstance(dates, str | Mapping)):
+        dates = list(dates)
+    names = (band_names,) if isinstance(band_names, str) else band_names
+    return Naming(dates, compiled, None if names is None else tuple(names))
 
 
 # --- names of bands
@@ -269,7 +251,7 @@ def is_beside(name: str) -> bool:
 def is_thermal(name: str, sensor: Sensor) -> bool:
     """Return whether a name is that of a thermal band of Landsat, which no cube holds."""
     return sensor.name.startswith("landsat") and bool(
-        re.search(r"(^|_)b(6|6_vcid_[12]|10|11)$", simplify(strip_dates(name)))
+        re.search(r"(^|(?<!sr)_)b(6|6_vcid_[12]|10|11)$", simplify(strip_dates(name)))
     )
 
 
@@ -277,23 +259,18 @@ def is_thermal(name: str, sensor: Sensor) -> bool:
 
 
 def choose_sensor(
-    said: str | None, identities: Mapping[Path, Identity], labels: Iterable[str]
+    said: Any, identities: Mapping[Path, Identity], labels: Iterable[str]
 ) -> Sensor | None:
-    """Return the sensor whose bands the files hold.
+    """Return the sensor whose bands the files hold; None if no name says for certain.
 
     Parameters
     ----------
-    said : str, optional
+    said : str or Sensor, optional
         The user's `sensor`.
     identities : mapping
         File -> what its name and tags say; files that say nothing are missing.
     labels : iterable of str
         What the layers are called.
-
-    Returns
-    -------
-    Sensor or None
-        None if neither names of products nor of bands say whose they are for certain.
 
     Raises
     ------
@@ -301,53 +278,40 @@ def choose_sensor(
         If the files are of several products, of one that is not read (unless asked for), or not of that which the user
         says.
     """
-    labels = list(labels)
     if said is not None:
         return _said_sensor(said, identities)
     certain = {path: one for path, one in identities.items() if one.sensor or one.level}
-    kinds = {
-        (one.sensor, one.level if one.sensor == "sentinel-1" else ""): (path, one)
+    if not certain:
+        return _by_bands(identities, list(labels))
+    # Backscatter of both levels has one sensor, and other values on slopes.
+    first, *others = {
+        (one.sensor or one.product, one.level if one.sensor == "sentinel-1" else ""): (path, one)
         for path, one in certain.items()
-    }
-    named = list({one.sensor or one.product: (path, one) for path, one in kinds.values()}.values())
-    if len(kinds) > 1:
-        (path, one), (other_path, other) = list(kinds.values())[:2]
-        raise TimoError(
-            f"The files are of several products: {path.name} is {one.product}, {other_path.name} is {other.product}. Open "
-            f'each in a call of its own, with a narrower path: path="{path.parent}/*{_stem(path.name)}*".'
-        )
-    if named:
-        path, one = named[0]
+    }.values()
+    path, one = first
+    if not others:
         _refuse_unread(path, one)
-        strangers = (
-            (p, i)
-            for p, i in identities.items()
-            if p not in certain and i.satellite != one.satellite
-        )
         sensor = get_sensor(str(one.sensor))
-        for stranger, other in strangers:
-            if not other.fits(sensor):
-                raise TimoError(
-                    f"The files are of several products: {path.name} is {one.product}, {stranger.name} is {other.product}. "
-                    "Open each in a call of its own, with a narrower path."
-                )
-        return sensor
-    return _by_bands(identities, labels)
+        vague = ((p, i) for p, i in identities.items() if p not in certain)
+        others = [(p, i) for p, i in vague if i.satellite != one.satellite and not i.fits(sensor)]
+    if others:
+        stranger, other = others[0]
+        stem = re.split(r"[_.]\d", path.name)[0]
+        raise TimoError(
+            f"The files are of several products: {path.name} is {one.product}, {stranger.name} is {other.product}. "
+            f'Open each in a call of its own, with a narrower path: path="{path.parent}/*{stem}*".'
+        )
+    return sensor
 
 
-def _stem(name: str) -> str:
-    """Return the beginning of a product's name, for a glob."""
-    return re.split(r"[_.]\d", name)[0]
-
-
-def _said_sensor(said: str, identities: Mapping[Path, Identity]) -> Sensor:
+def _said_sensor(said: Any, identities: Mapping[Path, Identity]) -> Sensor:
     sensor = make_sensor(said)
     for path, one in identities.items():
         if not one.fits(sensor):
             remedy = f'sensor="{one.sensor}"' if one.sensor else "the product that timo reads"
             raise TimoError(
-                f"{path.name} is {one.product}, and not of sensor={said!r} ({sensor.product}). Give {remedy}, or a "
-                "narrower path; if the name is wrong, rename the file."
+                f"{path.name} is {one.product}, and not of sensor={sensor.name!r} ({sensor.product}). Give {remedy}, "
+                "or a narrower path; if the name is wrong, rename the file."
             )
     return sensor
 
@@ -356,13 +320,14 @@ def _refuse_unread(path: Path, one: Identity) -> None:
     """Refuse products that are not read, and level 1, which is read only if somebody asks for it."""
     if one.sensor is None:
         raise TimoError(
-            f"{path.name} is {one.product}, which timo does not read. Take the surface reflectance (level 2) of the same "
-            "scene; or describe the product as a sensor of your own (timo.sensors.register_sensor) and rename the files."
+            f"{path.name} is {one.product}, which timo does not read. Take the surface reflectance (level 2) of the "
+            "same scene; or describe the product as a sensor of your own (timo.sensors.register_sensor) and give it "
+            "with sensor=."
         )
     if is_level_1(one.sensor):
         raise TimoError(
-            f"{path.name} is {one.product}: not what the ground reflects. Take the level-2 product of the same scene, or "
-            f'open it as what it is with sensor="{one.sensor}".'
+            f"{path.name} is {one.product}: not what the ground reflects. Take the level-2 product of the same "
+            f'scene, or open it as what it is with sensor="{one.sensor}".'
         )
 
 
@@ -380,20 +345,17 @@ def _by_bands(identities: Mapping[Path, Identity], labels: list[str]) -> Sensor 
         if labels and all(_bands_in(la, s) or is_thermal(la, s) for la in labels)
     }
     if satellites:
-        fitting = {
-            n: s for n, s in fitting.items() if satellites <= set(getattr(s, "satellites", ()))
-        }
+        fitting = {n: s for n, s in fitting.items() if satellites <= set(s.satellites)}
     else:
-        fitting = {n: s for n, s in fitting.items() if not is_level_1(n) and not _harmonised(n)}
+        # Names of harmonised products always say so, and their bands are called as other sensors' are.
+        apart = ("hls-", "force")
+        fitting = {
+            n: s for n, s in fitting.items() if not is_level_1(n) and not n.startswith(apart)
+        }
         zeros = any(re.search(r"(?<![a-z0-9])b0\d", label.lower()) for label in labels)
         if "sentinel-2" in fitting and zeros:
             return get_sensor("sentinel-2")
     return next(iter(fitting.values())) if len(fitting) == 1 else None
-
-
-def _harmonised(name: str) -> bool:
-    """Return whether files of a sensor always say whose they are: their bands are called as other sensors' are."""
-    return name.startswith(("hls-", "force"))
 
 
 def which_sensor(
@@ -405,9 +367,9 @@ def which_sensor(
     why = (
         f"by name: {' and '.join(satellites.values())}"
         if satellites
-        else "which no name tells for certain"
+        else "no name tells for certain"
     )
-    likely = [n for n, s in SENSORS.items() if set(satellites) & set(getattr(s, "satellites", ()))]
+    likely = [n for n, s in SENSORS.items() if set(satellites) & set(s.satellites)]
     return TimoError(
         f'Which sensor? The files hold {listed}; {why}. Say it, as sensor="{(likely or ["sentinel-2"])[0]}"; '
         f"known: {', '.join(likely or sorted(SENSORS))}."

@@ -20,22 +20,14 @@ from odc.geo.geobox import GeoBox
 from rasterio.warp import transform_bounds
 
 from timo.cube.values import check_values
-
 from timo.errors import TimoError
 from timo.sensors import Band, Sensor
+from timo.sources import request as asked
 from timo.sources.dates import Moment, make_open_span, strip_dates
+from timo.sources.files import naming as called
 from timo.sources.files.arrays import find_arrays, join_cubes, own_cubes
 from timo.sources.files.find import find_files
 from timo.sources.files.inventory import Found, Inventory, find_rasters
-from timo.sources.files.naming import (
-    choose_sensor,
-    is_beside,
-    is_position,
-    make_naming,
-    read_bands,
-    recognise,
-    which_sensor,
-)
 from timo.sources.files.scenes import (
     FileScene,
     grid_of_layer,
@@ -56,17 +48,7 @@ from timo.sources.reading import (
     is_under,
     same_cells,
 )
-from timo.sources.request import (
-    LEAST_CHUNK,
-    CubeRequest,
-    make_buffer,
-    make_clip,
-    make_composite,
-    make_masked,
-    make_place,
-    make_sensor,
-    make_whole,
-)
+from timo.sources.request import CubeRequest
 from timo.sources.scenes import cube_from_scenes, fringe_cells
 
 _DAY = pd.Timedelta(days=1)
@@ -115,26 +97,25 @@ def open_files(
     FORCE, `timo.export`); the quality layer (SCL, QA_PIXEL, state) among them; NetCDF or Zarr with a variable per band,
     or with one variable that has a dim of bands. Opening reads headers and a few cells of each scene (for at most five
     seconds); the rest is read, and checked, chunk by chunk when it is computed. A cube that timo wrote
-    (``cube.to_dataset(name="cube").to_netcdf(...)`` or ``.to_zarr(...)``) comes back as it was; what `timo.export` wrote
-    of a sensor that is not known comes back as a cube without one.
+    (``cube.to_dataset(name="cube").to_netcdf(...)`` or ``.to_zarr(...)``) comes back as it was; what `timo.export`
+    wrote, and no sensor has, as a cube without one.
 
     Parameters
     ----------
     path : path, glob, folder, or list of them
         Folders are searched through and through. All files must be of one kind.
     aoi, resolution, crs, like : optional
-        As in `timo.open_cube`. Without any of them the cube keeps the files' grid, and they must all be on one; of bands
-        of several resolutions over the same ground it is the finest, and dates that one of them lacks are left out with
-        a warning. With
-        `resolution` or `crs` alone it covers all files, on cells that are the finest file's where that is possible.
-        Files are brought onto the grid by nearest neighbour; where its cells are twice as wide as the file's or more,
-        by the average (quality: the commonest class).
+        As in `timo.open_cube`. Without any of them the cube keeps the files' grid, and they must all be on one; of
+        bands of several resolutions over the same ground it is the finest, and dates that one of them lacks are left
+        out with a warning. With `resolution` or `crs` alone it covers all files, on the finest file's cells where
+        possible. Files are brought onto the grid by nearest neighbour; where its cells are twice as wide as the file's
+        or more, by the average (quality: the commonest class).
     start, end : str or date, optional
         First and last day; by default all.
     sensor : str, optional
-        By default what the files say: names and tags of products (S2A_MSIL2A_..., LC08_L2SP_..., HLS.S30..., MOD09A1...),
-        an attribute `sensor`, or bands that only one sensor has. All files must be of one product. Level 1 is opened
-        only if its sensor is asked for here.
+        By default what the files say: names and tags of products (S2A_MSIL2A_..., LC08_L2SP_..., HLS.S30...,
+        MOD09A1...), an attribute `sensor`, or bands that only one sensor has. All files must be of one product. Level 1
+        is opened only if its sensor is asked for here.
     bands : sequence of str, optional
         Which, in which order, by the sensor's names or by common ones ("red", "nir08"). By default all that the files
         hold, in the sensor's order.
@@ -178,40 +159,42 @@ def open_files(
     TimoError
         If the files cannot be made a cube; the message names the file, says why, and what to do.
     """
-    _check_options(
-        composite=composite,
-        clip=clip,
-        chunks=chunks,
-        max_megapixels=max_megapixels,
-        bands=bands,
-        sensor=sensor,
-    )
-    meaning = Meaning(*_check_numbers(scale, offset, nodata), linear)
+    asked.make_composite(composite)
+    asked.make_clip(clip)
+    asked.make_whole(chunks, "chunks", "a number of cells", asked.LEAST_CHUNK)
+    check_limit(max_megapixels)
+    if sensor is not None:
+        asked.make_sensor(sensor)
+    if bands is not None and not isinstance(bands, Iterable):
+        raise TimoError(f'bands must be a list of names, as ["B4", "B8"]; got {bands!r}.')
     if max_cloud is not None:
         raise TimoError(
             "max_cloud: files do not say how cloudy they are. Leave it out; the quality layer masks clouds, and "
             "timo.cube.valid_mask(cube).mean() tells how much is left."
         )
+    _check_numbers(scale=scale, offset=offset, nodata=nodata)
+    meaning = Meaning(scale, offset, nodata, linear)
     kind, files = find_files(path)
     files = [file for file in files if not _DETECTOR_MASK.match(file.name)] or files
-    where = Where(aoi, resolution, crs, like)
-    naming = make_naming(dates, pattern, band_names)
-    plain = (composite, masked_classes, buffer_m, dates, pattern, band_names)
-    if kind != "raster" and not where.said and meaning == Meaning() and plain == (None,) * 6:
-        cubes = own_cubes(files, kind, chunks)
-        if cubes is not None:
-            return join_cubes(cubes, files, start=start, end=end, sensor=sensor, bands=bands)
+    where = {"aoi": aoi, "resolution": resolution, "crs": crs, "like": like}
+    naming = called.make_naming(dates, pattern, band_names)
+    given = (composite, masked_classes, buffer_m, dates, pattern, band_names, *where.values())
+    plain = meaning == Meaning() and all(option is None for option in given)
+    if kind != "raster" and plain and (cubes := own_cubes(files, kind, chunks)):
+        return join_cubes(cubes, files, start=start, end=end, sensor=sensor, bands=bands)
     held = find_rasters(files, naming) if kind == "raster" else find_arrays(files, kind, naming)
     instrument = _nameless(held, _sensor(held, files, sensor, bands))
     meaning = _meaning_of(held, instrument, meaning)
-    fixed = {p for p, one in held.identities.items() if one.satellite == "planetscope"}
+    planet = {p: one for p, one in held.identities.items() if one.satellite == "planetscope"}
+    fixed = {path: "data mask" in one.product for path, one in planet.items()}
     found = name_positions(_within(held.found, start, end), instrument, fixed)
-    names = None if bands is None else read_bands(bands, instrument)
-    quality = masked_classes is None or bool(make_masked(instrument, masked_classes))
+    names = None if bands is None else called.read_bands(bands, instrument)
+    quality = masked_classes is None or bool(asked.make_masked(instrument, masked_classes))
     scenes = make_scenes(found, instrument, names, masked=quality)
     names = names or tuple(b for b in instrument.band_names if b in scenes[0].layers)
     finest = min(instrument.band(name).gsd_m for name in names)
-    area, grid = make_target(scenes, where, finest, max_megapixels)
+    layers = [layer for scene in scenes for layer in scene.layers.values()]
+    area, grid = _target(layers, where, finest, max_megapixels)
     request = CubeRequest(
         area=area,
         grid=grid,
@@ -220,7 +203,7 @@ def open_files(
         sensor=instrument,
         bands=names,
         masked=_masked(scenes, instrument, masked_classes),
-        buffer_m=make_buffer(instrument.fringe_m if buffer_m is None else buffer_m, grid),
+        buffer_m=asked.make_buffer(instrument.fringe_m if buffer_m is None else buffer_m, grid),
         composite=composite,
         clip=bool(clip),
     )
@@ -233,17 +216,7 @@ def open_files(
 
 @dataclass(frozen=True)
 class Meaning:
-    """What the user says of the numbers in the files; None: the files say it, or the sensor.
-
-    Attributes
-    ----------
-    scale, offset : float, optional
-        Physical value = number x scale + offset.
-    nodata : float, optional
-        The number of a cell without data.
-    linear : bool
-        The values are linear power, which becomes decibels.
-    """
+    """What the user says of the numbers in the files (see `open_files`); None: the files say it, or the sensor."""
 
     scale: float | None = None
     offset: float | None = None
@@ -259,18 +232,25 @@ def _sensor(
 ) -> Sensor:
     """Return the sensor of the files; of bands that timo wrote and no sensor has, one that knows no more than names."""
     # A layer that has only a number is called by its file.
-    names = (next((n for n in f.names if not is_position(n)), f.names[0]) for f in held.found)
+    names = (
+        next((n for n in f.names if not called.is_position(n)), f.names[0]) for f in held.found
+    )
     labels = dict.fromkeys(strip_dates(name) for name in names)
-    known = [label for label in labels if not is_beside(label) and not is_position(label)]
-    sensor = choose_sensor(said, held.identities, known)
+    known = [
+        label for label in labels if not called.is_beside(label) and not called.is_position(label)
+    ]
+    sensor = called.choose_sensor(said, held.identities, known)
     if sensor is None and bands is not None:
         # Files may hold other bands beside: what is asked for says whose they are.
-        asked = {bands} if isinstance(bands, str) else set(map(str, bands))
-        sensor = choose_sensor(said, held.identities, [label for label in known if label in asked])
+        wanted = {bands} if isinstance(bands, str) else set(map(str, bands))
+        sensor = called.choose_sensor(said, held.identities, [la for la in known if la in wanted])
+    alien = held.ours and said is None and sensor is not None
+    if alien and not any(called.recognise(f.names, sensor) for f in held.found):
+        sensor = None  # an index or a map that was made of its bands
     if sensor is not None:
         return sensor
-    if not held.ours or held.identities:
-        raise which_sensor(held.identities, files, labels)
+    if not held.ours or (held.identities and not alien):
+        raise called.which_sensor(held.identities, files, labels)
     listed = dict.fromkeys(found.names[0] for found in held.found)
     return Sensor("", "", tuple(Band(n, "", math.nan, 10) for n in listed), 1.0, kind="other")
 
@@ -282,11 +262,11 @@ def _nameless(held: Inventory, sensor: Sensor) -> Sensor:
         dates.setdefault(found.path, set()).add(found.moment)
     stacked = all(len(dates[f.path]) > 1 and f.names == (f.path.stem,) for f in held.found)
     names = sorted({path.stem for path in dates})
-    if not sensor.name or not stacked or any(recognise([name], sensor) for name in names):
+    if not sensor.name or not stacked or any(called.recognise([name], sensor) for name in names):
         return sensor
     warnings.warn(
-        f"Which band of {sensor.name} the dates of {', '.join(names[:3])} hold is not said: the cube has no sensor. Say it: "
-        f'band_names=["{sensor.band_names[0]}"].',
+        f"Which band of {sensor.name} the dates of {', '.join(names[:3])} hold is not said: the cube has no sensor. "
+        f'Say it: band_names=["{sensor.band_names[0]}"].',
         stacklevel=2,
     )
     bands = tuple(Band(name, "", math.nan, sensor.bands[0].gsd_m) for name in names)
@@ -303,8 +283,8 @@ def _meaning_of(held: Inventory, sensor: Sensor, meaning: Meaning) -> Meaning:
     whole = [f.layer.numbers for f in held.found if f.layer.numbers.whole]
     if math.isnan(sensor.scale) and meaning.scale is None and any(n.scale is None for n in whole):
         raise TimoError(
-            f"The factors of {sensor.product} differ from scene to scene, and stand in its metadata, which is not read. "
-            "Give scale= and offset=."
+            f"The factors of {sensor.product} differ from scene to scene, and stand in its metadata, which is not "
+            "read. Give scale= and offset=."
         )
     return meaning
 
@@ -331,8 +311,8 @@ def _plan(scene: FileScene, band: str, sensor: Sensor, meaning: Meaning) -> Plan
             offset, shift = 0.0, 0.0
         elif offset and meaning.offset is None:
             warnings.warn(
-                f"scale={scale:g} is not that of {Path(layer.path).name} ({own[0]:g}), so its offset of {offset:g} is not "
-                f"applied either: give offset={offset:g} if it is to be.",
+                f"scale={scale:g} is not that of {Path(layer.path).name} ({own[0]:g}), so its offset of {offset:g} is "
+                f"not applied either: give offset={offset:g} if it is to be.",
                 stacklevel=2,
             )
             offset = 0.0
@@ -387,7 +367,7 @@ def _cube(
     if request.masked:
         layers = [[_plan_quality(scene.layers[sensor.mask_name], sensor)] for scene in scenes]
         quality = Reader(layers, request.grid.pad(fringe_cells(request)), quality=sensor)
-    look_at(reader, quality, request, scenes, meaning)
+    _look_at(reader, quality, request, scenes, meaning)
     return cube_from_scenes(
         request,
         reader.array(chunks),
@@ -399,22 +379,14 @@ def _cube(
     )
 
 
-def look_at(
+def _look_at(
     reader: Reader,
     quality: Reader | None,
     request: CubeRequest,
     scenes: Sequence[FileScene],
     meaning: Meaning,
 ) -> None:
-    """Read a few cells of each scene, and refuse values and classes that cannot be.
-
-    Those that time does not allow for are checked when they are computed.
-
-    Raises
-    ------
-    TimoError
-        If values cannot be in the sensor's unit, look like a fill value, or a quality layer was interpolated.
-    """
+    """Read a few cells of each scene, as far as time allows, and refuse values and classes that cannot be."""
     until = clock.monotonic() + _PATIENCE_S
     count = len(scenes)
     # The first, the last, the middle, and so on: with little time the whole series is looked at all the same.
@@ -445,8 +417,8 @@ def _check_unit(values: np.ndarray, request: CubeRequest, what: str, meaning: Me
         )
         radar = "linear=True if they are linear power; " if sensor.kind == "backscatter" else ""
         raise TimoError(
-            f"{error} Give {radar}the factors that their producer states ({sensor.name}'s own: {product}); nodata=, if it is "
-            "a number for cells without data; or the sensor= that they are of."
+            f"{error} Give {radar}the factors that their producer states ({sensor.name}'s own: {product}); nodata=, if "
+            "it is a number for cells without data; or the sensor= that they are of."
         ) from error
 
 
@@ -486,7 +458,7 @@ def _masked(
     scenes: Sequence[FileScene], sensor: Sensor, classes: Iterable[int] | None
 ) -> tuple[int, ...]:
     """Return quality classes to mask: none where there is no quality layer, unless some are asked for."""
-    positions = make_masked(sensor, classes)
+    positions = asked.make_masked(sensor, classes)
     there = bool(sensor.mask_name) and all(sensor.mask_name in scene.layers for scene in scenes)
     if positions and classes is not None and not there:
         raise TimoError(
@@ -519,82 +491,31 @@ def _source(files: Sequence[Path]) -> str:
     return f"files ({files[0].name}{more})"
 
 
-def _check_options(
-    *, composite: Any, clip: Any, chunks: Any, max_megapixels: Any, bands: Any, sensor: Any
-) -> None:
-    """Refuse what makes no sense before any file is looked for."""
-    make_composite(composite)
-    make_clip(clip)
-    make_whole(chunks, "chunks", "a number of cells", LEAST_CHUNK)
-    check_limit(max_megapixels)
-    if sensor is not None:
-        make_sensor(sensor)
-    if bands is not None and not isinstance(bands, Iterable):
-        raise TimoError(f'bands must be a list of names, as ["B4", "B8"]; got {bands!r}.')
-
-
-def _check_numbers(
-    scale: Any, offset: Any, nodata: Any
-) -> tuple[float | None, float | None, float | None]:
-    for name, value in (("scale", scale), ("offset", offset), ("nodata", nodata)):
+def _check_numbers(**options: Any) -> None:
+    for name, value in options.items():
         number = isinstance(value, Real) and not isinstance(value, bool)
         if value is not None and not (number and (name == "nodata" or math.isfinite(float(value)))):
             raise TimoError(f"{name} must be a number; got {value!r}.")
-    if scale == 0:
+    if options["scale"] == 0:
         raise TimoError("scale=0 would make all values the same. Give another, or leave it out.")
-    return scale, offset, nodata
 
 
 # --- the cells
 
 
-@dataclass(frozen=True)
-class Where:
-    """What the user says of the cells."""
-
-    aoi: Any = None
-    resolution: float | None = None
-    crs: Any = None
-    like: Any = None
-
-    @property
-    def said(self) -> bool:
-        """Return whether anything is."""
-        return any(item is not None for item in (self.aoi, self.resolution, self.crs, self.like))
-
-
-def make_target(
-    scenes: Sequence[FileScene], where: Where, finest_m: float, max_megapixels: float
+def _target(
+    layers: Sequence[Layer], where: Mapping[str, Any], finest_m: float, max_megapixels: float
 ) -> tuple[Area, PixelGrid]:
-    """Return the area and its cells: those that are asked for, else the files' own.
-
-    Raises
-    ------
-    TimoError
-        If the files are not on one grid and nothing says which, or if what is asked for makes no sense.
-    """
-    if where.aoi is None and where.like is None:
-        layers = [layer for scene in scenes for layer in scene.layers.values()]
-        grid = _grid_over(layers, where, max_megapixels) if where.said else _common_grid(layers)
+    """Return the area and its cells: those that are asked for, else the files' own."""
+    if where["aoi"] is None and where["like"] is None:
+        said = where["resolution"] is not None or where["crs"] is not None
+        grid = _grid_over(layers, where, max_megapixels) if said else _common_grid(layers)
         return grid.area, grid
-    return make_place(
-        where.aoi,
-        where.resolution,
-        where.crs,
-        where.like,
-        finest_m=finest_m,
-        max_megapixels=max_megapixels,
-    )
+    return asked.make_place(**where, finest_m=finest_m, max_megapixels=max_megapixels)
 
 
 def _common_grid(layers: Sequence[Layer]) -> PixelGrid:
-    """Return the grid that all files are on; of several resolutions over the same ground, the finest.
-
-    Raises
-    ------
-    TimoError
-        If they are on several, or on one that no cube can have; the message has the call that mends it.
-    """
+    """Return the grid that all files are on; of several resolutions over the same ground, the finest."""
     first = min(layers, key=lambda layer: cell_of(grid_of_layer(layer)))
     box = grid_of_layer(first)
     finest = min(cell_of(grid_of_layer(la)) for la in layers if _crs(la) == _commonest(layers))
@@ -610,38 +531,37 @@ def _common_grid(layers: Sequence[Layer]) -> PixelGrid:
             )
     if not is_plain(box):
         raise TimoError(
-            f"The grid of {first.path} is turned, south-up, or its cells are not square: {_in_words(first)}. Bring it onto "
-            f"another: {mend}."
+            f"The grid of {first.path} is turned, south-up, or its cells are not square: {_in_words(first)}. Bring it "
+            f"onto another: {mend}."
         )
     return PixelGrid(_crs(first), box.affine.c, box.affine.f, box.affine.a, *box.shape)
 
 
-def _grid_over(layers: Sequence[Layer], where: Where, max_megapixels: float) -> PixelGrid:
-    """Return cells over all files, in a CRS and of a size; those of the finest file, where that is possible.
-
-    Raises
-    ------
-    TimoError
-        If there is no resolution to be had, or there would be too many cells.
-    """
-    crs = crs_name(read_crs(where.crs)) if where.crs is not None else _commonest(layers)
+def _grid_over(
+    layers: Sequence[Layer], where: Mapping[str, Any], max_megapixels: float
+) -> PixelGrid:
+    """Return cells over all files, in a CRS and of a size; those of the finest file, where that is possible."""
+    crs = crs_name(read_crs(where["crs"])) if where["crs"] is not None else _commonest(layers)
     finest = min(layers, key=lambda la: (_crs(la) != crs, cell_of(grid_of_layer(la))))
     own, box = _crs(finest) == crs, grid_of_layer(finest)
-    if where.resolution is None and not own:
+    if where["resolution"] is None and not own:
         raise TimoError(f"resolution is missing: how large are the cells, in the unit of {crs}?")
     side = cell_of(box)
-    if where.resolution is not None:
-        side = check_resolution(where.resolution, read_crs(crs), crs)
+    if where["resolution"] is not None:
+        side = check_resolution(where["resolution"], read_crs(crs), crs)
     x, y = (box.affine.c, box.affine.f) if own else (0.0, 0.0)
-    boxes = [_bounds(box, crs) for box in {grid_of_layer(layer) for layer in layers}]
+    boxes = [_bounds(box, crs) for box in dict.fromkeys([box, *map(grid_of_layer, layers)])]
+    if read_crs(crs).is_geographic:  # on one side of the antimeridian
+        turns = [360 * round((boxes[0][0] - box[0]) / 360) for box in boxes]
+        boxes = [(w + t, s, e + t, n) for (w, s, e, n), t in zip(boxes, turns, strict=True)]
     lefts, bottoms, rights, tops = zip(*boxes, strict=True)
     west, south = (_whole(v, side, math.floor) for v in (min(lefts) - x, min(bottoms) - y))
     east, north = (_whole(v, side, math.ceil) for v in (max(rights) - x, max(tops) - y))
     grid = PixelGrid(crs, x + west * side, y + north * side, side, north - south, east - west)
     if grid.megapixels > max_megapixels:
         raise TimoError(
-            f"The files cover {grid.height:,} x {grid.width:,} cells of {side:g}, {grid.megapixels:,.0f} megapixels; the "
-            f"limit is {max_megapixels:g}. Give an aoi, a larger resolution, or max_megapixels=."
+            f"The files cover {grid.height:,} x {grid.width:,} cells of {side:g}, {grid.megapixels:,.0f} megapixels; "
+            f"the limit is {max_megapixels:g}. Give an aoi, a larger resolution, or max_megapixels=."
         )
     return grid
 
@@ -653,7 +573,7 @@ def _whole(length: float, side: float, rounded: Callable[[float], int]) -> int:
 
 
 def _bounds(box: GeoBox, crs: str) -> tuple[float, float, float, float]:
-    own = tuple(box.extent.boundingbox)
+    own = box.extent.boundingbox.bbox
     if str(box.crs) == crs or crs_name(read_crs(box.crs.to_wkt())) == crs:  # type: ignore[union-attr]
         return own
     left, bottom, right, top = transform_bounds(str(box.crs), crs, *own, densify_pts=21)

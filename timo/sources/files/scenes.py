@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from odc.geo.geobox import GeoBox
@@ -54,17 +55,6 @@ def make_scenes(
     Of bands of several resolutions the finest is taken. Dates that lack a band are refused; only where the bands come
     from different series (NetCDF, or files of another resolution) are those left out that one of them lacks, with a
     warning.
-
-    Parameters
-    ----------
-    found : sequence of Found
-        The layers.
-    sensor : Sensor
-        Whose bands they are.
-    bands : sequence of str, optional
-        Those that are needed; by default all that are found.
-    masked : bool
-        Whether the quality layer is needed.
 
     Raises
     ------
@@ -217,8 +207,8 @@ def _refuse_missing(
     others = sum(missing[0] in other.layers for other in scenes)
     if missing[0] == sensor.mask_name:
         raise TimoError(
-            f"The quality layer {sensor.mask_name} is missing on {scene}; {others} of {len(scenes)} scenes have it. Add "
-            "it, leave that date out, or leave the layer unused with masked_classes=()."
+            f"The quality layer {sensor.mask_name} is missing on {scene}; {others} of {len(scenes)} scenes have it. "
+            "Add it, leave that date out, or leave the layer unused with masked_classes=()."
         )
     common = [
         b for b in wanted if b != sensor.mask_name and all(b in other.layers for other in scenes)
@@ -230,17 +220,19 @@ def _refuse_missing(
     )
 
 
-def name_positions(found: Sequence[Found], sensor: Sensor, products: set[Path]) -> list[Found]:
-    """Name bands that have only numbers by the order of the sensor, in files whose product fixes it."""
-    counts: dict[Path, int] = {}
+def name_positions(
+    found: Sequence[Found], sensor: Sensor, products: Mapping[Path, bool]
+) -> list[Found]:
+    """Name bands that have only numbers by the order that their product fixes; True: of its usable data mask."""
+    named, seen = [], Counter[Path]()
+    counts = Counter(item.path for item in found)
     for item in found:
-        counts[item.path] = counts.get(item.path, 0) + 1
-    named, seen = [], dict.fromkeys(counts, 0)
-    for item in found:
-        at = seen[item.path]
+        names, at = item.names, seen[item.path]
+        alone = all(is_position(n) or n == item.path.stem for n in names)
+        if products.get(item.path):
+            names = (sensor.mask_name if at == 0 else f"udm2_{at + 1}",)
+        elif alone and item.path in products and counts[item.path] == len(sensor.bands) > 1:
+            names = (sensor.band_names[at],)
         seen[item.path] += 1
-        alone = all(is_position(n) or n == item.path.stem for n in item.names)
-        if alone and item.path in products and counts[item.path] == len(sensor.bands) > 1:
-            item = Found(item.layer, item.moment, (sensor.band_names[at],))
-        named.append(item)
+        named.append(replace(item, names=names))
     return named
