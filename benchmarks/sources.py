@@ -176,7 +176,7 @@ def interruption(args: argparse.Namespace) -> None:
 
 
 def chunk_files(folder: str) -> list[Path]:
-    return [p for p in Path(folder).glob("*/c/**/*") if p.is_file() and not p.name.startswith(".")]
+    return [p for p in Path(folder).glob("*/c/**/*") if p.is_file() and p.name.isdigit()]
 
 
 LARGE = """

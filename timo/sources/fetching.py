@@ -345,7 +345,12 @@ def _regular(cube: xr.DataArray) -> xr.DataArray:
     import rioxarray  # noqa: F401 - registers .rio
 
     # Chunks and compression of where it came from do not fit what is written.
-    data = cube.drop_encoding().chunk({dim: max(sizes) for dim, sizes in cube.chunksizes.items()})
+    sizes = {
+        # The first chunk of a part of a cube may be a sliver.
+        dim: sizes[0] if 4 * sizes[0] >= max(sizes) else max(sizes)
+        for dim, sizes in cube.chunksizes.items()
+    }
+    data = cube.drop_encoding().chunk(sizes)
     check_size(tuple(sizes[0] for sizes in data.chunks or ()), data.dtype)
     held = {key: c for key, c in cube.coords.items() if not dask.is_dask_collection(c.data)}
     data = data.assign_coords(

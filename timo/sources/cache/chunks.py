@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 import platformdirs
 import zarr
+from numcodecs import blosc
 
 from timo.errors import TimoError
 from timo.sources.cache.checked import (
@@ -34,7 +35,6 @@ from timo.sources.cache.checked import (
     LARGEST,
     METADATA,
     CheckedStore,
-    DamagedError,
     bytes_of,
 )
 
@@ -115,20 +115,23 @@ class CachedArray:
 
         None if it is not there. If it is not what was written it is removed, and counts as not there.
         """
-        slices, file = self._slices(index), self._file(index)
+        extent, file = self.extent(index), self._file(index)
         try:
-            if not self._usable or not file.exists():
-                return None
-            values = np.asarray(self._array[slices])
-        except DamagedError:
-            with contextlib.suppress(OSError):  # on a read-only disk it stays, and is never served
-                file.unlink()
-            return None
+            data = bytes_of(file) if self._usable else None
         except OSError as error:
             self.cache.warn(error)
             return None
+        if data is None:
+            return None
+        if self._store.manifest.fault(file.relative_to(self.path).as_posix(), data):
+            with contextlib.suppress(OSError):  # on a read-only disk it stays, and is never served
+                file.unlink()
+            return None
         self._touch()
-        return values
+        # As Zarr does, which takes several times as long for one chunk. The last 4 bytes are its checksum.
+        whole = np.frombuffer(blosc.decompress(data[:-4]), self.dtype.newbyteorder("<"))
+        inside = whole.reshape(self.chunks)[tuple(slice(size) for size in extent)]
+        return inside.astype(self.dtype)
 
     def write(self, index: Index, values: np.ndarray) -> bool:
         """Keep a chunk; False where the disk does not let us, of which one warning is given.
