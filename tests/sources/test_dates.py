@@ -140,7 +140,7 @@ def test_two_dates_in_a_name_are_not_guessed_between():
             {"DATE_ACQUIRED": "2018-07-01", "SCENE_CENTER_TIME": "09:20:31.0240000Z"},
             "2018-07-01T09:20:31.024",
         ),
-        ({"Date": "2018-07-01T09:20:31.0Z"}, "2018-07-01T09:20:31"),
+        ({"Date": "2018-07-01T09:20:31.0Z", "Domain": "RED"}, "2018-07-01T09:20:31"),
         ({"acquired": "2018-07-01T09:20:31.5Z"}, "2018-07-01T09:20:31.5"),
         ({"NC_GLOBAL#time_coverage_start": "20180701T092031Z"}, "2018-07-01T09:20:31"),
         ({"start_datetime": "2018-07-01", "end_datetime": "2018-07-10"}, "2018-07-01"),
@@ -164,7 +164,11 @@ def test_dates_of_tags(tags, expected):
 def test_tags_without_a_date_say_nothing():
     assert date_of_tags({"AREA_OR_POINT": "Area", "DATETIME": "12:30:00"}) is None
     # When a file was written or processed is not when the image was taken.
-    written = {"TIFFTAG_DATETIME": "2018:07:01 09:20:31", "date_created": "2018-07-01"}
+    written = {
+        "TIFFTAG_DATETIME": "2018:07:01 09:20:31",
+        "date_created": "2018-07-01",
+        "date": "2018-07-01",
+    }
     assert (
         date_of_tags(written | {"PROCESSING_DATE": "2018-07-01", "history": "2018-07-01"}) is None
     )

@@ -371,6 +371,8 @@ def date_of_name(path: Path) -> Moment | None:
 def date_of_tags(tags: Mapping[str, Any]) -> Moment | None:
     """Read when a file was taken from its tags or attributes; None if none of them is a date."""
     plain = {re.sub(r"^.*#|[^A-Za-z0-9]", "", k).upper(): str(v).strip() for k, v in tags.items()}
+    if "DOMAIN" not in plain:
+        plain.pop("DATE", "")  # FORCE's; of others it may be when the file was made
     for key in _TAGS.split():
         text, clock = _start_of_span(plain.get(key, "")), plain.get(_CLOCKS.get(key, ""))
         if clock and re.fullmatch(r"\d{4}\D?\d\d\D?\d\d", text):

@@ -16,6 +16,7 @@ import xarray as xr
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
+from timo.crs import crs_name, metres_per_unit, read_crs
 from timo.cube.check import DIMS, check
 from timo.cube.netcdf import netcdf_engine
 from timo.errors import TimoError
@@ -34,7 +35,6 @@ from timo.sources.files.inventory import (
 )
 from timo.sources.files.naming import Naming, read_bands
 from timo.sources.place.grid import grid_of
-from timo.sources.place.projection import crs_name, metres_per_unit, read_crs
 from timo.sources.reading import ArrayLayer, Numbers
 from timo.sources.request import make_sensor
 

@@ -14,11 +14,11 @@ import pyproj
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
+from timo.crs import meant_unit, read_crs
 from timo.errors import TimoError
 from timo.sensors import Identity, identify
 from timo.sources.dates import Moment, date_of_name, date_of_tags, date_of_text, strip_dates
 from timo.sources.files.naming import Naming, is_position
-from timo.sources.place.projection import meant_unit, read_crs
 from timo.sources.reading import Header, Layer, RasterLayer, read_headers
 
 _NO_DATE = (

@@ -19,6 +19,7 @@ import xarray as xr
 from odc.geo.geobox import GeoBox
 from rasterio.warp import transform_bounds
 
+from timo.crs import crs_name, read_crs, short_name
 from timo.cube.values import check_values
 from timo.errors import TimoError
 from timo.sensors import Band, Sensor
@@ -37,7 +38,6 @@ from timo.sources.files.scenes import (
 )
 from timo.sources.place.area import Area
 from timo.sources.place.grid import PixelGrid, check_limit, check_resolution
-from timo.sources.place.projection import crs_name, read_crs, short_name
 from timo.sources.reading import (
     Layer,
     Plan,
@@ -193,7 +193,7 @@ def open_files(
     scenes = make_scenes(found, instrument, names, masked=quality)
     names = names or tuple(b for b in instrument.band_names if b in scenes[0].layers)
     finest = min(instrument.band(name).gsd_m for name in names)
-    layers = [layer for scene in scenes for layer in scene.layers.values()]
+    layers = [scene.layers[name] for scene in scenes for name in names]
     area, grid = _target(layers, where, finest, max_megapixels)
     request = CubeRequest(
         area=area,
