@@ -260,3 +260,10 @@ def test_a_failed_export_leaves_nothing_and_keeps_the_old(tmp_path):
         timo.export(label, tmp_path / "map.tif", smallest_ha=1)
     assert path.read_text(encoding="utf-8") == before
     assert [p.name for p in tmp_path.iterdir()] == ["map.geojson"]
+
+
+def test_a_comparison_bears_no_names_of_classes():
+    labels = a_map([[0, 2], [2, 1]])
+    assert "classes" in (labels == 2).attrs  # as xarray keeps them
+    properties = [f["properties"] for f in to_polygons(labels == 2)["features"]]
+    assert [p["class"] for p in properties] == [1, 1]

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import rioxarray  # noqa: F401 - registers .rio
 import xarray as xr
+from xarray.backends.locks import HDF5_LOCK
 
 from timo.atomic import check_name, replacing
 from timo.errors import TimoError
@@ -218,9 +219,7 @@ def _write_store(
                 _fit_netcdf(store).to_netcdf(partial, engine=engine)
                 _hide_fill(partial, filled, engine)
     except (RuntimeError, ValueError) as error:
-        if not any(
-            reason in str(error) for reason in ("illegal characters", "unable to infer dtype")
-        ):
+        if "illegal characters" not in str(error) and "unable to infer dtype" not in str(error):
             raise
         raise TimoError(
             f"cannot write '{path.name}': {error}. Rename it, make it numbers, text or dates without a time zone, or "
@@ -244,28 +243,25 @@ def _as_store(
     if isinstance(data, xr.DataArray):
         taken = data.name is None or data.name in data.coords
         data = data.to_dataset(name="data" if taken else str(data.name))
-    marks = {str(name): resolve_nodata(array, nodata) for name, array in _numeric(data)}
     _check_fits(data, kind, nodata)
+    marks = {name: resolve_nodata(array, nodata) for name, array in data.data_vars.items()}
     for dim, index in data.indexes.items():
         if getattr(index, "tz", None) is not None:
             data = data.assign_coords({dim: index.tz_convert(None)})
     # What another file was encoded with (its filters, its scale) does not fit this one.
-    store = data.drop_encoding().transpose(
-        ..., "y", "x"
-    )  # GDAL takes the last dimension of NetCDF for x
+    # GDAL takes the last dimension of NetCDF for x.
+    store = data.drop_encoding().transpose(..., "y", "x")
     store.attrs = clean(store.attrs) | {"software": SOFTWARE}
     for name in list(store.variables):
         store[name] = _plain(store[name], kind)
     store = store.rio.write_crs(crs).rio.write_transform(grid_transform(store))
     hidden = []
     for name, array in store.data_vars.items():
-        value = marks.get(str(name))
+        value = marks.get(name)
         if value is not None:
-            value = array.dtype.type(value)
-            array.encoding[
-                "_FillValue" if kind == "nc" or array.dtype.kind == "f" else "fill_value"
-            ] = value
-            if array.dtype.kind != "f" and (kind == "zarr" or array.dtype.itemsize > 1):
+            floats, value = array.dtype.kind == "f", array.dtype.type(value)
+            array.encoding["_FillValue" if floats or kind == "nc" else "fill_value"] = value
+            if not floats and (kind == "zarr" or array.dtype.itemsize > 1):
                 array.attrs["nodata"] = value
                 hidden.append(str(name))
         # Named here, the CRS is a coordinate again for whoever opens the file without options.
@@ -273,10 +269,6 @@ def _as_store(
             str(c) for c in array.coords if c not in array.dims and " " not in str(c)
         )
     return store, hidden
-
-
-def _numeric(data: xr.Dataset) -> list[tuple[Any, xr.DataArray]]:
-    return [(name, array) for name, array in data.data_vars.items() if array.dtype.kind in "iuf"]
 
 
 def _check_fits(data: xr.Dataset, kind: str, nodata: float | None) -> None:
@@ -291,10 +283,8 @@ def _check_fits(data: xr.Dataset, kind: str, nodata: float | None) -> None:
             raise TimoError(
                 f'a variable of a .{kind} cannot be called "{name}": rename it, as in data.rename("...")'
             )
-        if (array.dtype.itemsize > 8 and array.dtype.kind in "fc") or (kind, array.dtype.kind) == (
-            "nc",
-            "c",
-        ):
+        held = "iufbMmOSUT" if kind == "nc" else "iufcbMmOSUT"
+        if array.dtype.kind not in held or (array.dtype.kind in "fc" and array.dtype.itemsize > 8):
             raise TimoError(
                 f'a .{kind} cannot hold {array.dtype} values: convert them first, as in data.real.astype("float32")'
             )
@@ -310,16 +300,17 @@ def _hide_fill(path: Path, names: list[str], engine: str) -> None:
 
     GDAL (so QGIS and rioxarray) reads the fill value; xarray reads the attribute, and makes floats of what has it.
     """
-    if names and engine == "netcdf4":
-        import netCDF4
+    # HDF5 is not made for threads, and another may be reading through xarray.
+    if engine == "netcdf4":
+        from netCDF4 import Dataset
 
-        with netCDF4.Dataset(path, "a") as file:
+        with HDF5_LOCK, Dataset(path, "a") as file:
             for name in names:
                 file[name].delncattr("_FillValue")
-    elif names:
-        import h5py
+    else:
+        from h5py import File
 
-        with h5py.File(path, "a") as file:
+        with HDF5_LOCK, File(path, "a") as file:
             for name in names:
                 del file[name].attrs["_FillValue"]
 
@@ -359,11 +350,9 @@ def _fit_netcdf(store: xr.Dataset) -> xr.Dataset:
 
 def _is_netcdf_attribute(value: Any) -> bool:
     if isinstance(value, list):
-        kinds = {str if isinstance(item, str) else float for item in value}
-        return (
-            len(kinds) == 1
-            and all(map(_is_netcdf_attribute, value))
-            and list not in map(type, value)
+        of_text = {isinstance(item, str) for item in value}
+        return len(of_text) == 1 and all(
+            not isinstance(v, list) and _is_netcdf_attribute(v) for v in value
         )
     if isinstance(value, int) and not isinstance(value, bool):
         return -(2**63) <= value < 2**63
