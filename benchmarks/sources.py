@@ -9,6 +9,7 @@ written to disk, files are GeoTIFFs beside it. From the root of the repository::
 """
 
 import argparse
+import inspect
 import json
 import multiprocessing
 import os
@@ -74,6 +75,10 @@ def emulated(faults: Faults | None = None) -> Iterator[Served]:
 
 
 def cube_of(url: str, **options: Any) -> xr.DataArray:
+    from timo.sources.earthengine.opening import open_earthengine
+
+    if "chunks" not in inspect.signature(open_earthengine).parameters and "chunks" in options:
+        options["chunk_size"] = options.pop("chunks")  # in an older checkout
     defaults = {"aoi": BOX, "start": "2018-05", "end": "2018-09", "bands": BANDS, "cache": False}
     return open_cube("earthengine", **{**defaults, "url": url, **options})
 
@@ -86,7 +91,7 @@ def throughput(args: argparse.Namespace) -> None:
     largest: dict[int, int] = dict.fromkeys(args.workers, 0)
     with emulated(faults) as served:
         # Small chunks: what is measured is the way, and not the emulator's arithmetic.
-        cube = cube_of(served.url, bands=["B8"], chunk_size=5, masked_classes=(), end="2018-05-10")
+        cube = cube_of(served.url, bands=["B8"], chunks=5, masked_classes=(), end="2018-05-10")
         cube[:, :, :5, :5].load()
         for _ in range(args.rounds):
             for workers in args.workers:
@@ -115,7 +120,7 @@ def faults(args: argparse.Namespace) -> None:
     broken = Faults(quota=0.03, internal=0.03, unavailable=0.02, truncated=0.02, kinds=("pixels",))
     patient = Retry(initial_s=0.05, quota_initial_s=0.1)
     with emulated() as served:
-        options = {"chunk_size": 2, "bands": ["B4", "B8"], "end": "2018-06-30", "retry": patient}
+        options = {"chunks": 2, "bands": ["B4", "B8"], "end": "2018-06-30", "retry": patient}
         cube = cube_of(served.url, **options)
         expected = fetch(cube, workers=8, progress=False)
         counts, _ = served.counts(broken)
@@ -141,7 +146,7 @@ sys.path.insert(0, "benchmarks")
 from sources import cube_of
 from timo.sources import fetch
 url, cache = sys.argv[1:]
-fetch(cube_of(url, cache=cache, chunk_size=8), workers=4, progress=False)
+fetch(cube_of(url, cache=cache, chunks=8), workers=4, progress=False)
 """
 
 
@@ -149,8 +154,8 @@ def interruption(args: argparse.Namespace) -> None:
     """Kill -9 in the midst of a fetch, again and again: what was finished is not asked for again."""
     slow = Faults(latency=0.05, kinds=("pixels",))
     with emulated(slow) as served, tempfile.TemporaryDirectory() as folder:
-        expected = fetch(cube_of(served.url, chunk_size=8), workers=8, progress=False)
-        chunks = cube_of(served.url, chunk_size=8).data.npartitions
+        expected = fetch(cube_of(served.url, chunks=8), workers=8, progress=False)
+        chunks = cube_of(served.url, chunks=8).data.npartitions
         served.counts(slow)
         answered, kept, kills = 0, [0], 0
         for _ in range(4):
@@ -165,7 +170,7 @@ def interruption(args: argparse.Namespace) -> None:
             time.sleep(1)
             kept.append(len(chunk_files(folder)))
             answered += served.counts(slow)[0].get("pixels", 0)
-        cube = cube_of(served.url, cache=folder, chunk_size=8)
+        cube = cube_of(served.url, cache=folder, chunks=8)
         found = fetch(cube, workers=4, progress=False)
         last = served.counts(slow)[0].get("pixels", 0)
     same = np.array_equal(expected.values, found.values, equal_nan=True)
@@ -369,7 +374,7 @@ def requests_and_cache() -> dict[str, float]:
     """Requests to Earth Engine: from the service, into the cache, from the cache, and to a store."""
     slow = Faults(latency=0.02, kinds=("pixels",))
     with emulated(slow) as served, tempfile.TemporaryDirectory() as folder:
-        options = {"bands": ["B8"], "chunk_size": 8, "masked_classes": (), "end": "2018-06-10"}
+        options = {"bands": ["B8"], "chunks": 8, "masked_classes": (), "end": "2018-06-10"}
         cube = cube_of(served.url, **options)
         fetch(cube[:1], progress=False)
         cached = cube_of(served.url, cache=folder, **options)

@@ -59,8 +59,8 @@ def cube_of(array):
         coords={
             "time": time_,
             "band": [f"B{i}" for i in range(1, 1 + array.shape[1])],
-            "y": 10.0 * np.arange(array.shape[2])[::-1],
-            "x": 10.0 * np.arange(array.shape[3]),
+            "y": 5e6 + 10.0 * np.arange(array.shape[2])[::-1],
+            "x": 5e5 + 10.0 * np.arange(array.shape[3]),
         },
         name="reflectance",
         attrs={"sensor": "sentinel-2"},
@@ -480,7 +480,7 @@ def stored(tmp_path):
 
 def lose(chunk):
     (chunk / "1/0/0/2").unlink()
-    return {(1, 0, 0, 2)}, "1/0/0/2 .*2020-01-02.*x 320.0 to 470.0.* is lost"
+    return {(1, 0, 0, 2)}, "1/0/0/2 .*2020-01-02.*x 500320.0 to 500470.0.* is lost"
 
 
 def swap(chunk):
@@ -495,7 +495,9 @@ def flip(chunk):
     data = bytearray((chunk / "2/0/1/3").read_bytes())
     data[len(data) // 2] ^= 4
     (chunk / "2/0/1/3").write_bytes(data)
-    return {(2, 0, 1, 3)}, "2020-01-03.*B1, B2, y 130.0 to 0.0, x 480.0 to 490.0.* is not what was"
+    return {
+        (2, 0, 1, 3)
+    }, "2020-01-03.*B1, B2, y 5000130.0 to 5000000.0, x 500480.0 to 500490.0.* is not what was"
 
 
 @pytest.mark.parametrize("damage", [lose, swap, flip])
@@ -567,9 +569,10 @@ def test_a_full_disk_is_one_error_and_what_is_complete_is_kept(tmp_path, monkeyp
                 raise OSError(28, "No space left on device")
         return replace(path, target)
 
-    with monkeypatch.context() as patch, pytest.raises(TimoError, match="No space left.*goes on"):
-        patch.setattr(Path, "replace", full)
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(TimoError, match=r"No space left.*goes on"):
         fetch(cube, progress=False, path=tmp_path / "cube.zarr", workers=1)
+    monkeypatch.setattr(Path, "replace", replace)
     np.testing.assert_array_equal(
         fetch(cube, progress=False, path=tmp_path / "cube.zarr"), service.pixels
     )
