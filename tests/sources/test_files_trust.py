@@ -161,7 +161,7 @@ def test_cells_that_no_tag_marks_are_refused_and_the_remedy_works(tmp_path):
     numbers = scene()
     numbers[:, :5] = -9999
     path = write_tif(tmp_path / "S2_20180701.tif", numbers, descriptions=N3)
-    assert "nodata" in complaint(path, **S2)
+    assert "Give nodata=-9999." in complaint(path, **S2)
     cube = open_files(path, **S2, nodata=-9999)
     assert np.isnan(cube[0, :, :5]).all()
     assert np.isfinite(cube[0, :, 5:]).all()

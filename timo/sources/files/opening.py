@@ -60,6 +60,8 @@ _ESA_IMAGE = re.compile(r"^(L\d\w_)?T\d\d[C-X][A-Z]{2}_\d{8}T\d{6}_", re.IGNOREC
 _BASELINE_4 = pd.Timestamp("2022-01-25")
 # They lie in ESA's products without a date in their names, some of them named as bands are.
 _DETECTOR_MASK = re.compile(r"MSK_\w+\.jp2$", re.IGNORECASE)
+# What producers write where there are no data; the last two are -9999 and -999 of files made unsigned.
+_FILLS = (-9999.0, -999.0, -32768.0, -32767.0, -3.4028234663852886e38, 65535.0, 55537.0, 64537.0)
 # Cells a side that are looked at in each scene when it is opened, and for how long.
 _LOOK = 64
 _PATIENCE_S = 5.0
@@ -398,13 +400,15 @@ def _look_at(
                 quality.read(scene, window)
             if not np.isfinite(values).any():
                 continue
-            _check_unit(values, request, str(scenes[scene]), meaning)
+            _check_unit(values, reader.plans[scene], request, str(scenes[scene]), meaning)
             break
         if clock.monotonic() > until:
             return
 
 
-def _check_unit(values: np.ndarray, request: CubeRequest, what: str, meaning: Meaning) -> None:
+def _check_unit(
+    values: np.ndarray, plans: Sequence[Plan], request: CubeRequest, what: str, meaning: Meaning
+) -> None:
     """Refuse values that the sensor cannot measure, with the options that mend them."""
     sensor = request.sensor
     if meaning.linear:
@@ -412,13 +416,15 @@ def _check_unit(values: np.ndarray, request: CubeRequest, what: str, meaning: Me
     try:
         check_values(values, sensor, request.bands, what=what, call=False)
     except TimoError as error:
-        product = f"scale={sensor.scale:g}" + (
-            f", offset={sensor.offset:g}" if sensor.offset else ""
-        )
+        pairs = list(zip(values, plans, strict=True))
+        here = [f for f in _FILLS if any((v == p.values(np.float64(f))).any() for v, p in pairs)]
+        if here:
+            raise TimoError(f"{error} Give nodata={here[0]:g}.") from error
+        own = f"scale={sensor.scale:g}" + (f", offset={sensor.offset:g}" if sensor.offset else "")
         radar = "linear=True if they are linear power; " if sensor.kind == "backscatter" else ""
         raise TimoError(
-            f"{error} Give {radar}the factors that their producer states ({sensor.name}'s own: {product}); nodata=, if "
-            "it is a number for cells without data; or the sensor= that they are of."
+            f"{error} Give {radar}the factors that their producer states ({sensor.name}'s own: {own}); or the sensor= "
+            "that they are of."
         ) from error
 
 
