@@ -17,24 +17,27 @@ PACKAGES = {"timo": ROOT / "timo", "timo_widgets": ROOT / "widgets"}
 
 FLOORS = {
     "timo.errors": 0,
-    "timo.cancel": 0,
     "timo.atomic": 0,
+    "timo.cancel": 0,
     "timo.crs": 0,
     "timo.sizes": 0,
     "timo.sensors": 1,
     "timo.models": 1,
     "timo.geostat": 1,  # apart: numpy, scipy and xarray in and out
     "timo.cube": 2,
+    "timo.sources.millionst": 5,  # the former name of timo.datasets.millionst, with a warning
     "timo.sources": 3,
-    "timo.datasets": 3,
-    "timo.filling": 3,
-    "timo.inspection": 3,
     "timo.testing": 3,
-    "timo.training": 3,
-    "timo.mapping": 3,
-    "timo.loading": 3,
-    "timo.interruption": 3,
-    "timo_widgets": 4,
+    "timo.filling": 4,
+    "timo.inspection": 4,
+    "timo.training": 4,
+    "timo.mapping": 4,
+    "timo.loading": 4,
+    "timo.interruption": 4,
+    "timo.datasets": 5,
+    "timo.cli": 6,
+    "timo.__main__": 6,
+    "timo_widgets": 6,
 }
 INTERFACE = {"timo_widgets", "ipywidgets", "leafmap", "ipyleaflet", "anywidget", "IPython"}
 MODEL_LIBRARIES = {"lazy_loader", "torch", "einops", "jaxtyping", "safetensors", "numpy"}
@@ -102,7 +105,11 @@ def floor_violations(imports: dict[str, set[str]]) -> list[str]:
     for module, names in imports.items():
         for name in sorted(name for name in names if is_within(name, "timo") or name in imports):
             if name == "timo":
-                found += [f"{module} imports from timo itself"] if floor_of(module) < 4 else []
+                found += (
+                    [f"{module} imports from timo itself"]
+                    if floor_of(module) < FLOORS["timo_widgets"]
+                    else []
+                )
             elif floor_of(name) > floor_of(module):
                 found.append(
                     f"{module} (floor {floor_of(module)}) imports {name} ({floor_of(name)})"
@@ -174,7 +181,7 @@ def test_widgets_import_one_another_relatively():
         ("def f():\n    import timo.cube", "timo.models.a (floor 1) imports timo.cube (2)"),
         ("import importlib\nimportlib.import_module('timo.cube')", "imports timo.cube (2)"),
         ("from timo import predict", "timo.models.a imports from timo itself"),
-        ("import timo_widgets", "timo.models.a (floor 1) imports timo_widgets (4)"),
+        ("import timo_widgets", "timo.models.a (floor 1) imports timo_widgets (6)"),
     ],
 )
 def test_a_forbidden_import_is_seen(tmp_path, source, expected):

@@ -63,7 +63,10 @@ class World:
 @cache
 def load_world() -> World:
     """Read what is shipped."""
-    with (files("timo.sources.millionst") / "places.npz").open("rb") as file, np.load(file) as data:
+    with (
+        (files("timo.datasets.millionst") / "places.npz").open("rb") as file,
+        np.load(file) as data,
+    ):
         land = np.unpackbits(data["land"], axis=1).astype(bool)
         return World(land, data["climates"], data["cities"] * np.array([0.01, 0.01, 1000.0]))
 

@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from timo.errors import TimoError
-from timo.sources.millionst.plan import (
+from timo.datasets.millionst.plan import (
     LISTED,
     SENSOR,
     ChipPlan,
@@ -27,6 +26,7 @@ from timo.sources.millionst.plan import (
     Source,
     Target,
 )
+from timo.errors import TimoError
 from timo.sources.request import CubeRequest
 from timo.sources.retry import CancelledError
 from timo.training.chips.layout import NODATA, Layout

@@ -12,12 +12,12 @@ import ee
 import numpy as np
 import pandas as pd
 
+from timo.datasets.millionst.fetch import NODATA
+from timo.datasets.millionst.plan import Image, RefusedError
 from timo.errors import TimoError
 from timo.sizes import size_text
 from timo.sources.earthengine.connecting import without_client_retries
 from timo.sources.earthengine.images import PROVIDER, filtered, prepared
-from timo.sources.millionst.fetch import NODATA
-from timo.sources.millionst.plan import Image, RefusedError
 from timo.sources.request import CubeRequest
 from timo.sources.retry import CancelledError, Retry, Sorted, sort_earthengine_error
 

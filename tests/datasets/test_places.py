@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from timo.datasets.millionst import sample_places
+from timo.datasets.millionst.world import CLIMATES, ICE_CAP, LAND_CELL, NORTH, load_world
 from timo.errors import TimoError
-from timo.sources.millionst import sample_places
-from timo.sources.millionst.world import CLIMATES, ICE_CAP, LAND_CELL, NORTH, load_world
 
 few = settings(max_examples=20, deadline=None)
 rules = st.fixed_dictionaries(
@@ -178,7 +178,7 @@ def test_what_makes_no_sense_is_refused(wrong):
 def test_the_notice_names_those_whose_data_are_shipped():
     from importlib.resources import files
 
-    folder = files("timo.sources.millionst")
+    folder = files("timo.datasets.millionst")
     notice = (folder / "NOTICE.txt").read_text(encoding="utf-8")
     for name in (
         "GeoNames",

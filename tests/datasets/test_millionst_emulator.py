@@ -14,10 +14,10 @@ import pytest
 pytest.importorskip("ee")
 pytest.importorskip("nrt")
 
-from timo.sources.millionst import ChipPlan, PlaceRule
-from timo.sources.millionst.__main__ import main
-from timo.sources.millionst.earthengine import EarthEngineChips
-from timo.sources.millionst.plan import RefusedError
+from timo.datasets.millionst import ChipPlan, PlaceRule
+from timo.datasets.millionst.__main__ import main
+from timo.datasets.millionst.earthengine import EarthEngineChips
+from timo.datasets.millionst.plan import RefusedError
 from timo.sources.place.aoi import make_area
 from timo.sources.retry import Retry
 from timo.testing.earthengine import Emulator, Faults, sample_backing
@@ -174,7 +174,7 @@ def count(emulator, kind="pixels"):
 
 
 def test_faults_change_nothing(emulator, tmp_path, calm, monkeypatch, capsys):
-    monkeypatch.setattr("timo.sources.millionst.__main__.Retry", quick_retry)
+    monkeypatch.setattr("timo.datasets.millionst.__main__.Retry", quick_retry)
     emulator.faults = Faults(quota=0.1, internal=0.1, truncated=0.1)
     assert fetch(tmp_path / "s", emulator, "--places", 40, "--workers", 4) == 0
     said = capsys.readouterr()
@@ -190,7 +190,7 @@ def test_faults_change_nothing(emulator, tmp_path, calm, monkeypatch, capsys):
 
 @pytest.mark.slow
 def test_two_hundred_places_with_five_percent_of_faults(emulator, tmp_path, monkeypatch):
-    monkeypatch.setattr("timo.sources.millionst.__main__.Retry", quick_retry)
+    monkeypatch.setattr("timo.datasets.millionst.__main__.Retry", quick_retry)
     options = ("--places", 200, "--size", 32)
     assert fetch(tmp_path / "calm", emulator, *options) == 0
     emulator.reset()
@@ -260,7 +260,7 @@ def start(store, emulator, places):
     options = [*SMALL, "--url", emulator.url, "--places", str(places), "--workers", "2"]
     often = ["--commit-seconds", "0.1", "--report-seconds", "0.2"]
     return subprocess.Popen(
-        [sys.executable, "-m", "timo.sources.millionst", str(store), *options, *often],
+        [sys.executable, "-m", "timo.datasets.millionst", str(store), *options, *often],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

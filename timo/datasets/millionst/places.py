@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from timo.errors import TimoError
-from timo.sources.millionst.world import (
+from timo.datasets.millionst.world import (
     CLIMATE_CELL,
     CLIMATES,
     ICE_CAP,
@@ -21,6 +20,7 @@ from timo.sources.millionst.world import (
     World,
     load_world,
 )
+from timo.errors import TimoError
 
 if TYPE_CHECKING:
     import pandas as pd

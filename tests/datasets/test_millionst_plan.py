@@ -10,10 +10,10 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from timo.datasets.millionst import ChipPlan, Place, PlaceRule, estimate, sample_places
+from timo.datasets.millionst.plan import Image
 from timo.errors import TimoError
 from timo.sensors import get_sensor
-from timo.sources.millionst import ChipPlan, Place, PlaceRule, estimate, sample_places
-from timo.sources.millionst.plan import Image
 
 few = settings(max_examples=50, deadline=None)
 lons, lats = st.floats(-180, 179.999), st.floats(-56, 82.8)

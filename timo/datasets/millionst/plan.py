@@ -16,11 +16,11 @@ import pyproj
 import shapely
 
 from timo.crs import LONLAT, usual_crs
+from timo.datasets.millionst.places import Place, PlaceRule, iter_places
 from timo.errors import TimoError
 from timo.sensors import SENSORS, Sensor
 from timo.sizes import size_text
 from timo.sources.dates import make_span
-from timo.sources.millionst.places import Place, PlaceRule, iter_places
 from timo.sources.place.aoi import make_area
 from timo.sources.place.grid import PixelGrid
 from timo.sources.request import CubeRequest, make_bands
