@@ -15,7 +15,7 @@ import shapely
 from timo.errors import TimoError
 from timo.sensors import get_sensor
 from timo.sources.place.grid import PixelGrid
-from timo.sources.span import make_span
+from timo.sources.dates import make_span
 from timo.testing import sample
 
 _SERVED = get_sensor("sentinel-2").collection("earth-search")

@@ -230,7 +230,7 @@ def _choice(title: str, options: list[Any], value: Any) -> w.Dropdown:
 
 
 def _day(date: Any, edge: str) -> dt.date:
-    from timo.sources.span import make_span
+    from timo.sources.dates import make_span
 
     first, after = make_span(date, date)
     return (first if edge == "start_time" else after - pd.Timedelta(days=1)).date()

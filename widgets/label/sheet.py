@@ -116,7 +116,7 @@ def check_dates(start: Any, end: Any) -> tuple[str | None, str | None]:
     TimoError
         If one is no date, or the end is before the start.
     """
-    from timo.sources.span import make_span
+    from timo.sources.dates import make_span
 
     # Whatever is left open must not be what is wrong.
     first, after = make_span("1950" if start is None else start, "2200" if end is None else end)
