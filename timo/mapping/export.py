@@ -5,14 +5,17 @@ import json
 import os
 import warnings
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from numbers import Number
 from pathlib import Path
 from typing import Any, Literal
 
+import dask
 import numpy as np
 import pandas as pd
 import rioxarray  # noqa: F401 - registers .rio
 import xarray as xr
+from dask.system import CPU_COUNT
 from xarray.backends.locks import HDF5_LOCK
 
 from timo.atomic import check_name, replacing
@@ -214,7 +217,10 @@ def _write_store(
             # The metadata are consolidated all the same: without it, xarray warns whoever reads.
             warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
             if engine is None:
-                store.to_zarr(partial, mode="w", zarr_format=3, consolidated=True)
+                # A pool of its own is waited for: after a failure, no thread goes on writing chunks.
+                workers = dask.config.get("num_workers", None) or CPU_COUNT
+                with ThreadPoolExecutor(workers) as pool, dask.config.set(pool=pool):
+                    store.to_zarr(partial, mode="w", zarr_format=3, consolidated=True)
             else:
                 _fit_netcdf(store).to_netcdf(partial, engine=engine)
                 _hide_fill(partial, filled, engine)
