@@ -14,8 +14,8 @@ import shapely
 
 from timo.errors import TimoError
 from timo.sensors import get_sensor
-from timo.sources.place.grid import PixelGrid
 from timo.sources.dates import make_span
+from timo.sources.place.grid import PixelGrid
 from timo.testing import sample
 
 _SERVED = get_sensor("sentinel-2").collection("earth-search")
