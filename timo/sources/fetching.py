@@ -330,9 +330,8 @@ def _fetch_to(path: Path, cube: xr.DataArray, workers: int, session: _Session) -
         _write(data, CheckedStore(home, array=name), token, workers, session)
         _check_values(open_store(home))
         if home != path:
-            for file in home.rglob(
-                "*.partial"
-            ):  # of a chunk in whose writing the process was killed
+            # A chunk in whose writing the process was killed leaves one.
+            for file in home.rglob("*.partial"):
                 file.unlink()
             move(home, path)
         for other in {*others} - {home}:
@@ -516,10 +515,12 @@ def _computing(
         finish()
         # Not an error of ours: a loop over many areas must end, too.
         raise KeyboardInterrupt(session.summary()) from None
-    except TimoError as error:
+    except Exception as error:
         finish()
-        if session.kept:
+        if session.kept and isinstance(error, TimoError):
             error.args = (f"{error} {session.remains()}",)
+        elif session.kept:
+            error.add_note(session.remains())
         raise
     finally:
         finish()
