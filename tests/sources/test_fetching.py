@@ -519,6 +519,28 @@ def test_a_damaged_store_names_the_chunk_and_the_same_call_repairs_it(stored, da
     assert main(["cache", "verify", str(path)]) == 0
 
 
+@given(data=st.data())
+@settings(max_examples=8, deadline=None)
+def test_whatever_happens_to_a_chunk_it_is_never_read_as_something_else(tmp_path_factory, data):
+    path = tmp_path_factory.mktemp("store") / "cube.zarr"
+    service = Service()
+    cube = cube_of(fetched_array(service, SHAPE, CHUNKS, None, "a"))
+    fetch(cube, progress=False, path=path)
+    service.asked.clear()
+    files = sorted((path / "reflectance" / "c").rglob("*/*/*/*"))
+    file, other = data.draw(st.lists(st.sampled_from(files), min_size=2, max_size=2, unique=True))
+    content = bytearray(file.read_bytes())
+    place = data.draw(st.integers(0, len(content) - 1))
+    content[place] ^= data.draw(st.integers(1, 255))
+    changed = data.draw(st.sampled_from([b"", content, content[:place], other.read_bytes(), None]))
+    file.unlink() if changed is None else file.write_bytes(changed)
+    name = file.relative_to(path).as_posix()
+    with pytest.raises(TimoError, match=rf"chunk {name} \("):
+        open_store(path).compute()
+    np.testing.assert_array_equal(fetch(cube, progress=False, path=path), service.pixels)
+    assert service.asked == [tuple(map(int, file.parts[-4:]))]
+
+
 @pytest.mark.parametrize("file", ["time/c/0", "time/zarr.json", "zarr.json", "x/c/0"])
 def test_lost_coordinates_and_metadata_are_named_and_repaired(stored, file):
     service, cube, path = stored
