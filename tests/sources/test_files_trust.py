@@ -165,6 +165,10 @@ def test_cells_that_no_tag_marks_are_refused_and_the_remedy_works(tmp_path):
     cube = open_files(path, **S2, nodata=-9999)
     assert np.isnan(cube[0, :, :5]).all()
     assert np.isfinite(cube[0, :, 5:]).all()
+    # Beside the product's own, which stays one.
+    numbers[:, :, 9] = 0
+    path = write_tif(tmp_path / "S2_20180701.tif", numbers, descriptions=N3, nodata=0)
+    assert np.isnan(open_files(path, **S2, nodata=-9999)[0, 0]).sum() == 5 * 50 + 35
 
 
 BASELINE = "S2A_MSIL2A_20220301T092031_N0400_R093_T34TFR_20220301T120000.tif"

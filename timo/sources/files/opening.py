@@ -144,8 +144,8 @@ def open_files(
         processing baseline 04.00 on (by the name of the product, or, of single images, if taken from 25 January 2022
         on).
     nodata : float, optional
-        The number of a cell without data; by default what the files say, else, of integers, the sensor's. NaN is one
-        anyway.
+        The number of a cell without data, beside what the files say or, of integers, the sensor's product has. NaN is
+        one anyway.
     linear : bool
         Radar: the numbers are linear power.
     chunks : int
@@ -321,28 +321,21 @@ def _plan(scene: FileScene, band: str, sensor: Sensor, meaning: Meaning) -> Plan
     if meaning.offset is not None:
         offset, shift = meaning.offset, 0.0
     nodata = numbers.nodata
+    if not nodata and numbers.whole and numbers.scale is None:
+        own = sensor.nodata_of(band)
+        nodata = () if own is None else (float(own),)
     if meaning.nodata is not None:
-        nodata = (meaning.nodata,)
-    elif (
-        not nodata
-        and numbers.whole
-        and numbers.scale is None
-        and sensor.nodata_of(band) is not None
-    ):
-        nodata = (float(sensor.nodata_of(band)),)  # type: ignore[arg-type]
-    return Plan(_with_nodata(layer, nodata, stated=meaning.nodata is None), scale, offset, shift)
-
-
-def _with_nodata(layer: Layer, nodata: tuple[float, ...], *, stated: bool) -> Layer:
-    layer = replace(layer, numbers=replace(layer.numbers, nodata=nodata))
-    return replace(layer, own_nodata=stated) if isinstance(layer, RasterLayer) else layer
+        nodata = (*nodata, meaning.nodata)
+    return Plan(replace(layer, numbers=replace(numbers, nodata=nodata)), scale, offset, shift)
 
 
 def _plan_quality(layer: Layer, sensor: Sensor) -> Plan:
     """Return how the quality layer is read: a number that the file calls "no data" may be one of its classes."""
     classes = {c.value for c in sensor.quality if c.bits is None}
     nodata = tuple(n for n in layer.numbers.nodata if n not in classes)
-    return Plan(_with_nodata(layer, nodata, stated=nodata == layer.numbers.nodata))
+    stated = nodata == layer.numbers.nodata
+    layer = replace(layer, numbers=replace(layer.numbers, nodata=nodata))
+    return Plan(replace(layer, own_nodata=stated) if isinstance(layer, RasterLayer) else layer)
 
 
 def _shift(scene: FileScene, layer: Layer, sensor: Sensor) -> float:
