@@ -148,7 +148,7 @@ def test_an_unknown_model_is_refused(cube, name):
 
 def test_a_new_model_needs_a_cube_and_classes(cube):
     for options in ({}, {"cube": cube}, {"classes": CLASSES}):
-        with pytest.raises(TimoError, match="a new timo-tiny must know what it reads and what it"):
+        with pytest.raises(TimoError, match="a new timo-tiny needs a cube to read and classes"):
             timo.load_model("timo-tiny", **options)
 
 
@@ -230,5 +230,5 @@ def test_a_pretrained_encoder_that_does_not_fit_is_refused(cube, tmp_path):
         timo.load_model(tmp_path / "encoder", cube, CLASSES)
     with pytest.raises(TimoError, match=r"\['dims'\] are settled by the encoder at"):
         timo.load_model(tmp_path / "encoder", cube, CLASSES, dims=(8, 8, 8, 8))
-    with pytest.raises(TimoError, match="must know what it reads and what it tells apart"):
+    with pytest.raises(TimoError, match="needs a cube to read and classes to predict"):
         timo.load_model(tmp_path / "encoder")

@@ -1,4 +1,4 @@
-"""Gaps of clouds in a cube, filled: by what the rest of the date shows, or by the pixel's own series."""
+"""Gap-filling of a cube: from the rest of the date, or from the pixel's own series."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ def fill(
 ) -> xr.DataArray:
     """Fill the gaps of a cube.
 
-    What was observed is never changed. What is filled is an estimate, and cannot show what happened behind the clouds:
-    on a date on which a clearing is hidden, whatever the neighbouring dates and the rest of the picture make likely is
-    drawn. Look for changes in observations (``filled.where(~filled.filled)``), not in fillings.
+    Observations are never changed. A filled value is an estimate, and cannot show what happened behind the clouds:
+    where a clearing is hidden, it is what the neighbouring dates and the rest of the image make likely. Look for
+    changes in observations (``filled.where(~filled.filled)``), not in filled values.
 
     Parameters
     ----------
     cube : xarray.DataArray
         A cube. It is loaded into memory.
     method : {"eof", "linear", "climatology"}
-        "eof": empirical orthogonal functions of all bands together (`timo.geostat.dineof`), then what they leave of
-        the observations, by straight lines in time. It takes from the clear part of a date what the date is like.
+        "eof": empirical orthogonal functions of all bands together (`timo.geostat.dineof`), then their residuals at
+        the observations, by straight lines in time. It uses the clear part of a date.
         "linear": a straight line in time, per pixel and band; the first and last observation are held.
         "climatology": mean of the pixel and band over all years' observations in that calendar month; where there is
         none, linear.
@@ -50,14 +50,15 @@ def fill(
     -------
     xarray.DataArray
         The cube without its gaps, in memory. Its coordinate ``filled`` (time, y, x) is True where a band was filled;
-        ``attrs["filled"]`` says how. Fillings stay within the range that was observed in their band. A band of a pixel
-        that was never observed stays NaN (and `filled` False there, unless another band was filled). A date without
-        any observation gets the mean of "linear" and "climatology" from "eof".
+        ``attrs["filled"]`` names the method. Filled values stay within the range observed in their band. A band of a
+        pixel that was never observed stays NaN (and `filled` False there, unless another band was filled). A date
+        without any observation gets the mean of "linear" and "climatology" from "eof".
 
     Raises
     ------
     TimoError
-        If the cube is no cube or all NaN, the method or an option unknown, or the memory limit too low.
+        If the cube is no cube, all NaN, or its values cannot be what its sensor measures (`timo.cube.check`); if the
+        method or an option is unknown; or if the memory limit is too low.
 
     Warns
     -----
@@ -70,34 +71,34 @@ def fill(
     loaded = check(cube.compute())
     gaps = loaded.isnull()
     if not gaps.any():
-        return _told(loaded, loaded, method)
+        return _with_flag(loaded, loaded, method)
     method = _possible(loaded, method)
     estimate, how = _estimate(loaded, method, options)
     inside = estimate.clip(loaded.min(("time", "y", "x")), loaded.max(("time", "y", "x")))
     filled = loaded.where(~gaps, inside.astype("float32"))
     _warn_of_rest(filled)
-    return _told(loaded, filled, how)
+    return _with_flag(loaded, filled, how)
 
 
 def _estimate(cube: xr.DataArray, method: str, options: dict[str, Any]) -> tuple[xr.DataArray, str]:
-    """What a method says, and how it is called."""
+    """Return the gap estimate and the name recorded in `attrs["filled"]`."""
     if method == "linear":
         return linear_in_time(cube), method
     if method == "climatology":
         return monthly_climatology(cube), method
-    told = dineof(cube, **options)
-    # What the components do not hold of the observations around a gap is likely to last until the next one.
-    rest = linear_in_time(cube - told.reconstruction)
-    # A date that sees nothing has no amplitudes of its own. The observations around it say more than the fillings
+    found = dineof(cube, **options)
+    # Residuals of the components at the observations around a gap are likely to last until the next one.
+    rest = linear_in_time(cube - found.reconstruction)
+    # A date without observations has no amplitudes of its own. The observations around it say more than filled values
     # around it, and errors of the line and of the month are of different kinds: their mean is better than either.
     nothing = cube.isnull().all(("band", "y", "x"))
     alone = (linear_in_time(cube) + monthly_climatology(cube)) / 2
-    estimate = (told.reconstruction + rest).where(~nothing, alone)
-    return estimate, f"eof, {told.attrs['n_components']} components"
+    estimate = (found.reconstruction + rest).where(~nothing, alone)
+    return estimate, f"eof, {found.attrs['n_components']} components"
 
 
-def _told(cube: xr.DataArray, filled: xr.DataArray, how: str) -> xr.DataArray:
-    """The filled cube with what was filled as a coordinate; all else as the cube had it."""
+def _with_flag(cube: xr.DataArray, filled: xr.DataArray, how: str) -> xr.DataArray:
+    """Return the filled cube with the coordinate `filled`; all else as the cube had it."""
     new = (cube.isnull() & filled.notnull()).any("band")
     result = cube.copy(data=filled.values)
     attrs = {
@@ -109,7 +110,7 @@ def _told(cube: xr.DataArray, filled: xr.DataArray, how: str) -> xr.DataArray:
 
 
 def _possible(cube: xr.DataArray, method: str) -> str:
-    """The method, or linear where there are too few dates for components."""
+    """Return the method, or "linear" where there are too few dates for components."""
     dates = int(cube.notnull().any(("band", "y", "x")).sum())
     if method != "eof" or dates >= FEWEST_DATES:
         return method

@@ -20,13 +20,13 @@ from timo.sensors import Sensor, get_sensor
 
 logger = logging.getLogger(__name__)
 
-# What may be chosen anew for an encoder that is there: none of it changes what its weights mean.
+# Options that may be changed for an existing encoder: its weights keep their meaning.
 FREE = ("drop_path", "checkpoint")
 
 
 @dataclass(frozen=True)
 class _Data:
-    """What a new model is to read."""
+    """Bands and sensor that a new model reads."""
 
     bands: tuple[str, ...]
     sensor: Sensor
@@ -36,14 +36,14 @@ class _Data:
         return self.sensor.wavelengths(self.bands)
 
     def codes(self, options: dict[str, Any]) -> dict[str, float]:
-        """Wavelength of each band, of those chosen or else the sensor's; NaN where it has none."""
+        """Return the wavelength of each band: the one chosen, else the sensor's; NaN where it has none."""
         own = [band.wavelength_um for band in self.sensor.select(self.bands)]
         return dict(zip(self.bands, list(options.get("wavelengths", ())) or own, strict=True))
 
 
 @dataclass(frozen=True)
 class _Start:
-    """What the encoder of a new model is made of, and the weights that it starts from: of `saved`, or random ones."""
+    """Config and initial weights of the encoder of a new model: those of `saved`, or random ones."""
 
     config: EncoderConfig
     initial_weights: str
@@ -61,10 +61,10 @@ def load_model(
     pretrained: bool | None = None,
     **encoder: Any,
 ) -> TiMo:
-    """Model that reads a cube and tells classes apart.
+    """Load a saved model, or make a new one for a cube and its classes.
 
-    A new "timo-tiny" starts from the pretrained encoder that comes with timo, wherever it can; what a model started
-    from is in its ``config.initial_weights``, is saved with it and shown with it, and the log says why.
+    A new "timo-tiny" starts from the pretrained encoder that comes with timo, wherever it can; the initial weights
+    are named in its ``config.initial_weights``, saved with it and shown with it, and the log says why.
 
     Parameters
     ----------
@@ -72,7 +72,8 @@ def load_model(
         "timo-tiny", "timo-small", "timo-base", "timo-large" or "timo-huge" for a new model; the folder of a model that
         `timo.save` wrote; or the folder of an encoder that `timo.pretrain` wrote, for a new model that starts from it.
     cube : xarray.DataArray, optional
-        The cube that it is to read; needed for a new model. A saved model is checked against it.
+        The cube that it is to read; needed for a new model. A saved model is checked against it. Its values are checked
+        too (`timo.cube.check`), those of a lazy cube when they are computed.
     classes : sequence of str, optional
         Names of the classes, in the order of the labels; needed for a new model.
     task : {"segmentation", "classification"}
@@ -118,10 +119,10 @@ def load_model(
 def _data(
     name: str | Path, cube: xr.DataArray | None, classes: Sequence[str] | None
 ) -> tuple[_Data, tuple[str, ...]]:
-    """What a new model reads, and what it tells apart."""
+    """Return bands, sensor and classes of a new model."""
     if cube is None or classes is None:
         raise TimoError(
-            f'a new {name} must know what it reads and what it tells apart: load_model("{name}", cube=cube, '
+            f'a new {name} needs a cube to read and classes to predict: load_model("{name}", cube=cube, '
             'classes=["forest", "other"])'
         )
     sensor = get_sensor(cubes.check(cube, sensor="sentinel-2").attrs.get("sensor", "sentinel-2"))
@@ -131,13 +132,13 @@ def _data(
 def _new(
     start: _Start, data: _Data, classes: tuple[str, ...], *, task: str, per_date: bool, seed: int
 ) -> TiMo:
-    """Model with a random head; the encoder's weights are random as well unless it starts from others."""
+    """Make a model with a random head; the encoder's weights are random as well unless it starts from others."""
     saved = start.saved
     # Kernels of its own bands read nothing else.
     bands = saved.bands if saved is not None and saved.config.stem == "plain" else data.bands
     normalisation = {band.name: (band.mean, band.std) for band in data.sensor.select(bands)}
     if saved is not None and saved.sensor == data.sensor.name:
-        # What the encoder was trained with, should the sensor's numbers ever change.
+        # Those that the encoder was trained with, should the sensor's ever change.
         normalisation |= dict(
             zip(saved.bands, zip(saved.mean, saved.std, strict=True), strict=True)
         )
@@ -185,7 +186,7 @@ def _from_size(
 
 
 def _obstacle(saved: SavedEncoder | None, options: dict[str, Any], codes: dict[str, float]) -> str:
-    """Why the shipped weights will not do; empty if they will."""
+    """Return why the shipped weights cannot be used; empty if they can."""
     if saved is None:
         return f"timo comes with those of {', '.join(SHIPPED)} alone"
     if changed := _settled(saved.config, options):
@@ -215,7 +216,7 @@ def _from_folder(
 
 
 def _settled(config: EncoderConfig, options: dict[str, Any]) -> list[str]:
-    """Options that would make another encoder of a pretrained one."""
+    """Return the options that would change a pretrained encoder."""
     free = (*FREE, "wavelengths") if config.stem == "wavelength" else FREE
     own = config.__dict__
     given = {n: tuple(v) if isinstance(v, list) else v for n, v in options.items()}
@@ -235,25 +236,25 @@ def _check_bands(path: Path, saved: SavedEncoder, data: _Data) -> None:
 
 
 def _continued(saved: SavedEncoder, data: _Data, options: dict[str, Any]) -> EncoderConfig:
-    """Config of a pretrained encoder, for these bands."""
+    """Return the config of a pretrained encoder, for these bands."""
     if saved.config.stem == "wavelength":
         options = {"in_channels": len(data.bands)} | _with_wavelengths(data, options)
     return replace(saved.config, **options)
 
 
 def _title(saved: SavedEncoder, name: str) -> str:
-    """What a pretrained encoder is called, for whoever opens the model a year later."""
+    """Return the name of a pretrained encoder, version and hash included."""
     parts = (saved.card.get("name", name), saved.card.get("version", ""))
     return f"{' '.join(str(p) for p in parts if p)} (pretrained, sha256 {saved.sha256[:12]})"
 
 
 def _with_wavelengths(data: _Data, options: dict[str, Any]) -> dict[str, Any]:
-    """The options with the wavelengths of the cube's bands, unless others were chosen."""
+    """Return the options with the wavelengths of the cube's bands, unless others were chosen."""
     return options if "wavelengths" in options else {"wavelengths": data.wavelengths} | options
 
 
 def _random_config(size: str, data: _Data, options: dict[str, Any]) -> EncoderConfig:
-    """Config of a new encoder for these bands."""
+    """Return the config of a new encoder for these bands."""
     if "in_channels" in options:
         raise TimoError("in_channels is the number of the cube's bands: leave it out")
     if options.get("stem") == "wavelength":

@@ -380,7 +380,9 @@ def _check_negative(look: _Look, medians: np.ndarray) -> None:
     whole = np.array([np.median(part) if part.size else np.nan for part in parts])
     several = (look.count.sum(axis=0) >= _ENOUGH) & (whole < _DARKEST)
     # Of one date: darker than any, or far darker than the band is otherwise.
-    dates = (medians < _DARKEST_DATE) | ((medians < 0.6 * _DARKEST_DATE) & (medians < whole - 0.06))
+    dates: np.ndarray = (medians < _DARKEST_DATE) | (
+        (medians < 0.6 * _DARKEST_DATE) & (medians < whole - 0.06)
+    )
     dates &= look.count >= 4 * _ENOUGH
     if several.any():
         darkest = int(np.nanargmin(np.where(several, whole, np.nan)))
