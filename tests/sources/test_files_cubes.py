@@ -58,13 +58,13 @@ def any_files(request):
 def reads(monkeypatch):
     """Windows that are read from now on."""
     seen = []
-    original = reading.read_on
+    original = reading.blocks.read_on
 
     def count(layers, target, **options):
         seen.append((len(layers), target))
         return original(layers, target, **options)
 
-    monkeypatch.setattr(reading, "read_on", count)
+    monkeypatch.setattr(reading.blocks, "read_on", count)
     return seen
 
 
@@ -447,9 +447,9 @@ def test_a_warp_reads_only_what_lies_under_the_chunk(tmp_path, monkeypatch):
     ).rio.write_crs(UTM)
     dataset.to_netcdf(tmp_path / "a.nc")
     seen = []
-    original = reading._OpenedArray.read
+    original = reading.layers.OpenedArray.read
     monkeypatch.setattr(
-        reading._OpenedArray,
+        reading.layers.OpenedArray,
         "read",
         lambda layer, rows, columns: seen.append((rows, columns)) or original(layer, rows, columns),
     )

@@ -135,14 +135,14 @@ def test_large_windows_are_read_in_parts(pair, monkeypatch):
     target = PixelGrid(UTM, PLACE.c - 100, PLACE.f + 100, 50, 14, 15)
     whole = read_on(pair, target)
     sizes = []
-    plain = reading._OpenedArray.read
+    plain = reading.layers.OpenedArray.read
 
     def note(self, rows, columns):
         sizes.append((rows.stop - rows.start) * (columns.stop - columns.start))
         return plain(self, rows, columns)
 
-    monkeypatch.setattr(reading, "_MOST", 300)
-    monkeypatch.setattr(reading._OpenedArray, "read", note)
+    monkeypatch.setattr(reading.onto, "_MOST", 300)
+    monkeypatch.setattr(reading.layers.OpenedArray, "read", note)
     np.testing.assert_array_equal(read_on(pair, target), whole)
     assert len(sizes) > 4
     assert max(sizes) <= 300
@@ -159,7 +159,7 @@ def test_overviews_serve_coarse_grids(tmp_path):
     np.testing.assert_allclose(read_on([layer_of(path)], coarse)[0], expected, rtol=1e-5)
     with rasterio.open(path) as file:
         # Cells at most half as wide as those of the grid.
-        assert reading._overview(file, 1, 16) == 2
+        assert reading.layers._overview(file, 1, 16) == 2
 
 
 def test_a_window_that_is_nowhere_and_grids_that_are_not_plain():
@@ -297,7 +297,7 @@ def test_a_read_that_fails_for_a_moment_is_tried_again(pair, monkeypatch):
             raise failures.pop()
         return plain(*arguments, **options)
 
-    monkeypatch.setattr(reading.rasterio, "open", fragile)
+    monkeypatch.setattr(reading.layers.rasterio, "open", fragile)
     grid = PixelGrid(UTM, PLACE.c, PLACE.f, 10, HEIGHT, WIDTH)
     assert np.isfinite(read_on(pair[:1], grid)[0]).any()
     assert failures == []
@@ -309,4 +309,4 @@ def test_a_cell_on_the_antimeridian_is_as_wide_as_its_neighbours():
     file = PixelGrid("EPSG:4326", -180.0, -17.0, 1e-3, 1000, 1000).geobox
     for away in (0, 50, 99, 1000):
         grid = PixelGrid("EPSG:32701", x - away - 3000, y + 3000, 100.0, 60, 60)
-        assert reading._ratio(file, grid) == pytest.approx(0.9226, rel=1e-3)
+        assert reading.onto._ratio(file, grid) == pytest.approx(0.9226, rel=1e-3)

@@ -658,9 +658,9 @@ def test_of_an_immense_cube_only_the_window_is_read(tmp_path, monkeypatch):
         ).to_pydatetime()
         items.append(item)
     reads = []
-    plain = reading.rasterio.open
+    plain = reading.layers.rasterio.open
     monkeypatch.setattr(
-        reading.rasterio, "open", lambda path, *a, **k: reads.append(path) or plain(path, *a, **k)
+        reading.layers.rasterio, "open", lambda path, *a, **k: reads.append(path) or plain(path, *a, **k)
     )
     immense = PixelGrid("EPSG:32634", 300_000, 5_200_000, 10, 20_000, 20_000)
     cube = open_items(items, immense, buffer_m=50.0, chunks=1024)
