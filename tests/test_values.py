@@ -156,6 +156,7 @@ CASES = {
     ),
     "decibels x 100": (radar, lambda c: (c * 100).round(), r"decibels x 100; divide by 100"),
     "decibels x 1000": (radar, lambda c: (c * 1000).round(), r"decibels x 1,000; divide by 1,000"),
+    "decibels / 100": (radar, lambda c: c / 100, r"decibels / 100; multiply by 100"),
     "amplitude": (radar, lambda c: 10 ** (c / 20) * 600, "digital numbers of amplitude"),
     "radar in 8 bits": (radar, lambda c: ((c + 30) * 8).clip(0, 255).round(), "picture of 8 bits"),
     "fill of radar": (radar, first_columns(-9999), "-9,999, which means no data"),

@@ -446,8 +446,17 @@ def _check_backscatter(look: _Look) -> None:
         # Decibels of land scatter by more than one; a city centre can be positive throughout.
         linear = (low >= 0) & (high < 2) & (medians < 1) & (look.count >= 8)
         strange = (medians > 40) | (medians < -100)
+        shrunk = (low < 0) & (np.maximum(-low, high) < 1) & (look.count >= 4 * _ENOUGH)
         positive = (np.percentile(look.flat, 2) >= 0) & (look.flat.size >= 16 * _ENOUGH)
     look.refuse_cells(strange, _tell_strange)
+    look.refuse_cells(
+        shrunk,
+        lambda v: _Verdict(
+            f"median {_figure(np.median(v))}, hardly any beyond 1",
+            "decibels / 100; multiply by 100",
+            "{} * 100",
+        ),
+    )
     look.refuse_cells(
         linear,
         lambda v: _Verdict(
