@@ -49,10 +49,27 @@ def test_the_bands_of_landsat_7_are_not_those_of_landsat_8(tmp_path):
     assert "Landsat 8 OLI Collection 2 Level-2" in message
     assert "Landsat 7 ETM+ Collection 2 Level-2" in message
     assert "several products" in message
+    narrow = re.search(r'path="(.*)"', message)[1]
+    assert open_files(narrow).attrs["sensor"] == "landsat-8-9"
     for name, values, sensor in ((L8, eight[1], "landsat-8-9"), (L7, seven[0], "landsat-4-7")):
         cube = open_files(f"{tmp_path}/{name}*", bands=["red"])
         assert cube.attrs["sensor"] == sensor
         np.testing.assert_allclose(cube[0, 0], values, atol=1e-6)
+
+
+def test_backscatter_of_two_levels_is_not_mixed(tmp_path):
+    names = (
+        "S1A_IW_GRDH_1SDV_20180701T043000_20180701T043025_022600_0272D5_ABCD_vv",
+        "S1A_IW_20180713T043000_DVP_RTC10_G_gdned_1234_VV",
+    )
+    for name in names:
+        write_tif(tmp_path / f"{name}.tif", -20 * reflectance(bands=1) - 5)
+    for options in ({}, {"sensor": "sentinel-1"}):
+        message = complaint(tmp_path, **options)
+        assert "Sentinel-1 RTC backscatter (gamma nought" in message
+        assert "Sentinel-1 GRD backscatter (sigma nought)" in message
+        narrow = re.search(r'path="(.*)"', message)[1]
+        assert open_files(narrow, **options).sizes["time"] == 1
 
 
 @pytest.mark.parametrize(

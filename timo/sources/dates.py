@@ -186,9 +186,9 @@ def _start(groups: Mapping[str, str | None]) -> pd.Timestamp | None:
     if not 1900 <= int(said["year"]) < 2262:
         return None  # beyond what nanoseconds reach
     month = 3 * int(said["quarter"]) - 2 if "quarter" in said else int(said.get("month", 1))
-    clock = (int(said.get(key, 0)) for key in ("hour", "minute", "second"))
+    hour, minute, second = (int(said.get(key, 0)) for key in ("hour", "minute", "second"))
     try:
-        time = dt.datetime(int(said["year"]), month, int(said.get("day", 1)), *clock)
+        time = dt.datetime(int(said["year"]), month, int(said.get("day", 1)), hour, minute, second)
         time += dt.timedelta(days=int(said.get("of_year", 1)) - 1)
     except (ValueError, OverflowError):
         return None

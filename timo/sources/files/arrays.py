@@ -236,7 +236,7 @@ def _moments(variable: xr.DataArray, time: str | None, file: _File) -> list[tupl
     moment = (
         given[0]
         if given
-        else date_of(path, {**file.dataset.attrs, **variable.attrs}, own and own[0])
+        else date_of(path, {**file.dataset.attrs, **variable.attrs}, own[0] if own else None)
     )
     if moment is None:
         raise _labels(variable, path) or no_date(path)
@@ -335,7 +335,7 @@ def numbers_of(variable: xr.DataArray) -> Numbers:
 
     fills = ("_FillValue", "missing_value", "nodata", "_Nodata", "_NoData", "nodata_value")
     nodata = dict.fromkeys(v for key in fills for v in _held(_floats(attrs.get(key)), held))
-    both = packed("valid_range") if np.size(attrs.get("valid_range")) == 2 else []
+    both = packed("valid_range") if len(_floats(attrs.get("valid_range"))) == 2 else []
     low = max([-np.inf, *both[:1], *packed("valid_min")])
     high = min([np.inf, *both[1:], *packed("valid_max")])
     valid = (low, high) if low < high and np.isfinite([low, high]).any() else None

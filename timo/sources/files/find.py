@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from glob import glob, has_magic
 from pathlib import Path
 from typing import Any, Literal
@@ -13,13 +13,8 @@ from timo.errors import TimoError
 
 Kind = Literal["raster", "netcdf", "zarr"]
 _KINDS: dict[str, Kind] = {
-    ".tif": "raster",
-    ".tiff": "raster",
-    ".jp2": "raster",
-    ".vrt": "raster",
-    ".nc": "netcdf",
-    ".nc4": "netcdf",
-    ".cdf": "netcdf",
+    **dict.fromkeys((".tif", ".tiff", ".jp2", ".vrt"), "raster"),
+    **dict.fromkeys((".nc", ".nc4", ".cdf"), "netcdf"),
     ".zarr": "zarr",
 }
 _READS = "GeoTIFF (.tif, .tiff), JPEG 2000 (.jp2), .vrt, NetCDF (.nc) or Zarr (.zarr)"
@@ -27,7 +22,7 @@ _ZARR_FILES = ("zarr.json", ".zgroup", ".zmetadata")
 
 
 def find_files(path: Any) -> tuple[Kind, list[Path]]:
-    """The files that a path, a glob, a folder or a list of them means, in order of their names.
+    """Find the files that a path, a glob, a folder or a list of them means, in order of their names.
 
     Returns
     -------
@@ -41,32 +36,26 @@ def find_files(path: Any) -> tuple[Kind, list[Path]]:
     TimoError
         If there is none, or if they are a mixture or something else.
     """
-    given = [path] if isinstance(path, str | os.PathLike) else _as_list(path)
+    given = [path] if isinstance(path, str | os.PathLike) else path
+    given = list(given) if isinstance(given, Iterable) else [None]
+    if not all(isinstance(item, str | os.PathLike) for item in given):
+        raise TimoError(f"path must be a path, a glob, a folder or a list of paths; got {path!r}.")
     files = list(dict.fromkeys(file for item in given for file in _expand(item)))
     if not files:
         raise TimoError(
             f"path={path!r} names no file. Expected: {_READS}; a glob, a folder or a list of them."
         )
-    kinds = {
-        kind: [f for f in files if _kind(f) == kind] for kind in dict.fromkeys(map(_kind, files))
-    }
+    kinds: dict[Kind, list[Path]] = {}
+    for file in files:
+        kinds.setdefault(_kind(file), []).append(file)
     if len(kinds) > 1:
-        seen = ", ".join(
-            f"{len(some)} {kind} (such as {some[0].name})" for kind, some in kinds.items()
-        )
+        each = (f"{len(some)} {kind} (such as {some[0].name})" for kind, some in kinds.items())
+        seen = ", ".join(each)
         raise TimoError(
             f"path={str(path)!r} holds a mixture: {seen}. Say which are meant, for instance with a glob: "
             f'path="{files[0].parent}/*{files[0].suffix}".'
         )
     return next(iter(kinds)), files
-
-
-def _as_list(path: Any) -> Sequence[Any]:
-    if isinstance(path, Iterable):
-        items = list(path)
-        if all(isinstance(item, str | os.PathLike) for item in items):
-            return items
-    raise TimoError(f"path must be a path, a glob, a folder or a list of paths; got {path!r}.")
 
 
 def _expand(item: str | os.PathLike[str]) -> list[Path]:
@@ -78,7 +67,11 @@ def _expand(item: str | os.PathLike[str]) -> list[Path]:
     path = Path(text).expanduser()
     if path.exists():
         if path.is_dir() and _kind_or_none(path) is None:
-            return _walk(path) or _refuse_empty(path)
+            if files := _walk(path):
+                return files
+            kinds = sorted({child.suffix or child.name for child in path.iterdir()})
+            seen = f"only {', '.join(kinds[:8])}" if kinds else "nothing at all"
+            raise TimoError(f"{path} holds nothing that can be opened, {seen}. Expected: {_READS}.")
         _kind(path)
         return [path]
     if not has_magic(text):
@@ -90,7 +83,7 @@ def _expand(item: str | os.PathLike[str]) -> list[Path]:
 
 
 def _walk(folder: Path) -> list[Path]:
-    """The files of a folder and those below it; a Zarr store is one, and not looked into."""
+    """List the files of a folder and those below it; a Zarr store is one, and not looked into."""
     files: list[Path] = []
     for child in folder.iterdir():
         if _kind_or_none(child):
@@ -98,12 +91,6 @@ def _walk(folder: Path) -> list[Path]:
         elif child.is_dir():
             files += _walk(child)
     return sorted(files, key=_by_number)
-
-
-def _refuse_empty(folder: Path) -> list[Path]:
-    kinds = sorted({child.suffix or child.name for child in folder.iterdir()})
-    seen = f"only {', '.join(kinds[:8])}" if kinds else "nothing at all"
-    raise TimoError(f"{folder} holds nothing that can be opened, {seen}. Expected: {_READS}.")
 
 
 def _kind_or_none(path: Path) -> Kind | None:
@@ -121,7 +108,7 @@ def _kind(path: Path) -> Kind:
 
 
 def _by_number(path: Path) -> list[tuple[int, int, str]]:
-    """Order of names in which 10 follows 9."""
+    """Return the order of names in which 10 follows 9."""
     return [
         (1, int(part), "") if part.isdigit() else (0, 0, part)
         for part in re.split(r"(\d+)", str(path))

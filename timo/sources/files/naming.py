@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from timo.sources.request import make_bands, make_sensor
 # temperature and what belongs to it, thermal bands, saturation, aerosol; MODIS: times and angles.
 _BESIDES = re.compile(
     r"^(aot|wvp|tci|pvi|visual|preview|thumbnail|msk_.*|b10|cldprb|snwprb|st_.*|qa_radsat|radsat_qa|sr_aerosol|"
-    r"sr_qa_aerosol|qa_aerosol|udm2?_.*|atran|cdist|drad|emis|emsd|trad|urad|s[az]a|v[az]a|"
+    r"sr_qa_aerosol|qa_aerosol|sr_atmos_opacity|sr_cloud_qa|sr_ddv_qa|(solar|sensor)_(zenith|azimuth).*|udm2?_.*|atran|cdist|drad|emis|emsd|trad|urad|s[az]a|v[az]a|"
     r".*(angles?|zenith(_?mean)?|azimuth(_?mean)?|day_of_year|vi_quality|qc_500m))$"
 )
 # What people write beside the names of the sensor, the STAC extension and the providers.
@@ -278,30 +279,42 @@ def choose_sensor(
         If the files are of several products, of one that is not read (unless asked for), or not of that which the user
         says.
     """
-    if said is not None:
-        return _said_sensor(said, identities)
     certain = {path: one for path, one in identities.items() if one.sensor or one.level}
-    if not certain:
-        return _by_bands(identities, list(labels))
     # Backscatter of both levels has one sensor, and other values on slopes.
-    first, *others = {
-        (one.sensor or one.product, one.level if one.sensor == "sentinel-1" else ""): (path, one)
-        for path, one in certain.items()
-    }.values()
-    path, one = first
-    if not others:
-        _refuse_unread(path, one)
-        sensor = get_sensor(str(one.sensor))
-        vague = ((p, i) for p, i in identities.items() if p not in certain)
-        others = [(p, i) for p, i in vague if i.satellite != one.satellite and not i.fits(sensor)]
-    if others:
-        stranger, other = others[0]
-        stem = re.split(r"[_.]\d", path.name)[0]
-        raise TimoError(
-            f"The files are of several products: {path.name} is {one.product}, {stranger.name} is {other.product}. "
-            f'Open each in a call of its own, with a narrower path: path="{path.parent}/*{stem}*".'
-        )
+    kinds: dict[tuple[str, str], list[Path]] = {}
+    for path, one in certain.items():
+        level = one.level if one.sensor == "sentinel-1" else ""
+        kinds.setdefault((one.sensor or one.product, level), []).append(path)
+    if said is not None:
+        sensor = _said_sensor(said, identities)
+        if len(kinds) > 1 and {name for name, _ in kinds} == {sensor.name}:
+            raise _several(*list(kinds.values())[:2], identities)
+        return sensor
+    if not kinds:
+        return _by_bands(identities, list(labels))
+    if len(kinds) > 1:
+        raise _several(*list(kinds.values())[:2], identities)
+    paths = next(iter(kinds.values()))
+    _refuse_unread(paths[0], certain[paths[0]])
+    sensor = get_sensor(str(certain[paths[0]].sensor))
+    vague = ((path, one) for path, one in identities.items() if path not in certain)
+    of_others = [p for p, i in vague if i.satellite not in sensor.satellites and not i.fits(sensor)]
+    if of_others:
+        raise _several(paths, of_others, identities)
     return sensor
+
+
+def _several(
+    mine: Sequence[Path], others: Sequence[Path], identities: Mapping[Path, Identity]
+) -> TimoError:
+    """Return the error to raise for files of several products, with the path of those of one."""
+    folder = os.path.commonpath([path.parent for path in mine])
+    stem = os.path.commonprefix([path.name for path in mine])  # noqa: RUF071 - of letters
+    return TimoError(
+        f"The files are of several products: {mine[0].name} is {identities[mine[0]].product}, {others[0].name} is "
+        f"{identities[others[0]].product}. Open each in a call of its own, with a narrower path, as "
+        f'path="{folder}/**/{stem}*".'
+    )
 
 
 def _said_sensor(said: Any, identities: Mapping[Path, Identity]) -> Sensor:

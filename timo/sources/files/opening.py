@@ -246,9 +246,11 @@ def _sensor(
         # Files may hold other bands beside: what is asked for says whose they are.
         wanted = {bands} if isinstance(bands, str) else set(map(str, bands))
         sensor = called.choose_sensor(said, held.identities, [la for la in known if la in wanted])
-    alien = held.ours and said is None and sensor is not None
-    if alien and not any(called.recognise(f.names, sensor) for f in held.found):
-        sensor = None  # an index or a map that was made of its bands
+    alien = False
+    if held.ours and said is None and sensor is not None:
+        # An index or a map that was made of its bands.
+        alien = not any(called.recognise(found.names, sensor) for found in held.found)
+        sensor = None if alien else sensor
     if sensor is not None:
         return sensor
     if not held.ours or (held.identities and not alien):
@@ -322,8 +324,8 @@ def _plan(scene: FileScene, band: str, sensor: Sensor, meaning: Meaning) -> Plan
         offset, shift = meaning.offset, 0.0
     nodata = numbers.nodata
     if not nodata and numbers.whole and numbers.scale is None:
-        own = sensor.nodata_of(band)
-        nodata = () if own is None else (float(own),)
+        fill = sensor.nodata_of(band)
+        nodata = () if fill is None else (float(fill),)
     if meaning.nodata is not None:
         nodata = (*nodata, meaning.nodata)
     return Plan(replace(layer, numbers=replace(numbers, nodata=nodata)), scale, offset, shift)
@@ -410,7 +412,7 @@ def _check_unit(
         check_values(values, sensor, request.bands, what=what, call=False)
     except TimoError as error:
         pairs = list(zip(values, plans, strict=True))
-        here = [f for f in _FILLS if any((v == p.values(np.float64(f))).any() for v, p in pairs)]
+        here = [f for f in _FILLS if any((v == p.values(np.array(f))).any() for v, p in pairs)]
         if here:
             raise TimoError(f"{error} Give nodata={here[0]:g}.") from error
         own = f"scale={sensor.scale:g}" + (f", offset={sensor.offset:g}" if sensor.offset else "")
