@@ -94,6 +94,13 @@ def test_a_stack_whose_band_nobody_names_has_no_sensor(tmp_path):
     np.testing.assert_array_equal(said[:, 0], scene(bands=2).astype("float32") * np.float32(1e-4))
 
 
+def test_descriptions_that_rioxarray_keeps_name_bands(tmp_path):
+    array = made(("band", "y", "x"), "uint16", band=[1, 2], time=pd.Timestamp("2018-07-01"))
+    array.attrs["long_name"] = ["B4", "B8"]
+    array.to_dataset(name="a").to_netcdf(tmp_path / "a.nc")
+    assert list(open_files(tmp_path / "a.nc", **S2).band.values) == ["B4", "B8"]
+
+
 def test_dates_of_bands_stand_over_the_name_of_the_file(tmp_path):
     path = write_tif(tmp_path / "made_20240101.tif", STACK, descriptions=named(IDS))
     assert days(open_files(path, **S2)) == DAYS

@@ -293,7 +293,10 @@ def _bands(
         return [((), (*filter(None, said), *((path.stem,) if file.sole else ())))]
     size = variable.sizes[band]
     own = variable[band].values.tolist() if band in variable.coords else [None] * size
-    if file.ours and band in variable.coords:
+    described = variable.attrs.get("long_name")
+    if not isinstance(described, str) and np.size(described) == size > 1:
+        own = [str(name) for name in np.ravel(described)]  # as rioxarray keeps descriptions
+    elif file.ours and band in variable.coords:
         own = [str(name) for name in own]  # numbers are names only where somebody chose them
     names: Sequence[Any] = given or own
     if len(names) != size:
