@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from timo.sources.retry import Cancel, is_cancelled
+from timo.cancel import Cancel, is_cancelled
 
 
 class StopRequestedError(Exception):

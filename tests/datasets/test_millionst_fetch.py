@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from timo.cancel import CancelledError
 from timo.datasets.millionst import ChipPlan, fetch_chips
 from timo.datasets.millionst.fetch import _SPARE, Journal, present
 from timo.datasets.millionst.plan import Image, RefusedError
 from timo.errors import TimoError
-from timo.sources.retry import CancelledError
 from timo.training.chips import ChipStore, verify
 from timo.training.chips.layout import NODATA
 

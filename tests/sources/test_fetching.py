@@ -22,6 +22,7 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from timo.cancel import CancelledError, current_cancel
 from timo.cli import main
 from timo.cube import check
 from timo.errors import TimoError
@@ -29,7 +30,7 @@ from timo.sources import open_cube
 from timo.sources.cache import ChunkCache
 from timo.sources.cache.stores import open_store
 from timo.sources.fetching import fetch, fetched_array
-from timo.sources.retry import CancelledError, Retry, Sorted, current_cancel
+from timo.sources.retry import Retry, Sorted
 
 KEY = "0123456789abcdef" * 4
 SHAPE, CHUNKS = (4, 2, 30, 50), (1, 2, 16, 16)
@@ -251,7 +252,7 @@ INTERRUPTED = """
     import numpy as np, xarray as xr
     from timo.sources.cache import ChunkCache
     from timo.sources.fetching import fetch, fetched_array
-    from timo.sources.retry import current_cancel, is_cancelled
+    from timo.cancel import current_cancel, is_cancelled
 
     # A shell that runs the tests in the background has its children ignore it.
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -8,8 +8,8 @@ import torch
 from training_runs import same, weights_of
 
 import timo
+from timo.cancel import CancelledError
 from timo.errors import TimoError
-from timo.sources.retry import CancelledError
 from timo.training.features import FREE
 from timo.training.head import _samples, _scores
 

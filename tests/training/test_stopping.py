@@ -11,12 +11,12 @@ import torch
 from training_runs import same, weights_of
 
 import timo
+from timo.cancel import CancelledError
 from timo.errors import TimoError
 from timo.interruption import StopRequestedError, interruptible
 from timo.mapping import compute
 from timo.models import load as load_weights
 from timo.models.masking import MaskOptions
-from timo.sources.retry import CancelledError
 from timo.training import ChipOptions, WindowOptions, finetune, pretrain
 from timo.training.pretraining import autoencoder_config
 

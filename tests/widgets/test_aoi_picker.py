@@ -18,10 +18,10 @@ from timo_widgets.area.recent import MOST, RecentAreas, default_file
 from timo_widgets.area.text import hectares_text, read_text, short_form
 from timo_widgets.maps.graticule import degrees_text, land_picture, lines, step_of, ticks
 
+from timo.cancel import is_cancelled
 from timo.errors import TimoError
 from timo.sources import parse_aoi
 from timo.sources.emulated import connect_emulator
-from timo.sources.retry import is_cancelled
 from timo.testing.earthengine import Emulator, Faults, sample_backing
 
 PLACE = (22.1472, 45.2013, 22.1572, 45.2083)

@@ -14,8 +14,8 @@ import dask
 import xarray as xr
 from torch import nn
 
+from timo.cancel import Cancel, CancelledError, is_cancelled
 from timo.interruption import OnStep, StepReport, StopRequestedError, interruptible
-from timo.sources.retry import Cancel, CancelledError, is_cancelled
 
 T = TypeVar("T")
 

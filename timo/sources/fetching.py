@@ -27,10 +27,10 @@ from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
 from timo.atomic import check_name, check_writable, move
+from timo.cancel import Cancel, CancelledError, is_cancelled, set_current_cancel
 from timo.errors import TimoError
 from timo.sources.cache.checked import MANIFEST, CheckedStore, bytes_of
 from timo.sources.cache.chunks import CachedArray, check_size, slices_of
-from timo.sources.retry import Cancel, CancelledError, is_cancelled, set_current_cancel
 
 if TYPE_CHECKING:
     import xarray as xr

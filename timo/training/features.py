@@ -15,12 +15,12 @@ import xarray as xr
 from torch import Tensor
 
 from timo import cube as cubes
+from timo.cancel import Cancel, CancelledError
 from timo.errors import TimoError
 from timo.interruption import OnStep, StepReport, StopRequestedError, interruptible
 from timo.mapping.predict import Place, as_map, readable, seen_windows, tile_probability, tiles
 from timo.models.heads import SegmentationHead
 from timo.models.tasks import TiMo
-from timo.sources.retry import Cancel, CancelledError
 from timo.training.stopping import load
 
 # Parts of a segmentation head at full resolution: what learns on kept features. All before it is frozen.

@@ -18,12 +18,12 @@ from torch.utils.data import DataLoader
 
 from timo import cube as cubes
 from timo.atomic import check_writable, replacing
+from timo.cancel import Cancel, CancelledError
 from timo.errors import TimoError
 from timo.interruption import OnStep, StopRequestedError, interruptible
 from timo.mapping.residuals import HeldOutErrors
 from timo.models.tasks import TiMo
 from timo.models.weights import CONFIG, save
-from timo.sources.retry import Cancel, CancelledError
 from timo.training.chips import ChipDataset, ChipOptions, collate
 from timo.training.chips.chip import UNLABELLED
 from timo.training.history import History, Progress

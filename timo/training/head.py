@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from timo import cube as cubes
+from timo.cancel import Cancel, is_cancelled
 from timo.errors import TimoError
 from timo.interruption import OnStep, StepReport
 from timo.models.heads import SegmentationHead, enlarge
 from timo.models.tasks import TiMo
-from timo.sources.retry import Cancel, is_cancelled
 from timo.training.chips.chip import UNLABELLED
 from timo.training.features import FREE, Features, Tile, Window, head_of
 from timo.training.finetune import check_model

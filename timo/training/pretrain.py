@@ -17,6 +17,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from timo.atomic import check_writable
+from timo.cancel import Cancel
 from timo.cube import check
 from timo.errors import TimoError
 from timo.interruption import OnStep, StopRequestedError, interruptible
@@ -24,7 +25,6 @@ from timo.models.masking import MaskOptions
 from timo.models.mim import MaskedAutoencoder, MaskedConfig
 from timo.models.weights import CONFIG
 from timo.models.weights import load as load_weights
-from timo.sources.retry import Cancel
 from timo.training.chips.store import ChipStore
 from timo.training.history import Progress
 from timo.training.isolation import isolated

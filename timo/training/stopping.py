@@ -9,9 +9,9 @@ import lightning
 import xarray as xr
 from lightning.pytorch.callbacks import Callback
 
+from timo.cancel import Cancel, is_cancelled
 from timo.interruption import OnStep, StepReport, StopRequestedError
 from timo.sources.fetching import fetch
-from timo.sources.retry import Cancel, is_cancelled
 
 Loss = Callable[[lightning.LightningModule, Any], float]
 

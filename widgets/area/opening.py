@@ -8,9 +8,9 @@ from typing import Any
 
 import xarray as xr
 
+from timo.cancel import CancelledError
 from timo.errors import TimoError
 from timo.sizes import size_text
-from timo.sources.retry import CancelledError
 
 from .panel import Controls
 from .work import LARGEST_BYTES, Opening, is_lazy

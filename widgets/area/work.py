@@ -11,8 +11,8 @@ from typing import Any
 import xarray as xr
 
 from timo import fetch, open_cube
+from timo.cancel import CancelledError, set_current_cancel
 from timo.errors import TimoError
-from timo.sources.retry import CancelledError, set_current_cancel
 
 from ..base.computing import CancelledError as Dropped
 from ..base.computing import Task, Worker
@@ -108,7 +108,7 @@ class Opening:
     done : callable
         Called with the cube, and with whether its pixels were fetched.
     failed : callable
-        Called with the exception; `timo.sources.retry.CancelledError` after `cancel`.
+        Called with the exception; `timo.cancel.CancelledError` after `cancel`.
     begun : callable
         Called with the cube when it is open and its pixels are about to be fetched.
     progress : callable

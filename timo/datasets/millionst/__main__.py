@@ -15,11 +15,12 @@ from typing import Any
 
 from tqdm import tqdm
 
+from timo.cancel import CancelledError
 from timo.datasets.millionst.fetch import Fetched, fetch_chips, present
 from timo.datasets.millionst.places import PlaceRule
 from timo.datasets.millionst.plan import CONCURRENT, PER_SECOND, ChipPlan, estimate
 from timo.errors import TimoError
-from timo.sources.retry import CancelledError, Gate, Retry
+from timo.sources.retry import Gate, Retry
 
 DESCRIPTION = """\
 Fetch chips of Sentinel-2 from places all over the world, each at several dates, into a chip store for pretraining.

@@ -12,6 +12,7 @@ import ee
 import numpy as np
 import pandas as pd
 
+from timo.cancel import CancelledError
 from timo.datasets.millionst.fetch import NODATA
 from timo.datasets.millionst.plan import Image, RefusedError
 from timo.errors import TimoError
@@ -19,7 +20,7 @@ from timo.sizes import size_text
 from timo.sources.earthengine.connecting import without_client_retries
 from timo.sources.earthengine.images import PROVIDER, filtered, prepared
 from timo.sources.request import CubeRequest
-from timo.sources.retry import CancelledError, Retry, Sorted, sort_earthengine_error
+from timo.sources.retry import Retry, Sorted, sort_earthengine_error
 
 T = TypeVar("T")
 # Shares of an image in percent, besides that of clouds, that will be masked. An image may lack them.

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from timo.cancel import CancelledError
 from timo.datasets.millionst.plan import (
     LISTED,
     SENSOR,
@@ -28,7 +29,6 @@ from timo.datasets.millionst.plan import (
 )
 from timo.errors import TimoError
 from timo.sources.request import CubeRequest
-from timo.sources.retry import CancelledError
 from timo.training.chips.layout import NODATA, Layout
 from timo.training.chips.store import ChipStore
 from timo.training.chips.writer import Place as StoredPlace

@@ -14,53 +14,24 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar
+from sys import maxsize
+from typing import Any, NoReturn, TypeVar
 
-from tenacity import (
-    RetryCallState,
-    RetryError,
-    Retrying,
-    retry_if_exception_type,
-    stop_after_attempt,
-)
-from tenacity.stop import stop_before_delay, stop_never
+from tenacity import Retrying
+from tenacity.retry import retry_if_result
+from tenacity.stop import stop_after_attempt, stop_before_delay
 from tenacity.wait import wait_random_exponential
 
-from timo.cancel import (
-    Cancel,
-    CancelledError,
-    current_cancel,
-    is_cancelled,
-    nap,
-    set_current_cancel,
-)
+from timo.cancel import Cancel, CancelledError, current_cancel, nap  # noqa: F401 - asked for here, too
 from timo.errors import TimoError
 from timo.sources.retry.failures import Sorted, redact, sort_earthengine_error, sort_read_error
 
-__all__ = [
-    "Cancel",
-    "CancelledError",
-    "Gate",
-    "GivenUpError",
-    "Retry",
-    "Sorted",
-    "current_cancel",
-    "is_cancelled",
-    "read_again",
-    "redact",
-    "set_current_cancel",
-    "sort_earthengine_error",
-    "sort_read_error",
-]
 T = TypeVar("T")
+_LONG_AGO = float("-inf")
 
 
 class GivenUpError(TimoError):
     """Raised when the attempts or the time for a request are used up."""
-
-
-class _ShutError(GivenUpError):
-    """Raised when the gate opens too late."""
 
 
 class Gate:
@@ -80,22 +51,22 @@ class Gate:
             raise TimoError(
                 f"per_second must be above 0 and concurrent at least 1; got {per_second}, {concurrent}"
             )
-        self.name, self.per_second = name or uuid.uuid4().hex, per_second
-        self.concurrent = concurrent
+        self.name = name or uuid.uuid4().hex
+        self.per_second, self.concurrent = per_second, concurrent
         self._lock = threading.Lock()
         self._room = None if concurrent is None else threading.BoundedSemaphore(concurrent)
-        self._closed = self._opens = self._next = float("-inf")
+        self._closed = self._opens = self._next = _LONG_AGO
         self._spread, self._strikes, self.message = 0.0, 0, ""
+        _gates[self.name] = self
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _gate_of, (self.name, self.per_second, self.concurrent)
 
     @contextmanager
     def turn(self, cancel: Cancel | None = None, latest: float = float("inf")) -> Iterator[float]:
-        """Wait for a turn, at most until `latest`, and hold it during a request; gives the time at which it began."""
-        while self._room and not self._room.acquire(timeout=None if cancel is None else 0.05):
-            if is_cancelled(cancel):
-                raise CancelledError("cancelled by the user")
+        """Wait for a turn, at most until `latest`, and hold it during a request; yield the time at which it began."""
+        while self._room and not self._room.acquire(timeout=0.05):
+            nap(0, cancel)
         try:
             self._wait(cancel, latest)
             yield time.monotonic()
@@ -104,21 +75,23 @@ class Gate:
                 self._room.release()
 
     def _wait(self, cancel: Cancel | None, latest: float) -> None:
-        seen, passes = float("-inf"), time.monotonic()
+        seen = _LONG_AGO
         with self._lock:
-            passes = max(passes, self._next)
+            passes = max(time.monotonic(), self._next)
             self._next = passes + 1 / self.per_second
         while True:
             # Those who wait for it to open pass it spread over time.
             if self._opens > max(seen, time.monotonic()):
                 spread = random.uniform(0, self._spread)  # noqa: S311 - jitter, not a secret
                 seen, passes = self._opens, max(passes, self._opens + spread)
-            if passes > max(latest, time.monotonic()):
-                raise _ShutError(f"the service asks for fewer requests: {self.message}")
-            if passes <= time.monotonic():
-                nap(0, cancel)
+            now = time.monotonic()
+            if passes > max(latest, now):
+                raise GivenUpError(
+                    f"No request could be made in time, because the service asks for fewer: {self.message}"
+                )
+            nap(max(0, passes - now), cancel)
+            if passes <= now:
                 return
-            nap(passes - time.monotonic(), cancel)
 
     def close(self, started: float, longest: Callable[[int], float], message: str) -> None:
         """Close it because a request that began at `started` was refused; longest(n): the pause, the n-th time."""
@@ -143,12 +116,7 @@ _gates_lock = threading.Lock()
 
 def _gate_of(name: str, per_second: float, concurrent: int | None) -> Gate:
     with _gates_lock:
-        made = Gate(name, per_second=per_second, concurrent=concurrent)
-        return _gates.setdefault(name, made)
-
-
-class _FailedError(Exception):
-    """An attempt that failed, to be made again."""
+        return _gates.get(name) or Gate(name, per_second=per_second, concurrent=concurrent)
 
 
 @dataclass(frozen=True)
@@ -156,8 +124,7 @@ class Retry:
     """How often, how long and how slowly to try again.
 
     The n-th pause is drawn uniformly from 0 to ``initial_s * factor**n``, at most `largest_s`: exponential backoff with
-    full jitter (M. Brooker, AWS Architecture Blog, 2015). A quota error closes a gate for all callers that share this
-    object; they come back spread over time.
+    full jitter (M. Brooker, AWS Architecture Blog, 2015).
 
     Parameters
     ----------
@@ -165,11 +132,9 @@ class Retry:
         At most this many; by default as many as the deadline allows.
     deadline_s : float
         No attempt begins later than this after the call.
-    initial_s, factor, largest_s : float
-        The pauses.
-    quota_initial_s : float
-        Takes the place of `initial_s` after a quota error. The gate stays shut for half of a pause, and those who wait
-        at it pass within the other half.
+    initial_s, factor, largest_s, quota_initial_s : float
+        The pauses. `quota_initial_s` takes the place of `initial_s` after a quota error, which closes the gate for half
+        of the pause; those who wait at it pass within the other half.
     gate : Gate
         The pace of all requests that share this object, or the gate.
     """
@@ -183,15 +148,11 @@ class Retry:
     gate: Gate = field(default_factory=Gate, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.attempts is not None and self.attempts < 1:
-            raise TimoError(f"attempts must be at least 1; got {self.attempts}")
-        pauses = (self.initial_s, self.largest_s, self.quota_initial_s, self.deadline_s)
-        if min(pauses) < 0 or self.factor < 1:
+        seconds = (self.initial_s, self.largest_s, self.quota_initial_s, self.deadline_s)
+        if (self.attempts is not None and self.attempts < 1) or self.factor < 1 or min(seconds) < 0:
             raise TimoError(
-                f"Pauses and deadline must not be negative, and factor at least 1: {self}"
+                f"attempts and factor are at least 1, pauses and deadline not negative; got {self}"
             )
-        with _gates_lock:
-            _gates.setdefault(self.gate.name, self.gate)
 
     def call(
         self,
@@ -208,9 +169,9 @@ class Retry:
         function : callable
             Called with `arguments`.
         classify : callable
-            Takes an error; returns a `Sorted` or only its kind: "transient", "quota", "permanent" or "unknown".
+            Takes an error; returns a `Sorted` or only its kind.
         cancel : threading.Event or callable, optional
-            Looked at before each attempt and 20 times a second during a pause; by default that of the `timo.fetch` that
+            Looked at before each attempt and 20 times a second in a pause; by default that of the `timo.fetch` that
             this is part of.
         on_retry : callable, optional
             Called before each pause with the number of attempts so far, the seconds of the pause, and the failure.
@@ -218,7 +179,7 @@ class Retry:
         Raises
         ------
         TimoError
-            If the error is permanent: the service's message and the remedy, without credentials, in the traceback too.
+            If the error is permanent: its message and remedy, without credentials, in the traceback too.
         GivenUpError
             If the attempts or the time are used up: how often and how long it was tried, and the last message.
         CancelledError
@@ -227,9 +188,8 @@ class Retry:
             What `function` raised, if it is of unknown kind.
         """
         cancel, began = current_cancel() if cancel is None else cancel, time.monotonic()
-        failures: list[Sorted] = []
 
-        def attempt() -> T:
+        def attempt() -> T | Sorted:
             with self.gate.turn(cancel, began + self.deadline_s) as started:
                 try:
                     result = function(*arguments)
@@ -242,48 +202,36 @@ class Retry:
                     self.gate.passed(started)
                     return result
             # Outside the handler: the error may hold a credential, and would be shown as this one's context.
-            failures.append(failure)
             if failure.kind == "permanent":
                 raise TimoError(_sentence(failure.message, failure.remedy))
             if failure.kind == "quota":
-                self.gate.close(
-                    started, partial(self._longest, self.quota_initial_s), failure.message
-                )
-            raise _FailedError
+                self.gate.close(started, self._longest_quota_pause, failure.message)
+            return failure
 
-        def note(state: RetryCallState) -> None:
+        def note(state: Any) -> None:
             if on_retry is not None:
-                on_retry(state.attempt_number, state.upcoming_sleep, failures[-1])
+                on_retry(state.attempt_number, state.upcoming_sleep, state.outcome.result())
 
-        attempts = stop_never if self.attempts is None else stop_after_attempt(self.attempts)
-        trying = Retrying(
-            retry=retry_if_exception_type(_FailedError),
-            stop=attempts | stop_before_delay(self.deadline_s),
+        trying: Any = Retrying(
+            retry=retry_if_result(lambda result: isinstance(result, Sorted)),
+            stop=stop_before_delay(self.deadline_s) | stop_after_attempt(self.attempts or maxsize),
             wait=wait_random_exponential(self.initial_s, self.largest_s, self.factor),
             sleep=partial(nap, cancel=cancel),
             before_sleep=note,
+            retry_error_callback=self._give_up,
         )
-        try:
-            return trying(attempt)
-        except RetryError:
-            pass
-        except _ShutError as error:
-            if not failures:
-                head = f"No request could be made within {self.deadline_s:g} s, because"
-                raise GivenUpError(f"{head} {error}") from None
-        raise self._given_up(failures, time.monotonic() - began)
+        return trying(attempt)
 
-    def _longest(self, initial_s: float, failures: int) -> float:
-        """Return the longest pause after this many failures, in seconds."""
+    def _longest_quota_pause(self, strikes: int) -> float:
         # The exponent is bounded, because a float is.
-        return min(self.largest_s, initial_s * self.factor ** min(failures, 60))
+        return min(self.largest_s, self.quota_initial_s * self.factor ** min(strikes, 60))
 
-    def _given_up(self, failures: list[Sorted], lasted: float) -> GivenUpError:
-        times = "once" if len(failures) == 1 else f"{len(failures)} times"
+    def _give_up(self, state: Any) -> NoReturn:
+        times = "once" if state.attempt_number == 1 else f"{state.attempt_number} times"
+        lasted, last = state.seconds_since_start, state.outcome.result()
         head = f"tried {times} within {lasted:.0f} s (at most {self.deadline_s:g} s) and failed each time"
         later = "Try again later; what was fetched need not be fetched again."
-        last = failures[-1]
-        return GivenUpError(
+        raise GivenUpError(
             _sentence(f"{head}; the last message: {last.message}", last.remedy or later)
         )
 
@@ -296,9 +244,8 @@ def _sentence(message: str, remedy: str) -> str:
 def read_again(call: Callable[[], T], *, what: str = "The data", attempts: int = 4) -> T:
     """Call a function that reads a file or an address; call it again where the read failed for a moment.
 
-    Pauses grow from half a second, with full jitter; they end when the `timo.fetch` that this is part of is cancelled.
-
-    `what` names it in the message: "S2_20180701.tif (B4 of 2018-07-01)".
+    Pauses grow from half a second, and end when the `timo.fetch` that this is part of is cancelled. `what` names it in
+    the message, as "S2_20180701.tif (B4 of 2018-07-01)".
 
     Raises
     ------

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
-from types import TracebackType
+from traceback import walk_tb
 from typing import Literal
 
 from timo.errors import TimoError
@@ -18,9 +19,8 @@ _LONGEST = 600
 class Sorted:
     """What to do about an error.
 
-    `kind` is "transient": try again soon; "quota": try again later and more slowly; "permanent": trying again is of no
-    use; "unknown": not an error of the service, so let it through as it is. `message` is the service's, without
-    credentials; `remedy` may be empty.
+    `kind` is "transient" (try again soon), "quota" (try again later and more slowly), "permanent" (do not try again) or
+    "unknown" (not of the service: raise it as it is). `message` is the service's, without credentials.
     """
 
     kind: Kind
@@ -28,7 +28,6 @@ class Sorted:
     remedy: str = ""
 
 
-_SMALLER = "Ask for less at a time: smaller chunks, fewer dates or bands, or a smaller area."
 _SIGN_IN = (
     "The credentials have expired or are not valid: run ee.Authenticate() once "
     "(with force=True to replace those that are stored), then ee.Initialize(project=...)."
@@ -38,104 +37,94 @@ _PROJECT = (
     'ee.Initialize(project="..."); see https://developers.google.com/earth-engine/guides/access.'
 )
 _ENABLE = (
-    "Enable the Earth Engine API for this project and register it at "
-    "https://code.earthengine.google.com/register, or give another project to ee.Initialize; "
-    "it takes a few minutes to become effective."
+    "Enable the Earth Engine API for this project and register it at https://code.earthengine.google.com/register, or "
+    "give another project to ee.Initialize; it takes a few minutes to become effective."
 )
-_SLOWER = "Use fewer workers, or ask Google for a higher quota of concurrent requests."
 _NO_IMAGE = "No image meets the request: widen the dates, the area or max_cloud."
 _DEFECT = "If the request looks right to you, report it with this message."
 
-# Looked for in this order, before the HTTP status, which is 400 for most of these. The texts are those of Earth
-# Engine's replies (developers.google.com/earth-engine/guides/debugging, "Scaling errors"; guides/usage, "Quotas") and
-# of google-auth.
-_TEXTS: tuple[tuple[str, Kind, str], ...] = (
-    (r"invalid_grant|invalid_client|invalid_rapt|expired or revoked|reauthenticat|please authorize access",
-     "permanent", _SIGN_IN),
-    (r"invalid authentication credential|default credentials were not found", "permanent", _SIGN_IN),
-    (r"client library not initialized|not initialized", "permanent",
-     "Call ee.Initialize(project=...) first."),
-    (r"has not been used in project|it is disabled|SERVICE_DISABLED", "permanent", _ENABLE),
-    (r"not registered to use earth engine|not signed up|is not registered", "permanent", _ENABLE),
-    (r"no project found|required permission to use project|serviceusage|USER_PROJECT_DENIED",
-     "permanent", _PROJECT),
-    (r"storage quota|per day\b|\bdaily\b", "permanent",
-     "This quota is not renewed within minutes: wait for that, use another project, or ask for more."),
-    (r"too many (concurrent|requests)|quota|rate limit|rateLimitExceeded|RESOURCE_EXHAUSTED",
-     "quota", _SLOWER),
-    (r"computation timed out", "permanent", _SMALLER),
-    (r"user memory limit|execution failed; out of memory|computed value is too large", "permanent",
-     _SMALLER),
-    (r"total request size|too many pixels|(pixel grid|output) dimensions?.*(must be|too large|exceed)",
-     "permanent", _SMALLER),
-    (r"payload size exceeds", "permanent",
-     "The request itself is too long, mostly because of the outline of the area: simplify it, or give its bounds."),
-    (r"capacity exceeded|currently unavailable|backend error|try again", "transient", ""),
-    (r"did not match any bands|band pattern|no band named|with no bands", "permanent",
-     f"No image has such a band: check bands= and the collection. {_NO_IMAGE}"),
-    (r"collection\.first|empty collection|collection is empty|'image' is required and may not be null",
-     "permanent", _NO_IMAGE),
-    (r"internal (server )?error|deadline exceeded|service unavailable", "transient", ""),
-    (r"not found|does not exist", "permanent",
-     "Check the identifier of the collection or asset, and that this account may read it."),
-    (r"permission|forbidden|access denied", "permanent", _PROJECT),
+# Texts of Earth Engine's replies (developers.google.com/earth-engine/guides/debugging, "Scaling errors"; guides/usage,
+# "Quotas") and of google-auth, looked for in this order; where none is found, the HTTP status counts, which is 400 for
+# most of them. A failing server's text, or a proxy's page, is believed only with the statuses of 400 to 499, and where
+# it says that the request was too large.
+_TEXTS: tuple[tuple[Kind, str, int | None, str], ...] = (
+    ("permanent", _SIGN_IN, 401, (
+        r"invalid_grant|invalid_client|invalid_rapt|expired or revoked|reauthenticat|please authorize access|"
+        r"invalid authentication credential|default credentials were not found")),
+    ("permanent", "Call ee.Initialize(project=...) first.", None, r"not initialized"),
+    ("permanent", _ENABLE, None, (
+        r"has not been used in project|it is disabled|SERVICE_DISABLED|not signed up|"
+        r"not registered to use earth engine|is not registered")),
+    ("permanent", _PROJECT, None,
+        r"no project found|required permission to use project|serviceusage|USER_PROJECT_DENIED"),
+    ("permanent", "This quota is not renewed within minutes: wait, use another project, or ask for more.", None,
+        r"storage quota|per day\b|\bdaily\b"),
+    ("quota", "Use fewer workers, or ask Google for a higher quota of concurrent requests.", 429,
+        r"too many (concurrent|requests)|quota|rate limit|rateLimitExceeded|RESOURCE_EXHAUSTED"),
+    ("permanent", "Ask for less at a time: smaller chunks, fewer dates or bands, or a smaller area.", 413, (
+        r"computation timed out|user memory limit|execution failed; out of memory|computed value is too large|"
+        r"total request size|too many pixels|(pixel grid|output) dimensions?.*(must be|too large|exceed)")),
+    ("permanent", "The request is too long, mostly by the outline of the area: simplify it, or give its bounds.", None,
+        r"payload size exceeds"),
+    ("transient", "", 408, r"capacity exceeded|currently unavailable|backend error|try again"),
+    ("permanent", f"No image has such a band: check bands= and the collection. {_NO_IMAGE}", None,
+        r"did not match any bands|band pattern|no band named|with no bands"),
+    ("permanent", _NO_IMAGE, None,
+        r"collection\.first|empty collection|collection is empty|'image' is required and may not be null"),
+    ("transient", "", None, r"internal (server )?error|deadline exceeded|service unavailable"),
+    ("permanent", "Check the identifier of the collection or asset, and that this account may read it.", 404,
+        r"not found|does not exist"),
+    ("permanent", _PROJECT, 403, r"permission|forbidden|access denied"),
 )  # fmt: skip
-_STATUSES: dict[int, tuple[Kind, str]] = {
-    400: ("permanent", _DEFECT),
-    401: ("permanent", _SIGN_IN),
-    403: ("permanent", _PROJECT),
-    404: ("permanent", "Check the identifier of the collection or asset, and the project."),
-    408: ("transient", ""),
-    413: ("permanent", _SMALLER),
-    429: ("quota", _SLOWER),
-}
 # Modules whose errors are those of the connection or of the service; none of them is imported for it.
 _LIBRARIES = {"ee", "googleapiclient", "google", "httplib2"}
 _LIBRARIES |= {"requests", "urllib3", "http", "ssl", "socket"}
+_READERS = re.compile(r"numpy\.lib\.|json\.decoder")
 _UNREACHABLE = {errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTUNREACH}
 
 
 def sort_earthengine_error(error: BaseException) -> Sorted:
-    """Sort an error of a request to Earth Engine.
+    """Sort an error of the ``ee`` client, of the libraries below it, or of reading a reply that was cut short.
 
-    It is from the ``ee`` client or the libraries below it, from the connection, or from reading a reply that was cut
-    short. "unknown" are errors of other code, and a `TimoError`, whose message is complete.
+    "unknown" are errors of other code, and a `TimoError`, whose message is complete.
     """
     message = redact(_message(error))
-    names = {(c.__module__.partition(".")[0], c.__name__) for c in type(error).__mro__}
     if isinstance(error, TimoError) or not isinstance(error, Exception):
         return Sorted("unknown", message)
-    if isinstance(error, ValueError | EOFError) and _from_reading(error.__traceback__):
+    # Raised while NumPy or the JSON reader read a reply.
+    readers = [f.f_globals.get("__name__", "") for f, _ in walk_tb(error.__traceback__)]
+    if isinstance(error, ValueError | EOFError) and any(map(_READERS.match, readers)):
         return Sorted("transient", f"the reply was cut short or garbled ({message})")
+    names = {(c.__module__.partition(".")[0], c.__name__) for c in type(error).__mro__}
     of_network = isinstance(error, ConnectionError | TimeoutError) or (
         isinstance(error, OSError) and error.errno in _UNREACHABLE
     )
     if not of_network and not {module for module, _ in names} & _LIBRARIES:
         return Sorted("unknown", message)
-    status = _status(error)
-    for pattern, kind, remedy in _TEXTS:
-        # A failing server's text, or a proxy's page, is believed only where it says that the request was too large.
-        believed = status is None or status < 500 or kind == "quota" or remedy == _SMALLER
-        if believed and re.search(pattern, message, re.IGNORECASE):
-            return Sorted(kind, message, remedy)
-    if status is not None:
-        kind, remedy = _STATUSES.get(status, ("transient" if status >= 500 else "permanent", ""))
+    # The client leaves the reply on the error that its own one replaced.
+    status = next(iter(_statuses([error, error.__cause__, error.__context__])), None)
+    believed = [row for row in _TEXTS if status is None or status < 500 or row[2] in {413, 429}]
+    rows = [row for row in believed if re.search(row[3], message, re.IGNORECASE)]
+    for kind, remedy, _, _ in rows or [row for row in _TEXTS if status and row[2] == status]:
         return Sorted(kind, message, remedy)
-    return _sort_without_reply(error, names, message)
+    return _sort_by_name(names, message, status, getattr(error, "retryable", False))
 
 
-def _sort_without_reply(error: Exception, names: set[tuple[str, str]], message: str) -> Sorted:
-    """Sort an error that no HTTP reply came with."""
-    if ("google", "GoogleAuthError") in names:
-        again = ("google", "TransportError") in names or getattr(error, "retryable", False)
-        return Sorted("transient", message) if again else Sorted("permanent", message, _SIGN_IN)
-    if names & {("ssl", "SSLCertVerificationError"), ("requests", "SSLError")}:
-        return Sorted(
-            "permanent", message, "Check the computer's clock, its certificates and its proxy."
-        )
-    # The client's own words about what it was asked to do, not the network's.
-    if ("ee", "EEException") in names or ("requests", "InvalidURL") in names:
+def _sort_by_name(
+    names: set[tuple[str, str]], message: str, status: int | None, again: bool
+) -> Sorted:
+    """Sort an error whose text and status say nothing, by its class."""
+    if status is not None and status >= 500:
+        return Sorted("transient", message)
+    # What the client says of what it was asked to do is not the network's.
+    if status is not None or names & {("ee", "EEException"), ("requests", "InvalidURL")}:
         return Sorted("permanent", message, _DEFECT)
+    if names & {("ssl", "SSLCertVerificationError"), ("requests", "SSLError")}:
+        remedy = "Check the computer's clock, its certificates and its proxy."
+        return Sorted("permanent", message, remedy)
+    again |= ("google", "TransportError") in names
+    if ("google", "GoogleAuthError") in names and not again:
+        return Sorted("permanent", message, _SIGN_IN)
     return Sorted("transient", message, "Check the connection to the internet.")
 
 
@@ -147,25 +136,15 @@ def _message(error: BaseException) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
 
 
-def _status(error: BaseException) -> int | None:
-    """Return the HTTP status; the ``ee`` client leaves it on the error that its own one replaced."""
-    for link in (error, error.__cause__, error.__context__):
-        for name in ("resp", "response"):
-            reply = getattr(link, name, None)
-            status = getattr(reply, "status", None) or getattr(reply, "status_code", None)
-            if isinstance(status, int | str) and str(status).isdigit():
-                return int(status)
-    return None
-
-
-def _from_reading(traceback: TracebackType | None) -> bool:
-    """Return whether an error was raised while NumPy or the JSON reader read a reply."""
-    while traceback is not None:
-        module = traceback.tb_frame.f_globals.get("__name__", "")
-        if module.startswith(("numpy.lib.", "json.decoder")):
-            return True
-        traceback = traceback.tb_next
-    return False
+def _statuses(errors: Iterable[BaseException | None]) -> list[int]:
+    """Return the HTTP statuses that errors, or the replies they hold, have: of httplib2, requests and aiohttp."""
+    holders = [
+        (error, *(getattr(error, n, None) for n in ("resp", "response"))) for error in errors
+    ]
+    found = [
+        getattr(h, n, None) for held in holders for h in held for n in ("status", "status_code")
+    ]
+    return [int(status) for status in found if str(status).isdigit()]
 
 
 # Network disks and connections that may be back a moment later.
@@ -202,14 +181,12 @@ def sort_read_error(error: BaseException) -> Sorted:
         links.append(link)
         link = link.__cause__ or link.__context__
     texts = " ".join(map(str, links))
-    # Of requests and aiohttp; an errno of GDAL's own errors is no errno of the system.
-    said = [status for each in links for status in (getattr(each, "status", None), _status(each))]
-    statuses = [*map(int, _STATUS_TEXT.findall(texts)), *(s for s in said if isinstance(s, int))]
-    if statuses:
+    if statuses := [*map(int, _STATUS_TEXT.findall(texts)), *_statuses(links)]:
         again = any(status in {408, 425, 429} or status >= 500 for status in statuses)
     else:
         again = bool(_PASSING_TEXT.search(texts)) or any(
             isinstance(each, ConnectionError | TimeoutError)
+            # An errno of GDAL's own errors is no errno of the system.
             or (isinstance(each, OSError) and each.errno in _PASSING)
             for each in links
         )
@@ -220,21 +197,19 @@ _NAMED = (
     r"(?:x-goog-[\w-]*?|x-amz-[\w-]*?|[\w-]*?(?:token|secret|password|passwd|signature|credential|api[_-]?key|"
     r"private[_-]?key(?:[_-]?id)?)|key|sig|code|auth)"
 )
-_HIDDEN = "[hidden]"
-_SECRETS: tuple[tuple[re.Pattern[str], str], ...] = (
-    (re.compile(r"-----BEGIN [^-]*PRIVATE KEY-----.*?(?:-----END [^-]*PRIVATE KEY-----|\Z)", re.S), _HIDDEN),
-    (re.compile(r"((?:proxy-)?authorization[\"']?\s*[:=]\s*)[^\r\n,}]+", re.I), rf"\1{_HIDDEN}"),
-    (re.compile(r"\b(bearer|basic)\s+[\w.~+/=-]{6,}", re.I), rf"\1 {_HIDDEN}"),
-    (re.compile(r"(?<=//)[^/\s@]+@"), f"{_HIDDEN}@"),
+_SECRETS = tuple((re.compile(pattern, re.I | re.S), replacement) for pattern, replacement in (
+    (r"-----BEGIN [^-]*PRIVATE KEY-----.*?(?:-----END [^-]*PRIVATE KEY-----|\Z)", "[hidden]"),
+    (r"((?:proxy-)?authorization[\"']?\s*[:=]\s*)[^\r\n,}]+", r"\1[hidden]"),
+    (r"\b(bearer|basic)\s+[\w.~+/=-]{6,}", r"\1 [hidden]"),
+    (r"(?<=//)[^/\s@]+@", "[hidden]@"),
     # "name": "value" and 'name': 'value', as JSON and Python print them.
-    (re.compile(rf"([\"']{_NAMED}[\"']\s*:\s*)([\"'])(?:\\.|(?!\2).)*(?:\2|\Z)", re.I | re.S), rf"\1{_HIDDEN}"),
+    (rf"([\"']{_NAMED}[\"']\s*:\s*)([\"'])(?:\\.|(?!\2).)*(?:\2|\Z)", r"\1[hidden]"),
     # name=value in an address, a form or a sentence.
-    (re.compile(rf"(?<![\w-])({_NAMED}\s*=\s*)(?:\"[^\"]*\"|'[^']*'|[^\s&\"'<>,;)]+)", re.I), rf"\1{_HIDDEN}"),
+    (rf"(?<![\w-])({_NAMED}\s*=\s*)(?:\"[^\"]*\"|'[^']*'|[^\s&\"'<>,;)]+)", r"\1[hidden]"),
     # By their looks: Google's access and refresh tokens, API keys and client secrets, JSON web tokens.
-    (re.compile(r"\bya29\.[\w.-]+|\b1//[\w-]{10,}|\bAIza[\w-]{20,}|\bGOCSPX-[\w-]+"), _HIDDEN),
-    (re.compile(r"\beyJ[\w-]{8,}(?:\.[\w-]+)*"), _HIDDEN),
-    (re.compile(r"[\w.+%-]+@[\w-]+(?:\.[\w-]+)+"), "[e-mail hidden]"),
-)  # fmt: skip
+    (r"\bya29\.[\w.-]+|\b1//[\w-]{10,}|\bAIza[\w-]{20,}|\bGOCSPX-[\w-]+|\beyJ[\w-]{8,}(?:\.[\w-]+)*", "[hidden]"),
+    (r"[\w.+%-]+@[\w-]+(?:\.[\w-]+)+", "[e-mail hidden]"),
+))  # fmt: skip
 
 
 def redact(text: str) -> str:
