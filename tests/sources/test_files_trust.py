@@ -229,6 +229,19 @@ def test_a_quality_layer_that_was_interpolated_is_refused(tmp_path, change):
     np.testing.assert_allclose(cube[0, 0], scene(bands=1)[0] * 1e-4, rtol=1e-6)
 
 
+def test_values_under_clouds_are_not_judged(tmp_path):
+    for seed, band in enumerate(("B04", "B08")):
+        values = reflectance(bands=1, seed=seed)
+        values[:, :, 10:] -= 0.5
+        write_tif(tmp_path / f"20180701_{band}.tif", values)
+    assert "negative" in complaint(tmp_path, **S2)
+    quality = np.full((1, *SHAPE), 4, "uint8")
+    quality[:, :, 10:] = 9
+    write_tif(tmp_path / "20180701_SCL.tif", quality)
+    cube = open_files(tmp_path, **S2, buffer_m=0).compute()
+    assert np.isfinite(cube).sum() == 2 * 40 * 10
+
+
 def array(**variables):
     """A dataset on the grid of the rasters, dated 2018-07-01."""
     y, x = PLACE.f - 5 - 10 * np.arange(SHAPE[0]), PLACE.c + 5 + 10 * np.arange(SHAPE[1])

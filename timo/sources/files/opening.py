@@ -392,7 +392,8 @@ def _look_at(
         for window in _windows(request.grid):
             values = reader.read(scene, window)
             if quality is not None:
-                quality.read(scene, window)
+                unclear = request.sensor.flagged(quality.read(scene, window), request.masked)
+                values = np.where(unclear, np.nan, values)
             if not np.isfinite(values).any():
                 continue
             _check_unit(values, reader.plans[scene], request, str(scenes[scene]), meaning)
