@@ -224,6 +224,24 @@ def test_what_is_not_valid_is_nan_on_the_files_grid_and_warped(tmp_path, how, ta
         np.testing.assert_array_equal(np.isfinite(values), VALID[:-1, :-1])
 
 
+@pytest.mark.parametrize(("dtype", "opaque"), [("int16", 1), ("float32", 1), ("uint16", 65535)])
+def test_alpha_of_any_type_counts(tmp_path, dtype, opaque):
+    alpha = np.where(VALID, opaque, 0)
+    path = write(tmp_path / "a.tif", np.stack([np.where(VALID, VALUES, 8), alpha]).astype(dtype))
+    with rasterio.open(path, "r+") as file:
+        file.colorinterp = [rasterio.enums.ColorInterp.gray, rasterio.enums.ColorInterp.alpha]
+    grid = PixelGrid(UTM, PLACE.c, PLACE.f, 10, HEIGHT, WIDTH)
+    np.testing.assert_array_equal(np.isfinite(read_on([layer_of(path)], grid)[0]), VALID)
+
+
+def test_infinite_numbers_are_not_valid_and_spread_over_no_average(tmp_path):
+    values = np.full((4, 4), 0.2, "float32")
+    values[0, 0] = -np.inf
+    path = write(tmp_path / "a.tif", values)
+    coarse = PixelGrid(UTM, PLACE.c, PLACE.f, 20, 2, 2)
+    np.testing.assert_allclose(read_on([layer_of(path)], coarse)[0], 0.2)
+
+
 def test_signed_integers_that_stand_for_unsigned_ones():
     stored = np.array([[40_000, 0], [65_535, 1]], "uint16").view("int16")
     numbers = Numbers("int16", (65_535,), unsigned=True)

@@ -13,7 +13,7 @@ import numpy as np
 import rasterio
 import xarray as xr
 from odc.geo.geobox import GeoBox
-from rasterio.enums import MaskFlags
+from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.windows import Window
 
 from timo.crs import crs_name, read_crs
@@ -67,6 +67,8 @@ class Numbers:
         if self.valid is not None:
             low, high = self.valid
             floats[(values < low) | (values > high)] = np.nan
+        # Infinite is the logarithm of nothing; an average must not spread it.
+        floats[np.isinf(floats)] = np.nan
         return floats
 
 
@@ -180,14 +182,18 @@ class OpenedRaster:
         if stated is not None and not np.isnan(stated):
             nodata = (*nodata, stated)
         self.numbers = Numbers("", nodata, layer.numbers.valid)
-        flags = file.mask_flag_enums[layer.index - 1]
-        self.masked = MaskFlags.per_dataset in flags or MaskFlags.alpha in flags
+        # GDAL scales alpha to 8 bits and so loses that of 0 and 1 in wider types: its band is read as it is.
+        alpha = [i for i in file.indexes if file.colorinterp[i - 1] == ColorInterp.alpha]
+        self.alpha = alpha[0] if alpha and alpha[0] != layer.index else None
+        self.masked = MaskFlags.per_dataset in file.mask_flag_enums[layer.index - 1]
 
     def read(self, rows: slice, columns: slice) -> np.ndarray:
         window = Window.from_slices(rows, columns)
         floats = self.numbers.floats(self.file.read(self.layer.index, window=window))
-        if self.masked:
+        if self.masked and self.alpha is None:
             floats[self.file.read_masks(self.layer.index, window=window) == 0] = np.nan
+        if self.alpha is not None:
+            floats[self.file.read(self.alpha, window=window) == 0] = np.nan
         return floats
 
 
