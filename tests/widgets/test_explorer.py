@@ -33,6 +33,8 @@ def explorer(cube):
 
 def made_cube(sensor, bands, times=3, size=8, crs=32634) -> xr.DataArray:
     values = np.random.default_rng(0).random((times, len(bands), size, size), "float32")
+    if sensor == "sentinel-1":
+        values = 20 * values - 25
     return xr.DataArray(
         values,
         dims=("time", "band", "y", "x"),

@@ -402,7 +402,7 @@ def _check_negative(look: _Look, medians: np.ndarray) -> None:
         )
     if dates.any():
         look.refuse_cells(
-            np.broadcast_to(dates.any(axis=1)[:, None], dates.shape) & (look.count > 0),
+            np.broadcast_to(np.asarray(dates.any(axis=1))[:, None], dates.shape),
             lambda _: _Verdict(
                 f"median {np.nanmin(np.where(dates, medians, np.nan)):.3f} in one band",
                 "an offset of 0.1 was taken off twice, or where there was none; add 0.1",
