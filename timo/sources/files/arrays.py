@@ -293,9 +293,9 @@ def _bands(
         return [((), (*filter(None, said), *((path.stem,) if file.sole else ())))]
     size = variable.sizes[band]
     own = variable[band].values.tolist() if band in variable.coords else [None] * size
-    described = variable.attrs.get("long_name")
-    if not isinstance(described, str) and np.size(described) == size > 1:
-        own = [str(name) for name in np.ravel(described)]  # as rioxarray keeps descriptions
+    described = variable.attrs.get("long_name", "")
+    if not isinstance(described, str) and len(described) == size:
+        own = [str(name) for name in described]  # as rioxarray keeps descriptions
     elif file.ours and band in variable.coords:
         own = [str(name) for name in own]  # numbers are names only where somebody chose them
     names: Sequence[Any] = given or own
@@ -535,7 +535,7 @@ def join_cubes(
     *,
     start: Any,
     end: Any,
-    sensor: str | None,
+    sensor: Any,
     bands: Sequence[str] | None,
 ) -> xr.DataArray:
     """Return one cube of several that follow one another in time, or a part of it.
@@ -547,7 +547,9 @@ def join_cubes(
     """
     cube, instrument = cubes[0], get_sensor(cubes[0].attrs["sensor"])
     if sensor is not None and make_sensor(sensor) is not instrument:
-        raise TimoError(f"{paths[0]} is a cube of {instrument.name}, and not of sensor={sensor!r}.")
+        raise TimoError(
+            f"{paths[0]} is a cube of {instrument.name}, and not of sensor={make_sensor(sensor).name!r}."
+        )
     for other, path in zip(cubes[1:], paths[1:], strict=True):
         _check_follows(other, path, cube, paths[0])
     if len(cubes) > 1:

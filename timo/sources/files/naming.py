@@ -288,26 +288,25 @@ def choose_sensor(
     if said is not None:
         sensor = _said_sensor(said, identities)
         if len(kinds) > 1 and {name for name, _ in kinds} == {sensor.name}:
-            raise _several(*list(kinds.values())[:2], identities)
+            raise _several(list(kinds.values()), identities)
         return sensor
     if not kinds:
         return _by_bands(identities, list(labels))
     if len(kinds) > 1:
-        raise _several(*list(kinds.values())[:2], identities)
+        raise _several(list(kinds.values()), identities)
     paths = next(iter(kinds.values()))
     _refuse_unread(paths[0], certain[paths[0]])
     sensor = get_sensor(str(certain[paths[0]].sensor))
     vague = ((path, one) for path, one in identities.items() if path not in certain)
     of_others = [p for p, i in vague if i.satellite not in sensor.satellites and not i.fits(sensor)]
     if of_others:
-        raise _several(paths, of_others, identities)
+        raise _several([paths, of_others], identities)
     return sensor
 
 
-def _several(
-    mine: Sequence[Path], others: Sequence[Path], identities: Mapping[Path, Identity]
-) -> TimoError:
+def _several(kinds: Sequence[Sequence[Path]], identities: Mapping[Path, Identity]) -> TimoError:
     """Return the error to raise for files of several products, with the path of those of one."""
+    mine, others = kinds[:2]
     folder = os.path.commonpath([path.parent for path in mine])
     stem = os.path.commonprefix([path.name for path in mine])  # noqa: RUF071 - of letters
     return TimoError(

@@ -73,7 +73,7 @@ def open_files(
     aoi: Any = None,
     start: Any = None,
     end: Any = None,
-    sensor: str | None = None,
+    sensor: str | Sensor | None = None,
     bands: Sequence[str] | None = None,
     resolution: float | None = None,
     composite: str | None = None,
@@ -114,7 +114,7 @@ def open_files(
         or more, by the average (quality: the commonest class).
     start, end : str or date, optional
         First and last day; by default all.
-    sensor : str, optional
+    sensor : str or Sensor, optional
         By default what the files say: names and tags of products (S2A_MSIL2A_..., LC08_L2SP_..., HLS.S30...,
         MOD09A1...), an attribute `sensor`, or bands that only one sensor has. All files must be of one product. Level 1
         is opened only if its sensor is asked for here.
@@ -230,7 +230,7 @@ class Meaning:
 
 
 def _sensor(
-    held: Inventory, files: Sequence[Path], said: str | None, bands: Sequence[str] | None
+    held: Inventory, files: Sequence[Path], said: str | Sensor | None, bands: Sequence[str] | None
 ) -> Sensor:
     """Return the sensor of the files; of bands that timo wrote and no sensor has, one that knows no more than names."""
     # A layer that has only a number is called by its file.
