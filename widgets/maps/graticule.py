@@ -80,7 +80,7 @@ def _line(points: list[list[float]], label: str, at: list[float]) -> dict[str, A
 @cache
 def land_picture() -> tuple[str, tuple[tuple[float, float], tuple[float, float]]]:
     """The world's land in translucent grey as a data URI in Web Mercator, and its (south, west), (north, east)."""
-    from timo.sources.millionst.world import LAND_CELL, NORTH, SOUTH, load_world
+    from timo.datasets.millionst.world import LAND_CELL, NORTH, SOUTH, load_world
 
     land = load_world().land
     rows, columns = (size // _COARSER for size in land.shape)
