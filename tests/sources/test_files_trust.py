@@ -271,7 +271,7 @@ def store(dataset, folder, kind="nc", **options):
         {"missing_value": 40000.0, "nodata": -99, "valid_range": np.array([-50, 9000], "int16")},
         {"scale_factor": 1e-4, "valid_range": np.array([0.0, 1.0]), "add_offset": 0.0},
     ],
-    ids=lambda attrs: "+".join(attrs),
+    ids="+".join,
 )
 def test_attributes_that_say_what_is_not_valid(tmp_path, attrs, kind):
     numbers = scene(bands=1)[0]
@@ -401,7 +401,9 @@ def test_units_that_are_not_those_of_the_crs_are_refused(tmp_path, units):
     assert {"m": "'m'", "radian": "'radian'"}.get(units, "seem to be metres") in message
 
 
-@pytest.mark.parametrize(("dims", "flip"), itertools.product([("y", "x"), ("x", "y")], [1, -1]))
+@pytest.mark.parametrize(
+    ("dims", "flip"), list(itertools.product([("y", "x"), ("x", "y")], [1, -1]))
+)
 def test_the_order_of_axes_and_single_precision_change_nothing(tmp_path, dims, flip):
     numbers = scene(bands=1)[0]
     dataset = array(B4=(numbers, {}))
@@ -413,14 +415,11 @@ def test_the_order_of_axes_and_single_precision_change_nothing(tmp_path, dims, f
     np.testing.assert_array_equal(cube.y, dataset.y)
 
 
-BEYOND = Affine(0.01, 0, 179.8, 0, -0.01, -16)
-
-
 @pytest.mark.parametrize("left", [179.8, -180.2])
 @pytest.mark.parametrize("where", [{"resolution": 1000}, {"crs": 4326, "resolution": 0.01}])
 def test_files_across_180_degrees(tmp_path, left, where):
     numbers = np.arange(1000, 2600).reshape(1, 40, 40).astype("int16")
-    turned = Affine.translation(left - 179.8, 0) * BEYOND
+    turned = Affine(0.01, 0, left, 0, -0.01, -16)
     path = write_tif(tmp_path / "20180701_B04.tif", numbers, crs="EPSG:4326", transform=turned)
     cube = open_files(path, aoi=(179.9, -16.3, -179.9, -16.1), **S2, **where)
     assert np.isfinite(cube).all()

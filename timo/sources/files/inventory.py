@@ -129,7 +129,8 @@ def placed(grid: GeoBox, what: str, remedy: str) -> GeoBox:
             f"{crs.axis_info[0].unit_name}. {remedy}"
         )
     turn = -360 * ((x + 180) // 360) if crs.is_geographic else 0
-    return GeoBox(grid.shape, Affine.translation(turn, 0) * grid.affine, grid.crs) if turn else grid
+    moved = Affine(m.a, m.b, m.c + turn, m.d, m.e, m.f)
+    return GeoBox(grid.shape, moved, grid.crs) if turn else grid
 
 
 @cache
