@@ -296,7 +296,13 @@ def test_classes_are_whole_numbers_that_the_sensor_knows(tmp_path):
 
     assert (classes(4, "uint8", s2) == 4).all()
     assert (classes(0, "uint8", s2) == NO_QUALITY).all()
-    assert (classes(21824, "uint16", landsat) == 21824).all()
+    # Clear, cloud, shadow, snow, cirrus, dilated cloud, medium confidence; and flags alone.
+    for value in (21824, 22280, 23888, 30048, 54596, 21826, 22080, 8):
+        assert (classes(value, "uint16", landsat) == value).all()
+    # Means of two of these: bits that no scene has together.
+    for value in (22052, 21976, 38438):
+        with pytest.raises(TimoError, match="interpolated"):
+            classes(value, "uint16", landsat)
     for value, dtype, sensor in (
         (4.5, "float32", s2),
         (37, "uint8", s2),

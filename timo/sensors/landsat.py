@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 from timo.sensors.product import Band, Collection, QualityClass, Sensor
 
@@ -49,6 +50,15 @@ def _served(
     return (Collection("earthengine", ids, cloud_cover="CLOUD_COVER"), *catalogs)
 
 
+def _coherent(quality: Any) -> Any:
+    """Return whether the bits of QA_PIXEL can stand together: a flag goes with high confidence, and only with it."""
+    stated = quality >> 8 != 0
+    fits = quality == quality  # noqa: PLR0124 - true everywhere, in whatever kind of array
+    for bit, confidence in ((2, 14), (3, 8), (4, 10), (5, 12)):
+        fits &= ((quality >> bit) & 1 == 1) == ((quality >> confidence) & 3 == 3)
+    return fits | ~stated | (quality & 1 == 1)
+
+
 # Scale, offset, fill and the bits of QA_PIXEL: USGS, Landsat 8-9 and Landsat 4-7 Collection 2 Level 2 Science Product
 # Guides. The confidence bits (8..15) say of each class how sure CFMask was, and are left out. "Clear" is what it calls
 # not cloud: shadow, cirrus and snow can be clear too, so that it serves to keep nothing. TM and ETM+ see no cirrus.
@@ -76,6 +86,7 @@ LANDSAT_8_9 = Sensor(
     masked=(0, 1, 2, 3, 4, 5),
     # Not the dilated cloud: it is a fringe already.
     fringed=(2, 3, 4),
+    coherent=_coherent,
     collections=_served(_OLI, ("LANDSAT/LC08/C02/T1_L2", "LANDSAT/LC09/C02/T1_L2"), _NEW),
     attribution=_CREDIT,
     licence=_LICENCE,
@@ -106,6 +117,7 @@ LANDSAT_8_9_C1 = replace(
     offset=0.0,
     nodata=-9999,
     mask_name="pixel_qa",
+    coherent=None,
     quality=(
         QualityClass("fill", 1 << 0, 1 << 0),
         QualityClass("clear", 1 << 1, 1 << 1),

@@ -245,6 +245,8 @@ class Sensor:
         In a plain classification (Sentinel-2) the position is the code.
     fringed : tuple of int
         Those of them (clouds and their shadows) whose surroundings are doubtful as well.
+    coherent : callable, optional
+        Of integers of a bit mask: whether its bits can stand together. They cannot where a mask was interpolated.
     fringe_m : float
         Width of these surroundings in metres, unless the user says otherwise.
     period_days : int
@@ -278,6 +280,7 @@ class Sensor:
     quality: tuple[QualityClass, ...] = ()
     masked: tuple[int, ...] = ()
     fringed: tuple[int, ...] = ()
+    coherent: Callable[[Any], Any] | None = None
     offset: float = 0.0
     nodata: int | None = None
     fringe_m: float = 0.0

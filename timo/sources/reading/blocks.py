@@ -129,6 +129,8 @@ def _classes(numbers: np.ndarray, sensor: Sensor, layer: Layer) -> np.ndarray:
     codes = [c.value for c in sensor.quality if c.bits is None]
     if not wrong.size and codes and len(codes) == len(sensor.quality):
         wrong = seen[~np.isin(seen, codes)]
+    if not wrong.size and sensor.coherent is not None:
+        wrong = seen[~sensor.coherent(seen.astype("int64"))]
     if wrong.size:
         known = f"0 to {max(codes)}" if codes else "bits of whole numbers"
         raise TimoError(

@@ -162,7 +162,7 @@ def _read_nearest(opened: _Opened, box: GeoBox, grid: PixelGrid) -> np.ndarray:
     return result
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=8)
 def _nearest(
     affine: Affine, shape: tuple[int, int], crs: str, grid: PixelGrid
 ) -> tuple[np.ndarray, np.ndarray]:
