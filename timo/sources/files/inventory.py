@@ -31,17 +31,7 @@ _IMAGE = re.compile(r"^(?P<image>\d+(?:_\d+)*)_(?P<band>.+)$")
 
 @dataclass(frozen=True)
 class Found:
-    """A layer before it is known which band it is.
-
-    Attributes
-    ----------
-    layer : Layer
-        Where its numbers are.
-    moment : Moment
-        When it was observed.
-    names : tuple of str
-        What it may be called, in order of trust.
-    """
+    """A layer with its date and with what it may be called, in order of trust, before its band is known."""
 
     layer: Layer
     moment: Moment
@@ -55,17 +45,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Inventory:
-    """What lies in some files.
-
-    Attributes
-    ----------
-    found : list of Found
-        The layers.
-    identities : dict
-        File -> whose image it is; files that do not say are missing.
-    ours : bool
-        Whether timo wrote them: then bands of no sensor are taken as they are.
-    """
+    """The layers of files, whose images they are (of files that say so), and whether timo wrote all of them."""
 
     found: list[Found]
     identities: dict[Path, Identity]

@@ -20,17 +20,7 @@ from timo.sources.reading import ArrayLayer, Layer, cell_of
 
 @dataclass(frozen=True)
 class FileScene:
-    """What was seen at once: bands, and perhaps the quality layer.
-
-    Attributes
-    ----------
-    moment : Moment
-        When.
-    name : str
-        Name of its first file.
-    layers : dict
-        Band or quality layer -> where it is.
-    """
+    """What was seen at once: band or quality layer -> where it is; called by its first file."""
 
     moment: Moment
     name: str
