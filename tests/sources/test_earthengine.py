@@ -12,9 +12,8 @@ from timo.errors import TimoError
 from timo.sources import from_ee_image_collection, open_cube
 from timo.sources.earthengine import connect, estimate
 from timo.sources.earthengine.connecting import DEADLINE_MS
-from timo.sources.earthengine.images import PROVIDER, filtered
-from timo.sources.earthengine.listing import listing_of, millis, read_listing
-from timo.sources.earthengine.requests import Dated, Layers, ask, chunks_of
+from timo.sources.earthengine.images import PROVIDER, filtered, listing_of, millis, read_listing
+from timo.sources.earthengine.requests import Dated, Layers, ask, chunk_of
 from timo.sources.emulated import connect_emulator, emulator
 from timo.sources.request import make_request
 from timo.sources.retry import Retry
@@ -241,19 +240,19 @@ def test_a_chunk_keeps_the_limits_of_a_request_even_if_it_came_in_64_bits():
         ((500, 1, 3000, 3000), 900),
         ((3000, 12, 9, 9), 256),
     ]:
-        dates, bands, rows, columns = chunks_of(shape, size).largest
+        dates, bands, rows, columns = chunk_of(shape, size)
         assert dates * bands * rows * columns * 9 <= 48 * 2**20
         assert dates * bands <= 256
     with pytest.raises(TimoError, match=r"Earth Engine sends at most 48: give chunks=\d+ or less"):
-        chunks_of((1, 12, 2000, 2000), 1000)
+        chunk_of((1, 12, 2000, 2000), 1000)
     with pytest.raises(TimoError, match="300 bands are more than the 256 of a request"):
-        chunks_of((1, 300, 10, 10))
+        chunk_of((1, 300, 10, 10))
 
 
 def test_a_request_is_made_of_a_thousand_images_at_most_where_dates_can_be_parted():
-    assert chunks_of((12, 3, 64, 64), images=300).sizes[0] == (3, 3, 3, 3)
-    assert chunks_of((12, 3, 64, 64), images=5000).sizes[0] == (1,) * 12
-    assert chunks_of((12, 3, 64, 64), images=3).sizes[0] == (12,)
+    assert chunk_of((12, 3, 64, 64), images=300) == (3, 3, 64, 64)
+    assert chunk_of((12, 3, 64, 64), images=5000) == (1, 3, 64, 64)
+    assert chunk_of((12, 3, 64, 64), images=3) == (12, 3, 64, 64)
 
 
 @pytest.mark.parametrize("own", [0, 5000])
@@ -438,7 +437,9 @@ def test_without_credentials_the_message_says_what_to_do(monkeypatch, tmp_path):
     ee.Reset()
     asked = []
     monkeypatch.setattr(ee, "Authenticate", lambda *a, **_: asked.append(a))
-    with pytest.raises(TimoError, match=r"Earth Engine cannot be initialised: .*ee.Authenticate\(\)"):
+    with pytest.raises(
+        TimoError, match=r"Earth Engine cannot be initialised: .*ee.Authenticate\(\)"
+    ):
         open_cube("earthengine", aoi=BOX, start="2019", end="2019")
     assert not asked
     connect_emulator()

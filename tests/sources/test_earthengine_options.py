@@ -32,7 +32,7 @@ def asked():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"retry": 5}, r"retry takes a Retry, and not 5: .*retry=Retry\(attempts=5\)"),
+        ({"retry": 5}, r"retry takes a Retry, not 5: .*retry=Retry\(attempts=5\)"),
         ({"retry": "often"}, r"retry=Retry\(attempts=5\)"),
         ({"workers": 0}, r"workers is a number of requests at a time, 1 or more; got 0"),
         ({"workers": "8"}, r"workers is .*got '8'"),
@@ -73,7 +73,7 @@ def test_an_estimate_says_what_is_wrong_before_anything_is_asked(options, messag
         ({"scale": True}, r"scale is a number"),
         ({"offset": None}, r"offset is a number, as offset=0; got None"),
         ({"offset": float("nan")}, r"offset is a number"),
-        ({"retry": 5}, r"retry takes a Retry, and not 5"),
+        ({"retry": 5}, r"retry takes a Retry, not 5"),
         ({"cache": 1.5}, r"the cache is a folder: give its path, or True or False .*got cache=1.5"),
         ({"chunks": "256"}, r"chunks is a number of pixels"),
         ({"composite": "monthly"}, r"Did you mean '1MS'"),

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import atexit
 import tempfile
-from functools import cache
+from functools import cache as once
 from pathlib import Path
-from typing import Any
 
 import xarray as xr
 
 from timo.errors import TimoError
 from timo.sources.earthengine.connecting import connect
 from timo.sources.earthengine.images import PROVIDER
-from timo.sources.earthengine.opening import Cache, make_cache, open_earthengine
+from timo.sources.earthengine.opening import Cache, check_fetching, open_earthengine
 from timo.sources.request import CubeRequest
 from timo.sources.retry import Retry
 from timo.testing import sample
@@ -37,44 +36,37 @@ def open_emulator(
 
     Parameters
     ----------
-    request, orbit, cloud_score, chunks, retry
-        See `timo.sources.earthengine.open_earthengine`.
-    cache : bool or path, optional
-        Whether to keep fetched chunks, or where; by default as long as this process lives, and never among those of
-        Earth Engine itself. False and None keep nothing.
+    request, orbit, cloud_score, cache, chunks, retry
+        See `timo.sources.earthengine.open_earthengine`. By default fetched chunks are kept as long as this process
+        lives, and never among those of Earth Engine itself.
 
     Raises
     ------
     TimoError
-        As `timo.sources.earthengine.open_earthengine`; and if the sample has no such sensor or band.
+        As there, and if the sample has no such sensor or band.
     """
-    _check_held(request)
-    cache = make_cache(cache)
-    connect_emulator()
-    options: dict[str, Any] = {
-        "orbit": orbit,
-        "cloud_score": cloud_score,
-        "chunks": chunks,
-        "retry": retry,
-    }
-    kept = _folder() if cache is True else cache
-    return open_earthengine(request, url=emulator().url, cache=kept, **options)
-
-
-def _check_held(request: CubeRequest) -> None:
-    """Refuse sensors and bands that the sample lacks; say whether Earth Engine has them."""
-    held = f"The emulator holds Sentinel-2, bands={list(sample.BANDS)}"
-    served = any(collection.provider == PROVIDER for collection in request.sensor.collections)
-    elsewhere = (
-        '"earthengine" has it' if served else "Earth Engine has it not, as far as timo knows"
-    )
+    lacks = [band for band in request.bands if band not in sample.BANDS]
     if request.sensor.name != "sentinel-2":
-        raise TimoError(f"there is no {request.sensor.name} here. {held}; {elsewhere}")
-    if missing := [band for band in request.bands if band not in sample.BANDS]:
-        them = "it" if len(missing) == 1 else "them"
-        raise TimoError(
-            f'there is no {", ".join(missing)} here. {held}: give some of these; "earthengine" has {them}'
+        lacks = [request.sensor.name]
+    if lacks:
+        served = PROVIDER in {collection.provider for collection in request.sensor.collections}
+        there = (
+            '"earthengine" has it' if served else "Earth Engine has it not, as far as timo knows"
         )
+        raise TimoError(
+            f"there is no {', '.join(lacks)} here. The emulator holds Sentinel-2, bands={list(sample.BANDS)}: give "
+            f"some of these; {there}"
+        )
+    chunks, retry, cache = check_fetching(chunks, retry, cache)
+    return open_earthengine(
+        request,
+        orbit=orbit,
+        cloud_score=cloud_score,
+        url=emulator().url,
+        cache=_folder() if cache is True else cache,
+        chunks=chunks,
+        retry=retry,
+    )
 
 
 def connect_emulator() -> None:
@@ -82,7 +74,7 @@ def connect_emulator() -> None:
     connect(url=emulator().url)
 
 
-@cache
+@once
 def emulator() -> Emulator:
     """Return the emulator of this process."""
     started = Emulator(sample_backing())
@@ -91,7 +83,7 @@ def emulator() -> Emulator:
     return started
 
 
-@cache
+@once
 def _folder() -> Path:
     folder = tempfile.TemporaryDirectory(prefix="timo-emulator-")
     atexit.register(folder.cleanup)

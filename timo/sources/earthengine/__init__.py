@@ -7,8 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "connecting": ["connect"],
-        "estimating": ["Estimate", "estimate"],
         "collection": ["from_ee_image_collection"],
-        "opening": ["open_earthengine"],
+        "opening": ["Estimate", "estimate", "open_earthengine"],
     },
 )

@@ -22,9 +22,13 @@ _REMEDY = (
 # Earth Engine itself ends a request after five minutes
 # (developers.google.com/earth-engine/guides/processing_environments).
 DEADLINE_MS = 600_000
-# Requests that a project may have under way at once, by default (developers.google.com/earth-engine/guides/usage).
-CONCURRENT = 40
 HIGH_VOLUME = "https://earthengine-highvolume.googleapis.com"
+_HERE = ("http://127.0.0.1", "http://localhost")
+_TEXTS = {
+    "project": 'the id of a Google Cloud project, as "my-project"',
+    "service_account": 'the path of a JSON key, as "key.json"',
+    "url": 'the address of an Earth Engine, as "http://127.0.0.1:8085"',
+}
 
 
 def connect(
@@ -32,16 +36,14 @@ def connect(
     *,
     service_account: str | Path | None = None,
     url: str | None = None,
-    workers: int = CONCURRENT,
+    workers: int = 40,
 ) -> None:
     """Initialise Earth Engine, unless it is initialised already.
 
     Credentials are looked for in this order: a service account's key, if one is given; those that ``ee.Authenticate()``
     or ``earthengine authenticate`` left; Google's application default credentials. No page is opened: where there are
-    none, the message says what to do.
-
-    No request waits for more than ten minutes afterwards, unless ``ee.data.setDeadline`` was called before, and
-    `workers` threads keep their connections open.
+    none, the message says what to do. Afterwards no request waits for more than ten minutes, unless
+    ``ee.data.setDeadline`` was called before.
 
     Parameters
     ----------
@@ -53,28 +55,30 @@ def connect(
         Another Earth Engine: `HIGH_VOLUME` for many small requests (it keeps fewer intermediate results, so that
         composites cost more there: developers.google.com/earth-engine/guides/processing_environments), or an emulator.
     workers : int
-        Requests at a time.
+        Threads that keep their connections open; by default, the requests that a project may have under way at once.
 
     Raises
     ------
     TimoError
         If there are no credentials, Earth Engine refuses them, or one of the options is of another kind.
     """
-    _check_texts(project=project, service_account=service_account, url=url)
+    for name, value in {"project": project, "service_account": service_account, "url": url}.items():
+        kinds = str | Path if name == "service_account" else str
+        if value is not None and not (isinstance(value, kinds) and str(value)):
+            raise TimoError(f"{name} is {_TEXTS[name]}; got {value!r}")
+    url = (url or "").rstrip("/")
     # The emulator is not to be taken for the real one, nor the other way round.
-    there = base_url() == _clean(url) if url else not is_emulated()
+    there = base_url() == url if url else not base_url().startswith(_HERE)
     if ee.data.is_initialized() and there and project is None and service_account is None:
         return
-    options: dict[str, Any] = {}
-    if url:
-        options["url"] = _clean(url)
-    if url and _is_here(url):
+    options: dict[str, Any] = {"url": url} if url else {}
+    if url.startswith(_HERE):
         from google.auth.credentials import AnonymousCredentials
 
         options["credentials"] = AnonymousCredentials()
         project = project or "emulator"
     elif service_account:
-        options["credentials"] = _read_key(Path(service_account))
+        options["credentials"] = _read_key(Path(service_account).expanduser())
     _initialize(project, options)
     # By default the client waits for ever for a connection that died, and closes all but ten after each request.
     state = ee.data._get_state()
@@ -87,36 +91,9 @@ def connect(
             state.requests_session.mount(scheme, HTTPAdapter(pool_maxsize=max(10, workers)))
 
 
-_TEXTS = {
-    "project": 'the id of a Google Cloud project, as "my-project"',
-    "service_account": 'the path of a JSON key, as "key.json"',
-    "url": 'the address of an Earth Engine, as "http://127.0.0.1:8085"',
-}
-
-
-def _check_texts(**options: Any) -> None:
-    for name, value in options.items():
-        kinds = (str, Path) if name == "service_account" else str
-        if value is not None and not (isinstance(value, kinds) and str(value)):
-            raise TimoError(f"{name} is {_TEXTS[name]}; got {value!r}")
-
-
 def base_url() -> str:
     """Return the address of the Earth Engine that is connected."""
-    return _clean(str(getattr(ee.data._get_state(), "cloud_api_base_url", None) or ""))
-
-
-def is_emulated() -> bool:
-    """Return whether the Earth Engine that is connected is on this machine."""
-    return _is_here(base_url())
-
-
-def _is_here(url: str) -> bool:
-    return url.startswith(("http://127.0.0.1", "http://localhost"))
-
-
-def _clean(url: str) -> str:
-    return url.rstrip("/")
+    return str(getattr(ee.data._get_state(), "cloud_api_base_url", None) or "").rstrip("/")
 
 
 def _initialize(project: str | None, options: dict[str, Any]) -> None:
@@ -125,14 +102,11 @@ def _initialize(project: str | None, options: dict[str, Any]) -> None:
     try:
         ee.Initialize(project=project, **options)
     except (ee.EEException, GoogleAuthError, OSError) as error:
-        said = redact(str(error)).strip().splitlines()
-        raise TimoError(
-            f"Earth Engine cannot be initialised: {said[0] if said else 'no reason given'}. {_REMEDY}"
-        ) from error
+        said = redact(str(error)).strip().partition("\n")[0] or "no reason given"
+        raise TimoError(f"Earth Engine cannot be initialised: {said}. {_REMEDY}") from error
 
 
 def _read_key(path: Path) -> Any:
-    path = path.expanduser()
     try:
         email = json.loads(path.read_text(encoding="utf-8"))["client_email"]
         return ee.ServiceAccountCredentials(email, str(path))

@@ -1,17 +1,19 @@
-"""Filter, mask and scale a sensor's images on Earth Engine. Graphs only: nothing is sent."""
+"""List, filter, mask and scale a sensor's images on Earth Engine. Graphs and answers only: nothing is sent here."""
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import ee
 import numpy as np
+import pandas as pd
 
 from timo.errors import TimoError
 from timo.sensors import Collection, Sensor
-from timo.sources.earthengine.listing import millis
 from timo.sources.request import CubeRequest
 from timo.sources.scenes import fringe_cells, half_axes
 
@@ -27,29 +29,44 @@ def filtered(
 
     Conditions stand directly on the collections, before anything is computed, where Earth Engine looks them up in its
     index. Of Sentinel-2 a tile can come twice from one overflight: products are cut where their reception was, with
-    some overlap, and both parts are needed.
-
-    Raises
-    ------
-    TimoError
-        If the sensor has no cloud cover or orbit to select by.
+    some overlap, and both parts are needed. A TimoError if the sensor has no cloud cover or orbit to select by.
     """
-    conditions = [_condition(name, value) for name, value in served.where.items()]
+    name = request.sensor.name
+    conditions = [
+        ee.Filter.inList(key, list(value)) if isinstance(value, tuple) else ee.Filter.eq(key, value)
+        for key, value in served.where.items()
+    ]
     if served.band_list:
         conditions += [ee.Filter.listContains(served.band_list, band) for band in request.bands]
     if request.max_cloud is not None:
-        conditions.append(ee.Filter.lte(_cloud_property(request.sensor, served), request.max_cloud))
+        if not served.cloud_cover:
+            raise TimoError(
+                f"max_cloud cannot be used: the images of {name} do not say how cloudy they are. Leave it out; "
+                "clouds are masked pixel by pixel"
+            )
+        conditions.append(ee.Filter.lte(served.cloud_cover, request.max_cloud))
     if orbit is not None:
-        conditions.append(_orbit_condition(request.sensor, served, orbit))
-    first, after = (millis(request.utc(instant)) for instant in (request.start, request.end))
-    area = ee.Geometry(request.area.geojson, None, False)
+        if orbit not in ("ascending", "descending"):
+            raise TimoError(f'orbit is "ascending" or "descending"; got {orbit!r}')
+        if not served.orbit:
+            raise TimoError(
+                f"orbit cannot be chosen: the images of {name} do not say theirs. Leave it out"
+            )
+        conditions.append(ee.Filter.eq(served.orbit, orbit.upper()))
     parts = {}
-    for name in served.ids:
-        images = ee.ImageCollection(name).filterDate(first, after).filterBounds(area)
+    for each in served.ids:
+        images = within(ee.ImageCollection(each), request)
         for condition in conditions:
             images = images.filter(condition)
-        parts[name] = images
+        parts[each] = images
     return parts
+
+
+def within(images: ee.ImageCollection, request: CubeRequest) -> ee.ImageCollection:
+    """Return the images of the dates and the area of a request."""
+    first, after = (millis(request.utc(instant)) for instant in (request.start, request.end))
+    area = ee.Geometry(request.area.geojson, None, False)
+    return images.filterDate(first, after).filterBounds(area)
 
 
 def prepared(
@@ -64,10 +81,8 @@ def prepared(
 
     Parameters
     ----------
-    image : ee.Image
-        An asset, with its `system:index`.
-    request : CubeRequest
-        The cube to make.
+    image, request : ee.Image, CubeRequest
+        An asset, with its `system:index`; the cube to make.
     cloud_score : float, optional
         Mask pixels with a Cloud Score+ of less than this, 0..1, in place of the clouds and shadows of the quality layer
         (Pasquarella et al. 2023, CVPR Workshops). An image that has none is masked as a whole.
@@ -84,10 +99,12 @@ def prepared(
     valid = data.mask().reduce(ee.Reducer.min()).gt(0)
     masked, fringed = request.masked, request.fringed
     if cloud_score is not None:
-        score, replaced = _cloud_score(image, sensor, served)
+        plus = served.cloud_score
+        assert plus is not None
+        score = image.linkCollection(ee.ImageCollection(plus.id), [plus.band]).select(plus.band)
         valid = valid.And(score.gte(cloud_score))
         masked, fringed = (
-            tuple(i for i in positions if i not in replaced) for positions in (masked, fringed)
+            tuple(i for i in positions if i not in plus.replaces) for positions in (masked, fringed)
         )
     if masked:
         quality = image.select(served.name(sensor.mask_name))
@@ -109,15 +126,12 @@ def flagged(quality: ee.Image, sensor: Sensor, positions: Iterable[int]) -> ee.I
     codes = [kind.value for kind in kinds if kind.bits is None]
     masks = [(kind.bits, kind.value) for kind in kinds if kind.bits is not None]
     single = {bits for bits, value in masks if bits == value and bits.bit_count() == 1}
-    flags = sum(single)
     said = [quality.bitwiseAnd(bits).eq(value) for bits, value in masks if bits not in single]
     if codes:
         said.append(quality.remap(codes, [1] * len(codes), 0))
-    if flags:
-        said.append(quality.bitwiseAnd(flags).neq(0))
-    if not said:
-        return quality.multiply(0)
-    return functools.reduce(lambda a, b: a.Or(b), said)
+    if single:
+        said.append(quality.bitwiseAnd(sum(single)).neq(0))
+    return functools.reduce(lambda a, b: a.Or(b), said) if said else quality.multiply(0)
 
 
 def _far(fringed: ee.Image, request: CubeRequest) -> ee.Image:
@@ -130,49 +144,83 @@ def _far(fringed: ee.Image, request: CubeRequest) -> ee.Image:
     # Earth Engine takes for a metre differs by the projection.
     # Beyond the image nothing is known to be a cloud; without a value there, its edge would be masked.
     known = fringed.unmask(0, False)
-    height, width = half_axes(request)
-    if abs(height - width) < 1e-6 or max(height, width) > _LARGEST_KERNEL:
-        return known.focalMax(max(height, width), "circle", "pixels").Not()
-    return known.focalMax(kernel=_ellipse(height, width)).Not()
+    axes = half_axes(request)
+    if abs(axes[0] - axes[1]) < 1e-6 or max(axes) > _LARGEST_KERNEL:
+        return known.focalMax(max(axes), "circle", "pixels").Not()
+    # In degrees a circle in metres is an ellipse: cells whose centre is within it.
+    rows, columns = (np.arange(-math.floor(n), math.floor(n) + 1) / n for n in axes)
+    inside = rows[:, None] ** 2 + columns**2 <= 1 + 1e-9
+    return known.focalMax(kernel=ee.Kernel.fixed(weights=inside.astype(int).tolist())).Not()
 
 
-def _ellipse(height: float, width: float) -> ee.Kernel:
-    """Return cells whose centre is within an ellipse of these half axes, in cells: in degrees, a circle in metres."""
-    rows, columns = (np.arange(-math.floor(n), math.floor(n) + 1) for n in (height, width))
-    inside = (rows[:, None] / height) ** 2 + (columns / width) ** 2 <= 1 + 1e-9
-    return ee.Kernel.fixed(weights=inside.astype(int).tolist())
+@dataclass(frozen=True)
+class Listing:
+    """The images that there are, in order of (time, id).
+
+    `ids` are those of assets, or the `system:index` of images that the user has computed; `times` their start in UTC; a
+    reprocessed asset has another one of `versions`, which are empty where the service does not give them.
+    """
+
+    ids: tuple[str, ...]
+    times: pd.DatetimeIndex
+    versions: tuple[int, ...]
+
+    def days(self, request: CubeRequest) -> pd.DatetimeIndex:
+        """Return the solar days on which there are images."""
+        return request.solar_day(self.times).unique().sort_values()
 
 
-def _condition(name: str, value: object) -> ee.Filter:
-    if isinstance(value, tuple | list):
-        return ee.Filter.inList(name, list(value))
-    return ee.Filter.eq(name, value)
+def listing_of(parts: Mapping[str, ee.ImageCollection]) -> ee.List:
+    """Return the question whose answer is the `Listing` of collections by their ids; "" for one that is no asset.
+
+    Lists of properties, and not the images: of those Earth Engine sends at most 5,000 ("Collection query aborted after
+    accumulating over 5000 elements", developers.google.com/earth-engine/guides/best_practices).
+    """
+    names = {"ids": "system:index", "times": "system:time_start", "versions": "system:version"}
+    asked = [{key: p.aggregate_array(name) for key, name in names.items()} for p in parts.values()]
+    return ee.List(asked)
 
 
-def _cloud_property(sensor: Sensor, served: Collection) -> str:
-    if not served.cloud_cover:
-        raise TimoError(
-            f"max_cloud cannot be used: the images of {sensor.name} do not say how cloudy they are. Leave it out; "
-            "clouds are masked pixel by pixel"
-        )
-    return served.cloud_cover
+def read_listing(answers: Sequence[Mapping[str, Any]], names: Iterable[str]) -> Listing:
+    """Read the answer to `listing_of`, of collections with these names; a TimoError if an image has no date."""
+    found = []
+    for name, answer in zip(names, answers, strict=True):
+        ids, times, versions = (answer.get(key) or [] for key in ("ids", "times", "versions"))
+        # Such a list leaves out values that are missing.
+        if len(times) != len(ids):
+            raise undated(f"{len(ids) - len(times)} of the {len(ids)}")
+        known = versions if len(versions) == len(ids) else [None] * len(ids)
+        prefix = f"{name}/" if name else ""
+        found += [(t, f"{prefix}{i}", v) for t, i, v in zip(times, ids, known, strict=True)]
+    # Here, because Earth Engine's `sort` does not document the order of images of one time.
+    found.sort(key=lambda image: image[:2])
+    stamps = pd.Series([t for t, _, _ in found], dtype="int64")
+    said = tuple(int(v) for _, _, v in found if v is not None)
+    times = pd.DatetimeIndex(pd.to_datetime(stamps, unit="ms"))
+    return Listing(tuple(i for _, i, _ in found), times, said if len(said) == len(found) else ())
 
 
-def _orbit_condition(sensor: Sensor, served: Collection, orbit: str) -> ee.Filter:
-    if orbit not in ("ascending", "descending"):
-        raise TimoError(f'orbit is "ascending" or "descending"; got {orbit!r}')
-    if not served.orbit:
-        raise TimoError(
-            f"orbit cannot be chosen: the images of {sensor.name} do not say theirs. Leave it out"
-        )
-    return ee.Filter.eq(served.orbit, orbit.upper())
+def undated(which: str) -> TimoError:
+    """Return the error to raise for images without a date."""
+    return TimoError(
+        f"{which} images have no system:time_start, so that they have no date: set it, with "
+        "image.set('system:time_start', ee.Date(...).millis())"
+    )
 
 
-def _cloud_score(
-    image: ee.Image, sensor: Sensor, served: Collection
-) -> tuple[ee.Image, tuple[int, ...]]:
-    """Return the Cloud Score+ of an image, and the classes of the quality layer that it replaces."""
-    if served.cloud_score is None:
-        raise TimoError(f"there is no Cloud Score+ of {sensor.name}: leave cloud_score out")
-    scores, band = ee.ImageCollection(served.cloud_score.id), served.cloud_score.band
-    return image.linkCollection(scores, [band]).select(band), served.cloud_score.replaces
+def ends_of(images: ee.ImageCollection) -> list[ee.ComputedObject]:
+    """Return the question for the times of the first and the last image, in milliseconds since 1970-01-01."""
+    return [images.aggregate_min("system:time_start"), images.aggregate_max("system:time_start")]
+
+
+def dates_there(low: int | None, high: int | None) -> str:
+    """Return a phrase on the dates that images have, given as `ends_of` has them."""
+    if low is None or high is None:
+        return "none at all"
+    first, last = (pd.Timestamp(ms, unit="ms") for ms in (low, high))
+    return f"images of {first:%Y-%m-%d} to {last:%Y-%m-%d}, and none of the dates asked for"
+
+
+def millis(instant: pd.Timestamp) -> int:
+    """Return milliseconds since 1970-01-01."""
+    return int((instant - pd.Timestamp(0)) // pd.Timedelta(milliseconds=1))

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import json
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import dask.array as da
 import ee
 import numpy as np
+import pandas as pd
 import xarray as xr
 
+from timo.cube.composite import period_starts
 from timo.errors import TimoError
 from timo.sources.earthengine.connecting import base_url, without_client_retries
-from timo.sources.place.grid import PixelGrid
-from timo.sources.request import make_whole
+from timo.sources.earthengine.images import Listing
+from timo.sources.request import CubeRequest
 from timo.sources.retry import Retry
 
 # Earth Engine refuses image:computePixels of more than 48 MiB, 32,768 pixels a side or 1,024 bands
 # (https://developers.google.com/earth-engine/reference/rest/v1/projects.image/computePixels); by xee, a pixel counts
 # with one byte for its mask.
 REQUEST_BYTES = 48 * 2**20
-# Half of it: a chunk is what is lost when a request fails, and what is held in memory several times over.
-_USUAL_BYTES = REQUEST_BYTES // 2
-_BYTES, _MASK_BYTES = 4, 1
+_MASK_BYTES = 1
 # A band in 32 bits whose masked pixels get a whole number may come in 64 ("the union of the input types").
 _WIDEST_BYTES = 8
 # Fewer than the 1,024 bands of a request: NumPy, with which the client reads a reply, refuses headers of more than
@@ -32,58 +36,22 @@ _MOST_LAYERS = 256
 # Images that a request is made of, unless one date of a composite takes more: each is named in it (of 10 MiB at most),
 # masked, and held in memory while a median is computed.
 _MOST_IMAGES = 1000
-# A masked pixel's value in a reply. Whole, small and no reflectance, backscatter or index: a float image stays one of
-# 32 bits, whereas xee's own default makes it 64 and each request twice as large.
-_MASKED = -9999
 _BAND = "value"
+N_VALID = "n_valid"
+# Part of the key of the cache: with another number, chunks that were fetched before are not used any more.
+_VERSION = 2
 
 
-@dataclass(frozen=True)
-class Chunks:
-    """Sizes of the chunks of a cube along (time, band, y, x), as dask has them; one request each."""
+def chunk_of(shape: tuple[int, ...], size: int = 256, images: int = 1) -> tuple[int, ...]:
+    """Return the shape of a chunk of (time, band, y, x): all bands, about `size` rows and columns, the dates that fit.
 
-    sizes: tuple[tuple[int, ...], ...]
-
-    @property
-    def requests(self) -> int:
-        """Number of chunks."""
-        return math.prod(len(sizes) for sizes in self.sizes)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the cube."""
-        return tuple(sum(sizes) for sizes in self.sizes)
-
-    @property
-    def largest(self) -> tuple[int, ...]:
-        """Shape of the first, which is the largest."""
-        return tuple(sizes[0] for sizes in self.sizes)
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of all of them, as float32."""
-        return math.prod(self.shape) * _BYTES
-
-
-def chunks_of(shape: tuple[int, int, int, int], size: int = 256, images: int = 1) -> Chunks:
-    """Cut (time, band, y, x) into chunks of all bands, about `size` rows and columns, and the dates that then fit.
-
-    A chunk has up to half as many rows and columns again, so that no narrow strip is left over; `images` is the most
-    that a date is made of.
-
-    Raises
-    ------
-    TimoError
-        If the size is not a whole number, or one date of such a chunk is more than Earth Engine sends at once.
+    It has up to half as many rows and columns again, so that no narrow strip is left over; `images` is the most that a
+    date is made of. A TimoError if one date of such a chunk is more than Earth Engine sends at once.
     """
-    size = make_whole(size, "chunks", "a number of pixels")
     dates, bands, height, width = shape
     rows, columns = (math.ceil(n / max(1, round(n / size))) for n in (height, width))
     if bands > _MOST_LAYERS:
-        raise TimoError(
-            f"{bands} bands are more than the {_MOST_LAYERS} of a request: open fewer at a time"
-        )
-    date = bands * rows * columns * (_BYTES + _MASK_BYTES)
+        raise TimoError(f"{bands} bands are more than the {_MOST_LAYERS} of a request: open fewer")
     widest = bands * (_WIDEST_BYTES + _MASK_BYTES)
     if rows * columns * widest > REQUEST_BYTES:
         fits = math.isqrt(REQUEST_BYTES // widest)
@@ -91,16 +59,11 @@ def chunks_of(shape: tuple[int, int, int, int], size: int = 256, images: int = 1
             f"one date of {bands} bands and {rows} x {columns} pixels may be {rows * columns * widest / 2**20:.0f} "
             f"MiB; Earth Engine sends at most {REQUEST_BYTES / 2**20:.0f}: give chunks={int(fits / 1.5)} or less"
         )
-    limits = (_USUAL_BYTES // date, _MOST_LAYERS // bands, _MOST_IMAGES // max(1, images), dates)
+    # Half of a request: a chunk is what is lost when it fails, and what is held in memory several times over.
+    fit = REQUEST_BYTES // 2 // (bands * rows * columns * (np.float32().nbytes + _MASK_BYTES))
+    most = max(1, min(fit, _MOST_LAYERS // bands, _MOST_IMAGES // max(1, images), dates))
     # Evenly: 14 dates of which 10 fit are 7 and 7.
-    step = math.ceil(dates / math.ceil(dates / max(1, min(limits))))
-    steps = (step, bands, rows, columns)
-    return Chunks(tuple(_cut(n, k) for n, k in zip(shape, steps, strict=True)))
-
-
-def _cut(length: int, step: int) -> tuple[int, ...]:
-    whole, rest = divmod(length, step)
-    return (step,) * whole + ((rest,) if rest else ())
+    return math.ceil(dates / math.ceil(dates / most)), bands, rows, columns
 
 
 @dataclass(frozen=True)
@@ -113,9 +76,6 @@ class Dated:
     sources: tuple[Any, ...]
     make: Callable[[Any], ee.Image]
     bands: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.sources)
 
     def layers(self, first: int, after: int) -> ee.List:
         """Return images of one band, "value", of some dates: date by date, band by band.
@@ -132,10 +92,6 @@ class Dated:
 
         return ee.List(list(self.sources[first:after])).map(split).flatten()
 
-    def serialize(self) -> str:
-        """Return the graph of all of it."""
-        return str(self.layers(0, len(self)).serialize())
-
 
 class Layers(ee.ImageCollection):
     """A collection of the layers of all dates, of which a request holds only those that it is for.
@@ -148,7 +104,7 @@ class Layers(ee.ImageCollection):
 
     def __init__(self, dated: Dated) -> None:
         first = dated.layers(0, 1).get(0)
-        super().__init__(ee.List.repeat(first, len(dated) * len(dated.bands)))
+        super().__init__(ee.List.repeat(first, len(dated.sources) * len(dated.bands)))
         self.dated = dated
 
     def toList(self, count: Any, offset: Any = 0) -> ee.List:  # noqa: N802 - Earth Engine's name
@@ -159,6 +115,69 @@ class Layers(ee.ImageCollection):
         return self.dated.layers(first, after).slice(skipped, skipped + int(count))
 
 
+@dataclass(frozen=True)
+class Series:
+    """One image for each date of a cube, and how its pixels are cut into requests.
+
+    `images` has one for each of `times`, with the bands of the request and, of a composite, "n_valid"; `days` are those
+    on which there are images, which are in `listing`; each `chunk` (time, band, y, x) is one request.
+    """
+
+    request: CubeRequest
+    images: Dated
+    times: pd.DatetimeIndex
+    days: pd.DatetimeIndex
+    listing: Listing
+    chunk: tuple[int, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the array that is fetched: (time, band, y, x)."""
+        return len(self.times), len(self.images.bands), *self.request.grid.shape
+
+    @functools.cached_property
+    def key(self) -> str:
+        """Return a digest of all that pixels depend on: graph, grid, service, images and their versions."""
+        grid = self.request.grid
+        facts = {
+            "version": _VERSION,
+            "service": base_url(),
+            "graph": str(self.images.layers(0, len(self.times)).serialize()),
+            "grid": [grid.crs, grid.left, grid.top, grid.resolution, *grid.shape],
+            "images": [self.listing.ids, self.listing.versions],
+            "chunks": da.core.normalize_chunks(self.chunk, self.shape),
+        }
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def series_of(
+    request: CubeRequest, daily: Dated, days: pd.DatetimeIndex, listing: Listing, chunks: int
+) -> Series:
+    """Make one image a date, or a period, from images of days, and cut the cube into requests."""
+    images, times = daily, days
+    date = days.get_indexer(request.solar_day(listing.times))
+    if request.composite is not None:
+        starts = period_starts(days, request.composite, request.start)
+        times = starts.unique()
+        period = times.get_indexer(starts)
+        images, date = _medians(daily, period, request.bands), period[date]
+    shape = (len(times), len(images.bands), *request.grid.shape)
+    chunk = chunk_of(shape, chunks, images=int(np.bincount(date).max()))
+    return Series(request, images, times, days, listing, chunk)
+
+
+def _medians(daily: Dated, period: np.ndarray, bands: Sequence[str]) -> Dated:
+    """Make one image for each period, by its number for each day: medians, and the number of valid days."""
+    days = [[daily.sources[i] for i in np.flatnonzero(period == n)] for n in np.unique(period)]
+
+    def median(part: Any) -> ee.Image:
+        images = ee.ImageCollection.fromImages(ee.List(part).map(daily.make))
+        count = images.select(0).count().unmask(0, False).rename(N_VALID)
+        return images.median().rename(list(bands)).toFloat().addBands(count.toFloat())
+
+    return Dated(tuple(days), median, (*bands, N_VALID))
+
+
 def ask(question: Any, retry: Retry) -> Any:
     """Return the value of an Earth Engine object, as ``getInfo()`` gives it; a TimoError if it refuses."""
     with without_client_retries():
@@ -167,18 +186,15 @@ def ask(question: Any, retry: Retry) -> Any:
 
 @dataclass(frozen=True)
 class PixelReader:
-    """Reads chunks (time, band, y, x) of `Layers`; safe to call from many threads.
-
-    `series` is (layer, y, x), lazy, as xee opened it at `url`, with `bands` layers of a date.
-    """
+    """Reads chunks of `series` (layer, y, x) as xee opened it at `url`, from any thread; a date has `bands` layers."""
 
     series: xr.DataArray
     bands: int
     url: str
-    retry: Retry = field(default_factory=Retry)
+    retry: Retry
 
     def __call__(self, _number: tuple[int, ...], slices: tuple[slice, ...]) -> np.ndarray:
-        """Return the pixels of a chunk, by its slices of the cube: float32, NaN where masked."""
+        """Return a chunk (time, band, y, x) by its slices of the cube: float32, NaN where masked."""
         if base_url() != self.url:
             raise TimoError(
                 f"this cube was opened on the Earth Engine at {self.url}, and another is connected now: open it again"
@@ -191,16 +207,18 @@ class PixelReader:
         return values.reshape(-1, self.bands, *values.shape[1:]).astype("float32", copy=False)
 
 
-def open_series(images: Dated, grid: PixelGrid, chunks: Chunks, retry: Retry) -> xr.DataArray:
-    """Open the bands of all dates with xee: (layer, y, x), lazy."""
-    dates, bands, rows, columns = chunks.largest
+def open_reader(series: Series, retry: Retry) -> PixelReader:
+    """Open the bands of all dates with xee, lazily."""
+    grid, (dates, bands, rows, columns) = series.request.grid, series.chunk
     options: dict[str, Any] = {
         "engine": "ee",
         "crs": grid.crs,
         "crs_transform": tuple(grid.transform)[:6],
         "shape_2d": (grid.width, grid.height),
         "io_chunks": {"index": dates * bands, "height": rows, "width": columns},
-        "ee_mask_value": _MASKED,
+        # Whole, small and no reflectance, backscatter or index: a float image stays one of 32 bits, whereas xee's own
+        # default makes it 64 and each request twice as large.
+        "ee_mask_value": -9999,
         "request_byte_limit": REQUEST_BYTES,
         "mask_and_scale": False,
         "decode_times": False,
@@ -209,6 +227,7 @@ def open_series(images: Dated, grid: PixelGrid, chunks: Chunks, retry: Retry) ->
         # Retried by timo: xee would try what cannot succeed again and again, too.
         "getitem_kwargs": {"max_retries": 0},
     }
-    layers: Any = Layers(images)  # its backend takes them
+    layers: Any = Layers(series.images)  # its backend takes them
     with without_client_retries():
-        return retry.call(lambda: xr.open_dataset(layers, **options))[_BAND]
+        opened = retry.call(lambda: xr.open_dataset(layers, **options))[_BAND]
+    return PixelReader(opened, bands, base_url(), retry)
