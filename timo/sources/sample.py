@@ -25,19 +25,16 @@ from timo.sensors import get_sensor
 from timo.sources.dates import make_open_span
 from timo.sources.request import make_bands, make_masked
 
-ATTRIBUTION = "Contains modified Copernicus Sentinel data 2015-2021"
 TREE_COVER_ATTRIBUTION = (
     "Copernicus Land Monitoring Service, High Resolution Layer Tree Cover Density 2018, "
     "European Environment Agency"
 )
-_SOURCE = "sample (nrt 0.2.1, Romania, 45.21 N 22.15 E)"
 _CRS = "EPSG:3035"
 _SENSOR = get_sensor("sentinel-2")
 # In order of wavelength. B3 and B4 are in both files: the 10 m one is the original.
-_BANDS_10M = ("B2", "B3", "B4", "B8")
-_BANDS_20M = ("B8A", "B11")
-BANDS = (*_BANDS_10M, *_BANDS_20M)
-_RESOLUTIONS = (10, 20)
+BANDS_10M = ("B2", "B3", "B4", "B8")
+BANDS_20M = ("B8A", "B11")
+BANDS = (*BANDS_10M, *BANDS_20M)
 
 
 def open_sample(
@@ -53,33 +50,28 @@ def open_sample(
 
     Parameters
     ----------
-    start, end : str, date or int, optional
-        First and last date, both included. A part of a date means all of it: `end="2019"` takes the whole of 2019.
-    bands : sequence of str, optional
-        Which bands, in which order, by their names or by common ones ("red"). All six by default.
+    start, end, bands, masked_classes
+        As in `timo.open_cube`; by default all dates and all six bands.
     resolution : {10, 20}
-        Metres. At 10, B8A and B11 are repeated: each 20 m cell holds exactly four 10 m ones, and a repeated value was
-        observed, whereas interpolation would draw on neighbours that may be under a cloud or across the edge of a
-        clearing. At 20, the 10 m bands are averaged over the valid ones of their four cells.
-    masked_classes : iterable of int, optional
-        Codes of the scene classification (SCL) without a valid observation, see `timo.sensors`; by default the sensor's
-        `masked`. All bands of such a pixel and date are NaN. `()` masks nothing.
+        Metres. At 10, each value of B8A and B11 is repeated over the four cells that it holds: it was observed, whereas
+        interpolation would draw on neighbours under a cloud or across the edge of a clearing. At 20, the 10 m bands are
+        averaged over the valid ones of four cells.
     buffer_m : float
-        Metres around a masked cloud or cloud shadow (SCL 3, 8, 9, 10) in which pixels are masked, too. The
+        Metres around a masked cloud or cloud shadow (SCL 3, 8, 9, 10) in which pixels are masked, too. The scene
         classification stops short of the edge of clouds: of the May to September pixels that it calls clear within 50 m
         of one, five in six are brighter, darker or less green than the same place on the clear dates around, against
-        one in seven further away. 0 masks by class alone.
+        one in seven further away.
 
     Returns
     -------
     xarray.DataArray
-        A cube (time, band, y, x), float32 surface reflectance, EPSG:3035, with the SCL as the coordinate `scl` (time,
-        y, x). A pixel is valid in all bands or in none.
+        A cube (time, band, y, x), float32 surface reflectance, EPSG:3035, with the SCL as `scl` (time, y, x). A pixel
+        is valid in all bands or in none.
 
     Raises
     ------
     TimoError
-        If an option is not one of those above, if no date is left, or if the data are not installed.
+        If an option makes no sense, no date is left, or the data are not installed.
     """
     names = list(BANDS) if bands is None else list(make_bands(_SENSOR, bands))
     if unknown := [name for name in names if name not in BANDS]:
@@ -89,18 +81,40 @@ def open_sample(
     number = isinstance(buffer_m, Real) and not isinstance(buffer_m, bool)
     if not number or not 0 <= buffer_m < np.inf:
         raise TimoError(f"buffer_m is a distance in metres, 0 or more; got {buffer_m!r}.")
-    fine = _select_dates(_read("sentinel2_cube_subset_romania_10m.nc"), start, end)
-    coarse = _select_dates(_read("sentinel2_cube_subset_romania_20m.nc"), start, end)
+    fine, coarse = (_select_dates(read_series(side), start, end) for side in (10, 20))
     if resolution == 10:
-        grid, layers = fine, _at_10m(fine, coarse)
+        layers = {name: fine[name].values for name in BANDS_10M}
+        layers |= {name: _repeat(coarse[name].values) for name in BANDS_20M}
     else:
-        grid, layers = coarse, _at_20m(fine, coarse, _unclear(fine, masked, buffer_m / 10))
-    unclear = _unclear(grid, masked, buffer_m / resolution)
-    return check(_assemble({name: layers[name] for name in names}, grid, unclear))
+        clear = fine[[*BANDS_10M]].where(~_unclear(fine, masked, buffer_m / 10))
+        layers = {name: clear[name].coarsen(y=2, x=2).mean().values for name in BANDS_10M}
+        layers |= {name: coarse[name].values for name in BANDS_20M}
+    grid = fine if resolution == 10 else coarse
+    numbers = np.stack([layers[name] for name in names], axis=1).astype("float32")
+    # Values of 1e-4 are kept (Sen2Cor's floor in deep shade), and those above 1 (snow, edges of clouds): observed.
+    valid = np.isfinite(numbers).all(axis=1) & ~_unclear(grid, masked, buffer_m / resolution)
+    scl = grid.SCL.values.astype("uint8")
+    cube = xr.DataArray(
+        np.where(valid[:, None], numbers * np.float32(_SENSOR.scale), np.float32(np.nan)),
+        dims=("time", "band", "y", "x"),
+        coords={
+            **{dim: grid[dim].values for dim in ("time", "y", "x")},
+            "band": names,
+            "scl": (("time", "y", "x"), scl, {"long_name": "SCL"}),
+        },
+        name="reflectance",
+        attrs={
+            "sensor": _SENSOR.name,
+            "units": _SENSOR.units,
+            "source": "sample (nrt 0.2.1, Romania, 45.21 N 22.15 E)",
+            "attribution": "Contains modified Copernicus Sentinel data 2015-2021",
+        },
+    )
+    return check(cube.rio.write_crs(_CRS))
 
 
 def sample_tree_cover(resolution: int = 10) -> xr.DataArray:
-    """Tree cover density of 2018 on the sample cube's grid.
+    """Return the tree cover density of 2018 on the sample cube's grid.
 
     Parameters
     ----------
@@ -121,7 +135,7 @@ def sample_tree_cover(resolution: int = 10) -> xr.DataArray:
     path = _path("tree_cover_density_2018_romania.tif")
     with xr.open_dataarray(path, engine="rasterio", mask_and_scale=True) as tif:
         cover = tif.squeeze("band", drop=True).load()
-    coarse = _read("sentinel2_cube_subset_romania_20m.nc")
+    coarse = read_series(20)
     # The tif's coordinates are rounded to 0.1 mm; the cube's are taken where the cells are the same, to a millimetre.
     for dim in ("y", "x"):
         same_size = cover.sizes[dim] == coarse.sizes[dim]
@@ -130,25 +144,25 @@ def sample_tree_cover(resolution: int = 10) -> xr.DataArray:
                 "The tree cover layer and the series in nrt are not on one grid. Install them again: "
                 'pip install --force-reinstall "nrt==0.2.1".'
             )
-    grid = coarse if resolution == 20 else _read("sentinel2_cube_subset_romania_10m.nc")
+    grid = coarse if resolution == 20 else read_series(10)
     values = cover.values if resolution == 20 else _repeat(cover.values)
     facts = {"long_name": "tree cover density 2018", "units": "%"}
-    attrs = facts | {"attribution": TREE_COVER_ATTRIBUTION}
     layer = xr.DataArray(
-        values.astype("float32"), dims=("y", "x"), coords={"y": grid.y, "x": grid.x}, attrs=attrs
+        values.astype("float32"),
+        dims=("y", "x"),
+        coords={"y": grid.y, "x": grid.x},
+        attrs=facts | {"attribution": TREE_COVER_ATTRIBUTION},
     )
     return layer.drop_vars("spatial_ref", errors="ignore").rio.write_crs(_CRS)
 
 
 def sample_labels(threshold: float = 50, resolution: int = 10) -> xr.DataArray:
-    """Forest / not forest of 2018 on the sample cube's grid, from tree cover density.
+    """Return forest / not forest of 2018 on the sample cube's grid, from tree cover density.
 
     Parameters
     ----------
-    threshold : float
-        Percent of tree cover above which a cell is forest.
-    resolution : {10, 20}
-        Metres.
+    threshold, resolution : float, {10, 20}
+        Percent of tree cover above which a cell is forest; metres.
 
     Returns
     -------
@@ -161,9 +175,7 @@ def sample_labels(threshold: float = 50, resolution: int = 10) -> xr.DataArray:
         If an option is out of range, or if the data are not installed.
     """
     if not 0 <= threshold < 100:
-        raise TimoError(
-            f"threshold is a tree cover in percent, 0 <= threshold < 100; got {threshold!r}."
-        )
+        raise TimoError(f"threshold is a percentage, 0 <= threshold < 100; got {threshold!r}.")
     cover = sample_tree_cover(resolution)
     labels = (cover > threshold).astype("int8").where(np.isfinite(cover), -1).astype("int8")
     labels.attrs = {
@@ -177,17 +189,16 @@ def sample_labels(threshold: float = 50, resolution: int = 10) -> xr.DataArray:
 def sample_clearings(
     dated_by: Literal["year", "first_summer"] = "first_summer", *, road_works: bool = False
 ) -> xr.DataArray:
-    """Photo-interpreted forest clearings of the sample, 2016-2020, on the 10 m grid.
+    """Return photo-interpreted forest clearings of the sample, 2016-2020, on the 10 m grid.
 
-    Outlines are within about half a pixel, the smallest patch has 0.03 ha; method and limits stand in
-    ``timo/sources/sample_clearings.geojson``. The whole area was interpreted, so that every pixel has its reference.
+    The whole area was interpreted, so that every pixel has its reference. Outlines are within about half a pixel, the
+    smallest patch has 0.03 ha; ``timo/sources/sample_clearings.geojson`` has the method and its limits.
 
     Parameters
     ----------
     dated_by : {"first_summer", "year"}
-        "first_summer": the first June-August in which a clearing is visible, which is what a map made from summer
-        images can know; "year": the calendar year in which it is first visible. They differ for nine clearings (2.7 ha)
-        cut in the autumn of 2019.
+        The first June-August in which a clearing is visible, which is what a map made from summer images can know, or
+        the calendar year. They differ for nine clearings (2.7 ha) cut in the autumn of 2019.
     road_works : bool
         Also the trees taken away along the road in 2016-2017, whose outlines are weak.
 
@@ -202,19 +213,18 @@ def sample_clearings(
         If `dated_by` is unknown.
     """
     if dated_by not in ("year", "first_summer"):
-        raise TimoError(f"dated_by is one of year, first_summer, got {dated_by!r}")
+        raise TimoError(f"dated_by is one of year, first_summer; got {dated_by!r}")
     grid = sample_tree_cover()
-    source = files("timo.sources") / "sample_clearings.geojson"
-    collection = json.loads(source.read_text(encoding="utf-8"))
+    text = (files("timo.sources") / "sample_clearings.geojson").read_text(encoding="utf-8")
+    collection = json.loads(text)
     shapes = [
         (feature["geometry"], feature["properties"][dated_by])
         for feature in collection["features"]
         if road_works or feature["properties"]["cause"] == "felling"
     ]
-    years = rasterize(
-        shapes, out_shape=grid.shape, transform=grid.rio.transform(recalc=True), dtype="int32"
-    )
-    clearings = grid.copy(data=years.astype(np.int16)).rename("clearing")
+    transform = grid.rio.transform(recalc=True)
+    years = rasterize(shapes, out_shape=grid.shape, transform=transform, dtype="int16")
+    clearings = grid.copy(data=years).rename("clearing")
     # Not those of the tree cover, whose grid it is.
     clearings.attrs = {
         "long_name": f"clearing, {dated_by}",
@@ -225,35 +235,28 @@ def sample_clearings(
 
 
 def _check_resolution(resolution: int) -> None:
-    """Refuse a resolution that the sample does not have."""
-    if isinstance(resolution, bool) or resolution not in _RESOLUTIONS:
+    if isinstance(resolution, bool) or resolution not in (10, 20):
         raise TimoError(f"The sample is there at 10 and at 20 m; got resolution={resolution!r}.")
 
 
 def _path(name: str) -> Path:
-    """Return the path of one of nrt's data files."""
-    spec = find_spec("nrt")
-    if spec is None or find_spec("netCDF4") is None:
-        raise TimoError(
-            'The sample data are not installed. Install them: pip install "timo[sample]".'
-        )
-    for folder in spec.submodule_search_locations or ():
+    spec = find_spec("nrt") if find_spec("netCDF4") else None
+    for folder in (spec and spec.submodule_search_locations) or ():
         if (path := Path(folder) / "data" / name).is_file():
             return path
-    raise TimoError(
-        f"The installed nrt has no {name}: only release 0.2.1 ships the sample data. "
-        'Install it: pip install "timo[sample]".'
-    )
+    lacks = f"The installed nrt has no {name}: only release 0.2.1 ships the sample data."
+    missing = lacks if spec else "The sample data are not installed."
+    raise TimoError(f'{missing} Install them: pip install "timo[sample]".')
 
 
-def _read(name: str) -> xr.Dataset:
-    """Read one of nrt's series whole (28 MB), in order of time."""
-    with xr.open_dataset(_path(name), engine="netcdf4", decode_coords="all") as dataset:
+def read_series(resolution: int) -> xr.Dataset:
+    """Read nrt's series of digital numbers at 10 or 20 m whole (28 MB), in order of time."""
+    path = _path(f"sentinel2_cube_subset_romania_{resolution}m.nc")
+    with xr.open_dataset(path, engine="netcdf4", decode_coords="all") as dataset:
         return dataset.load().sortby("time")
 
 
 def _select_dates(dataset: xr.Dataset, start: Any, end: Any) -> xr.Dataset:
-    """Keep the dates from start to end, both included; a part of a date means all of it."""
     index = dataset.indexes["time"]
     first, after = make_open_span(start, end, index[0], index[-1])
     selected = dataset.isel(time=np.flatnonzero((index >= first) & (index < after)))
@@ -270,55 +273,7 @@ def _repeat(values: np.ndarray) -> np.ndarray:
     return values.repeat(2, axis=-2).repeat(2, axis=-1)
 
 
-def _mean_of_four(values: np.ndarray) -> np.ndarray:
-    """Average the 10 m cells (last two axes) of each 20 m cell, over those that are not NaN."""
-    *rest, height, width = values.shape
-    cells = values.reshape(*rest, height // 2, 2, width // 2, 2)
-    count = np.isfinite(cells).sum(axis=(-3, -1))
-    total = np.nansum(cells, axis=(-3, -1))
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan).astype("float32")
-
-
-def _at_10m(fine: xr.Dataset, coarse: xr.Dataset) -> dict[str, np.ndarray]:
-    """Return digital numbers of all six bands, (time, y, x) on the 10 m grid."""
-    layers = {name: fine[name].values for name in _BANDS_10M}
-    return layers | {name: _repeat(coarse[name].values) for name in _BANDS_20M}
-
-
-def _at_20m(fine: xr.Dataset, coarse: xr.Dataset, unclear: np.ndarray) -> dict[str, np.ndarray]:
-    """Return digital numbers of all six bands, (time, y, x) on the 20 m grid; `unclear` is at 10 m."""
-    layers = {n: _mean_of_four(np.where(unclear, np.nan, fine[n].values)) for n in _BANDS_10M}
-    return layers | {name: coarse[name].values for name in _BANDS_20M}
-
-
 def _unclear(grid: xr.Dataset, masked: list[int], cells: float) -> np.ndarray:
     """Return where the SCL is a masked class, or within `cells` of a masked cloud or shadow."""
     clouds = [code for code in masked if code in _SENSOR.fringed]
     return np.isin(grid.SCL, masked) | dilate(np.isin(grid.SCL, clouds), cells, cells)
-
-
-def _assemble(layers: dict[str, np.ndarray], grid: xr.Dataset, unclear: np.ndarray) -> xr.DataArray:
-    """Scale, mask and name: the layers (time, y, x) become a cube on the grid."""
-    values = np.stack(list(layers.values()), axis=1).astype("float32") * np.float32(_SENSOR.scale)
-    # Values of 1e-4 are kept (Sen2Cor's floor in deep shade), and those above 1 (snow, cloud
-    # edges): they were observed.
-    valid = ~unclear & np.isfinite(values).all(axis=1)
-    cube = xr.DataArray(
-        np.where(valid[:, None], values, np.float32(np.nan)),
-        dims=("time", "band", "y", "x"),
-        coords={
-            "time": grid.time.values,
-            "band": list(layers),
-            "y": grid.y.values,
-            "x": grid.x.values,
-            "scl": (("time", "y", "x"), grid.SCL.values.astype("uint8"), {"long_name": "SCL"}),
-        },
-        name="reflectance",
-        attrs={
-            "sensor": _SENSOR.name,
-            "units": _SENSOR.units,
-            "source": _SOURCE,
-            "attribution": ATTRIBUTION,
-        },
-    )
-    return cube.rio.write_crs(_CRS)

@@ -11,25 +11,20 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-import xarray as xr
 
 from timo.errors import TimoError
 from timo.sources.place.grid import PixelGrid
-from timo.sources.sample import _BANDS_10M, _BANDS_20M, _read
+from timo.sources.sample import BANDS, BANDS_10M, BANDS_20M, read_series
 
 CRS = "EPSG:3035"
 TILE = "34TER"
-BANDS = (*_BANDS_10M, *_BANDS_20M)
 QUALITY = "SCL"
 # The numbers carry no offset, as those of all baselines before 04.00. Which one it was, the files do not say.
 BASELINE = "03.01"
 # Sentinel-2 crosses the Equator at half past ten of local solar time, and this place a little later.
 _TIME_OF_DAY = pd.Timedelta("9h30min")
 _CLOUDS = (8, 9, 10)
-_FILES = {
-    10: "sentinel2_cube_subset_romania_10m.nc",
-    20: "sentinel2_cube_subset_romania_20m.nc",
-}
+_series = cache(read_series)
 
 
 def scene_times() -> pd.DatetimeIndex:
@@ -76,9 +71,9 @@ def resolution_m(band: str) -> int:
     TimoError
         If the sample has no such band.
     """
-    if band in (*_BANDS_10M, QUALITY):
+    if band in (*BANDS_10M, QUALITY):
         return 10
-    if band in _BANDS_20M:
+    if band in BANDS_20M:
         return 20
     raise TimoError(f"The sample has no band {band!r}. It has: {', '.join((*BANDS, QUALITY))}.")
 
@@ -119,8 +114,3 @@ def sample_grid(resolution: int = 10) -> PixelGrid:
     left = float(series.x.values[0]) - resolution / 2
     top = float(series.y.values[0]) + resolution / 2
     return PixelGrid(CRS, left, top, resolution, series.sizes["y"], series.sizes["x"])
-
-
-@cache
-def _series(resolution: int) -> xr.Dataset:
-    return _read(_FILES[resolution])
