@@ -86,9 +86,8 @@ class Gate:
                 seen, passes = self._opens, max(passes, self._opens + spread)
             now = time.monotonic()
             if passes > max(latest, now):
-                raise GivenUpError(
-                    f"No request could be made in time, because the service asks for fewer: {self.message}"
-                )
+                said = f"No request could be made in time, as the service asks for fewer: {self.message}"
+                raise GivenUpError(_sentence(said, "Try again later."))
             nap(max(0, passes - now), cancel)
             if passes <= now:
                 return

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from traceback import walk_tb
-from typing import Literal
+from typing import Any, Literal
 
 from timo.errors import TimoError
 
 Kind = Literal["transient", "quota", "permanent", "unknown"]
-_LONGEST = 600
 
 
 @dataclass(frozen=True)
@@ -36,45 +35,52 @@ _PROJECT = (
     "Give a Google Cloud project that is registered for Earth Engine and that you may use: "
     'ee.Initialize(project="..."); see https://developers.google.com/earth-engine/guides/access.'
 )
-_ENABLE = (
-    "Enable the Earth Engine API for this project and register it at https://code.earthengine.google.com/register, or "
-    "give another project to ee.Initialize; it takes a few minutes to become effective."
-)
 _NO_IMAGE = "No image meets the request: widen the dates, the area or max_cloud."
 _DEFECT = "If the request looks right to you, report it with this message."
+_OFFLINE = "Check the connection to the internet."
 
 # Texts of Earth Engine's replies (developers.google.com/earth-engine/guides/debugging, "Scaling errors"; guides/usage,
-# "Quotas") and of google-auth, looked for in this order; where none is found, the HTTP status counts, which is 400 for
-# most of them. A failing server's text, or a proxy's page, is believed only with the statuses of 400 to 499, and where
-# it says that the request was too large.
-_TEXTS: tuple[tuple[Kind, str, int | None, str], ...] = (
+# "Quotas") and of google-auth, looked for in this order; where none is found, the HTTP status counts (400 for most), if
+# it is one of these. A failing server's text, or a proxy's page, is believed only where it says that the request was
+# too large, or one too many.
+_TEXTS: tuple[tuple[Kind, str, int, str], ...] = (
     ("permanent", _SIGN_IN, 401, (
         r"invalid_grant|invalid_client|invalid_rapt|expired or revoked|reauthenticat|please authorize access|"
         r"invalid authentication credential|default credentials were not found")),
-    ("permanent", "Call ee.Initialize(project=...) first.", None, r"not initialized"),
-    ("permanent", _ENABLE, None, (
+    ("permanent", "Call ee.Initialize(project=...) first.", 0, r"not initialized"),
+    ("permanent", (
+        "Enable the Earth Engine API for this project and register it at https://code.earthengine.google.com/register, "
+        "or give another project to ee.Initialize; it takes a few minutes to become effective."), 0, (
         r"has not been used in project|it is disabled|SERVICE_DISABLED|not signed up|"
         r"not registered to use earth engine|is not registered")),
-    ("permanent", _PROJECT, None,
-        r"no project found|required permission to use project|serviceusage|USER_PROJECT_DENIED"),
-    ("permanent", "This quota is not renewed within minutes: wait, use another project, or ask for more.", None,
+    ("permanent", _PROJECT, 0, r"no project found|required permission to use project|serviceusage|USER_PROJECT_DENIED"),
+    ("permanent", "This quota is not renewed within minutes: wait, use another project, or ask for more.", 0,
         r"storage quota|per day\b|\bdaily\b"),
     ("quota", "Use fewer workers, or ask Google for a higher quota of concurrent requests.", 429,
         r"too many (concurrent|requests)|quota|rate limit|rateLimitExceeded|RESOURCE_EXHAUSTED"),
     ("permanent", "Ask for less at a time: smaller chunks, fewer dates or bands, or a smaller area.", 413, (
         r"computation timed out|user memory limit|execution failed; out of memory|computed value is too large|"
         r"total request size|too many pixels|(pixel grid|output) dimensions?.*(must be|too large|exceed)")),
-    ("permanent", "The request is too long, mostly by the outline of the area: simplify it, or give its bounds.", None,
+    ("permanent", "The request is too long, mostly by the outline of the area: simplify it, or give its bounds.", 0,
         r"payload size exceeds"),
     ("transient", "", 408, r"capacity exceeded|currently unavailable|backend error|try again"),
-    ("permanent", f"No image has such a band: check bands= and the collection. {_NO_IMAGE}", None,
+    ("permanent", f"No image has such a band: check bands= and the collection. {_NO_IMAGE}", 0,
         r"did not match any bands|band pattern|no band named|with no bands"),
-    ("permanent", _NO_IMAGE, None,
+    ("permanent", _NO_IMAGE, 0,
         r"collection\.first|empty collection|collection is empty|'image' is required and may not be null"),
-    ("transient", "", None, r"internal (server )?error|deadline exceeded|service unavailable"),
+    ("transient", "", 0, r"internal (server )?error|deadline exceeded|service unavailable"),
     ("permanent", "Check the identifier of the collection or asset, and that this account may read it.", 404,
         r"not found|does not exist"),
     ("permanent", _PROJECT, 403, r"permission|forbidden|access denied"),
+)  # fmt: skip
+# Errors that say nothing else, by a class of theirs, in this order. What the client says of what it was asked to do is
+# not the network's.
+_CLASSES: tuple[tuple[Kind, str, set[tuple[str, str]]], ...] = (
+    ("permanent", _DEFECT, {("ee", "EEException"), ("requests", "InvalidURL")}),
+    ("permanent", "Check the computer's clock, its certificates and its proxy.",
+        {("ssl", "SSLCertVerificationError"), ("requests", "SSLError")}),
+    ("transient", _OFFLINE, {("google", "TransportError")}),
+    ("permanent", _SIGN_IN, {("google", "GoogleAuthError")}),
 )  # fmt: skip
 # Modules whose errors are those of the connection or of the service; none of them is imported for it.
 _LIBRARIES = {"ee", "googleapiclient", "google", "httplib2"}
@@ -104,28 +110,16 @@ def sort_earthengine_error(error: BaseException) -> Sorted:
     # The client leaves the reply on the error that its own one replaced.
     status = next(iter(_statuses([error, error.__cause__, error.__context__])), None)
     believed = [row for row in _TEXTS if status is None or status < 500 or row[2] in {413, 429}]
-    rows = [row for row in believed if re.search(row[3], message, re.IGNORECASE)]
-    for kind, remedy, _, _ in rows or [row for row in _TEXTS if status and row[2] == status]:
-        return Sorted(kind, message, remedy)
-    return _sort_by_name(names, message, status, getattr(error, "retryable", False))
-
-
-def _sort_by_name(
-    names: set[tuple[str, str]], message: str, status: int | None, again: bool
-) -> Sorted:
-    """Sort an error whose text and status say nothing, by its class."""
-    if status is not None and status >= 500:
-        return Sorted("transient", message)
-    # What the client says of what it was asked to do is not the network's.
-    if status is not None or names & {("ee", "EEException"), ("requests", "InvalidURL")}:
-        return Sorted("permanent", message, _DEFECT)
-    if names & {("ssl", "SSLCertVerificationError"), ("requests", "SSLError")}:
-        remedy = "Check the computer's clock, its certificates and its proxy."
-        return Sorted("permanent", message, remedy)
-    again |= ("google", "TransportError") in names
-    if ("google", "GoogleAuthError") in names and not again:
-        return Sorted("permanent", message, _SIGN_IN)
-    return Sorted("transient", message, "Check the connection to the internet.")
+    rows: list[Any] = [row for row in believed if re.search(row[3], message, re.IGNORECASE)]
+    rows = rows or [row for row in _TEXTS if row[2] == status]
+    if not rows and status is not None:
+        rows = [("transient", "") if status >= 500 else ("permanent", _DEFECT)]
+    if not rows and not getattr(error, "retryable", False):
+        rows = [row for row in _CLASSES if names & row[2]]
+    if not rows:
+        return Sorted("transient", message, _OFFLINE)
+    kind, remedy = rows[0][:2]
+    return Sorted(kind, message, remedy)
 
 
 def _message(error: BaseException) -> str:
@@ -133,18 +127,14 @@ def _message(error: BaseException) -> str:
     text, name = " ".join(str(text or error).split()), type(error).__name__
     if not text or isinstance(error, OSError | EOFError | ValueError) or len(text) < 12:
         text = f"{name}: {text}" if text else name
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
+    return text if len(text) <= 600 else f"{text[:600]} ..."
 
 
-def _statuses(errors: Iterable[BaseException | None]) -> list[int]:
+def _statuses(errors: Sequence[BaseException | None]) -> list[int]:
     """Return the HTTP statuses that errors, or the replies they hold, have: of httplib2, requests and aiohttp."""
-    holders = [
-        (error, *(getattr(error, n, None) for n in ("resp", "response"))) for error in errors
-    ]
-    found = [
-        getattr(h, n, None) for held in holders for h in held for n in ("status", "status_code")
-    ]
-    return [int(status) for status in found if str(status).isdigit()]
+    replies = [getattr(error, name, None) for error in errors for name in ("resp", "response")]
+    found = [getattr(x, n, None) for x in (*errors, *replies) for n in ("status", "status_code")]
+    return [int(status) for status in map(str, found) if status.isdigit()]
 
 
 # Network disks and connections that may be back a moment later.
