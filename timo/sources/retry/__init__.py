@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from math import inf
 from sys import maxsize
 from typing import Any, NoReturn, TypeVar
 
@@ -27,7 +28,6 @@ from timo.errors import TimoError
 from timo.sources.retry.failures import Sorted, redact, sort_earthengine_error, sort_read_error
 
 T = TypeVar("T")
-_LONG_AGO = float("-inf")
 
 
 class GivenUpError(TimoError):
@@ -41,11 +41,7 @@ class Gate:
     """
 
     def __init__(
-        self,
-        name: str | None = None,
-        *,
-        per_second: float = float("inf"),
-        concurrent: int | None = None,
+        self, name: str | None = None, *, per_second: float = inf, concurrent: int | None = None
     ) -> None:
         if not per_second > 0 or (concurrent is not None and concurrent < 1):
             raise TimoError(
@@ -55,7 +51,7 @@ class Gate:
         self.per_second, self.concurrent = per_second, concurrent
         self._lock = threading.Lock()
         self._room = None if concurrent is None else threading.BoundedSemaphore(concurrent)
-        self._closed = self._opens = self._next = _LONG_AGO
+        self._closed = self._opens = self._next = -inf
         self._spread, self._strikes, self.message = 0.0, 0, ""
         _gates[self.name] = self
 
@@ -63,7 +59,7 @@ class Gate:
         return _gate_of, (self.name, self.per_second, self.concurrent)
 
     @contextmanager
-    def turn(self, cancel: Cancel | None = None, latest: float = float("inf")) -> Iterator[float]:
+    def turn(self, cancel: Cancel | None = None, latest: float = inf) -> Iterator[float]:
         """Wait for a turn, at most until `latest`, and hold it during a request; yield the time at which it began."""
         while self._room and not self._room.acquire(timeout=0.05):
             nap(0, cancel)
@@ -75,7 +71,7 @@ class Gate:
                 self._room.release()
 
     def _wait(self, cancel: Cancel | None, latest: float) -> None:
-        seen = _LONG_AGO
+        seen = -inf
         with self._lock:
             passes = max(time.monotonic(), self._next)
             self._next = passes + 1 / self.per_second

@@ -86,7 +86,12 @@ _CLASSES: tuple[tuple[Kind, str, set[tuple[str, str]]], ...] = (
 _LIBRARIES = {"ee", "googleapiclient", "google", "httplib2"}
 _LIBRARIES |= {"requests", "urllib3", "http", "ssl", "socket"}
 _READERS = re.compile(r"numpy\.lib\.|json\.decoder")
-_UNREACHABLE = {errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTUNREACH}
+# Network disks and connections that may be back a moment later.
+_PASSING = {
+    *(errno.EIO, errno.ESTALE, errno.EAGAIN, errno.EINTR, errno.EBUSY, errno.EPIPE),
+    *(errno.ETIMEDOUT, errno.ECONNRESET, errno.ECONNABORTED, errno.ECONNREFUSED),
+    *(errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTUNREACH),
+}
 
 
 def sort_earthengine_error(error: BaseException) -> Sorted:
@@ -102,10 +107,7 @@ def sort_earthengine_error(error: BaseException) -> Sorted:
     if isinstance(error, ValueError | EOFError) and any(map(_READERS.match, readers)):
         return Sorted("transient", f"the reply was cut short or garbled ({message})")
     names = {(c.__module__.partition(".")[0], c.__name__) for c in type(error).__mro__}
-    of_network = isinstance(error, ConnectionError | TimeoutError) or (
-        isinstance(error, OSError) and error.errno in _UNREACHABLE
-    )
-    if not of_network and not {module for module, _ in names} & _LIBRARIES:
+    if not _is_passing(error) and not {module for module, _ in names} & _LIBRARIES:
         return Sorted("unknown", message)
     # The client leaves the reply on the error that its own one replaced.
     status = next(iter(_statuses([error, error.__cause__, error.__context__])), None)
@@ -137,11 +139,12 @@ def _statuses(errors: Sequence[BaseException | None]) -> list[int]:
     return [int(status) for status in map(str, found) if status.isdigit()]
 
 
-# Network disks and connections that may be back a moment later.
-_PASSING = _UNREACHABLE | {
-    *(errno.EIO, errno.ESTALE, errno.EAGAIN, errno.EINTR, errno.EBUSY, errno.EPIPE),
-    *(errno.ETIMEDOUT, errno.ECONNRESET, errno.ECONNABORTED, errno.ECONNREFUSED),
-}
+def _is_passing(error: BaseException) -> bool:
+    # An errno of GDAL's own errors is no errno of the system.
+    of_system = isinstance(error, OSError) and error.errno in _PASSING
+    return of_system or isinstance(error, ConnectionError | TimeoutError)
+
+
 # GDAL, curl and others give the HTTP status and the cause in words only.
 _STATUS_TEXT = re.compile(
     r"(?:(?:response|status|error)(?:[ _]code)?|http(?:/[\d.]+)?)[ :=]{1,4}([45]\d\d)\b", re.I
@@ -174,12 +177,7 @@ def sort_read_error(error: BaseException) -> Sorted:
     if statuses := [*map(int, _STATUS_TEXT.findall(texts)), *_statuses(links)]:
         again = any(status in {408, 425, 429} or status >= 500 for status in statuses)
     else:
-        again = bool(_PASSING_TEXT.search(texts)) or any(
-            isinstance(each, ConnectionError | TimeoutError)
-            # An errno of GDAL's own errors is no errno of the system.
-            or (isinstance(each, OSError) and each.errno in _PASSING)
-            for each in links
-        )
+        again = bool(_PASSING_TEXT.search(texts)) or any(map(_is_passing, links))
     return Sorted("transient" if again else "unknown", message)
 
 
