@@ -322,6 +322,8 @@ def test_cloudy_images_are_left_out(sample):
 def test_a_second_opinion_on_clouds(sample):
     scored = opened(sample, cloud_score=True)
     assert scored.sizes == sample.sizes
+    assert "Cloud Score+" in scored.attrs["attribution"]
+    assert "Cloud Score+" not in opened(sample, cloud_score=None).attrs["attribution"]
     share = float(np.isfinite(scored.isel(band=0)).mean())
     assert 0.2 < share < 1
     stricter = opened(sample, cloud_score=0.95)

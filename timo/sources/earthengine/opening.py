@@ -105,7 +105,7 @@ def open_earthengine(
     series = plan_series(request, orbit, cloud_score, chunks, retry)
     served = request.sensor.collection(PROVIDER)
     cube = cube_of(series, f"Google Earth Engine, {', '.join(served.ids)}", cache, retry)
-    if cloud_score is not False:
+    if cloud_score is not False and cloud_score is not None:
         cube.attrs["attribution"] += "; clouds by Cloud Score+, Google, CC BY 4.0"
     return cube
 
