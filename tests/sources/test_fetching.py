@@ -554,13 +554,32 @@ def test_lost_coordinates_and_metadata_are_named_and_repaired(stored, file):
     assert len(service.asked) == 32
 
 
-def test_the_same_request_is_not_fetched_again_and_another_replaces_it(stored):
+def test_the_same_request_is_not_fetched_again_and_another_replaces_it_if_it_may(stored):
     service, cube, path = stored
     np.testing.assert_array_equal(fetch(cube, progress=False, path=path), service.pixels)
     assert service.asked == []
-    fetch(cube[:2], progress=False, path=path)
+    # Another cube does not take its place unless that is said.
+    with pytest.raises(TimoError, match="holds another cube.*overwrite=True"):
+        fetch(cube[:2], progress=False, path=path)
+    assert service.asked == []
+    np.testing.assert_array_equal(open_store(path), service.pixels)
+    fetch(cube[:2], progress=False, path=path, overwrite=True)
     assert len(service.asked) == 16
     assert open_store(path).sizes["time"] == 2
+
+
+def test_a_store_of_somebody_else_is_not_replaced_without_a_word(tmp_path):
+    path = tmp_path / "mine.zarr"
+    xr.Dataset({"precious": ("i", [1, 2, 3])}).to_zarr(path, zarr_format=3, consolidated=False)
+    cube = cube_of(fetched_array(Service(), SHAPE, CHUNKS, None, "a"))
+    with pytest.raises(TimoError, match="did not write. Choose another path"):
+        fetch(cube, progress=False, path=path)
+    with xr.open_zarr(path, consolidated=False) as kept:
+        assert kept.precious.values.tolist() == [1, 2, 3]
+    # Both remedies.
+    fetch(cube, progress=False, path=tmp_path / "other.zarr")
+    fetch(cube, progress=False, path=path, overwrite=True)
+    assert open_store(path).shape == SHAPE
 
 
 def test_an_error_keeps_what_is_complete_and_says_so(tmp_path):
@@ -684,7 +703,7 @@ def test_a_fetched_store_can_be_fetched_from(stored, tmp_path):
     copy = fetch(open_store(path)[1:, :, 3:], progress=False, path=tmp_path / "part.zarr")
     np.testing.assert_array_equal(copy, service.pixels[1:, :, 3:])
     # Onto itself, too.
-    copy = fetch(open_store(path)[:, :, 5:], progress=False, path=path)
+    copy = fetch(open_store(path)[:, :, 5:], progress=False, path=path, overwrite=True)
     np.testing.assert_array_equal(copy, service.pixels[:, :, 5:])
 
 

@@ -449,7 +449,8 @@ def test_images_without_an_asset_are_left_out(tmp_path):
         make_item(tmp_path, "a", {"red": 100}),
         make_item(tmp_path, "b", {"red": 100}, scl=None, time="2019-06-01T09:00:00Z"),
     ]
-    assert open_items(items).time.dt.month.values.tolist() == [5]
+    with pytest.warns(UserWarning, match=r"1 of 2 items were left out.*red, scl \(b\)"):
+        assert open_items(items).time.dt.month.values.tolist() == [5]
     assert open_items(items, masked=()).time.dt.month.values.tolist() == [5, 6]
 
 
@@ -660,7 +661,9 @@ def test_of_an_immense_cube_only_the_window_is_read(tmp_path, monkeypatch):
     reads = []
     plain = reading.layers.rasterio.open
     monkeypatch.setattr(
-        reading.layers.rasterio, "open", lambda path, *a, **k: reads.append(path) or plain(path, *a, **k)
+        reading.layers.rasterio,
+        "open",
+        lambda path, *a, **k: reads.append(path) or plain(path, *a, **k),
     )
     immense = PixelGrid("EPSG:32634", 300_000, 5_200_000, 10, 20_000, 20_000)
     cube = open_items(items, immense, buffer_m=50.0, chunks=1024)
@@ -699,6 +702,32 @@ def test_items_of_another_product_are_refused_by_name_or_left_out_with_a_warning
     np.testing.assert_allclose(first_value(cube), [111], rtol=1e-6)
     asked = open_items([toa], sensor=get_sensor("sentinel-2-l1c"), masked=(), assets={"B4": "red"})
     np.testing.assert_allclose(first_value(asked), [222], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("collection", "properties", "words"),
+    [
+        ("sentinel-2-l1c", {}, r'Level-1C.*sensor="sentinel-2-l1c"'),
+        ("mine", {"s2:product_type": "S2MSI1C"}, "Level-1C"),
+        ("landsat-c2-l2", {"platform": "landsat-7"}, "Landsat 7"),
+        ("landsat-c2-l1", {"platform": "landsat-8"}, "Landsat 8 OLI.*Level-1"),
+    ],
+)
+def test_collections_and_properties_say_whose_images_they_are(
+    tmp_path, collection, properties, words
+):
+    item = make_item(tmp_path, "a", {"red": 500}, **properties)
+    item.collection_id = collection
+    with pytest.raises(TimoError, match=words):
+        open_items([item])
+
+
+def test_no_signature_is_shown(tmp_path):
+    item = make_item(tmp_path, "a", {"red": 500}, scl=None)
+    item.assets["red"].href = "https://localhost:9/x.tif?sig=SECRET123"
+    with pytest.raises(TimoError, match="item a, asset red") as error:
+        open_items([item], masked=()).compute()
+    assert "SECRET" not in str(error.value)
 
 
 def test_every_scene_is_checked_when_it_is_computed(tmp_path):

@@ -210,6 +210,7 @@ def fetch(
     progress: bool | Report = True,
     cancel: Cancel | None = None,
     path: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
 ) -> xr.DataArray:
     """Compute a lazy cube: `workers` requests at a time, with a progress bar.
 
@@ -230,6 +231,8 @@ def fetch(
         Write the cube to this Zarr store, chunk by chunk, and return it lazily from there: for what does not fit into
         memory, and for what takes long. However it ends (an error, Ctrl-C, a kill, a power cut), the same call resumes
         and fetches only the chunks that are missing.
+    overwrite : bool
+        Whether another store at `path`, e.g. that of another cube, is replaced once this one is complete.
 
     Returns
     -------
@@ -243,14 +246,14 @@ def fetch(
     KeyboardInterrupt
         If the user interrupted it, with the same message.
     TimoError
-        If an option makes no sense, a request failed, the values cannot be what the sensor measures, or another process
-        is writing to `path`. When values are read from a store: if a chunk was lost, changed or swapped with another.
+        If an option makes no sense, a request failed, the values cannot be what the sensor measures, another process is
+        writing to `path`, or another store is there. When values are read from a store: if a chunk was lost, changed or swapped with another.
 
     Notes
     -----
     The chunks of the store are those of the cube; each has a checksum in its file and another one in a manifest. An
     unfinished store is a hidden folder beside `path` until it is complete and its values were checked; then it is
-    renamed, and replaces another store at `path`. If the store of the same cube is there already, its checksums are
+    renamed. If the store of the same cube is there already, its checksums are
     verified, and only damaged chunks are fetched. Cubes are the same if their sources, options and files are: Dask's
     names say so. A cube made with a function that Dask cannot name begins again, with a warning.
 
@@ -268,7 +271,7 @@ def fetch(
     session = _Session(progress, cancel)
     try:
         if target is not None:
-            return _fetch_to(target, cube, workers, session)
+            return _fetch_to(target, cube, workers, session, overwrite)
         requests = _count_requests(cube.__dask_graph__(), cube.__dask_keys__())
         with _computing(requests, workers, session) as options:
             computed = cube.compute(**options)
@@ -309,7 +312,9 @@ def _check_path(path: Any, cube: Any) -> Path:
     return store
 
 
-def _fetch_to(path: Path, cube: xr.DataArray, workers: int, session: _Session) -> xr.DataArray:
+def _fetch_to(
+    path: Path, cube: xr.DataArray, workers: int, session: _Session, overwrite: bool
+) -> xr.DataArray:
     from timo.sources.cache.stores import open_store
 
     data, name = _regular(cube), str(cube.name or "cube")
@@ -318,6 +323,11 @@ def _fetch_to(path: Path, cube: xr.DataArray, workers: int, session: _Session) -
     with _only_writer(path):
         others = list(path.parent.glob(glob.escape(f".{path.name}.unfinished-") + "*"))
         if CheckedStore(path, array=name).request != token:
+            if path.exists() and any(path.iterdir()) and not overwrite:
+                raise TimoError(
+                    f"'{path}' holds another cube, or what timo.fetch did not write. Choose another path; or pass "
+                    "overwrite=True to replace it when this cube is complete."
+                )
             home = path.with_name(f".{path.name}.unfinished-{token}")
             if others and home not in others:
                 warnings.warn(

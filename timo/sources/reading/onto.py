@@ -18,7 +18,7 @@ from rasterio.warp import reproject, transform, transform_bounds
 from timo.errors import TimoError
 from timo.sources.place.grid import PixelGrid
 from timo.sources.reading.layers import Layer, OpenedArray, OpenedRaster, OpenFiles
-from timo.sources.retry import read_again
+from timo.sources.retry import read_again, redact
 
 # Share of a cell by which cells of two grids may differ and still be the same.
 _CLOSE = 1e-3
@@ -93,8 +93,10 @@ def read_on(layers: Sequence[Layer], grid: PixelGrid, *, quality: bool = False) 
         return read_again(read, what=layers[0].label or layers[0].path)
     except (RasterioError, OSError, RuntimeError) as error:
         what = "; ".join(getattr(error, "__notes__", [])) or layers[0].path
+        # GDAL repeats the address, signature and all, and points at an exception that nobody sees.
+        why = redact(str(error)).replace("See previous exception for details.", "").rstrip(" .")
         raise TimoError(
-            f"{what} cannot be read: {error}. It is damaged, was moved, or needs an authorisation: download or write "
+            f"{what} cannot be read: {why}. It is damaged, was moved, or needs an authorisation: download or write "
             "it again (an address: open the cube again, or give modifier=), or leave its date out with start= and end=."
         ) from error
 

@@ -28,6 +28,8 @@ _TILES = (
 )
 _VERSIONS = ("s2:processing_baseline", "processing:version")
 _MADE = ("s2:generation_time", "processing:datetime", "created", "updated")
+# The level in the id of a collection: "sentinel-2-l1c", "landsat-c2-l1".
+_COLLECTION = re.compile(r"(?P<who>sentinel-?2|landsat).*[-_](?P<level>l1c|l2a|l1|l2)\b", re.I)
 # Of two datastrips in one tile both are wanted; when the sensing of one began stands in its name.
 _DATASTRIP = re.compile(r"_S(\d{8}T\d{6})")
 
@@ -106,6 +108,12 @@ def select_items(
     complete = [item for item in left if has_assets(item, layout.names)]
     if not complete:
         raise missing(request, left, layers_of(request))
+    if lacking := [item.id for item in left if not has_assets(item, layout.names)]:
+        warnings.warn(
+            f"{len(lacking)} of {len(left)} items were left out: they lack one of the assets "
+            f"{', '.join(layout.names.values())} ({', '.join(lacking[:3])}{' ...' if len(lacking) > 3 else ''}).",
+            stacklevel=2,
+        )
     return newest(complete)
 
 
@@ -148,10 +156,17 @@ def _meets(request: CubeRequest, item: pystac.Item) -> bool:
 
 
 def _product(item: pystac.Item, sensor: Sensor) -> Identity | None:
-    """Return the product of an item that is not one of the sensor, by its id, collection and properties; else None."""
-    tags = {k: str(v) for k, v in item.properties.items() if isinstance(v, str | int | float)}
-    identity = identify(f"{item.collection_id or ''}/{item.id}", tags)
-    return None if identity is None or identity.fits(sensor) else identity
+    """Return the product of an item that is not one of the sensor, by its id, properties or collection; else None."""
+    properties = {k: str(v) for k, v in item.properties.items() if isinstance(v, str | int | float)}
+    # "s2:product_type" and the like.
+    tags = {k.partition(":")[2]: v for k, v in properties.items() if ":" in k} | properties
+    of_collection = dict[str, str]()
+    if found := _COLLECTION.search(item.collection_id or ""):
+        of_collection = {"platform": found["who"], "processing:level": found["level"].upper()}
+        if found["who"].lower() == "landsat":
+            of_collection["platform"] = properties.get("platform", "landsat-8")
+    said = (identify(item.id), identify("", tags), identify("", of_collection))
+    return next((one for one in said if one is not None and not one.fits(sensor)), None)
 
 
 def _mention_products(
