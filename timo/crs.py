@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -63,6 +63,26 @@ def read_crs(crs: Any, *, what: str = "crs") -> pyproj.CRS:
             "south. Give a system whose axes point east and north"
         )
     return system
+
+
+def crs_of_mapping(attrs: Mapping[Any, Any], what: str) -> pyproj.CRS:
+    """Read the system of a grid mapping of the CF conventions, by its attributes: WKT, else their parameters.
+
+    Raises
+    ------
+    TimoError
+        If it is not understood, or is no system for maps.
+    """
+    text = attrs.get("crs_wkt") or attrs.get("spatial_ref")
+    if text is None:
+        try:
+            text = pyproj.CRS.from_cf(dict(attrs))
+        except (pyproj.exceptions.CRSError, KeyError, ValueError) as error:
+            raise TimoError(
+                f"{what} is not understood: {error}. Write the CRS again: "
+                'dataset.rio.write_crs("EPSG:...").to_netcdf(...).'
+            ) from error
+    return read_crs(text, what=what)
 
 
 def crs_name(crs: pyproj.CRS) -> str:

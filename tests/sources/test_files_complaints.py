@@ -299,7 +299,7 @@ def test_bands_of_a_dim_need_names(tmp_path):
             "is a cube of",
         ),
         (lambda c: c.isel(x=slice(1, None)), "on another grid"),
-        (lambda c: c, "2015-08-01 is in"),
+        (lambda c: c, "has 2015-08-01, which is in"),
         (lambda c: c.assign_coords(band=["B5"]), "has the bands ['B5']"),
     ],
 )

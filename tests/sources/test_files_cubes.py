@@ -12,8 +12,7 @@ from affine import Affine
 from written_files import BANDS, DATES, GRID, PLACE, UTM, scene, write_tif
 
 from timo.cube import check
-from timo.sources import open_cube
-from timo.sources import reading
+from timo.sources import open_cube, reading
 from timo.sources.files import open_files
 from timo.sources.place.grid import PixelGrid
 
@@ -403,7 +402,7 @@ def test_dates_are_read_from_tags(tmp_path):
 
 
 def test_opening_many_files_reads_a_few_cells_of_each(tmp_path, reads, monkeypatch):
-    monkeypatch.setattr("timo.sources.files.opening._PATIENCE_S", 600)
+    monkeypatch.setattr("timo.sources.files.numbers._PATIENCE_S", 600)
     for day in pd.date_range("2015-01-01", periods=40):
         write_tif(
             tmp_path / f"{day:%Y%m%d}.tif", scene(shape=(8, 8)), descriptions=("B2", "B3", "B8A")
@@ -416,7 +415,7 @@ def test_opening_many_files_reads_a_few_cells_of_each(tmp_path, reads, monkeypat
     cube[20, :, :4, :4].compute()
     assert len(reads) == 1
     # Without patience one scene is looked at, and the rest is checked when it is computed.
-    monkeypatch.setattr("timo.sources.files.opening._PATIENCE_S", 0)
+    monkeypatch.setattr("timo.sources.files.numbers._PATIENCE_S", 0)
     reads.clear()
     open_files(tmp_path)
     assert len(reads) == 1

@@ -5,7 +5,8 @@ import pytest
 from timo.errors import TimoError
 from timo.sensors import SENSORS, get_sensor
 from timo.sources.files.inventory import identities_of
-from timo.sources.files.naming import choose_sensor, find_band, is_beside, match_band, read_bands
+from timo.sources.files.naming import find_band, is_beside, match_band, read_bands
+from timo.sources.files.whose import choose_sensor
 
 S2 = get_sensor("sentinel-2")
 LANDSAT = get_sensor("landsat-8-9")
@@ -123,7 +124,7 @@ def guess(paths, layers):
         (["T34TFR_20180701T092031_B04.tif"], ["B04", "SCL"], "sentinel-2"),
         (["LE07_L2SP_184029_20180709_20200831_02_T1_SR_B4.TIF"], ["SR_B4"], "landsat-4-7"),
         (["a.tif"], ["VV", "VH"], "sentinel-1"),
-        (["a.tif"], ["EVI"], "modis-vegetation"),
+        (["a.tif"], ["NDVI", "VI_Quality", "sur_refl_b01", "reliability"], "modis-vegetation"),
     ],
 )
 def test_the_sensor_where_it_is_certain(paths, layers, expected):
@@ -139,6 +140,8 @@ def test_the_sensor_where_it_is_certain(paths, layers, expected):
         (["a.tif"], ["SR_B4", "QA_PIXEL"]),
         (["T34TFR_20180701T092031_B04.tif"], ["B04"]),
         (["a.tif"], []),
+        (["a.tif"], ["EVI"]),
+        (["ndvi_20180701.tif"], ["ndvi"]),
     ],
 )
 def test_a_sensor_is_not_guessed(paths, layers):

@@ -216,9 +216,11 @@ def _short(text: str) -> pd.Timestamp | None:
 def _days(text: str) -> list[pd.Timestamp]:
     """Return the days that "07/08/2019", "1/2/18" or "180701" may mean, each once."""
     if found := re.fullmatch(r"(\d{1,2})[-./ ](\d{1,2})[-./ ](\d{4}|\d{2})", text):
-        one, two, year = found.groups()
-        year = year if len(year) == 4 else f"20{year}"
+        one, two, three = found.groups()
+        year = three if len(three) == 4 else f"20{three}"
         days = [_stamp(year, two, one), _stamp(year, one, two)]
+        if len(one) == len(three) == 2:
+            days.append(_stamp(f"20{one}", two, three))
     else:
         whole = re.fullmatch(r"(\d{4})(\d{2})(\d{2})", text)
         days = [_stamp(*whole.groups()) if whole else _short(text)]
@@ -284,7 +286,7 @@ def _decode(numbers: np.ndarray, units: str, calendar: str) -> list[Any]:
         raise TimoError("a date is missing")
     if re.fullmatch(r"(month|year)s?", unit.lower()):
         if (numbers != np.round(numbers)).any():
-            raise TimoError(f"a part of a {unit} is no date")
+            raise TimoError(f"a part of a {unit.lower().rstrip('s')} is no date")
         months = 12 if unit.lower().startswith("year") else 1
         return [as_moment(origin).time + pd.DateOffset(months=months * int(n)) for n in numbers]
     with warnings.catch_warnings():
@@ -357,10 +359,20 @@ def date_of_text(text: str, where: Any) -> Moment | None:
     if len({moment.time.normalize() for moment in found}) > 1:
         listed = " and ".join(str(moment) for moment in found)
         raise TimoError(
-            f"{where} has more than one date in its name: {listed}. Say which it is: "
-            r'pattern=r"(?P<date>\d{8})_...", or dates=[...], or dates=lambda name: ...'
+            f"{where} has more than one date in its name: {listed}. Say which it is: {_pattern_of_first(text)}, or "
+            "dates=[...], or dates=lambda name: ..."
         )
     return max(found, key=lambda moment: moment.exact, default=None)
+
+
+def _pattern_of_first(name: str) -> str:
+    """Return the option that finds the first of several dates in a name, and in others that are written like it."""
+    places = (match for pattern in _IN_NAMES for match in pattern.finditer(name) if _sensed(match))
+    if (first := min(places, key=lambda match: match.start(), default=None)) is None:
+        first = _MONTH_IN_NAMES.search(name)
+    before, date = (name[: first.start()], first[0]) if first else ("", "20180701")
+    form = re.sub(r"\d+", lambda m: rf"\d{{{len(m[0])}}}", re.escape(date).replace(r"\-", "-"))
+    return f'pattern=r"{"_" if before.endswith("_") else ""}(?P<date>{form})" for the first'
 
 
 def date_of_name(path: Path) -> Moment | None:
@@ -379,6 +391,8 @@ def date_of_tags(tags: Mapping[str, Any]) -> Moment | None:
             text = f"{text}T{clock}"
         if (found := _parse(text)) and found[1] == "D":
             return _as_utc(found[0])
+    if re.fullmatch(r"\d{11,13}", since := plain.get("SYSTEMTIMESTART", "")):
+        return _as_utc(pd.Timestamp(int(since), unit="ms"))  # Earth Engine's
     return None
 
 

@@ -18,6 +18,8 @@ _KINDS: dict[str, Kind] = {
     ".zarr": "zarr",
 }
 _READS = "GeoTIFF (.tif, .tiff), JPEG 2000 (.jp2), .vrt, NetCDF (.nc) or Zarr (.zarr)"
+# What lies in ESA's products beside the images, some of it named as bands are.
+_BESIDE = re.compile(r"(^|/)((QI_DATA|AUX_DATA|HTML)/.*|MSK_[^/]*)$", re.IGNORECASE)
 _ZARR_FILES = ("zarr.json", ".zgroup", ".zmetadata")
 
 
@@ -45,6 +47,7 @@ def find_files(path: Any) -> tuple[Kind, list[Path]]:
         raise TimoError(
             f"path={path!r} names no file. Expected: {_READS}; a glob, a folder or a list of them."
         )
+    files = [file for file in files if not _BESIDE.search(file.as_posix())] or files
     kinds: dict[Kind, list[Path]] = {}
     for file in files:
         kinds.setdefault(_kind(file), []).append(file)
@@ -56,6 +59,11 @@ def find_files(path: Any) -> tuple[Kind, list[Path]]:
             f'path="{files[0].parent}/*{files[0].suffix}".'
         )
     return next(iter(kinds)), files
+
+
+def is_file_name(path: Path) -> bool:
+    """Return whether a path ends as files do that are read: what seems to lie in it is a band of it."""
+    return path.suffix.lower() in _KINDS
 
 
 def _expand(item: str | os.PathLike[str]) -> list[Path]:

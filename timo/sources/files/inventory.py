@@ -23,7 +23,8 @@ from timo.sources.reading import Header, Layer, RasterLayer, read_headers
 
 _NO_DATE = (
     "Names are read that hold 20180701, 2018-07-01, 2018_07_01, 2018182 (day of the year) or 20180701T092031, and tags "
-    "such as ACQUISITION_DATE or start_datetime. Else say it: dates=[...], one per file; dates=lambda name: ...; or "
+    "such as ACQUISITION_DATE or start_datetime. Else say it: dates=[...], one per file, or one per image of a file "
+    "(with band_names=[...] of one image); dates=lambda name: ...; or "
     r'pattern=r"(?P<date>...)", a regular expression of the name.'
 )
 _IMAGE = re.compile(r"^(?P<image>\d+(?:_\d+)*)_(?P<band>.+)$")
@@ -45,7 +46,10 @@ class Found:
 
 @dataclass(frozen=True)
 class Inventory:
-    """The layers of files, whose images they are (of files that say so), and whether timo wrote all of them."""
+    """The layers of files, whose images they are, and whether timo wrote all of them.
+
+    Whose: of files that say so, and of bands that say so themselves, as if these were files in a folder.
+    """
 
     found: list[Found]
     identities: dict[Path, Identity]
@@ -54,10 +58,10 @@ class Inventory:
 
 def identities_of(tags: Mapping[Path, Mapping[str, Any]]) -> dict[Path, Identity]:
     """Return whose images files are, by their names, last folders and tags."""
-    found = {}
+    found: dict[Path, Identity] = {}
     for path, own in tags.items():
         text = {str(key): str(value) for key, value in own.items()}
-        if one := identify("/".join(path.parts[-3:]), text):
+        if one := identify("/".join(path.parts[-4:]), text):
             found[path] = one
     return found
 
@@ -130,7 +134,9 @@ def find_rasters(paths: Sequence[Path], naming: Naming) -> Inventory:
     TimoError
         If a file cannot be read, has no date, or has another number of bands than `band_names`.
     """
-    found, headers = [], read_headers(paths)
+    found: list[Found] = []
+    headers = read_headers(paths)
+    tags: dict[Path, Mapping[str, Any]] = {h.path: _mended(h.tags) for h in headers}
     for position, header in enumerate(headers):
         moments = _moments(header, (position, len(paths)), naming)
         remedy = f'Write the right CRS into it: gdal_edit.py -a_srs EPSG:... "{header.path.name}".'
@@ -142,8 +148,18 @@ def find_rasters(paths: Sequence[Path], naming: Naming) -> Inventory:
                     str(header.path), header.indexes[i], header.numbers[i], grid, label
                 )
                 found.append(Found(layer, moments[i], names))
+                # Of a stack: the images that Earth Engine's toBands joins may be of several satellites.
+                text = header.descriptions[i].replace("/", " ")
+                if text and identify(text):
+                    tags[header.path / text] = {}
     ours = all(h.tags.get("TIFFTAG_SOFTWARE", "").startswith("timo") for h in headers)
-    return Inventory(found, identities_of({h.path: h.tags for h in headers}), ours)
+    return Inventory(found, identities_of(tags), ours)
+
+
+def _mended(tags: Mapping[str, str]) -> dict[str, str]:
+    """Return tags with Earth Engine's names, as system:index, which GDAL cuts at the colon."""
+    key, equals, value = tags.get("system", "").partition("=")
+    return {**tags, **({f"system:{key}": value} if equals else {})}
 
 
 # --- dates of bands
@@ -158,7 +174,7 @@ def _moments(header: Header, place: tuple[int, int], naming: Naming) -> list[Mom
     own = _own_moments(header)
     path, count = header.path, len(header.indexes)
     images = _images(header, naming) if own is None else _positions(own)
-    given = naming.moments(path, *place, max(images) + 1)
+    given = naming.moments(path, *place, max(images) + 1, count)
     if given is not None:
         return [given[image] for image in images]
     if own is not None:
@@ -169,7 +185,7 @@ def _moments(header: Header, place: tuple[int, int], naming: Naming) -> list[Mom
             f"{path} has {count} bands, {n} images of {count // n} bands each, without dates: give one for each image, "
             "in their order, with dates=[...]; if it is one image, name all of its bands with band_names=[...]."
         )
-    moment = date_of(path, header.tags)
+    moment = date_of(path, _mended(header.tags))
     if moment is None:
         raise no_date(path)
     return [moment] * count

@@ -1,8 +1,7 @@
-"""Which band a layer is, and whose: by what users say, by names of products, and by names of bands."""
+"""Which band a layer is: by what users say, and by names."""
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,16 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from timo.errors import TimoError
-from timo.sensors import SENSORS, Identity, Sensor, get_sensor
+from timo.sensors import Sensor
 from timo.sources.dates import Moment, as_moment, strip_dates
-from timo.sources.request import make_bands, make_sensor
+from timo.sources.request import make_bands
 
 # Layers of the products that are neither bands of timo's nor a quality layer that it reads: passed over where they lie
-# among the others. Sentinel-2: aerosol, water vapour, true colour, cloud and snow probability, cirrus; Landsat: surface
-# temperature and what belongs to it, thermal bands, saturation, aerosol; MODIS: times and angles.
+# among the others. Sentinel-2: aerosol, water vapour, true colour, probability of cloud and snow, cirrus, what Earth
+# Engine adds (QA60, cloud score); Landsat: surface temperature and what belongs to it, thermal bands, saturation,
+# aerosol; MODIS: times and angles.
 _BESIDES = re.compile(
-    r"^(aot|wvp|tci|pvi|visual|preview|thumbnail|msk_.*|b10|cldprb|snwprb|st_.*|qa_radsat|radsat_qa|sr_aerosol|"
-    r"sr_qa_aerosol|qa_aerosol|sr_atmos_opacity|sr_cloud_qa|sr_ddv_qa|(solar|sensor)_(zenith|azimuth).*|udm2?_.*|atran|cdist|drad|emis|emsd|trad|urad|s[az]a|v[az]a|"
+    r"^(aot|wvp|tci|pvi|visual|preview|thumbnail|msk_.*|b10|qa\d\d|cs(_cdf)?|probability|cldprb|snwprb|st_.*|"
+    r"qa_radsat|radsat_qa|sr_aerosol|sr_qa_aerosol|qa_aerosol|sr_atmos_opacity|sr_cloud_qa|sr_ddv_qa|"
+    r"(solar|sensor)_(zenith|azimuth).*|udm2?_.*|atran|cdist|drad|emis|emsd|trad|urad|s[az]a|v[az]a|"
     r".*(angles?|zenith(_?mean)?|azimuth(_?mean)?|day_of_year|vi_quality|qc_500m))$"
 )
 # What people write beside the names of the sensor, the STAC extension and the providers.
@@ -55,8 +56,12 @@ class Naming:
             )
         return match[name]
 
-    def moments(self, path: Path, position: int, count: int, images: int) -> list[Moment] | None:
+    def moments(
+        self, path: Path, position: int, count: int, images: int, bands: int = 1
+    ) -> list[Moment] | None:
         """Return the dates that the user gives to the images of a file, by `dates` or the pattern; None if neither.
+
+        It is the file at a position of a number of files, and has a number of images of `bands` bands in all.
 
         Raises
         ------
@@ -76,6 +81,12 @@ class Naming:
             given = self.dates(path.name)
         else:
             given = [self.dates] if isinstance(self.dates, str) else list(self.dates)
+            if images == 1 == count and len(given) > 1 and bands % len(given) == 0:
+                each = bands // len(given)
+                raise TimoError(
+                    f"dates gives {len(given)} dates, and {path.name} has {bands} bands: say the names of the {each} "
+                    "bands that each date has, in their order: band_names=[...]."
+                )
             if images == 1 and len(given) != count:
                 raise TimoError(
                     f"dates gives {len(given)} dates for {count} files: give one per file, in their order."
@@ -187,7 +198,7 @@ def find_band(text: str, sensor: Sensor) -> str | None:
     TimoError
         If the name could mean two bands.
     """
-    bands = _bands_in(strip_dates(text), sensor)
+    bands = bands_in(strip_dates(text), sensor)
     if len(bands) > 1:
         raise TimoError(
             f"{text!r} could be the band {' or '.join(sorted(bands))} of {sensor.name}. "
@@ -196,7 +207,7 @@ def find_band(text: str, sensor: Sensor) -> str | None:
     return next(iter(bands), None)
 
 
-def _bands_in(text: str, sensor: Sensor) -> set[str]:
+def bands_in(text: str, sensor: Sensor) -> set[str]:
     """Return bands that the most words of a text mean: "red edge 1" holds "red", but more words say more."""
     words = re.findall(r"[A-Za-z0-9]+", text)
     known = aliases(sensor)
@@ -253,136 +264,4 @@ def is_thermal(name: str, sensor: Sensor) -> bool:
     """Return whether a name is that of a thermal band of Landsat, which no cube holds."""
     return sensor.name.startswith("landsat") and bool(
         re.search(r"(^|(?<!sr)_)b(6|6_vcid_[12]|10|11)$", simplify(strip_dates(name)))
-    )
-
-
-# --- whose bands
-
-
-def choose_sensor(
-    said: Any, identities: Mapping[Path, Identity], labels: Iterable[str]
-) -> Sensor | None:
-    """Return the sensor whose bands the files hold; None if no name says for certain.
-
-    Parameters
-    ----------
-    said : str or Sensor, optional
-        The user's `sensor`.
-    identities : mapping
-        File -> what its name and tags say; files that say nothing are missing.
-    labels : iterable of str
-        What the layers are called.
-
-    Raises
-    ------
-    TimoError
-        If the files are of several products, of one that is not read (unless asked for), or not of that which the user
-        says.
-    """
-    certain = {path: one for path, one in identities.items() if one.sensor or one.level}
-    # Backscatter of both levels has one sensor, and other values on slopes.
-    kinds: dict[tuple[str, str], list[Path]] = {}
-    for path, one in certain.items():
-        level = one.level if one.sensor == "sentinel-1" else ""
-        kinds.setdefault((one.sensor or one.product, level), []).append(path)
-    if said is not None:
-        sensor = _said_sensor(said, identities)
-        if len(kinds) > 1 and {name for name, _ in kinds} == {sensor.name}:
-            raise _several(list(kinds.values()), identities)
-        return sensor
-    if not kinds:
-        return _by_bands(identities, list(labels))
-    if len(kinds) > 1:
-        raise _several(list(kinds.values()), identities)
-    paths = next(iter(kinds.values()))
-    _refuse_unread(paths[0], certain[paths[0]])
-    sensor = get_sensor(str(certain[paths[0]].sensor))
-    vague = ((path, one) for path, one in identities.items() if path not in certain)
-    of_others = [p for p, i in vague if i.satellite not in sensor.satellites and not i.fits(sensor)]
-    if of_others:
-        raise _several([paths, of_others], identities)
-    return sensor
-
-
-def _several(kinds: Sequence[Sequence[Path]], identities: Mapping[Path, Identity]) -> TimoError:
-    """Return the error to raise for files of several products, with the path of those of one."""
-    mine, others = kinds[:2]
-    folder = os.path.commonpath([path.parent for path in mine])
-    stem = os.path.commonprefix([path.name for path in mine])  # noqa: RUF071 - of letters
-    return TimoError(
-        f"The files are of several products: {mine[0].name} is {identities[mine[0]].product}, {others[0].name} is "
-        f"{identities[others[0]].product}. Open each in a call of its own, with a narrower path, as "
-        f'path="{folder}/**/{stem}*".'
-    )
-
-
-def _said_sensor(said: Any, identities: Mapping[Path, Identity]) -> Sensor:
-    sensor = make_sensor(said)
-    for path, one in identities.items():
-        if not one.fits(sensor):
-            remedy = f'sensor="{one.sensor}"' if one.sensor else "the product that timo reads"
-            raise TimoError(
-                f"{path.name} is {one.product}, and not of sensor={sensor.name!r} ({sensor.product}). Give {remedy}, "
-                "or a narrower path; if the name is wrong, rename the file."
-            )
-    return sensor
-
-
-def _refuse_unread(path: Path, one: Identity) -> None:
-    """Refuse products that are not read, and level 1, which is read only if somebody asks for it."""
-    if one.sensor is None:
-        raise TimoError(
-            f"{path.name} is {one.product}, which timo does not read. Take the surface reflectance (level 2) of the "
-            "same scene; or describe the product as a sensor of your own (timo.sensors.register_sensor) and give it "
-            "with sensor=."
-        )
-    if is_level_1(one.sensor):
-        raise TimoError(
-            f"{path.name} is {one.product}: not what the ground reflects. Take the level-2 product of the same "
-            f'scene, or open it as what it is with sensor="{one.sensor}".'
-        )
-
-
-def is_level_1(name: str) -> bool:
-    """Return whether a sensor is read only if it is asked for by name."""
-    return re.search(r"-l1c?$", name) is not None
-
-
-def _by_bands(identities: Mapping[Path, Identity], labels: list[str]) -> Sensor | None:
-    """Return the only sensor that has all of these bands; of a known satellite, if its level is certain."""
-    satellites = {one.satellite for one in identities.values()}
-    fitting = {
-        n: s
-        for n, s in SENSORS.items()
-        if labels and all(_bands_in(la, s) or is_thermal(la, s) for la in labels)
-    }
-    if satellites:
-        fitting = {n: s for n, s in fitting.items() if satellites <= set(s.satellites)}
-    else:
-        # Names of harmonised products always say so, and their bands are called as other sensors' are.
-        apart = ("hls-", "force")
-        fitting = {
-            n: s for n, s in fitting.items() if not is_level_1(n) and not n.startswith(apart)
-        }
-        zeros = any(re.search(r"(?<![a-z0-9])b0\d", label.lower()) for label in labels)
-        if "sentinel-2" in fitting and zeros:
-            return get_sensor("sentinel-2")
-    return next(iter(fitting.values())) if len(fitting) == 1 else None
-
-
-def which_sensor(
-    identities: Mapping[Path, Identity], paths: Sequence[Path], labels: Iterable[str]
-) -> TimoError:
-    """Return the error to raise where the sensor is not certain."""
-    listed = ", ".join(sorted({*labels})[:12]) or ", ".join(path.name for path in paths[:3])
-    satellites = {one.satellite: one.product for one in identities.values()}
-    why = (
-        f"by name: {' and '.join(satellites.values())}"
-        if satellites
-        else "no name tells for certain"
-    )
-    likely = [n for n, s in SENSORS.items() if set(satellites) & set(s.satellites)]
-    return TimoError(
-        f'Which sensor? The files hold {listed}; {why}. Say it, as sensor="{(likely or ["sentinel-2"])[0]}"; '
-        f"known: {', '.join(likely or sorted(SENSORS))}."
     )

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import pandas as pd
 from odc.geo.geobox import GeoBox
 
 from timo.errors import TimoError
@@ -16,6 +17,8 @@ from timo.sources.dates import Moment
 from timo.sources.files.inventory import Found
 from timo.sources.files.naming import is_beside, is_position, is_thermal, recognise
 from timo.sources.reading import ArrayLayer, Layer, cell_of
+
+_OVERPASS = pd.Timedelta(minutes=15)
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,29 @@ def make_scenes(
     ]
     if masked and sensor.mask_name in seen:
         wanted.append(sensor.mask_name)
-    return _complete(scenes, wanted, sensor)
+    return _complete(_of_overpasses(scenes), wanted, sensor)
+
+
+def _of_overpasses(scenes: Iterable[FileScene]) -> list[FileScene]:
+    """Join scenes of one overpass that hold different bands: their files may state times some seconds apart."""
+    joined: list[FileScene] = []
+    for scene in scenes:
+        if mate := _mate(scene, joined):
+            mate.layers.update(scene.layers)
+        else:
+            joined.append(scene)
+    return joined
+
+
+def _mate(scene: FileScene, earlier: Sequence[FileScene]) -> FileScene | None:
+    ground = grid_of_layer(next(iter(scene.layers.values())))
+    for other in reversed(earlier):
+        if scene.moment.time - other.moment.time > _OVERPASS:
+            break
+        theirs = grid_of_layer(next(iter(other.layers.values())))
+        if other.layers.keys().isdisjoint(scene.layers) and same_place(theirs, ground):
+            return other
+    return None
 
 
 def _joined(found: Sequence[Found]) -> list[Moment]:
@@ -116,7 +141,8 @@ def _split(group: list[tuple[str, Layer]]) -> Iterable[dict[str, Layer]]:
     """Yield the scenes of what was seen at one time: one for each place, and of several resolutions the finest."""
     places: list[list[tuple[str, Layer]]] = []
     for band, layer in group:
-        mine = next((p for p in places if same_place(p[0][1], layer)), None)
+        box = grid_of_layer(layer)
+        mine = next((p for p in places if same_place(grid_of_layer(p[0][1]), box)), None)
         if mine is None:
             places.append(mine := [])
         mine.append((band, layer))
@@ -130,9 +156,8 @@ def _split(group: list[tuple[str, Layer]]) -> Iterable[dict[str, Layer]]:
         yield layers
 
 
-def same_place(one: Layer, other: Layer, share: float = 0.05) -> bool:
-    """Return whether two layers cover the same ground, to a share of their width."""
-    mine, theirs = grid_of_layer(one), grid_of_layer(other)
+def same_place(mine: GeoBox, theirs: GeoBox, share: float = 0.05) -> bool:
+    """Return whether two grids cover the same ground, to a share of their width."""
     if mine.crs != theirs.crs:
         return False
     slack = share * max(mine.shape) * cell_of(mine)
@@ -164,14 +189,12 @@ def _complete(
     if not without:
         return kept
     if not kept or not all(_another_series(scene, missing, scenes) for scene, missing in without):
-        _refuse_missing(*without[0], scenes, wanted, sensor)
-    listed = "; ".join(
-        f"{scene.moment} has no {', '.join(missing)}" for scene, missing in without[:5]
-    )
+        raise _missing(*without[0], scenes, wanted, sensor)
+    listed = [f"{scene.moment} has no {', '.join(missing)}" for scene, missing in without]
     warnings.warn(
-        f"{len(without)} of {len(scenes)} dates are left out, because not all of the files have them: {listed}"
-        f"{'; ...' if len(without) > 5 else ''}. To keep them, open the bands that they have with bands=[...] (and "
-        "masked_classes=() where they lack the quality layer).",
+        f"{len(without)} of {len(scenes)} dates are left out, because not all of the files have them: "
+        f"{'; '.join(listed[:5])}{'; ...' if len(listed) > 5 else ''}. To keep them, open the bands that they have "
+        "with bands=[...] (and masked_classes=() where they lack the quality layer).",
         stacklevel=2,
     )
     return kept
@@ -187,26 +210,24 @@ def _another_series(scene: FileScene, missing: Sequence[str], scenes: Sequence[F
     )
 
 
-def _refuse_missing(
+def _missing(
     scene: FileScene,
     missing: Sequence[str],
     scenes: Sequence[FileScene],
     wanted: Sequence[str],
     sensor: Sensor,
-) -> None:
-    others = sum(missing[0] in other.layers for other in scenes)
+) -> TimoError:
+    """Return the error to raise for a scene that lacks layers which others have."""
+    have = f"{sum(missing[0] in other.layers for other in scenes)} of {len(scenes)} scenes have it"
+    common = [b for b in wanted if all(b in other.layers for other in scenes)]
     if missing[0] == sensor.mask_name:
-        raise TimoError(
-            f"The quality layer {sensor.mask_name} is missing on {scene}; {others} of {len(scenes)} scenes have it. "
-            "Add it, leave that date out, or leave the layer unused with masked_classes=()."
-        )
-    common = [
-        b for b in wanted if b != sensor.mask_name and all(b in other.layers for other in scenes)
-    ]
-    remedy = f"open those that all have: bands={common}" if common else "give the missing file"
-    raise TimoError(
-        f"{', '.join(missing)} is missing on {scene}; {others} of {len(scenes)} scenes have it. Add it, leave that "
-        f"date out, or {remedy}."
+        what = f"The quality layer {sensor.mask_name}"
+        remedy = "leave the layer unused with masked_classes=()"
+    else:
+        what, bands = ", ".join(missing), [b for b in common if b != sensor.mask_name]
+        remedy = f"open those that all have: bands={bands}" if bands else "give the missing file"
+    return TimoError(
+        f"{what} is missing on {scene}; {have}. Add it, leave that date out, or {remedy}."
     )
 
 

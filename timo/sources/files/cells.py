@@ -1,0 +1,115 @@
+"""The cells of a cube of files: those that are asked for, else the files' own."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from odc.geo.geobox import GeoBox
+from rasterio.warp import transform_bounds
+
+from timo.crs import crs_name, read_crs, short_name
+from timo.errors import TimoError
+from timo.sources.files.scenes import grid_of_layer, same_place
+from timo.sources.place.area import Area
+from timo.sources.place.grid import PixelGrid, check_resolution
+from timo.sources.reading import Layer, cell_of, is_plain, same_cells
+from timo.sources.reading.layers import name_of_crs
+from timo.sources.request import make_place
+
+# Share of a cell by which files may reach over the edge of one that they do not get.
+_SLACK = 1e-3
+
+
+def make_cells(
+    layers: Sequence[Layer], where: Mapping[str, Any], finest_m: float, max_megapixels: float
+) -> tuple[Area, PixelGrid]:
+    """Return the area and its cells; `where` has aoi, resolution, crs and like.
+
+    Raises
+    ------
+    TimoError
+        If they make no sense, or the files are on different grids and none is asked for.
+    """
+    if where["aoi"] is not None or where["like"] is not None:
+        return make_place(**where, finest_m=finest_m, max_megapixels=max_megapixels)
+    grids: dict[GeoBox, Layer] = {}
+    for layer in layers:
+        grids.setdefault(grid_of_layer(layer), layer)
+    names = {box: _crs(box) for box in grids}
+    usual = Counter(names[grid_of_layer(layer)] for layer in layers).most_common(1)[0][0]
+    if where["resolution"] is None and where["crs"] is None:
+        grid = _own(grids, min(cell_of(box) for box in grids if names[box] == usual), usual)
+    else:
+        crs = usual if where["crs"] is None else crs_name(read_crs(where["crs"]))
+        grid = _over(list(grids), crs, where["resolution"], max_megapixels)
+    return grid.area, grid
+
+
+def _own(grids: Mapping[GeoBox, Layer], finest: float, crs: str) -> PixelGrid:
+    """Return the grid that all files are on; of several resolutions over the same ground, the finest."""
+    box = min(grids, key=cell_of)
+    mend = f'open_cube("files", path=..., resolution={finest:g}, crs="{crs}")'
+    for other, layer in grids.items():
+        coarser = cell_of(other) > 1.5 * cell_of(box) and is_plain(other)
+        slack = 1.001 * cell_of(other) / (max(box.shape) * cell_of(box))
+        if not (same_cells(box, other) or (coarser and same_place(box, other, slack))):
+            raise TimoError(
+                f"The files are on different grids: {grids[box].path} has {in_words(box)}, {layer.path} has "
+                f"{in_words(other)}. Bring them onto one: {mend}, with aoi=... for a part of it."
+            )
+    if not is_plain(box):
+        raise TimoError(
+            f"The grid of {grids[box].path} is turned, south-up, or its cells are not square: {in_words(box)}. Bring "
+            f"it onto another: {mend}."
+        )
+    return PixelGrid(_crs(box), box.affine.c, box.affine.f, box.affine.a, *box.shape)
+
+
+def _over(
+    grids: Sequence[GeoBox], crs: str, resolution: float | None, max_megapixels: float
+) -> PixelGrid:
+    """Return cells over all files; those of the finest file, where that is possible."""
+    finest = min(grids, key=lambda box: (_crs(box) != crs, cell_of(box)))
+    own, system = _crs(finest) == crs, read_crs(crs)
+    if resolution is None and not own:
+        raise TimoError(f"resolution is missing: how large are the cells, in the unit of {crs}?")
+    side = cell_of(finest) if resolution is None else check_resolution(resolution, system, crs)
+    x, y = (finest.affine.c, finest.affine.f) if own else (0.0, 0.0)
+    boxes = [_bounds(box, crs) for box in [finest, *grids]]
+    if system.is_geographic:  # on one side of the antimeridian
+        turns = [360 * round((boxes[0][0] - box[0]) / 360) for box in boxes]
+        boxes = [(w + t, s, e + t, n) for (w, s, e, n), t in zip(boxes, turns, strict=True)]
+    lefts, bottoms, rights, tops = zip(*boxes, strict=True)
+    west, south = (math.floor(v / side + _SLACK) for v in (min(lefts) - x, min(bottoms) - y))
+    east, north = (math.ceil(v / side - _SLACK) for v in (max(rights) - x, max(tops) - y))
+    grid = PixelGrid(crs, x + west * side, y + north * side, side, north - south, east - west)
+    if grid.megapixels > max_megapixels:
+        raise TimoError(
+            f"The files cover {grid.height:,} x {grid.width:,} cells of {side:g}, {grid.megapixels:,.0f} megapixels; "
+            f"the limit is {max_megapixels:g}. Give an aoi, a larger resolution, or max_megapixels=."
+        )
+    return grid
+
+
+def _bounds(box: GeoBox, crs: str) -> tuple[float, float, float, float]:
+    own = box.extent.boundingbox.bbox
+    if _crs(box) == crs:
+        return own
+    left, bottom, right, top = transform_bounds(str(box.crs), crs, *own, densify_pts=21)
+    return left, bottom, right + (360 if left > right else 0), top
+
+
+def _crs(box: GeoBox) -> str:
+    code = str(box.crs)
+    return code if code.startswith("EPSG:") else name_of_crs(box.crs.to_wkt())  # type: ignore[union-attr]
+
+
+def in_words(box: GeoBox) -> str:
+    """Describe cells in messages."""
+    turned = "" if is_plain(box) else ", turned or with cells that are not square"
+    corner = f"({box.affine.c:.10g}, {box.affine.f:.10g})"
+    height, width = box.shape
+    return f"{height} x {width} cells of {cell_of(box):g} from {corner} in {short_name(_crs(box))}{turned}"

@@ -1,0 +1,304 @@
+"""From numbers in files to physical values: factors, offsets, no data; and a look at a few cells of each scene."""
+
+from __future__ import annotations
+
+import math
+import re
+import time as clock
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from numbers import Real
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from timo.cube.values import check_values
+from timo.errors import TimoError
+from timo.sensors import Sensor
+from timo.sources.files.inventory import Inventory
+from timo.sources.files.scenes import FileScene
+from timo.sources.place.grid import PixelGrid
+from timo.sources.reading import Layer, Plan, RasterLayer, Reader
+from timo.sources.request import CubeRequest
+
+# ESA's own products carry an offset from processing baseline 04.00 on, in use since 25 January 2022 (Sentinel-2
+# Products Specification Document, BOA_ADD_OFFSET). The baseline stands in the name of the product's folder.
+_BASELINE = re.compile(r"S2[A-D]_MSIL\d\w_\d{8}T\d{6}_N(\d{4})_", re.IGNORECASE)
+_ESA_IMAGE = re.compile(r"^(L\d\w_)?T\d\d[C-X][A-Z]{2}_\d{8}T\d{6}_", re.IGNORECASE)
+_BASELINE_4 = pd.Timestamp("2022-01-25")
+# What producers write where there are no data; two are -9999 and -999 of files made unsigned.
+_FILLS = (-9999.0, -999.0, -32768.0, -32767.0, -3.4028234663852886e38, 65535.0, 55537.0, 64537.0)
+# Cells a side that are looked at in each scene when it is opened, and for how long; and in how many of them at the
+# quality layer.
+_LOOK = 32
+_PATIENCE_S = 2.0
+_QUALITY_LOOKS = 8
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What the user says of the numbers in the files (see `open_files`); None: the files say it, or the sensor."""
+
+    scale: float | None = None
+    offset: float | None = None
+    nodata: float | None = None
+    linear: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("scale", "offset", "nodata"):
+            value = getattr(self, name)
+            number = isinstance(value, Real) and not isinstance(value, bool)
+            finite = number and (name == "nodata" or math.isfinite(value))
+            if value is not None and not finite:
+                raise TimoError(f"{name} must be a number; got {value!r}.")
+        if self.scale == 0:
+            raise TimoError(
+                "scale=0 would make all values the same. Give another, or leave it out."
+            )
+
+
+def complete_meaning(held: Inventory, sensor: Sensor, meaning: Meaning) -> Meaning:
+    """Return the meaning with what products say of radar, and refuse numbers whose factors only the user knows."""
+    if {one.linear for one in held.identities.values()} == {True}:
+        meaning = replace(meaning, linear=True)
+    whole = [f.layer.numbers for f in held.found if f.layer.numbers.whole]
+    if math.isnan(sensor.scale) and meaning.scale is None and any(n.scale is None for n in whole):
+        raise TimoError(
+            f"The factors of {sensor.product} differ from scene to scene, and stand in its metadata, which is not "
+            "read. Give scale= and offset=."
+        )
+    return meaning
+
+
+# --- plans
+
+
+def plan_of(scene: FileScene, band: str, sensor: Sensor, meaning: Meaning) -> Plan:
+    """Return how a band is read: as the user says, else as the file does, else (integers) as the sensor's product."""
+    layer = scene.layers[band]
+    numbers = layer.numbers
+    shift = _shift(scene, layer, sensor)
+    product = (sensor.scale, sensor.offset)
+    if numbers.scale is not None:
+        # A file that states the product's scale alone states nothing of its offset.
+        bare = not numbers.offset and math.isclose(numbers.scale, sensor.scale, rel_tol=1e-6)
+        own = product if bare else (numbers.scale, numbers.offset or 0.0)
+        shift = shift if bare else 0.0
+    elif numbers.whole or meaning.scale is not None:
+        if meaning.scale is None:
+            _refuse_bytes(layer, sensor)
+        own = product
+    else:
+        own, shift = (1.0, 0.0), 0.0
+    scale, offset = own
+    if meaning.scale is not None and not math.isclose(meaning.scale, scale, rel_tol=1e-6):
+        scale = meaning.scale
+        if scale == 1:
+            offset, shift = 0.0, 0.0
+        elif offset and meaning.offset is None:
+            warnings.warn(
+                f"scale={scale:g} is not that of {Path(layer.path).name} ({own[0]:g}), so its offset of {offset:g} is "
+                f"not applied either: give offset={offset:g} if it is to be.",
+                stacklevel=2,
+            )
+            offset = 0.0
+    if meaning.offset is not None:
+        offset, shift = meaning.offset, 0.0
+    nodata = numbers.nodata
+    if not nodata and numbers.whole and numbers.scale is None:
+        fill = sensor.nodata_of(band)
+        nodata = () if fill is None else (float(fill),)
+    if meaning.nodata is not None:
+        nodata = (*nodata, meaning.nodata)
+    return Plan(replace(layer, numbers=replace(numbers, nodata=nodata)), scale, offset, shift)
+
+
+def _refuse_bytes(layer: Layer, sensor: Sensor) -> None:
+    """Refuse numbers of 8 bits where the product has 16; a sensor of the user's own may have them."""
+    if sensor.satellites and np.dtype(layer.numbers.dtype).itemsize == 1:
+        raise TimoError(
+            f"{layer.path} holds numbers of 8 bits ({layer.numbers.dtype}), and {sensor.product} has 16: a picture "
+            "for the screen, it seems. Open the bands of the product itself; if the numbers were measured, give the "
+            "factors that their producer states, such as scale=0.004, or a sensor of your own "
+            "(timo.sensors.register_sensor)."
+        )
+
+
+def plan_of_quality(scene: FileScene, sensor: Sensor) -> Plan:
+    """Return how the quality layer is read: a number that the file calls "no data" may be one of its classes."""
+    layer = scene.layers[sensor.mask_name]
+    classes = {c.value for c in sensor.quality if c.bits is None}
+    nodata = tuple(n for n in layer.numbers.nodata if n not in classes)
+    stated = nodata == layer.numbers.nodata
+    layer = replace(layer, numbers=replace(layer.numbers, nodata=nodata))
+    return Plan(replace(layer, own_nodata=stated) if isinstance(layer, RasterLayer) else layer)
+
+
+def _shift(scene: FileScene, layer: Layer, sensor: Sensor) -> float:
+    """Return what makes the numbers of a Sentinel-2 image in ESA's own format those of the baselines before 04.00."""
+    path = Path(layer.path)
+    if match := _BASELINE.search(path.as_posix()):
+        new = int(match[1]) >= 400
+    else:
+        new = bool(_ESA_IMAGE.match(path.name)) and scene.moment.time >= _BASELINE_4
+    return -float(sensor.baseline_offset) if new else 0.0
+
+
+# --- a look
+
+
+def look_at(
+    reader: Reader,
+    quality: Reader | None,
+    request: CubeRequest,
+    scenes: Sequence[FileScene],
+    meaning: Meaning,
+) -> None:
+    """Read a few cells of each scene, as far as time allows, and refuse values that cannot be.
+
+    Everything is checked again when it is computed: this is to say early what is wrong.
+    """
+    until = clock.monotonic() + _PATIENCE_S
+    count = len(scenes)
+    # The first, the last, the middle, and so on: with little time the whole series is looked at all the same.
+    order = sorted(range(count), key=lambda i: (f"{i:b}"[::-1].zfill(count.bit_length() + 1), i))
+    darkest: dict[int, float] = {}
+    for n, i in enumerate(order):
+        for window in _windows(request.grid):
+            values = reader.read(i, window)
+            if quality is not None and n < _QUALITY_LOOKS:
+                values = _cleared(values, quality, request, i, window)
+            if not np.isfinite(values).any():
+                continue
+            try:
+                _check(values, reader.plans[i], request, scenes[i], meaning)
+            except TimoError:
+                if quality is None or n < _QUALITY_LOOKS:
+                    raise
+                # What clouds hide is not judged.
+                values = _cleared(values, quality, request, i, window)
+                if not np.isfinite(values).any():
+                    continue
+                _check(values, reader.plans[i], request, scenes[i], meaning)
+            if _may_be_shifted(reader.plans[i][0], request.sensor, meaning):
+                darkest[i] = float(np.nanpercentile(values, 1))
+            break
+        if clock.monotonic() > until:
+            break
+    _warn_of_shift(darkest, request, scenes)
+
+
+def _cleared(
+    values: np.ndarray, quality: Reader, request: CubeRequest, scene: int, window: PixelGrid
+) -> np.ndarray:
+    unclear = request.sensor.flagged(quality.read(scene, window), request.masked)
+    return np.where(unclear, np.float32(np.nan), values)
+
+
+def _windows(grid: PixelGrid) -> list[PixelGrid]:
+    """Return windows of a few cells: in the middle, then in the middles of the quarters."""
+    windows = []
+    for share in ((2, 2), (1, 1), (1, 3), (3, 1), (3, 3)):
+        sides = []
+        for size, quarter in zip(grid.shape, share, strict=True):
+            first = min(max(0, size * quarter // 4 - _LOOK // 2), max(0, size - _LOOK))
+            sides.append(slice(first, min(size, first + _LOOK)))
+        windows.append(grid.window(*sides))
+    return list(dict.fromkeys(windows))
+
+
+def _check(
+    values: np.ndarray,
+    plans: Sequence[Plan],
+    request: CubeRequest,
+    scene: FileScene,
+    meaning: Meaning,
+) -> None:
+    """Refuse values that the sensor cannot measure, with the options that mend them."""
+    sensor, what = request.sensor, f"scene {scene.name} ({scene.moment})"
+
+    def check(values: np.ndarray) -> None:
+        if meaning.linear:
+            values = 10 * np.log10(np.where(values > 0, values, np.nan))
+        check_values(values, sensor, request.bands, what=what, call=False)
+
+    try:
+        check(values)
+    except TimoError as error:
+        first = ""
+        for number in _fills(values, plans, sensor):
+            there = np.stack([_is(v, p, number) for v, p in zip(values, plans, strict=True)])
+            if not there.any():
+                continue
+            said = str(int(number)) if number.is_integer() and abs(number) < 1e15 else repr(number)
+            try:
+                check(np.where(there, np.nan, values))
+            except TimoError:
+                first = first or (f"Give nodata={said}. " if number in _FILLS else "")
+            else:
+                raise TimoError(f"{error} Give nodata={said}.") from error
+        own = f"scale={sensor.scale:g}" + (f", offset={sensor.offset:g}" if sensor.offset else "")
+        radar = "linear=True if they are linear power; " if sensor.kind == "backscatter" else ""
+        raise TimoError(
+            f"{error} {first}Give {radar}the factors that their producer states ({sensor.name}'s own: {own}); or the "
+            "sensor= that they are of."
+        ) from error
+
+
+def _fills(values: np.ndarray, plans: Sequence[Plan], sensor: Sensor) -> Iterator[float]:
+    """Yield numbers that may mean no data: the usual ones, 0, and the least and the greatest if they cannot be."""
+    yield from _FILLS
+    yield 0.0
+    for seen, plan in zip(values, plans, strict=True):
+        finite = seen[np.isfinite(seen)]
+        low, high = sensor.bounds or (-1.0, 2.0)
+        for value in (finite.min(), finite.max()) if finite.size else ():
+            if not low <= value <= high:
+                number = (float(value) - plan.offset) / plan.scale - plan.shift
+                yield float(round(number)) if plan.layer.numbers.whole else number
+
+
+def _is(values: np.ndarray, plan: Plan, number: float) -> np.ndarray:
+    return np.isclose(values, plan.values(np.array(number)), rtol=1e-6, atol=1e-9)
+
+
+# --- the offset that no name states
+
+
+def _may_be_shifted(plan: Plan, sensor: Sensor, meaning: Meaning) -> bool:
+    """Return whether numbers may hold the offset of ESA's new baselines, and nobody says whether they do."""
+    numbers = plan.layer.numbers
+    stated = plan.shift or plan.offset or numbers.offset or meaning.offset is not None
+    digital = numbers.whole or meaning.scale is not None
+    return bool(
+        sensor.baseline_offset and digital and not stated and not _BASELINE.search(plan.layer.path)
+    )
+
+
+def _warn_of_shift(
+    darkest: Mapping[int, float], request: CubeRequest, scenes: Sequence[FileScene]
+) -> None:
+    """Warn where nothing is as dark as visible light from the ground is somewhere in any scene."""
+    sensor = request.sensor
+    added = sensor.baseline_offset * sensor.scale
+    if not any(sensor.band(band).wavelength_um < 0.7 for band in request.bands):
+        return
+    new = {i: v for i, v in darkest.items() if scenes[i].moment.time >= _BASELINE_4}
+    old = {i: v for i, v in darkest.items() if i not in new}
+    for part in (darkest, new):
+        if part and min(part.values()) > 1.001 * added:
+            apart = (
+                part is new
+                and old
+                and f', in a call of its own with start="{_BASELINE_4:%Y-%m-%d}"'
+            )
+            warnings.warn(
+                f"Nothing in {len(part)} scenes ({scenes[min(part)].name}{' ...' if len(part) > 1 else ''}) is darker "
+                f"than {min(part.values()):.2f}, in any band: the numbers may hold the offset of {added:g} that ESA "
+                "adds from processing baseline 04.00 on (25 January 2022), which their names do not state. If so, give "
+                f"offset=-{added:g}{apart or ''}; if not, offset=0.",
+                stacklevel=2,
+            )
+            return
