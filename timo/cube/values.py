@@ -1,7 +1,7 @@
 """Can the values be what they say they are? Refuses what cannot be, with the figure and the likely factor.
 
 Refused is only what no surface, weather or orbit can give: water is a little negative, snow and glint are beyond 1,
-cities are bright in radar, and missed clouds are bright in all bands. What remains is a question of scale.
+cities are bright in radar, and clouds reach 1.9 in all bands. What remains is a question of scale, or of no data.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NoReturn
 
 import numpy as np
@@ -17,20 +18,29 @@ from timo.errors import TimoError
 from timo.sensors import Sensor
 from timo.sensors.product import BOUNDS
 
-# Values looked at, in all, and pixels of one date, at most and at least.
-_LOOKED_AT = 1 << 20
-_PIXELS = (1024, 64)
-# Pixels of a date and band whose median counts by itself.
-_ENOUGH = 16
-# A reflectance beyond this is no median of anything; a smaller one than that is less than half a digital number.
-_BRIGHTEST, _LEAST = 1.6, 1.5e-4
-_DARKEST = -0.02  # the median of a band, over all dates
-_DARKEST_DATE = -0.05  # and of one date
-# Shares of values: outside what is plausible; of one number that means no data, negative and positive; of pixels with
-# one number in all bands.
-_OUTSIDE, _FILL, _SATURATED, _EMPTY = 0.05, 0.001, 0.05, 0.01
-# Digital numbers by which producers say "no data".
+# Values looked at, in all, and pixels of one date, at most and at least; and pixels of a first look.
+_LOOKED_AT, _PIXELS, _GLANCE = 1 << 20, (1024, 64), 64
+_ENOUGH = 16  # pixels of a date and band whose median counts by itself
+# What needs no second look: the least and greatest value, the least and greatest median of a band, and the least that
+# the brightest band of a date has.
+_PLAIN = {
+    "reflectance": (-0.0199, 2.0, -0.015, 1.2, 0.012),
+    "backscatter": (-60.0, 30.0, -35.0, -4.5, -35.0),
+    "index": (-0.19, 1.2, 0.02, 1.0, 0.02),
+    "other": (-math.inf, math.inf, -math.inf, math.inf, -math.inf),
+}
+_BEYOND = {"reflectance": 20.0, "backscatter": 100.0, "index": 10.0}  # no single value is
+# Medians of reflectance: of one band and date at most; of one band over all dates, and of one date, at least.
+_BRIGHTEST, _DARKEST, _DARKEST_DATE = 2.5, -0.02, -0.05
+_LEAST = {
+    "reflectance": 0.9e-4,
+    "index": 1.5e-4,
+}  # less than a digital number, and than any index that varies
+# Shares: of values outside what is plausible; of a number that means no data, below that, and above in all and in one
+# date; of pixels with one number in all bands, in all and in one date.
+_OUTSIDE, _FILL, _SATURATED, _EMPTY = 0.05, 0.001, (0.005, 0.05), (0.005, 0.05)
 _PICTURE = "a picture of 8 bits for the screen, no measurement; open the product's bands"
+# Digital numbers by which producers say "no data".
 _FILLS = (-9999, -999, -99, -32768, -32767, -28672, -3000, 65535, 32767)
 
 
@@ -49,8 +59,8 @@ def check_values(
     Parameters
     ----------
     values : numpy.ndarray
-        (time, band, y, x) or (band, y, x) physical values, NaN = no valid observation. Of a large array a sample of
-        each date is looked at.
+        (time, band, y, x) or (band, y, x) physical values, NaN = no valid observation. The least and the greatest are
+        those of all; beyond that a sample of each date is looked at.
     sensor : Sensor or None
         Sensor of the bands; None: only infinite values are refused.
     bands : sequence of str
@@ -71,111 +81,153 @@ def check_values(
         of decibels, a number that means no data, a date that is one number throughout, or one on another scale.
     """
     values = values[None] if values.ndim == 3 else values
-    sample = _sample(values)
-    if np.isinf(sample).any():
-        _refuse(f"The {what} holds infinite values", f"{what}.where(numpy.isfinite({what}))", call)
-    if sensor is None or not np.isfinite(sample).any():
+    least, most = (float(f.reduce(values, axis=None, initial=np.nan)) for f in (np.fmin, np.fmax))
+    if math.isinf(least) or math.isinf(most):
+        mend = f" Use {what}.where(numpy.isfinite({what}))." if call else ""
+        raise TimoError(f"The values of {_the(what)} are infinite in places.{mend}")
+    if sensor is None or math.isnan(least):
         return
     kinds: dict[str, list[int]] = {}
     for i, band in enumerate(bands):
         known = band in sensor.band_names
         kinds.setdefault(sensor.kind_of(band) if known else sensor.kind, []).append(i)
     for kind, places in kinds.items():
-        look = _Look(
-            sample[:, places], [str(bands[i]) for i in places], kind, sensor, what, times, call
-        )
-        if not part:
-            _check_constant(look)
-        _check_fill(look)
-        (low, high), usual = look.limits, BOUNDS[kind]
+        own = sensor.bounds if kind == sensor.kind else None
+        (low, high), usual = own or BOUNDS[kind], BOUNDS[kind]
         # Bounds beyond the usual ones are those of a user who keeps other numbers: they alone count.
-        _CHECKS[kind if usual[0] <= low and high <= usual[1] else "other"](look)
+        rules = kind if usual[0] <= low and high <= usual[1] else "other"
+        some = values if len(kinds) == 1 else values[:, places]
+        if low <= least and most <= high and _is_plain(some, least, most, rules):
+            continue
+        names = [str(bands[i]) for i in places]
+        look = _Look(some, names, rules, sensor, (low, high), what, times, call, part)
+        for rule in (_check_constant, _check_fill, *_RULES[rules]) if look.flat.size else ():
+            rule(look)
 
 
-def _sample(values: np.ndarray) -> np.ndarray:
-    """Return (time, band, pixel) float64: every n-th row and column of each date."""
-    dates, bands, height, width = values.shape
-    pixels = min(max(_LOOKED_AT // max(dates * bands, 1), _PIXELS[1]), _PIXELS[0])
-    step = max(math.ceil(math.sqrt(height * width / pixels)), 1)
-    rows, columns = (slice(min(step // 2, size - 1), None, step) for size in (height, width))
-    return values[:, :, rows, columns].reshape(dates, bands, -1).astype("float64")
+def _the(what: str) -> str:
+    return f"the {what}" if what.isidentifier() else what
 
 
-@dataclass(frozen=True)
-class _Verdict:
-    """Why values cannot be: the figure, the likely factor, and the expression that mends them (empty: none does)."""
+def _is_plain(values: np.ndarray, least: float, most: float, kind: str) -> bool:
+    """Return whether a first look leaves no question: what a rule below refuses does not pass here."""
+    low, high, dark, bright, some = _PLAIN[kind]
+    if least < low or most > high:
+        return False
+    sample = _sample(values, _GLANCE)
+    order = np.sort(sample, axis=-1)
+    count = (order == order).sum(axis=-1)  # noqa: PLR0124  NaN stand last
+    last = np.maximum(count - 1, 0)[..., None]
+    medians = np.take_along_axis(order, last // 2, axis=-1)[..., 0]
+    spread = np.take_along_axis(order, last, axis=-1)[..., 0] - order[..., 0]
+    brightest = np.fmax.reduce(medians, axis=1)
+    # Comparisons with NaN, of what was not observed, are false.
+    strange = (medians < dark).any() or (medians > bright).any() or (brightest < some).any()
+    if strange or (np.fmax.reduce(spread, axis=1) == 0).any():
+        return False
+    if kind != "reflectance":
+        return kind != "backscatter" or not (sample == 0).any()
+    hidden = (medians < 0.006) & (brightest[:, None] > 0.05) & (medians.shape[1] > 2)
+    zeros = least <= 0 and (sample == 0).all(axis=1).any()
+    one = sample.ravel()[:: max(sample.size // 256, 1)]
+    one = one[one == one]  # noqa: PLR0124
+    whole = any(not (np.abs(one * f - np.rint(one * f)) > 0.02).any() for f in (255, 256))
+    # Nothing dark, or nothing beyond what 8 bits give by the product's factor.
+    even = np.fmin.reduce(medians, axis=None) > 0.6 or most < 0.026
+    return not (zeros or whole or even or hidden.any() or (np.abs(medians) < 2e-4).any())
 
-    figure: str
-    factor: str
-    expression: str = ""
+
+def _sample(values: np.ndarray, pixels: int) -> np.ndarray:
+    """Return (time, band, pixel): evenly spread rows and columns, the first and last among them."""
+    rows, columns = _places(*values.shape[2:], pixels)
+    return values[:, :, rows, columns].reshape(*values.shape[:2], -1)
+
+
+@lru_cache(maxsize=64)
+def _places(height: int, width: int, pixels: int) -> tuple[np.ndarray, np.ndarray]:
+    side = math.ceil(math.sqrt(pixels))
+    sizes = ((height, max(side, -(-pixels // width))), (width, max(side, -(-pixels // height))))
+    rows, columns = (np.unique(np.linspace(0, n - 1, min(n, k)).astype(int)) for n, k in sizes)
+    return rows[:, None], columns
 
 
 @dataclass
 class _Look:
-    """A sample of one kind of values, (time, band, pixel), and the words for messages about it."""
+    """Values of one kind, a sample of them, (time, band, pixel), and the words for messages about it."""
 
-    values: np.ndarray
+    all: np.ndarray
     bands: list[str]
     kind: str
     sensor: Sensor
+    limits: tuple[float, float]
     what: str
     times: Sequence[Any] | np.ndarray | None
     call: bool
+    part: bool
 
     def __post_init__(self) -> None:
-        self.count = np.isfinite(self.values).sum(axis=-1)
-        self.flat = self.values[np.isfinite(self.values)]
+        budget = (_LOOKED_AT >> 3 * self.part) // math.prod(self.all.shape[:2])
+        self.values = _sample(self.all, min(max(budget, _PIXELS[1]), _PIXELS[0]))
+        self.ordered = np.sort(self.values, axis=-1)
+        seen = np.isfinite(self.values)
+        self.count, self.flat = seen.sum(axis=-1), self.values[seen]
+        self.medians = self.quantiles(0.5)
+        known = [self.sensor.band(b) if b in self.sensor.band_names else None for b in self.bands]
+        self.wavelengths = np.array([b.wavelength_um if b else math.nan for b in known])
+        self.usual = np.array([b.mean if b else math.nan for b in known])
 
-    @property
-    def limits(self) -> tuple[float, float]:
-        """Return the least and the greatest plausible value."""
-        own = self.sensor.bounds if self.kind == self.sensor.kind else None
-        return own or BOUNDS[self.kind]
-
-    def medians(self) -> np.ndarray:
-        """Return the median (time, band) of each date and band; NaN where nothing was observed."""
-        middle = np.maximum(self.count - 1, 0)[..., None] // 2
-        found = np.take_along_axis(np.sort(self.values, axis=-1), middle, axis=-1)[..., 0]
-        return np.where(self.count > 0, found, np.nan)
-
-    def date(self, i: int) -> str:
-        if self.times is None:
-            return f"date {i + 1} of {len(self.values)}"
-        return str(np.datetime_as_string(np.datetime64(self.times[i], "s"), unit="D"))
+    def quantiles(self, share: float) -> np.ndarray:
+        """Return (time, band) quantiles; NaN where nothing was observed."""
+        at = (np.maximum(self.count - 1, 0) * share).astype(int)[..., None]
+        return np.take_along_axis(self.ordered, at, axis=-1)[..., 0]
 
     def refuse(self, why: str, mend: str = "") -> NoReturn:
-        _refuse(f"The {self.what}'s values cannot be {self.sensor.units}: {why}", mend, self.call)
+        use = f" Use {mend}." if mend and self.call else ""
+        raise TimoError(
+            f"The values of {_the(self.what)} cannot be {self.sensor.units}: {why}.{use}"
+        )
 
     def mended(self, expression: str) -> str:
         """Return the call that applies an expression to the array and keeps what it knows."""
-        return f"({expression.format(self.what)}).assign_attrs({self.what}.attrs)"
+        call = f"({expression.format(self.what)}).assign_attrs({self.what}.attrs)"
+        return call if expression else ""
 
-    def refuse_cells(self, bad: np.ndarray, tell: Callable[[np.ndarray], _Verdict]) -> None:
-        """Refuse dates and bands, (time, band) bool, on another scale; `tell` explains their values."""
+    def refuse_cells(
+        self, bad: np.ndarray, factor: str, mend: str = "", more: str = "", figure: str = ""
+    ) -> None:
+        """Refuse dates, (time,), or dates and bands, (time, band), that are on another scale."""
         seen = self.count > 0
-        bad = bad & seen
+        bad = (bad if bad.ndim == 2 else bad[:, None]) & seen
         if not bad.any():
             return
-        verdict = tell(self.values[bad][np.isfinite(self.values[bad])])
-        why = f"{verdict.figure}: {verdict.factor}"
+        values = self.values[bad]
+        figure = figure or f"median {_figure(np.median(values[np.isfinite(values)]))}"
+        why = f"{figure}{more}: {factor}"
+        bands, dates = (np.flatnonzero(bad.any(axis=axis)) for axis in (0, 1))
+        of_dates, names = self.of_dates(dates), [self.bands[b] for b in bands]
         if bad[seen].mean() > 0.5:
-            self.refuse(why, self.mended(verdict.expression) if verdict.expression else "")
-        bands = np.flatnonzero(bad.any(axis=0))
-        dates = np.flatnonzero(bad.any(axis=1))
-        if len(bands) * 2 <= len(self.bands) and len(dates) > 1:
-            names = [self.bands[b] for b in bands]
-            there = f"{self.what}.band.isin({names})"
+            self.refuse(why, self.mended(mend))
+        if len(bands) * 2 > len(self.bands):
             self.refuse(
-                f"band {', '.join(names)}, on another scale than the other bands: {why}",
-                self.changed(there, verdict.expression, "band"),
+                f"{self.named(dates)}, on another scale than the other dates: {why}",
+                self.changed(of_dates, mend, "time"),
             )
+        there, dim, which = f"{self.what}.band.isin({names})", "band", ""
+        if len(dates) < seen.any(axis=1).sum():
+            which = f" on {self.named(dates)}"
+            there, dim = (f"({there} & {of_dates})", "") if mend else (of_dates, "time")
         self.refuse(
-            f"{self.named(dates)}, on another scale than the other dates: {why}",
-            self.changed(self.of_dates(dates), verdict.expression, "time"),
+            f"band {', '.join(names)}{which}, on another scale than the other bands: {why}",
+            self.changed(there, mend, dim),
         )
 
     def named(self, dates: np.ndarray) -> str:
-        return ", ".join(self.date(int(i)) for i in dates[:5]) + (" ..." if len(dates) > 5 else "")
+        if self.times is None:
+            names = [f"date {i + 1} of {len(self.values)}" for i in dates[:5]]
+        else:
+            days = [np.datetime64(self.times[i], "s") for i in dates[:5]]
+            names = [str(np.datetime_as_string(day, unit="D")) for day in days]
+        return ", ".join(names) + (" ..." if len(dates) > 5 else "")
 
     def of_dates(self, dates: np.ndarray) -> str:
         """Return the expression that is true on these dates."""
@@ -188,12 +240,15 @@ class _Look:
         return f"{self.what}.where(~{there}, {expression.format(self.what)})"
 
 
-def _refuse(why: str, mend: str, call: bool) -> NoReturn:
-    raise TimoError(f"{why}. Use {mend}." if mend and call else f"{why}.")
-
-
 def _figure(value: float) -> str:
     return f"{value:,.4g}" if abs(value) < 1e6 else f"{value:.4g}"
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}" if share >= 0.001 else f"{share:.2g} of all,"
+
+
+# --- No data, and no image
 
 
 def _check_fill(look: _Look) -> None:
@@ -201,61 +256,90 @@ def _check_fill(look: _Look) -> None:
     low, high = look.limits
     for value, number in _fills(look):
         share = float((np.abs(look.flat - value) <= 1e-6 * max(abs(value), 1e-2)).mean())
-        if share >= (_SATURATED if value > high else _FILL if value < low else 10 * _FILL):
-            said = f"{number:,}" if value == number else f"{value:.6g} ({number} in the file)"
-            near = f"{look.what}.where(abs({look.what} - ({value:.7g})) > {abs(value) * 1e-5:.1g})"
-            look.refuse(f"{share:.1%} of them are {said}, which means no data; mask it first", near)
-    least = float(look.flat.min())
-    share = float((look.flat == least).mean())
-    if least < low and share >= _FILL and (look.flat == least).sum() > 1:
-        look.refuse(
-            f"{share:.1%} of them are {_figure(least)}, which means no data; mask it first",
-            f"{look.what}.where({look.what} > {low:g})",
-        )
-    if len(look.bands) > 1:
-        _check_empty(look)
+        if share >= (_FILL if value < low else 10 * _FILL):
+            _refuse_fill(look, value, number)
+    lowest = _DARKEST_DATE if look.kind == "reflectance" else low
+    for value in {float(f.reduce(look.all, axis=None)) for f in (np.fmin, np.fmax)}:
+        if lowest <= value <= high:
+            continue
+        # Only if the rest is of the right scale; else it is the scale that is wrong.
+        rest = look.flat[look.flat != value]
+        middle, top = np.percentile(rest, [50, 98]) if rest.size else (high, high)
+        if not (low <= middle and top <= high and (value < low or middle > 0)):
+            continue
+        there = look.all == np.asarray(value, look.all.dtype)
+        count, seen = (x.sum(axis=(1, 2, 3)) for x in (there, np.isfinite(look.all)))
+        whole, date = float(count.sum() / seen.sum()), float((count / np.maximum(seen, 1)).max())
+        many = count.sum() >= _ENOUGH and (whole >= _SATURATED[0] or date >= _SATURATED[1])
+        if many or (value < low and count.sum() > 1 and date >= _FILL):
+            _refuse_fill(look, value)
+    _check_empty(look)
+
+
+def _refuse_fill(look: _Look, value: float, number: int | None = None) -> NoReturn:
+    there = np.abs(look.all - value) <= 1e-6 * max(abs(value), 1e-2)
+    share = _percent(there.sum() / np.isfinite(look.all).sum())
+    said = _figure(value)
+    for known in _FILLS if number is None else (number,):
+        if float(np.float32(known)) == value:
+            said = f"{known:,}"
+        elif number or float(np.float32(look.sensor.physical(float(known)))) == value:
+            said = f"{value:.6g} ({known} in the file)"
+    near = f"{look.what}.where(abs({look.what} - ({value:.7g})) > {abs(value) * 1e-5:.1g})"
+    look.refuse(f"{share} of them are {said}, which means no data; mask it first", near)
 
 
 def _fills(look: _Look) -> Iterator[tuple[float, int]]:
     """Yield what numbers of no data have become, as they are and scaled, where they are no likely value."""
-    sensor, (low, high) = look.sensor, look.limits
+    sensor, (low, high), least = look.sensor, look.limits, float(look.flat.min()) * (1 + 1e-6)
     own = [n for n in (sensor.nodata, *(band.nodata for band in sensor.bands)) if n]
     for number in dict.fromkeys((*own, *_FILLS)):
         for value in dict.fromkeys((float(number), sensor.physical(float(number)), number * 1e-4)):
             unlikely = number in own or (look.kind == "reflectance" and value < _DARKEST)
-            if not low <= value <= high or (unlikely and value < 0):
+            if least <= value < 0 and (value < low or (value <= high and unlikely)):
                 yield float(np.float32(value)), number
 
 
 def _check_empty(look: _Look) -> None:
-    """Refuse pixels that are 0, or the product's number of no data, in all bands."""
-    sensor = look.sensor
-    seen = np.isfinite(look.values).all(axis=1)
-    fills = {0.0} if look.kind == "reflectance" else set()
+    """Refuse pixels that are 0, or the product's number of no data, in all bands; of radar in one."""
+    sensor, radar = look.sensor, look.kind == "backscatter"
+    fills = {0.0} if look.kind in ("reflectance", "backscatter") else set()
     if sensor.nodata is not None and math.isfinite(sensor.scale):
         fills.add(float(np.float32(sensor.physical(float(sensor.nodata)))))
-    for value in fills:
-        empty = np.isclose(look.values, value, rtol=1e-6, atol=1e-9).all(axis=1)
-        share = empty.sum() / max(seen.sum(), 1)
+    together, which = (any, "a band") if radar else (all, "all bands")
+    for value in fills if radar or len(look.bands) > 1 else ():
+        if not getattr(look.values == value, together.__name__)(axis=1).any():
+            continue
+        # The sample holds more of the edges than there is: all is counted.
+        same = np.isclose(look.all, value, rtol=1e-6, atol=1e-9)
+        empty = getattr(same, together.__name__)(axis=1)
+        seen = np.isfinite(look.all).all(axis=1)
+        share = float(empty.sum() / max(seen.sum(), 1))
+        date = float((empty.sum(axis=(1, 2)) / np.maximum(seen.sum(axis=(1, 2)), _ENOUGH)).max())
+        # Decibels that were clipped at 0 come close to it.
+        near = radar and ((np.abs(look.flat) < 1) & (look.flat != value)).mean() > share
+        enough = share >= _EMPTY[0] or (share >= _FILL and date >= _EMPTY[1])
         # A date of nothing else is met as one number throughout.
-        if share >= _EMPTY and seen.sum() >= 4 * _ENOUGH and (seen & ~empty).any():
+        if enough and not near and seen.sum() >= 4 * _ENOUGH and (seen & ~empty).any():
             look.refuse(
-                f"{share:.1%} of the pixels are {value:g} in all bands, which means no data; mask it first",
-                f'{look.what}.where((abs({look.what} - ({value:g})) > 1e-6).any("band"))',
+                f"{_percent(share)} of the pixels are {value:g} in {which}, which means no data; mask it first",
+                f"{look.what}.where(abs({look.what} - ({value:g})) > 1e-6)"
+                if radar
+                else f'{look.what}.where((abs({look.what} - ({value:g})) > 1e-6).any("band"))',
             )
 
 
 def _check_constant(look: _Look) -> None:
     """Refuse a date that is one number throughout."""
-    with np.errstate(invalid="ignore"):
-        low, high = (np.nanmin, np.nanmax)
-        seen = look.count.sum(axis=1) >= 4 * _ENOUGH
-        same = [i for i in np.flatnonzero(seen) if low(look.values[i]) == high(look.values[i])]
-    flat = np.array(same, dtype=int)
+    if look.part:
+        return
+    seen = look.count.sum(axis=1) >= 4 * _ENOUGH
+    top, bottom = np.fmax.reduce(look.values, axis=(1, 2)), np.fmin.reduce(look.values, axis=(1, 2))
+    flat = np.flatnonzero(seen & (top == bottom))
     # One band of one number: coarse cells brought to a finer grid, unless other dates show more.
     if not flat.size or (len(look.bands) == 1 and len(flat) == seen.sum()):
         return
-    value = _figure(float(np.nanmax(look.values[flat[0]])))
+    value = _figure(float(top[flat[0]]))
     if len(flat) == seen.sum():
         look.refuse(f"every pixel of a date is one number, e.g. {value}: no image")
     look.refuse(
@@ -265,254 +349,298 @@ def _check_constant(look: _Look) -> None:
 
 
 def _check_bounds(look: _Look) -> None:
-    """Refuse values of which many are outside what is plausible."""
+    """Refuse values of which many are outside what is plausible, or one is far beyond."""
     low, high = look.limits
-    outside = (look.flat < low) | (look.flat > high)
-    if outside.mean() > _OUTSIDE:
+    outside = float(((look.flat < low) | (look.flat > high)).mean())
+    if outside > _OUTSIDE:
         look.refuse(
-            f"{outside.mean():.0%} of them are outside {low:g}..{high:g} (median {_figure(np.median(look.flat))}); "
+            f"{outside:.0%} of them are outside {low:g}..{high:g} (median {_figure(np.median(look.flat))}); "
             "check scale and offset, or the bounds of the sensor"
+        )
+    if look.kind not in _BEYOND:
+        return
+    far, seen = _BEYOND[look.kind], look.count.sum(axis=1)
+    share = (look.values > 1.5 * high).sum(axis=(1, 2)) / np.maximum(seen, 4 * _ENOUGH)
+    dates = np.flatnonzero(share > _OUTSIDE)
+    if dates.size:
+        look.refuse(
+            f"{share[dates[0]]:.0%} of {look.named(dates)} are over {1.5 * high:g}: a part on another scale; check "
+            "the factors of each scene",
+            look.changed(look.of_dates(dates), "", "time") if len(dates) < len(seen) else "",
+        )
+    wild = np.abs(look.all) > far
+    if wild.any():
+        there = look.all[wild]
+        dates = np.flatnonzero(wild.any(axis=(1, 2, 3)))
+        look.refuse(
+            f"{_percent(wild.sum() / np.isfinite(look.all).sum())} of them, on {look.named(dates)}, are beyond {far:g} "
+            f"(as {_figure(float(there[np.abs(there).argmax()]))}): no data, or a part on another scale; mask them",
+            f"{look.what}.where(abs({look.what}) <= {far:g})",
         )
 
 
 # --- Reflectance
 
 
-def _check_reflectance(look: _Look) -> None:
-    _check_dark(look)
-    medians = look.medians()
+def _check_bright(look: _Look) -> None:
     # Of a few pixels each can be a cloud or glint; all together, over all dates and bands, cannot.
-    bright = medians > np.where(look.count >= _ENOUGH, _BRIGHTEST, 20.0)
-    if not bright.any() and look.flat.size >= _ENOUGH and np.median(look.flat) > _BRIGHTEST:
-        bright = look.count > 0
-    look.refuse_cells(bright, _tell_bright)
-    _check_picture(look)
-    _check_small(look)
-    _check_dark_dates(look, medians)
-    _check_negative(look, medians)
-    _check_bounds(look)
-
-
-def _tell_bright(values: np.ndarray) -> _Verdict:
+    bad = look.medians > np.where(look.count >= _ENOUGH, _BRIGHTEST, 20.0)
+    if not bad.any() and look.flat.size >= _ENOUGH and np.median(look.flat) > 2.0:
+        bad = look.count > 0
+    if not bad.any():
+        return
+    # One band by itself, or all bands of the date: then the others are brighter than usual as well.
+    others = np.where(bad, np.nan, look.medians / look.usual)
+    for date in np.flatnonzero(bad.any(axis=1)):
+        rest = others[date][np.isfinite(others[date])]
+        bad[date] |= not rest.size or np.median(rest) > 3
+    bad &= look.count > 0
+    values = look.values[bad]
+    values = values[np.isfinite(values)]
     low, middle, high = np.percentile(values, [2, 50, 98])
-    figure = f"median {_figure(middle)}"
-    most, whole = values.max(), np.abs(values - np.rint(values)).max() < 1e-3
-    if whole and values.min() >= 0 and 100 < most <= 255:
-        return _Verdict(f"{figure}, whole numbers up to 255", _PICTURE)
-    if high <= 110:
-        other = (
-            ", or a scale of 8 bits; divide by 100, or by 255" if middle > 25 else "; divide by 100"
-        )
-        return _Verdict(figure, f"percent{other}", "{} / 100")
-    if most <= 256:
-        return _Verdict(
-            f"{figure}, up to {most:.0f}", "a scale of 8 bits; divide by 255", "{} / 255"
-        )
-    if low >= 6500:
-        factor = "digital numbers of Landsat Collection 2; multiply by 0.0000275 and subtract 0.2"
-        return _Verdict(figure, factor, "{} * 2.75e-5 - 0.2")
-    if high > 30_000:
-        return _Verdict(figure, "numbers stretched to 16 bits; open the product's bands")
-    return _Verdict(figure, "digital numbers; divide by 10,000", "{} / 10_000")
+    most, whole = values.max(), values.min() >= 0 and np.abs(values - np.rint(values)).max() < 1e-3
+    parts = (
+        high > 190 and ((values < 1.9) & (np.abs(values - np.rint(values)) > 1e-3)).mean() > 0.02
+    )
+    # How much brighter than on other dates, or else than land is.
+    ratios = np.array(
+        [
+            np.median(look.medians[is_bad, b])
+            / (
+                np.median(good)
+                if (good := look.medians[(look.count[:, b] > 0) & ~is_bad, b]).size
+                else look.usual[b]
+            )
+            for b, is_bad in enumerate(bad.T)
+            if is_bad.any()
+        ]
+    )
+    # Ten and a thousand are rare: only of what looks like land by its spectrum; else it can be dark percent.
+    rare = 10 if high < 20 else 1000
+    land = len(ratios) > 2 and 0 < ratios.max() < 12 * ratios.min() and high < 0.95 * rare
+    land = land and 0.2 < np.median(ratios) / rare < 5
+    by_255 = middle > 25 and np.median(ratios) > 180
+    rows = (
+        (whole and 100 < most <= 255, _PICTURE, "", ", whole numbers up to 255"),
+        (110 < most <= 256, "a scale of 8 bits; divide by 255", "{} / 255", f", up to {most:.0f}"),
+        (parts, "digital numbers in parts of a date; check the factors of each scene"),
+        (
+            low >= 6500,
+            f"digital numbers of {_LANDSAT} by 0.0000275 and subtract 0.2",
+            "{} * 2.75e-5 - 0.2",
+        ),
+        (high > 30_000, "numbers stretched to 16 bits; open the product's bands"),
+        (high >= 1900, "digital numbers; divide by 10,000", "{} / 10_000"),
+        (high >= 190 and land, "digital numbers; divide by 1,000", "{} / 1000"),
+        (high >= 190, f"digital numbers; divide by 10,000 or by 1,000{_UNSURE}"),
+        (high >= 20 and by_255, f"percent, or a scale of 8 bits; divide by 100 or by 255{_UNSURE}"),
+        (high >= 20, "percent; divide by 100", "{} / 100"),
+        (land, "ten times too large; divide by 10", "{} / 10"),
+        (True, f"percent, or ten times too large; divide by 100 or by 10{_UNSURE}"),
+    )
+    look.refuse_cells(bad, *_first(rows))
+
+
+_UNSURE, _LANDSAT = ", as their producer says", "Landsat Collection 2; multiply"
+
+
+def _first(rows: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]:
+    """Return what stands behind the first condition that is true."""
+    return next(row[1:] for row in rows if row[0])
 
 
 def _check_picture(look: _Look) -> None:
     """Refuse a picture for the screen: whole numbers up to 255, divided by 255 or by the product's factor."""
-    if look.flat.size < 200:
-        return
     scale, offset = look.sensor.scale, look.sensor.offset
     forms = [(255.0, 0.0, "divided by 255"), (256.0, 0.0, "divided by 256")]
     if math.isfinite(scale):
         forms.append((1 / scale, -offset / scale, f"multiplied by {scale:g}"))
-    for factor, shift, how in forms:
+    for factor, shift, how in forms if look.flat.size >= 200 else ():
         numbers = look.flat * factor + shift
         whole = np.rint(numbers)
         # Float32 holds seven digits.
         if np.abs(numbers - whole).max() > 0.02 or whole.min() < 0 or whole.max() > 255:
             continue
         # Water is dark enough for the product's factor: only a picture fills the range of 8 bits to the brim.
-        numbers_seen = np.unique(whole).size
-        full = numbers_seen >= 100 and whole.min() < 40 and (whole >= 240).mean() > 0.01
-        if numbers_seen >= 20 and (how.startswith("divided") or offset or full):
+        count = np.unique(whole).size
+        full = count >= 100 and whole.min() < 40 and (whole >= 240).mean() > 0.01
+        if count >= 20 and (how.startswith("divided") or offset or full):
             look.refuse(
                 f"all are whole numbers from {whole.min():.0f} to {whole.max():.0f}, {how}: {_PICTURE}"
             )
 
 
 def _check_small(look: _Look) -> None:
-    """Refuse values that were scaled twice: all are smaller than a digital number."""
-    largest = np.abs(np.nan_to_num(look.values)).max(axis=(1, 2))
-    # Of a date as a whole: over water the short-wave infrared is nothing but noise.
-    small = (largest > 0) & (largest < _LEAST) & (look.count.sum(axis=1) >= _ENOUGH)
+    """Refuse bands that were scaled twice: all values are smaller than a digital number."""
+    largest, least = np.abs(np.nan_to_num(look.values)).max(axis=-1), _LEAST[look.kind]
+    bad = (largest > 0) & (largest < least) & (look.count >= _ENOUGH)
     look.refuse_cells(
-        np.broadcast_to(small[:, None], look.count.shape),
-        lambda values: _Verdict(
-            f"median {_figure(np.median(values))}, none over {_LEAST:g}",
-            "scaled twice; multiply by 10,000",
-            "{} * 10_000",
-        ),
+        bad, "scaled twice; multiply by 10,000", "{} * 10_000", f", none over {least:g}"
     )
 
 
-def _check_dark_dates(look: _Look, medians: np.ndarray) -> None:
-    """Refuse a date that is darker by a factor of 50 or more: no shadow is as deep in all bands."""
-    if len(medians) < 3 or len(look.bands) < 2 or not any(c < 0.7 for c in _wavelengths(look)):
-        return
+def _check_divided(look: _Look) -> None:
+    """Refuse a date, a band or all that is a hundredth: shadow and water change the spectrum, a factor does not."""
+    again = ("divided by 100 once more; multiply by 100", "{} * 100")
     enough = (look.count >= _ENOUGH).all(axis=1)
-    if enough.sum() < 3:
+    if len(look.bands) < 3 or not enough.any():
         return
-    usual = np.median(medians[enough], axis=0)
-    brightest = int(usual.argmax())
-    dark = np.abs(medians).max(axis=1) < min(0.02, usual[brightest] / 50)
-    look.refuse_cells(
-        np.broadcast_to((dark & enough)[:, None], look.count.shape),
-        lambda values: _Verdict(
-            f"median {_figure(np.median(values))}, of all dates {_figure(np.median(look.flat))}",
-            "divided by 100 once more; multiply by 100",
-            "{} * 100",
-        ),
-    )
+    medians = np.where((look.medians > 0).all(axis=1, keepdims=True), look.medians, np.nan)
+    dark = enough & (medians.max(axis=1) < 0.01)
+    rest = look.medians[enough & ~dark]
+    # Against the other dates, or the spectrum of land where all are dark.
+    usual, spread = (np.median(rest, axis=0), 4.0) if len(rest) else (look.usual, 6.0)
+    if dark.any() and (usual > 0).all() and look.wavelengths.max() > 0.75:
+        ratio = usual / medians
+        even = ratio.max(axis=1) < spread * ratio.min(axis=1)
+        look.refuse_cells(
+            dark & even & (np.median(ratio, axis=1) > 40), *again, ", all bands dark alike"
+        )
+    # A band between two of which neither is dark; of water and shadow its neighbours are.
+    whole, order = np.median(look.medians[enough], axis=0), np.argsort(look.wavelengths)
+    for left, band, right in zip(order, order[1:], order[2:], strict=False):
+        sides, ratios = whole[[left, right]], whole / look.usual
+        bright = 0.05 if look.wavelengths[band] < 0.7 else 0.02
+        if (sides > bright).all() and ratios[band] < min(ratios[left], ratios[right]) / 25:
+            bad = np.zeros(look.count.shape, bool)
+            bad[:, band] = True
+            look.refuse_cells(bad, *again, f", of its neighbours {_figure(sides.min())}")
 
 
-def _check_negative(look: _Look, medians: np.ndarray) -> None:
+def _check_negative(look: _Look) -> None:
     """Refuse bands that are negative: an offset was taken off twice, or where there was none."""
     parts = [look.values[:, b][np.isfinite(look.values[:, b])] for b in range(len(look.bands))]
     whole = np.array([np.median(part) if part.size else np.nan for part in parts])
     several = (look.count.sum(axis=0) >= _ENOUGH) & (whole < _DARKEST)
-    # Of one date: darker than any, or far darker than the band is otherwise.
-    dates: np.ndarray = (medians < _DARKEST_DATE) | (
-        (medians < 0.6 * _DARKEST_DATE) & (medians < whole - 0.06)
-    )
-    dates &= look.count >= 4 * _ENOUGH
     if several.any():
         darkest = int(np.nanargmin(np.where(several, whole, np.nan)))
         negative = float((look.flat < 0).mean())
-        figure = f"median {whole[darkest]:.3f} in {look.bands[darkest]}, {negative:.0%} of all are negative"
-        overall = float(np.median(look.flat))
-        if look.sensor.offset == -0.2 and overall < -0.04:
+        figure = f"median {whole[darkest]:.3f} in {look.bands[darkest]}, {negative:.0%} of all are negative: "
+        if look.sensor.offset == -0.2 and float(np.median(look.flat)) < -0.04:
             look.refuse(
-                f"{figure}: numbers of Collection 1 or HLS (x 0.0001), scaled by the factors of Collection 2; scale "
+                f"{figure}numbers of Collection 1 or HLS (x 0.0001), scaled by the factors of Collection 2; scale "
                 "them by 0.0001, without an offset",
                 look.mended("({0} + 0.2) / 2.75e-5 * 1e-4"),
             )
         offset = 0.1 if whole[darkest] > -0.11 else 0.2
         look.refuse(
-            f"{figure}: an offset of {offset} was taken off twice, or where there was none; add {offset}",
+            f"{figure}an offset of {offset} was taken off twice, or where there was none; add {offset}",
             look.mended(f"{{}} + {offset}"),
         )
+    # Of one date: darker than any, or far darker than the band is otherwise.
+    far = (look.medians < 0.6 * _DARKEST_DATE) & (look.medians < whole - 0.06)
+    dates = ((look.medians < _DARKEST_DATE) | far) & (look.count >= 4 * _ENOUGH)
     if dates.any():
         look.refuse_cells(
-            np.broadcast_to(np.asarray(dates.any(axis=1))[:, None], dates.shape),
-            lambda _: _Verdict(
-                f"median {np.nanmin(np.where(dates, medians, np.nan)):.3f} in one band",
-                "an offset of 0.1 was taken off twice, or where there was none; add 0.1",
-                "{} + 0.1",
-            ),
+            dates.any(axis=1),
+            "an offset of 0.1 was taken off twice, or where there was none; add 0.1",
+            "{} + 0.1",
+            figure=f"median {look.medians[dates].min():.3f} in one band",
         )
 
 
 def _check_dark(look: _Look) -> None:
-    """Refuse a cube without anything dark: nothing is as bright as a cloud from the blue to the short-wave infrared."""
-    codes = _wavelengths(look)
-    if (
-        look.flat.size < 4 * _ENOUGH
-        or not any(c < 0.7 for c in codes)
-        or not any(c > 1.5 for c in codes)
-    ):
+    """Refuse land without anything dark: only a cloud is as bright, and it is so in the visible as well."""
+    waves = look.wavelengths
+    visible, infrared = waves < 0.7, (waves > 0.75) & (waves < 1.3)
+    if look.flat.size < 4 * _ENOUGH or not visible.any() or not (waves > 1.5).any():
         return
     low, middle, high = np.percentile(look.flat, [1, 50, 99])
-    if low > 0.65 and 1.3 < high < 4.5:
-        look.refuse(
-            f"median {middle:.2f}, 99% of them over {low:.2f} from the visible to the short-wave infrared: digital "
-            "numbers of Landsat Collection 2, multiplied by 0.0001; multiply by 0.275 and subtract 0.2",
-            look.mended("{} * 0.275 - 0.2"),
-        )
-
-
-def _wavelengths(look: _Look) -> list[float]:
-    known = [band for band in look.bands if band in look.sensor.band_names]
-    return [look.sensor.band(band).wavelength_um for band in known]
+    if not (low > 0.65 and 1.3 < high < 4.5):
+        return
+    parts = [look.medians[n > 0, b] for b, n in enumerate(look.count.T)]
+    whole = np.array([np.median(part) if part.size else np.nan for part in parts])
+    if infrared.any() and np.fmax.reduce(whole[infrared]) < 1.1 * np.fmax.reduce(whole[visible]):
+        return
+    look.refuse(
+        f"median {middle:.2f}, 99% of them over {low:.2f} from the visible to the short-wave infrared: digital "
+        f"numbers of Landsat Collection 2, multiplied by 0.0001; multiply by 0.275 and subtract 0.2",
+        look.mended("{} * 0.275 - 0.2"),
+    )
 
 
 # --- Backscatter, indices
 
 
-def _check_backscatter(look: _Look) -> None:
-    medians = look.medians()
-    with np.errstate(invalid="ignore"):
-        ordered = np.sort(look.values, axis=-1)
-        at = [np.maximum(((look.count - 1) * q).astype(int), 0)[..., None] for q in (0.02, 0.98)]
-        low, high = (np.take_along_axis(ordered, i, axis=-1)[..., 0] for i in at)
-        # Decibels of land scatter by more than one; a city centre can be positive throughout.
-        linear = (low >= 0) & (high < 2) & (medians < 1) & (look.count >= 8)
-        strange = (medians > 40) | (medians < -100)
-        shrunk = (low < 0) & (np.maximum(-low, high) < 1) & (look.count >= 4 * _ENOUGH)
-        positive = (np.percentile(look.flat, 2) >= 0) & (look.flat.size >= 16 * _ENOUGH)
-    look.refuse_cells(strange, _tell_strange)
-    look.refuse_cells(
-        shrunk,
-        lambda v: _Verdict(
-            f"median {_figure(np.median(v))}, hardly any beyond 1",
-            "decibels / 100; multiply by 100",
-            "{} * 100",
-        ),
-    )
-    look.refuse_cells(
-        linear,
-        lambda v: _Verdict(
-            f"median {_figure(np.median(v))}, none negative",
-            "linear power; decibels are 10 log10 of it (20 log10 of amplitude)",
-            "10 * numpy.log10({0}.where({0} > 0))",
-        ),
-    )
-    if positive:
-        look.refuse(
-            f"median {_figure(np.median(look.flat))}, {(look.flat >= 0).mean():.0%} of them are 0 or more: no "
-            "decibels of land or water; check what the file holds"
+def _check_power(look: _Look) -> None:
+    low, high, medians = look.quantiles(0.02), look.quantiles(0.98), look.medians
+    strange, several = (medians > 40) | (medians < -100), len(look.bands) > 1
+    if strange.any():
+        middle, most = float(np.median(medians[strange])), look.values[strange].max()
+        scale = 10 ** round(math.log10(max(abs(middle) / 12, 1)))
+        by = f"decibels x {scale:,}; divide by {scale:,}"
+        rows = (
+            (middle > 0 and most <= 255, "a picture of 8 bits; open the backscatter itself"),
+            (
+                middle > 0,
+                "digital numbers of amplitude; calibrate them, e.g. with ESA SNAP or pyroSAR",
+            ),
+            (True, by, f"{{}} / {scale:_}"),
         )
-    _check_bounds(look)
-
-
-def _tell_strange(values: np.ndarray) -> _Verdict:
-    middle = float(np.median(values))
-    figure = f"median {_figure(middle)}"
-    if middle > 0 and values.max() <= 255:
-        return _Verdict(figure, "a picture of 8 bits; open the backscatter itself")
-    if middle > 0:
-        factor = "digital numbers of amplitude; calibrate them, e.g. with ESA SNAP or pyroSAR"
-        return _Verdict(figure, factor)
-    scale = 10 ** round(math.log10(abs(middle) / 12))
-    return _Verdict(figure, f"decibels x {scale:,}; divide by {scale:,}", "{} / " + f"{scale:_}")
-
-
-def _tell_index(values: np.ndarray) -> _Verdict:
-    middle, high = np.percentile(values, [50, 98])
-    figure = f"median {_figure(middle)}"
-    if values.min() >= 0 and 100 < values.max() <= 200:
-        factor = "bytes from 0 to 200; subtract 100 and divide by 100"
-        return _Verdict(figure, factor, "({} - 100) / 100")
-    if values.min() >= 0 and 200 < values.max() <= 255:
-        return _Verdict(figure, "bytes up to 255; open the index itself")
-    scale = 100 if high <= 120 else 10_000 if high > 1500 else 1000
-    return _Verdict(figure, f"digital numbers; divide by {scale:,}", "{} / " + f"{scale:_}")
+        look.refuse_cells(strange, *_first(rows))
+    negative = (low < -0.05) & (medians < 0) & (look.count >= 4 * _ENOUGH)
+    hundredth = negative & (np.maximum(-low, high) < 1)
+    look.refuse_cells(
+        hundredth, "decibels / 100; multiply by 100", "{} * 100", ", hardly any beyond 1"
+    )
+    # Cross-polarised echoes are never as strong and as even as that.
+    tenth = (negative & (medians > -3.5) & (high - low < 1.5)).all(axis=1) & several
+    look.refuse_cells(tenth, "decibels / 10; multiply by 10", "{} * 10", ", hardly any beyond 3.5")
+    # Decibels of land scatter by more than one; noise that was taken off leaves power a little negative.
+    linear = (low > -0.05) & (high < 2) & (medians > 0) & (medians < 0.7) & (look.count >= 8)
+    if linear.any():
+        # Power and amplitude differ in what decibels they give: those nearer to land are meant, if clearly so.
+        level, usual = (
+            10 * np.log10(medians[linear]),
+            np.broadcast_to(look.usual, linear.shape)[linear],
+        )
+        power, amplitude = (np.abs(level * times - usual).mean() for times in (1, 2))
+        is_log = "numpy.log10({0}.where({0} > 0))"
+        rows = (
+            (power + 3 < amplitude, "linear power; decibels are 10 log10 of it", f"10 * {is_log}"),
+            (amplitude + 3 < power, "amplitude; decibels are 20 log10 of it", f"20 * {is_log}"),
+            (
+                True,
+                "linear power or amplitude; decibels are 10 log10 of power, 20 log10 of amplitude",
+            ),
+        )
+        factor, mend = (*_first(rows), "")[:2]
+        look.refuse_cells(linear, factor, mend, ", hardly any negative")
+    middle, count = np.median(look.flat), look.flat.size
+    if np.percentile(look.flat, 2) >= 0 and count >= (4 if middle > 8 else 64) * _ENOUGH:
+        look.refuse(
+            f"median {_figure(middle)}, {(look.flat >= 0).mean():.0%} of them are 0 or more: no decibels of land or "
+            "water; check what the file holds"
+        )
 
 
 def _check_index(look: _Look) -> None:
-    medians = look.medians()
-    with np.errstate(invalid="ignore"):
-        bad = (np.abs(medians) > 1.1) & (look.count >= 4)
-    look.refuse_cells(bad, _tell_index)
-    _check_small(look)
-    _check_bounds(look)
+    bad = (np.abs(look.medians) > 1.1) & (look.count >= 4)
+    if not bad.any():
+        return
+    values = look.values[bad]
+    low, high, most = *np.percentile(values[np.isfinite(values)], [0, 98]), np.nanmax(values)
+    usual = (
+        s for s, a, b in ((10, 3, 12), (100, 20, 120), (10_000, 1200, 12_000)) if a <= high <= b
+    )
+    scale = next(usual, 0)
+    bytes_of = "bytes from 0 to 200; subtract 100 and divide by 100"
+    rows = (
+        (low >= 0 and 100 < most <= 200, bytes_of, "({} - 100) / 100"),
+        (low >= 0 and 200 < most <= 255, "bytes up to 255; open the index itself"),
+        (scale, f"digital numbers; divide by {scale:,}", f"{{}} / {scale:_}"),
+        (high > 300, f"digital numbers; divide by 1,000 or by 10,000{_UNSURE}"),
+        (True, "digital numbers; divide by the factor of their producer"),
+    )
+    look.refuse_cells(bad, *_first(rows))
 
 
-def _check_other(look: _Look) -> None:
-    _check_bounds(look)
-
-
-_CHECKS: dict[str, Callable[[_Look], None]] = {
-    "reflectance": _check_reflectance,
-    "backscatter": _check_backscatter,
-    "index": _check_index,
-    "other": _check_other,
+_RULES: dict[str, tuple[Callable[[_Look], None], ...]] = {
+    "reflectance": (
+        *(_check_dark, _check_bright, _check_picture, _check_small),
+        *(_check_divided, _check_negative, _check_bounds),
+    ),
+    "backscatter": (_check_power, _check_bounds),
+    "index": (_check_index, _check_small, _check_bounds),
+    "other": (_check_bounds,),
 }
