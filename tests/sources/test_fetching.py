@@ -559,7 +559,7 @@ def test_the_same_request_is_not_fetched_again_and_another_replaces_it_if_it_may
     np.testing.assert_array_equal(fetch(cube, progress=False, path=path), service.pixels)
     assert service.asked == []
     # Another cube does not take its place unless that is said.
-    with pytest.raises(TimoError, match="holds another cube.*overwrite=True"):
+    with pytest.raises(TimoError, match=r"holds another cube.*overwrite=True"):
         fetch(cube[:2], progress=False, path=path)
     assert service.asked == []
     np.testing.assert_array_equal(open_store(path), service.pixels)
@@ -572,7 +572,7 @@ def test_a_store_of_somebody_else_is_not_replaced_without_a_word(tmp_path):
     path = tmp_path / "mine.zarr"
     xr.Dataset({"precious": ("i", [1, 2, 3])}).to_zarr(path, zarr_format=3, consolidated=False)
     cube = cube_of(fetched_array(Service(), SHAPE, CHUNKS, None, "a"))
-    with pytest.raises(TimoError, match="did not write. Choose another path"):
+    with pytest.raises(TimoError, match=r"did not write\. Choose another path"):
         fetch(cube, progress=False, path=path)
     with xr.open_zarr(path, consolidated=False) as kept:
         assert kept.precious.values.tolist() == [1, 2, 3]

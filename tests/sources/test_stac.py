@@ -744,7 +744,7 @@ def test_every_scene_is_checked_when_it_is_computed(tmp_path):
         )
     )
     cube = open_items([good, bad])
-    assert cube.isel(time=0).compute().notnull().all()
+    assert np.isfinite(cube.isel(time=0)).all()
     with pytest.raises(TimoError, match=r"bad \(2019-05-02\).*median.*digital numbers"):
         cube.compute()
 
@@ -762,7 +762,7 @@ def test_nodata_is_what_the_item_or_the_file_states(tmp_path):
     cube = open_items([tagged]).compute()
     # The file's own, and that of the product.
     assert np.isnan(cube[0, 0, [1, 2]]).all()
-    assert cube[0, 0, 0].notnull().all()
+    assert np.isfinite(cube[0, 0, 0]).all()
 
 
 @pytest.mark.parametrize("how", ["internal", "sidecar"])
@@ -781,10 +781,10 @@ def test_masks_of_files_count_on_their_grid_and_warped(tmp_path, how):
         file.write(values)
         file.write_mask(mask)
     own = open_items([item], masked=()).compute()
-    np.testing.assert_array_equal(own[0, 0].isnull(), mask == 0)
+    np.testing.assert_array_equal(np.isnan(own[0, 0]), mask == 0)
     shifted = PixelGrid(UTM.crs, UTM.left + 3, UTM.top - 3, 10, UTM.height - 1, UTM.width - 1)
     warped = open_items([item], shifted, masked=()).compute()
-    np.testing.assert_array_equal(warped[0, 0].isnull(), mask[:-1, :-1] == 0)
+    np.testing.assert_array_equal(np.isnan(warped[0, 0]), mask[:-1, :-1] == 0)
 
 
 def test_interpolated_classes_are_refused_and_can_be_left_out(tmp_path):
@@ -808,7 +808,7 @@ def test_a_lost_asset_is_named_with_its_item_and_date(tmp_path):
     ):
         cube.compute()
     # The remedy that the message names.
-    assert cube.sel(time="2019-05-01").compute().notnull().all()
+    assert np.isfinite(cube.sel(time="2019-05-01")).all()
 
 
 def test_addresses_are_signed_when_they_are_read_and_again_when_they_are_old(tmp_path, monkeypatch):
@@ -832,4 +832,4 @@ def test_addresses_are_signed_when_they_are_read_and_again_when_they_are_old(tmp
     assert signed == [0.0, 1000.0]
     assert not item.assets["red"].href.endswith("signed")
     # No signature is part of the name by which a fetch is taken up again.
-    assert cube.data.name == open_items([item], modifier=lambda found: sign(found)).data.name
+    assert cube.data.name == open_items([item], modifier=sign).data.name

@@ -247,7 +247,8 @@ def fetch(
         If the user interrupted it, with the same message.
     TimoError
         If an option makes no sense, a request failed, the values cannot be what the sensor measures, another process is
-        writing to `path`, or another store is there. When values are read from a store: if a chunk was lost, changed or swapped with another.
+        writing to `path`, or another store is there. When values are read from a store: if a chunk was lost, changed or
+        swapped with another.
 
     Notes
     -----

@@ -166,7 +166,9 @@ def _product(item: pystac.Item, sensor: Sensor) -> Identity | None:
         if found["who"].lower() == "landsat":
             of_collection["platform"] = properties.get("platform", "landsat-8")
     said = (identify(item.id), identify("", tags), identify("", of_collection))
-    return next((one for one in said if one is not None and not one.fits(sensor)), None)
+    others = [one for one in said if one is not None and not one.fits(sensor)]
+    # What names the level says most.
+    return max(others, key=lambda one: bool(one.level), default=None)
 
 
 def _mention_products(
