@@ -238,7 +238,7 @@ def test_the_values_of_every_scene_are_checked_when_they_are_computed(composite)
     with pytest.raises(TimoError, match=r"s1 \(2019-05-02\).*digital numbers"):
         cube.compute()
     if composite is None:
-        assert cube.isel(time=[0, 2]).compute().notnull().any()
+        assert np.isfinite(cube.isel(time=[0, 2])).any()
 
 
 # --- days

@@ -337,6 +337,8 @@ def test_two_datastrips_of_a_tile_are_both_taken(tmp_path):
             {"raster:bands": [{"scale": 0.0001, "offset": -0.1}]},
             3000,
         ),
+        # But its scale counts.
+        ({"earthsearch:boa_offset_applied": True}, {"raster:bands": [{"scale": 0.0002}]}, 6000),
         ({}, {"raster:bands": [{"scale": 0.0001, "offset": -0.1}]}, 2000),
         ({}, {"raster:bands": [{"scale": 0.0002}]}, 6000),
         ({}, {"raster:scale": 0.0001, "raster:offset": -0.2}, 1000),

@@ -135,12 +135,14 @@ def calibration(
 ) -> tuple[float, float, float]:
     """Return scale, offset and shift of a band of an item: physical value = (number + shift) x scale + offset."""
     sensor, served = request.sensor, layout.served
-    stated = None if layout.trusted or _APPLIED in item.properties else _stated(layout, item, band)
-    if stated is not None:
-        return (*stated, 0.0)
     scale = sensor.scale if served.scale is None else served.scale
     offset = sensor.offset if served.offset is None else served.offset
-    return scale, offset, 0.0 if served.shift is None else float(served.shift(item.properties))
+    stated = None if layout.trusted else _stated(layout, item, band)
+    if stated is not None and _APPLIED not in item.properties:
+        return (*stated, 0.0)
+    # The offset that Earth Search states is that of the archive, whether it has been applied or not.
+    shift = 0.0 if served.shift is None else float(served.shift(item.properties))
+    return scale if stated is None else stated[0], offset, shift
 
 
 def nodata_of(
