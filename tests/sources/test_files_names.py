@@ -124,7 +124,7 @@ def guess(paths, layers):
         (["T34TFR_20180701T092031_B04.tif"], ["B04", "SCL"], "sentinel-2"),
         (["LE07_L2SP_184029_20180709_20200831_02_T1_SR_B4.TIF"], ["SR_B4"], "landsat-4-7"),
         (["a.tif"], ["VV", "VH"], "sentinel-1"),
-        (["a.tif"], ["NDVI", "VI_Quality", "sur_refl_b01", "reliability"], "modis-vegetation"),
+        (["a.tif"], ["NDVI", "sur_refl_b01", "reliability"], "modis-vegetation"),
     ],
 )
 def test_the_sensor_where_it_is_certain(paths, layers, expected):

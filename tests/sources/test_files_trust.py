@@ -382,6 +382,10 @@ def test_coordinates_in_kilometres(tmp_path):
     path.unlink()
     for dim in ("x", "y"):
         kilometres[dim].attrs["units"] = "km"
+    said = dataset.assign_coords(
+        x=dataset.x.assign_attrs(units="km"), y=dataset.y.assign_attrs(units="km")
+    )
+    assert "seem to be another unit" in complaint(store(said, tmp_path), **S2)
     cube = open_files(store(kilometres, tmp_path), **S2)
     np.testing.assert_allclose(cube.x, dataset.x, atol=1e-6)
     np.testing.assert_allclose(cube.y, dataset.y, atol=1e-6)
@@ -458,7 +462,7 @@ def test_turned_grids_are_right_or_refused(tmp_path, turn):
         )
     else:
         message = complaint(path, **S2)
-        assert "is turned" in message
+        assert "which are turned" in message
         assert open_files(path, **S2, resolution=10, crs="EPSG:32634").sizes["time"] == 1
 
 

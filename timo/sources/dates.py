@@ -100,12 +100,7 @@ class Moment:
 
 
 def as_moment(value: Any) -> Moment:
-    """Read a date or a time; midnight means the day, a month, a year or a span its start.
-
-    Parameters
-    ----------
-    value : str, int, date, datetime, pandas, NumPy or cftime date
-        A text or a whole number in the grammar of this module.
+    """Read a date or a time in the grammar of this module; midnight means the day, a month, a year or a span its start.
 
     Raises
     ------
@@ -241,19 +236,7 @@ def _written(days: list[pd.Timestamp]) -> str:
 def cf_moments(values: Any, attrs: Mapping[Any, Any], what: str) -> list[Moment]:
     """Read a coordinate of time as the CF conventions write it: numbers with units and a calendar, or dates.
 
-    Parameters
-    ----------
-    values : array_like
-        As they are in the file.
-    attrs : mapping
-        Attributes of the variable, `units` and `calendar` among them.
-    what : str
-        Name of the coordinate in messages.
-
-    Raises
-    ------
-    TimoError
-        If they are no dates, or dates that our calendar does not have.
+    `attrs` has the attributes of the variable, `units` and `calendar` among them; messages call it `what`.
     """
     numbers = np.asarray(values).ravel()
     units = str(attrs.get("units", "")).strip()
@@ -344,13 +327,7 @@ def strip_dates(name: str) -> str:
 
 
 def date_of_text(text: str, where: Any) -> Moment | None:
-    """Read when an image was taken from its name; None if it does not say.
-
-    Raises
-    ------
-    TimoError
-        If the name says two different days, and is not one whose rules are known.
-    """
+    """Read when an image was taken from its name; None if it does not say."""
     product = _PRODUCTS.search(text)
     if product and (later := find_dates(text[product.end() :])):
         split = _SPLIT_CLOCK.match(text, product.end())
@@ -405,9 +382,8 @@ def make_span(start: Any, end: Any) -> tuple[pd.Timestamp, pd.Timestamp]:
     Parameters
     ----------
     start, end : str, date, datetime, pandas.Timestamp, pandas.Period, numpy.datetime64 or int
-        Both included. "2019", "2019-07" and their likes (also an int, a Period, a datetime64 of that unit) mean all of
-        it. Of a time of day only the day counts, in the time zone that it is given in: dates are solar days of the
-        area.
+        Both included. "2019", "2019-07" and their likes (an int, a Period, a datetime64 of that unit) mean all of it.
+        Of a time only the day counts, in the zone that it is given in: dates are solar days of the area.
 
     Raises
     ------

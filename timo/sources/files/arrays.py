@@ -52,13 +52,7 @@ class _File:
 
 
 def find_arrays(paths: Sequence[Path], kind: Kind, naming: Naming) -> Inventory:
-    """Find the layers of NetCDF files or Zarr stores; only coordinates are read.
-
-    Raises
-    ------
-    TimoError
-        If a file cannot be read, has no grid, or its dates or bands have no name.
-    """
+    """Find the layers of NetCDF files or Zarr stores; only coordinates are read."""
     found: list[Found] = []
     tags: dict[Path, dict[Any, Any]] = {}
     ours = True

@@ -26,13 +26,7 @@ _SLACK = 1e-3
 def make_cells(
     layers: Sequence[Layer], where: Mapping[str, Any], finest_m: float, max_megapixels: float
 ) -> tuple[Area, PixelGrid]:
-    """Return the area and its cells; `where` has aoi, resolution, crs and like.
-
-    Raises
-    ------
-    TimoError
-        If they make no sense, or the files are on different grids and none is asked for.
-    """
+    """Return the area and its cells; `where` has aoi, resolution, crs and like."""
     if where["aoi"] is not None or where["like"] is not None:
         return make_place(**where, finest_m=finest_m, max_megapixels=max_megapixels)
     grids: dict[GeoBox, Layer] = {}
@@ -62,8 +56,7 @@ def _own(grids: Mapping[GeoBox, Layer], finest: float, crs: str) -> PixelGrid:
             )
     if not is_plain(box):
         raise TimoError(
-            f"The grid of {grids[box].path} is turned, south-up, or its cells are not square: {in_words(box)}. Bring "
-            f"it onto another: {mend}."
+            f"The grid of {grids[box].path} has {in_words(box)}. Bring it onto another: {mend}."
         )
     return PixelGrid(_crs(box), box.affine.c, box.affine.f, box.affine.a, *box.shape)
 
@@ -109,7 +102,11 @@ def _crs(box: GeoBox) -> str:
 
 def in_words(box: GeoBox) -> str:
     """Describe cells in messages."""
-    turned = "" if is_plain(box) else ", turned or with cells that are not square"
-    corner = f"({box.affine.c:.10g}, {box.affine.f:.10g})"
-    height, width = box.shape
-    return f"{height} x {width} cells of {cell_of(box):g} from {corner} in {short_name(_crs(box))}{turned}"
+    t, (height, width) = box.affine, box.shape
+    across, down = math.hypot(t.a, t.d), math.hypot(t.b, t.e)
+    side = f"{across:g}" if math.isclose(across, down, rel_tol=1e-6) else f"{across:g} x {down:g}"
+    odd = ""
+    if not is_plain(box):
+        up = t.e > 0 and not (t.b or t.d)
+        odd = ", from south to north" if up else ", which are turned or not square"
+    return f"{height} x {width} cells of {side} from ({t.c:.10g}, {t.f:.10g}) in {short_name(_crs(box))}{odd}"

@@ -1,7 +1,8 @@
-"""The grid of a variable: from coordinates of cell centres, as the CF conventions write them, to cells."""
+"""Where files lie: in the unit of their CRS; and the cells of variables, from coordinates of their centres."""
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,8 @@ import xarray as xr
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
-from timo.crs import crs_name, crs_of_mapping, metres_per_unit, read_crs
+from timo.crs import LONLAT, crs_name, crs_of_mapping, meant_unit, metres_per_unit, read_crs
 from timo.errors import TimoError
-from timo.sources.files.inventory import placed
 
 _METRES = {
     **dict.fromkeys(("m", "metre", "metres", "meter", "meters"), 1),
@@ -20,6 +20,35 @@ _METRES = {
 }
 # Coordinates are often rounded, each on its own.
 _UNEVEN = 0.05
+
+
+def placed(grid: GeoBox, what: str, remedy: str) -> GeoBox:
+    """Return a grid that lies where its CRS is used, in degrees with its middle within 180 of Greenwich."""
+    m, (height, width) = grid.affine, grid.shape
+    x = m.a * width / 2 + m.b * height / 2 + m.c
+    y = m.d * width / 2 + m.e * height / 2 + m.f
+    crs, unit = _meant(str(grid.crs), x, y)
+    if unit:
+        raise TimoError(
+            f"{what}, such as ({x:g}, {y:g}), seem to be {unit}, and the unit of its CRS {crs.name!r} is the "
+            f"{crs.axis_info[0].unit_name}. {remedy}"
+        )
+    turn = -360 * ((x + 180) // 360) if crs.is_geographic else 0
+    moved = Affine(m.a, m.b, m.c + turn, m.d, m.e, m.f)
+    return GeoBox(grid.shape, moved, grid.crs) if turn else grid
+
+
+@cache
+def _meant(name: str, x: float, y: float) -> tuple[pyproj.CRS, str]:
+    """Return a CRS, and the unit in which a place in it must be meant; empty: its own. Many files share them."""
+    crs = read_crs(name)
+    if crs.is_geographic:
+        return crs, "" if -360 <= x <= 540 and -91 <= y <= 91 else "metres"
+    reached = pyproj.Transformer.from_crs(crs, LONLAT, always_xy=True).transform(x, y)
+    return crs, meant_unit(x, y, crs) or ("" if np.isfinite(reached).all() else "another unit")
+
+
+# --- of variables
 
 
 def north_up(variable: xr.DataArray, y: str, x: str) -> xr.DataArray:
@@ -35,13 +64,7 @@ def north_up(variable: xr.DataArray, y: str, x: str) -> xr.DataArray:
 def grid_of_variable(
     variable: xr.DataArray, dataset: xr.Dataset, y: str, x: str, path: Path
 ) -> GeoBox:
-    """Return the cells of a variable whose rows and columns are in order (`north_up`).
-
-    Raises
-    ------
-    TimoError
-        If its CRS or its coordinates are missing, or are no regular grid in the unit of the CRS.
-    """
+    """Return the cells of a variable whose rows and columns are in order (`north_up`)."""
     crs = _crs(variable, dataset, y, path)
     system = pyproj.CRS(crs)
     (top, dy, rough_y), (left, dx, rough_x) = (_even(variable, d, system, path) for d in (y, x))
@@ -121,13 +144,7 @@ def _simple_multiple(number: float, of: float, slack: float) -> float:
 
 
 def _to_unit(coordinate: xr.DataArray, crs: pyproj.CRS, path: Path) -> float:
-    """Return by what a coordinate is multiplied to be in the unit of the CRS.
-
-    Raises
-    ------
-    TimoError
-        If its units attribute is of another kind.
-    """
+    """Return by what a coordinate is multiplied to be in the unit of the CRS."""
     units = str(coordinate.attrs.get("units", "")).strip().lower()
     unit = crs.axis_info[0].unit_name
     if not units or units == "1":

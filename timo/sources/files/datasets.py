@@ -106,13 +106,7 @@ def join_cubes(
     sensor: Any,
     bands: Sequence[str] | None,
 ) -> xr.DataArray:
-    """Return one cube of several that follow one another in time, or a part of it.
-
-    Raises
-    ------
-    TimoError
-        If they are of different sensors, on different grids, have a date twice, or lack what is asked for.
-    """
+    """Return one cube of several that follow one another in time, or a part of it."""
     cube, instrument = cubes[0], get_sensor(cubes[0].attrs["sensor"])
     if sensor is not None and make_sensor(sensor) is not instrument:
         raise TimoError(

@@ -32,11 +32,6 @@ def find_files(path: Any) -> tuple[Kind, list[Path]]:
         What all of them are.
     files : list of Path
         A list's own order is kept; what a glob or a folder holds comes in the order of names (numbers by value).
-
-    Raises
-    ------
-    TimoError
-        If there is none, or if they are a mixture or something else.
     """
     given = [path] if isinstance(path, str | os.PathLike) else path
     given = list(given) if isinstance(given, Iterable) else [None]

@@ -5,19 +5,14 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import pyproj
-from affine import Affine
-from odc.geo.geobox import GeoBox
-
-from timo.crs import meant_unit, read_crs
 from timo.errors import TimoError
 from timo.sensors import Identity, identify
 from timo.sources.dates import Moment, date_of_name, date_of_tags, date_of_text, strip_dates
+from timo.sources.files.coordinates import placed
 from timo.sources.files.naming import Naming, is_position
 from timo.sources.reading import Header, Layer, RasterLayer, read_headers
 
@@ -95,48 +90,11 @@ def no_date(path: Path) -> TimoError:
     return TimoError(f"{path} has no date in its name or its tags. {_NO_DATE}")
 
 
-def placed(grid: GeoBox, what: str, remedy: str) -> GeoBox:
-    """Return a grid that lies where its CRS is used, in degrees with its middle within 180 of Greenwich.
-
-    Raises
-    ------
-    TimoError
-        If its coordinates are in another unit than the CRS, as degrees of 500,000.
-    """
-    m, (height, width) = grid.affine, grid.shape
-    x = m.a * width / 2 + m.b * height / 2 + m.c
-    y = m.d * width / 2 + m.e * height / 2 + m.f
-    crs, unit = _meant(str(grid.crs), x, y)
-    if unit:
-        raise TimoError(
-            f"{what}, such as ({x:g}, {y:g}), seem to be {unit}, and the unit of its CRS {crs.name!r} is the "
-            f"{crs.axis_info[0].unit_name}. {remedy}"
-        )
-    turn = -360 * ((x + 180) // 360) if crs.is_geographic else 0
-    moved = Affine(m.a, m.b, m.c + turn, m.d, m.e, m.f)
-    return GeoBox(grid.shape, moved, grid.crs) if turn else grid
-
-
-@cache
-def _meant(name: str, x: float, y: float) -> tuple[pyproj.CRS, str]:
-    """Return a CRS, and the unit in which a place in it must be meant; empty: its own. Many files share them."""
-    crs = read_crs(name)
-    if crs.is_geographic:
-        return crs, "" if -360 <= x <= 540 and -91 <= y <= 91 else "metres"
-    return crs, meant_unit(x, y, crs)
-
-
 def find_rasters(paths: Sequence[Path], naming: Naming) -> Inventory:
-    """Find the layers of raster files; only headers are read.
-
-    Raises
-    ------
-    TimoError
-        If a file cannot be read, has no date, or has another number of bands than `band_names`.
-    """
+    """Find the layers of raster files; only headers are read."""
     found: list[Found] = []
-    headers = read_headers(paths)
-    tags: dict[Path, Mapping[str, Any]] = {h.path: _mended(h.tags) for h in headers}
+    headers = [replace(h, tags=_mended(h.tags)) for h in read_headers(paths)]
+    tags: dict[Path, Mapping[str, Any]] = {h.path: h.tags for h in headers}
     for position, header in enumerate(headers):
         moments = _moments(header, (position, len(paths)), naming)
         remedy = f'Write the right CRS into it: gdal_edit.py -a_srs EPSG:... "{header.path.name}".'
@@ -144,9 +102,8 @@ def find_rasters(paths: Sequence[Path], naming: Naming) -> Inventory:
         for i, names in enumerate(_names(header, naming, moments)):
             if names:
                 label = f"band {header.indexes[i]} of {header.path}"
-                layer = RasterLayer(
-                    str(header.path), header.indexes[i], header.numbers[i], grid, label
-                )
+                at, numbers = header.indexes[i], header.numbers[i]
+                layer = RasterLayer(str(header.path), at, numbers, grid, label)
                 found.append(Found(layer, moments[i], names))
                 # Of a stack: the images that Earth Engine's toBands joins may be of several satellites.
                 text = header.descriptions[i].replace("/", " ")
@@ -185,7 +142,7 @@ def _moments(header: Header, place: tuple[int, int], naming: Naming) -> list[Mom
             f"{path} has {count} bands, {n} images of {count // n} bands each, without dates: give one for each image, "
             "in their order, with dates=[...]; if it is one image, name all of its bands with band_names=[...]."
         )
-    moment = date_of(path, _mended(header.tags))
+    moment = date_of(path, header.tags)
     if moment is None:
         raise no_date(path)
     return [moment] * count

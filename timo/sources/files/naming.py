@@ -61,37 +61,30 @@ class Naming:
     ) -> list[Moment] | None:
         """Return the dates that the user gives to the images of a file, by `dates` or the pattern; None if neither.
 
-        It is the file at a position of a number of files, and has a number of images of `bands` bands in all.
-
-        Raises
-        ------
-        TimoError
-            If there are not as many dates as files or images, or one is no date.
+        The file is at a position of a number of files, and has a number of images, of `bands` bands in all.
         """
         if self.dates is None:
             text = self.group(path, "date")
             return None if text is None else [_read_date(text, path, "pattern")] * images
-        if isinstance(self.dates, Mapping) and path.name not in self.dates:
-            raise TimoError(
-                f"dates has no entry for {path.name!r}. It needs one per file, by name."
-            )
-        if isinstance(self.dates, Mapping):
-            given = self.dates[path.name]
-        elif callable(self.dates):
+        if callable(self.dates):
             given = self.dates(path.name)
+        elif isinstance(self.dates, Mapping):
+            if path.name not in self.dates:
+                raise TimoError(
+                    f"dates has no entry for {path.name!r}. It needs one per file, by name."
+                )
+            given = self.dates[path.name]
+        elif images > 1 or len(self.dates) == count:
+            given = self.dates if images > 1 else self.dates[position]
+        elif count == 1 and self.dates and bands % len(self.dates) == 0:
+            raise TimoError(
+                f"dates gives {len(self.dates)} dates, and {path.name} has {bands} bands: say the names of the "
+                f"{bands // len(self.dates)} bands that each date has, in their order: band_names=[...]."
+            )
         else:
-            given = [self.dates] if isinstance(self.dates, str) else list(self.dates)
-            if images == 1 == count and len(given) > 1 and bands % len(given) == 0:
-                each = bands // len(given)
-                raise TimoError(
-                    f"dates gives {len(given)} dates, and {path.name} has {bands} bands: say the names of the {each} "
-                    "bands that each date has, in their order: band_names=[...]."
-                )
-            if images == 1 and len(given) != count:
-                raise TimoError(
-                    f"dates gives {len(given)} dates for {count} files: give one per file, in their order."
-                )
-            given = given[position] if images == 1 else given
+            raise TimoError(
+                f"dates gives {len(self.dates)} dates for {count} files: give one per file, in their order."
+            )
         listed = list(given) if isinstance(given, list | tuple) else [given]
         if len(listed) != images:
             raise TimoError(
@@ -109,13 +102,7 @@ def _read_date(value: Any, path: Path, option: str) -> Moment:
 
 
 def make_naming(dates: Any, pattern: Any, band_names: Any) -> Naming:
-    """Check what the user says of names.
-
-    Raises
-    ------
-    TimoError
-        If the pattern is no regular expression with a group `date` or `band`, or the names are no list.
-    """
+    """Check what the user says of names."""
     try:
         compiled = None if pattern is None else re.compile(pattern)
     except (re.error, TypeError) as error:
@@ -124,14 +111,14 @@ def make_naming(dates: Any, pattern: Any, band_names: Any) -> Naming:
         raise TimoError(
             f"pattern={pattern!r} has neither a group (?P<date>...) nor (?P<band>...): name what it is to find."
         )
-    if dates is not None and not (callable(dates) or isinstance(dates, Iterable)):
-        raise TimoError(
-            f"dates must be a list, a dict or a function of a file's name; got {dates!r}."
-        )
+    if dates is not None and not callable(dates) and not isinstance(dates, Mapping):
+        if not isinstance(dates, Iterable):
+            raise TimoError(
+                f"dates must be a list, a dict or a function of a file's name; got {dates!r}."
+            )
+        dates = [dates] if isinstance(dates, str) else list(dates)
     if band_names is not None and not isinstance(band_names, Iterable):
         raise TimoError(f'band_names must be a list, as ["B2", None, "B4"]; got {band_names!r}.')
-    if dates is not None and not (callable(dates) or isinstance(dates, str | Mapping)):
-        dates = list(dates)
     names = (band_names,) if isinstance(band_names, str) else band_names
     return Naming(dates, compiled, None if names is None else tuple(names))
 
@@ -191,13 +178,7 @@ def match_band(name: str, sensor: Sensor) -> str | None:
 
 
 def find_band(text: str, sensor: Sensor) -> str | None:
-    """Return the band or quality layer that stands in a file's name; None if none does.
-
-    Raises
-    ------
-    TimoError
-        If the name could mean two bands.
-    """
+    """Return the band or quality layer that stands in a file's name; None if none does."""
     bands = bands_in(strip_dates(text), sensor)
     if len(bands) > 1:
         raise TimoError(
@@ -230,13 +211,7 @@ def recognise(names: Iterable[str], sensor: Sensor) -> str | None:
 
 
 def read_bands(bands: Sequence[str], sensor: Sensor) -> tuple[str, ...]:
-    """Return bands that are asked for, however they are spelt, as the sensor spells them.
-
-    Raises
-    ------
-    TimoError
-        If the sensor has no such band, or one is named twice.
-    """
+    """Return bands that are asked for, however they are spelt, as the sensor spells them."""
     if isinstance(bands, str):
         bands = [bands]
     if not isinstance(bands, Sequence):

@@ -10,17 +10,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from rasterio.warp import transform_bounds
 
 from timo.cube.values import check_values
 from timo.errors import TimoError
 from timo.sensors import Sensor
 from timo.sources.files.inventory import Inventory
-from timo.sources.files.scenes import FileScene
+from timo.sources.files.scenes import FileScene, grid_of_layer
 from timo.sources.place.grid import PixelGrid
-from timo.sources.reading import Layer, Plan, RasterLayer, Reader
+from timo.sources.reading import Layer, Plan, RasterLayer, Reader, cell_of
 from timo.sources.request import CubeRequest
 
 # ESA's own products carry an offset from processing baseline 04.00 on, in use since 25 January 2022 (Sentinel-2
@@ -172,8 +174,9 @@ def look_at(
                 values = _cleared(values, quality, request, i, window)
             if not np.isfinite(values).any():
                 continue
+            here: Any = {"window": window, "scene": scenes[i], "meaning": meaning}
             try:
-                _check(values, reader.plans[i], request, scenes[i], meaning)
+                _check(values, reader.plans[i], request, **here)
             except TimoError:
                 if quality is None or n < _QUALITY_LOOKS:
                     raise
@@ -181,7 +184,7 @@ def look_at(
                 values = _cleared(values, quality, request, i, window)
                 if not np.isfinite(values).any():
                     continue
-                _check(values, reader.plans[i], request, scenes[i], meaning)
+                _check(values, reader.plans[i], request, **here)
             if _may_be_shifted(reader.plans[i][0], request.sensor, meaning):
                 darkest[i] = float(np.nanpercentile(values, 1))
             break
@@ -213,6 +216,8 @@ def _check(
     values: np.ndarray,
     plans: Sequence[Plan],
     request: CubeRequest,
+    *,
+    window: PixelGrid,
     scene: FileScene,
     meaning: Meaning,
 ) -> None:
@@ -227,14 +232,14 @@ def _check(
     try:
         check(values)
     except TimoError as error:
-        first = ""
-        for number in _fills(values, plans, sensor):
-            there = np.stack([_is(v, p, number) for v, p in zip(values, plans, strict=True)])
+        first, seen = "", _in_the_file(plans, window)
+        for number in _fills(seen, plans, sensor):
+            there = np.stack([_is(v, p, number) for v, p in zip(seen, plans, strict=True)])
             if not there.any():
                 continue
             said = str(int(number)) if number.is_integer() and abs(number) < 1e15 else repr(number)
             try:
-                check(np.where(there, np.nan, values))
+                check(np.where(there, np.nan, seen))
             except TimoError:
                 first = first or (f"Give nodata={said}. " if number in _FILLS else "")
             else:
@@ -245,6 +250,17 @@ def _check(
             f"{error} {first}Give {radar}the factors that their producer states ({sensor.name}'s own: {own}); or the "
             "sensor= that they are of."
         ) from error
+
+
+def _in_the_file(plans: Sequence[Plan], window: PixelGrid) -> np.ndarray:
+    """Return values on a file's own cells under a window: in averages, numbers of no data are mixed with others."""
+    box = min((grid_of_layer(plan.layer) for plan in plans), key=cell_of)
+    bounds = transform_bounds(window.crs, str(box.crs), *window.bounds)
+    x, y, back = (bounds[0] + bounds[2]) / 2, (bounds[1] + bounds[3]) / 2, ~box.affine
+    middle = back.d * x + back.e * y + back.f, back.a * x + back.b * y + back.c
+    rows, columns = (slice(int(v) - _LOOK, int(v) + _LOOK) for v in middle)
+    own = PixelGrid(str(box.crs), box.affine.c, box.affine.f, cell_of(box), *box.shape)
+    return Reader([plans], own).read(0, own.window(rows, columns))
 
 
 def _fills(values: np.ndarray, plans: Sequence[Plan], sensor: Sensor) -> Iterator[float]:

@@ -71,12 +71,12 @@ def open_files(
     ----------
     path : path, glob, folder, or list of them
         Folders are searched through and through. All files must be of one kind.
-    aoi, resolution, crs, like : optional
-        As in `timo.open_cube`. Without any of them the cube keeps the files' grid, and they must all be on one; of
-        bands of several resolutions over the same ground it is the finest, and dates that one of them lacks are left
-        out with a warning. With `resolution` or `crs` alone it covers all files, on the finest file's cells where
-        possible. Files are brought onto the grid by nearest neighbour; where its cells are twice as wide as the file's
-        or more, by the average (quality: the commonest class).
+    aoi, resolution, crs, like, composite, buffer_m, clip, max_megapixels : optional
+        As in `timo.open_cube`. Without a place the cube keeps the files' grid, and they must all be on one; of bands of
+        several resolutions over the same ground it is the finest, and dates that one of them lacks are left out with a
+        warning. With `resolution` or `crs` alone it covers all files, on the finest file's cells where possible. Files
+        are brought onto the grid by nearest neighbour; where its cells are twice as wide as the file's or more, by the
+        average (quality: the commonest class).
     start, end : str or date, optional
         First and last day; by default all.
     sensor : str or Sensor, optional
@@ -84,11 +84,9 @@ def open_files(
         MOD09A1...), an attribute `sensor`, or bands that only one sensor has. All files must be of one product. Level 1
         is opened only if its sensor is asked for here.
     bands : sequence of str, optional
-        Which, in which order, by the sensor's names or by common ones ("red", "nir08"). By default all that the files
-        hold, in the sensor's order.
-    composite, masked_classes, buffer_m, clip, max_megapixels : optional
-        As in `timo.open_cube`. Without a quality layer among the files, or with masked_classes=(), only cells without
-        data are masked.
+        By the sensor's names or by common ones ("red", "nir08"). By default all that the files hold, in its order.
+    masked_classes : iterable of int, optional
+        As in `timo.open_cube`. Without a quality layer, or with (), only cells without data are masked.
     max_cloud : None
         Files do not say how cloudy they are.
     dates : list, mapping or callable, optional
@@ -107,10 +105,9 @@ def open_files(
         scale_factor and add_offset); else, of integers, what the sensor's product has; floats are values. A scale that
         is the product's own does not take its offset away: that of Landsat, and that of Sentinel-2 in ESA's format from
         processing baseline 04.00 on (by the name of the product, or, of single images, if taken from 25 January 2022
-        on).
+        on). Where no name says whether Sentinel-2's is in the numbers, and it seems to be, a warning does.
     nodata : float, optional
-        The number of a cell without data, beside what the files say or, of integers, the sensor's product has. NaN is
-        one anyway.
+        The number of a cell without data, beside what the files say or, of integers, the sensor's product has.
     linear : bool
         Radar: the numbers are linear power.
     chunks : int
@@ -243,9 +240,9 @@ def _overlapping(scenes: Sequence[FileScene], request: CubeRequest) -> list[File
     ]
     if not inside:
         layer = scenes[0].layers[request.bands[0]]
-        west, south, east, north = request.grid.lonlat_bounds
+        west, south, east, north = request.area.bounds
         raise TimoError(
-            f"None of the {len(scenes)} scenes overlaps the area {west:.4g}..{east:.4g} E, {south:.4g}..{north:.4g} N. "
+            f"None of the {len(scenes)} scenes overlaps the area {west:.7g}..{east:.7g} E, {south:.7g}..{north:.7g} N. "
             f"{layer.path} has {in_words(grid_of_layer(layer))}. Is the aoi (west, south, east, north), in degrees?"
         )
     return inside

@@ -48,11 +48,6 @@ def make_scenes(
     Of bands of several resolutions the finest is taken. Dates that lack a band are refused; only where the bands come
     from different series (NetCDF, or files of another resolution) are those left out that one of them lacks, with a
     warning.
-
-    Raises
-    ------
-    TimoError
-        If a layer is not recognised and might be needed, is there twice, or is missing on some date.
     """
     groups: dict[Moment, list[tuple[str, Layer]]] = {}
     unknown = []

@@ -27,13 +27,7 @@ from timo.sources.request import make_sensor
 
 
 def sensor_of(held: Inventory, said: str | Sensor | None, bands: Sequence[str] | None) -> Sensor:
-    """Return the sensor of files; of what timo wrote and no sensor has, one that knows no more than names.
-
-    Raises
-    ------
-    TimoError
-        If the sensor is not certain, or not that which the user says.
-    """
+    """Return the sensor of files; of what timo wrote and no sensor has, one that knows no more than names."""
     # A layer that has only a number is called by its file.
     names = (next((n for n in f.names if not is_position(n)), f.names[0]) for f in held.found)
     labels = dict.fromkeys(strip_dates(name) for name in names)
@@ -79,22 +73,10 @@ def _nameless(held: Inventory, sensor: Sensor) -> Sensor:
 def choose_sensor(
     said: Any, identities: Mapping[Path, Identity], labels: Sequence[str]
 ) -> Sensor | None:
-    """Return the sensor whose bands the files hold; None if no name says for certain.
+    """Return the sensor that the user has said, or whose bands the files hold; None if no name says for certain.
 
-    Parameters
-    ----------
-    said : str or Sensor, optional
-        The user's `sensor`.
-    identities : mapping
-        File -> what its name and tags say; files that say nothing are missing.
-    labels : sequence of str
-        What the layers are called.
-
-    Raises
-    ------
-    TimoError
-        If the files are of several products, of one that is not read (unless asked for), or not of that which the user
-        says.
+    `identities` has what files say by their names and tags, `labels` what their layers are called. Refused are files of
+    several products, of one that is not read (unless asked for), or not of that which the user says.
     """
     certain = {path: one for path, one in identities.items() if one.sensor or one.level}
     # Backscatter of both levels has one sensor, and other values on slopes.
