@@ -55,6 +55,14 @@ NAMES = {
     "LC81840292018182LGN00_B4.TIF": ("landsat-8-9-l1", "landsat-8", "L1"),
     "LC81840292018182LGN00_sr_band4.tif": ("landsat-8-9-c1", "landsat-8", "SR"),
     "LE71840292000123EDC00/B3.tif": ("landsat-4-7-l1", "landsat-7", "L1"),
+    "S2_TOA_20180701.tif": (None, "", "TOA"),
+    "S2A_TOA_20180701.tif": ("sentinel-2-l1c", "sentinel-2", "L1C"),
+    "L1C/S2_20180701.tif": ("sentinel-2-l1c", "sentinel-2", "L1C"),
+    "Sentinel2_L1C_20180701.tif": ("sentinel-2-l1c", "sentinel-2", "L1C"),
+    "Sentinel-2 Level-2A/20180701.tif": ("sentinel-2", "sentinel-2", "L2A"),
+    "TOA/LC08_184029_20180701.tif": ("landsat-8-9-l1", "landsat-8", "L1"),
+    "L7_20100502_SR_B4.tif": (None, "landsat-7", ""),
+    "ETM_20100502_SR_B4.tif": (None, "landsat-7", ""),
     "LC08_184029_20180701.tif": (None, "landsat-8", ""),
     "L8_SR_10m.nc": (None, "landsat-8", ""),
     "HLS.S30.T34TFR.2018182.v1.4.tif": ("hls-s30", "sentinel-2", "HLS"),
@@ -117,6 +125,10 @@ def test_names_that_say_nothing_are_not_guessed(name):
 TAGS = [
     ({"SPACECRAFT_NAME": "Sentinel-2A", "PROCESSING_LEVEL": "Level-2A"}, "sentinel-2", "L2A"),
     ({"PRODUCT_TYPE": "S2MSI1C"}, "sentinel-2-l1c", "L1C"),
+    ({"PROCESSING_LEVEL": "Level-1C"}, "sentinel-2-l1c", "L1C"),
+    ({"title": "Sentinel-2 L1C top of atmosphere"}, "sentinel-2-l1c", "L1C"),
+    ({"title": "Reflectance at the top of the atmosphere"}, None, "TOA"),
+    ({"system:index": "LE07_184029_20180701"}, None, ""),
     ({"title": "S2A_MSIL2A_20220301T092031_N0400_R093"}, "sentinel-2", "L2A"),
     ({"platform": "S2A"}, None, ""),
     (
@@ -184,3 +196,23 @@ def test_a_cube_of_an_unknown_sensor_says_how_to_make_it_known():
     found = identify("a.tif", {"TIMO_SENSOR": "formosat-9"})
     assert found.sensor is None
     assert "read_sensor" in found.product
+
+
+def test_level_1_is_believed_where_name_and_tags_of_sentinel_2_differ():
+    name = "S2A_MSIL2A_20180701T092031_N0208_R093_T34TFR_20180701T120000.tif"
+    found = identify(name, {"PRODUCT_TYPE": "S2MSI1C"})
+    assert found.sensor == "sentinel-2-l1c"
+    assert "Level-1C" in found.product
+    assert "Level-2A" in found.product
+    assert not found.fits(get_sensor("sentinel-2"))
+    assert found.fits(get_sensor("sentinel-2-l1c"))
+    assert identify(name, {"PRODUCT_TYPE": "S2MSI2A"}).sensor == "sentinel-2"
+    # What was harmonised names the level-1 scenes that it was made of.
+    assert identify("HLS.S30.T34TFR.tif", {"PRODUCT_TYPE": "S2MSI1C"}).sensor == "hls-s30"
+
+
+def test_top_of_atmosphere_alone_fits_no_surface_reflectance():
+    found = identify("TOA_20180701.tif")
+    assert not found.fits(get_sensor("sentinel-2"))
+    assert not found.fits(get_sensor("landsat-8-9"))
+    assert found.fits(get_sensor("sentinel-2-l1c"))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from timo.sensors.product import Sensor
 from timo.sensors.registry import SENSORS
@@ -47,6 +47,8 @@ class Identity:
         """
         if not sensor.satellites or sensor.name == self.sensor:
             return True
+        if not self.satellite:
+            return sensor.level.startswith("L1")
         return self.sensor is None and not self.level and self.satellite in sensor.satellites
 
 
@@ -169,7 +171,9 @@ def _landsat_scene(match: re.Match[str]) -> Identity:
     return _landsat_product(match["letter"].upper(), int(match["number"]), "L1", 0, match["rest"])
 
 
-@_rule(r"(?:LANDSAT[ _-]?0?|L(?=\d[_-](?:SR|TOA|OLI|ETM|TM)))(?P<number>[4-9])(?![A-Z0-9])")
+@_rule(
+    r"(?:LANDSAT[ _-]?0?|L(?=\d[_-](?:(?:19|20)\d{6}[_-])?(?:SR|TOA|OLI|ETM|TM)))(?P<number>[4-9])(?![A-Z0-9])"
+)
 @_rule(r"L[COTEM]0(?P<number>[1-9])(?=_\d{6}_(?:19|20)\d{6}|[_-][^L]|[_-]?$)")
 def _landsat_somewhere(match: re.Match[str]) -> Identity:
     number = int(match["number"])
@@ -178,11 +182,16 @@ def _landsat_somewhere(match: re.Match[str]) -> Identity:
     )
 
 
+@_rule(r"ETM\+?(?=[ _-])")
+def _landsat_7(_: re.Match[str]) -> Identity:
+    return Identity(None, "landsat-7", "", "Landsat 7 ETM+, level and collection not said")
+
+
 # --- Sentinel-2
 
 
 def _sentinel_2(level: str, more: str = "") -> Identity:
-    level = level.upper()
+    level = f"L{level.upper()[-2:]}"
     name = {"L2A": "sentinel-2", "L1C": "sentinel-2-l1c"}.get(level)
     what = {"L2A": "surface reflectance", "L1C": "top-of-atmosphere reflectance"}.get(level, "")
     product = f"Sentinel-2 MSI Level-{level[1:]} {what}{more}".strip()
@@ -194,6 +203,7 @@ def _sentinel_2_theia(match: re.Match[str]) -> Identity:
     return _sentinel_2(match["level"], " (MAJA)")
 
 
+@_rule(r"SENTINEL[ _-]*2[A-D]?(?![0-9]).*?(?P<level>L(?:EVEL)?[ _-]*(?:1C|2A))(?![A-Z0-9])")
 @_rule(r"S2[A-D]?[_-](?P<level>L1C|L2A)(?![A-Z0-9])")
 @_rule(r"S2[A-D]_(?:OPER|USER)_(?:PRD_)?MSI_?(?P<level>L1[A-C]|L2A)_")
 @_rule(r"S2[A-D]_MSI(?P<level>L1[A-C]|L2A)")
@@ -331,17 +341,45 @@ def identify(text: str, tags: Mapping[str, str] | None = None) -> Identity | Non
     -------
     Identity or None
         None where neither says anything. The name is asked first, from its end, then the tags; what says the level
-        comes before what says only the satellite.
+        comes before what says only the satellite, and of two levels of Sentinel-2 the first is believed: tags of an
+        image that somebody called L2A state what it was made as.
     """
     said = {str(k).upper(): str(v).strip() for k, v in (tags or {}).items()}
     if own := said.get("TIMO_SENSOR"):
         return _timo(own)
     found = [*_named(text), *_tagged(said)]
-    if not found:
-        return None
-    first = found[0]
-    more = (one for one in found if one.level and one.satellite == first.satellite)
-    return first if first.level else next(more, first)
+    first = found[0] if found else None
+    if first is not None and not first.level:
+        more = (one for one in found if one.level and one.satellite == first.satellite)
+        first = next(more, first)
+    if first is None or not first.level:
+        words = (text, said.get("TITLE", ""))
+        return next((_level_1(first, word[0]) for w in words if (word := _TOA.search(w))), first)
+    if first.sensor == "sentinel-2":
+        level_1 = (one for one in found if one.sensor == "sentinel-2-l1c")
+        more_said = f" (by its tags, or a folder; elsewhere it is called {first.product})"
+        return next((replace(o, product=o.product + more_said) for o in level_1), first)
+    return first
+
+
+# Words for level 1, where nothing else says the level.
+_TOA = re.compile(
+    r"(?<![A-Z0-9])(?:L1C|LEVEL[ _-]?1C|TOA|TOP[ _-]OF[ _-](?:THE[ _-])?ATMOSPHERE)(?![A-Z0-9])",
+    re.IGNORECASE,
+)
+
+
+def _level_1(identity: Identity | None, word: str) -> Identity:
+    """What a word for level 1 adds to an identity without a level."""
+    satellite = identity.satellite if identity else "sentinel-2" if word[-2:] in "1c1C" else ""
+    if identity is None and not satellite:
+        return Identity(None, "", "TOA", "top-of-atmosphere reflectance, satellite not said")
+    if satellite == "sentinel-2":
+        return _sentinel_2("L1C")
+    if satellite.startswith("landsat") and identity is not None:
+        family = "landsat-8-9-l1" if satellite[-1] in "89" else "landsat-4-7-l1"
+        return Identity(family, satellite, "L1", f"{identity.product}, top of atmosphere")
+    return identity or _sentinel_2("L1C")
 
 
 def _timo(name: str) -> Identity:
@@ -423,7 +461,10 @@ def _tagged(tags: Mapping[str, str]) -> Iterable[Identity]:
             yield _match(f"HLS.{kinds.pop()}")  # type: ignore[misc]
     elif match := re.search(r"landsat[ _-]*0?([1-9])(?!\d)", who):
         yield _landsat_tags(int(match[1]), who, level, tags)
-    elif re.search(r"sentinel[ _-]*2|s2[a-d]\b|s2msi", f"{who} {level.lower()}"):
+    elif re.search(r"sentinel[ _-]*2|s2[a-d]\b|s2msi", f"{who} {level.lower()}") or (
+        # The letter is Sentinel-2's.
+        not who and re.search(r"\bL(?:EVEL)?[ _-]*1C\b", level)
+    ):
         said = re.search(r"L(?:EVEL)?[ _-]*(1C|2A)|MSI_?(?:L)?(1C|2A)", level)
         yield _sentinel_2(f"L{said[1] or said[2]}") if said else _match("S2A_")  # type: ignore[misc]
     elif re.search(r"sentinel[ _-]*1|s1[a-d]\b", who):
