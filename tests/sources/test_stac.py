@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from pathlib import Path
 
 import dask
@@ -722,6 +723,29 @@ def test_collections_and_properties_say_whose_images_they_are(
     item.collection_id = collection
     with pytest.raises(TimoError, match=words):
         open_items([item])
+
+
+def test_an_address_that_fails_is_signed_again(tmp_path):
+    item = make_item(tmp_path, "a", {"red": 500}, scl=None)
+    good = item.assets["red"].href
+    signed = []
+
+    def sign(found):
+        signed.append(found.id)
+        found.assets["red"].href = "/gone.tif" if len(signed) == 1 else good
+
+    cube = open_items([item], modifier=sign, masked=())
+    time.sleep(1.1)
+    np.testing.assert_allclose(first_value(cube), [500], rtol=1e-6)
+    assert len(signed) == 2
+
+
+def test_a_modifier_that_fails_is_named(tmp_path):
+    def sign(found):
+        raise KeyError("token")
+
+    with pytest.raises(TimoError, match=r"item a .*could not be signed \(KeyError.*modifier="):
+        open_items([make_item(tmp_path, "a", {"red": 500})], modifier=sign)
 
 
 def test_no_signature_is_shown(tmp_path):

@@ -218,7 +218,7 @@ def test_a_signing_that_fails(api):
     def sign(_item):
         raise ConnectionError("nobody there")
 
-    with pytest.raises(TimoError, match=r"could not be signed \(nobody there\)"):
+    with pytest.raises(TimoError, match=r"could not be signed \(ConnectionError: nobody there\)"):
         open_stac(ask(), catalog=api.url, modifier=sign)
 
 

@@ -91,7 +91,7 @@ class RasterLayer:
     own_nodata : bool
         Whether the nodata value that the file states counts beside `numbers.nodata`.
     address : callable, optional
-        Returns the address to read from, e.g. signed for a short time.
+        Returns the address to read from, e.g. signed for a short time; a new one if it is called with True.
     """
 
     path: str
@@ -100,14 +100,14 @@ class RasterLayer:
     grid: GeoBox | None = None
     label: str = ""
     own_nodata: bool = True
-    address: Callable[[], str] | None = field(default=None, compare=False)
+    address: Callable[[bool], str] | None = field(default=None, compare=False)
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         return self.path, _state(self.path), self.index, self.numbers, self.own_nodata
 
     def opened(self, files: OpenFiles, coarser: float = 1.0) -> OpenedRaster:
         """Open the file; its overview, if the cells may be `coarser` times as wide."""
-        where = self.path if self.address is None else self.address()
+        where = self.path if self.address is None else self.address(files.renew)
         file = files.open(where)
         level = _overview(file, self.index, coarser)
         return OpenedRaster(self, file if level is None else files.open(where, level))
@@ -155,8 +155,9 @@ Layer = RasterLayer | ArrayLayer
 class OpenFiles(ExitStack):
     """Open files, each once: the bands of one file share what GDAL has unpacked of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, renew: bool = False) -> None:
         super().__init__()
+        self.renew = renew
         self._open: dict[tuple[str, int | None], rasterio.DatasetReader] = {}
 
     def open(self, where: str, level: int | None = None) -> rasterio.DatasetReader:

@@ -85,12 +85,18 @@ def read_on(layers: Sequence[Layer], grid: PixelGrid, *, quality: bool = False) 
         If a layer cannot be read, also when it is tried again; the message names it.
     """
 
-    def read() -> list[np.ndarray]:
-        with OpenFiles() as files:
+    def read(renew: bool = False) -> list[np.ndarray]:
+        with OpenFiles(renew=renew) as files:
             return [_read_layer(files, layer, grid, quality) for layer in layers]
 
     try:
-        return read_again(read, what=layers[0].label or layers[0].path)
+        try:
+            return read_again(read, what=layers[0].label or layers[0].path)
+        except RasterioError:
+            # A signature may have expired earlier than expected.
+            if all(getattr(layer, "address", None) is None for layer in layers):
+                raise
+            return read(renew=True)
     except (RasterioError, OSError, RuntimeError) as error:
         what = "; ".join(getattr(error, "__notes__", [])) or layers[0].path
         # GDAL repeats the address, signature and all, and points at an exception that nobody sees.

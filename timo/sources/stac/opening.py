@@ -19,6 +19,7 @@ from timo.cube import period_starts
 from timo.errors import TimoError
 from timo.sources.reading import Numbers, Plan, RasterLayer, Reader
 from timo.sources.request import LEAST_CHUNK, CubeRequest, make_whole
+from timo.sources.retry import redact
 from timo.sources.scenes import attribution, cube_from_scenes, fringe_cells, no_image
 from timo.sources.stac.assets import Layout, calibration, find_layout, nodata_of
 from timo.sources.stac.catalogs import Access, describe, find_items, signer_of
@@ -163,32 +164,39 @@ class _Source:
             self.item.add_asset(name, kept)
         self.layout, self.day, self.sign = layout, day, sign
         self._signed: pystac.Item | None = None
-        self._until = 0.0
+        self._at = self._until = 0.0
         self._lock = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
         kept = {k: v for k, v in self.__dict__.items() if k != "_lock"}
-        return kept | {"_signed": None, "_until": 0.0}  # no signature in a graph that is stored
+        return kept | {
+            "_signed": None,
+            "_at": 0.0,
+            "_until": 0.0,
+        }  # no signature in a graph that is stored
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__ |= state
         self._lock = threading.Lock()
 
-    def href(self, name: str) -> str:
-        """Return the address of an asset, signed again if it is old."""
+    def href(self, name: str, renew: bool = False) -> str:
+        """Return the address of an asset, signed again if it is old, or failed."""
         assert self.sign is not None
         with self._lock:
-            if self._signed is None or time.monotonic() > self._until:
+            now = time.monotonic()
+            # Of the many threads whose address failed one signs for all.
+            if self._signed is None or now > self._until or (renew and now > self._at + 1):
                 copy = self.item.clone()
                 try:
                     changed = self.sign(copy)
-                except OSError as error:
+                except Exception as error:
                     raise TimoError(
-                        f"The addresses of item {self.item.id} ({self.day}) could not be signed ({error}). Is there a "
-                        "network, and is the provider up?"
+                        f"The addresses of item {self.item.id} ({self.day}) could not be signed "
+                        f"({type(error).__name__}: {redact(str(error))}). Is there a network, and is the provider up? "
+                        "Or does modifier= take an item and change its addresses in place?"
                     ) from error
                 self._signed = changed if isinstance(changed, pystac.Item) else copy
-                self._until = time.monotonic() + _SIGNED_FOR_S
+                self._at, self._until = now, now + _SIGNED_FOR_S
             return _address(self._signed.assets[name])
 
     def layer(self, band: str, nodata: tuple[float, ...]) -> RasterLayer:
