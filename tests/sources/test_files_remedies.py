@@ -38,7 +38,9 @@ def test_an_offset_that_no_name_states_is_warned_of(tmp_path):
     numbers = scene().astype("uint16")
     for day in ("20220701", "20220711"):
         write_tif(tmp_path / f"S2_{day}.tif", numbers + np.uint16(1000), descriptions=N3)
-    with pytest.warns(UserWarning, match=r"2 scenes .* darker than 0.10.* give offset=-0.1;"):
+    with pytest.warns(
+        UserWarning, match=r"S2_20220701.tif \.\.\. is darker than 0.10.* give offset=-0.1;"
+    ):
         shifted = open_files(tmp_path, **S2)
     mended = silent(tmp_path, **S2, offset=-0.1)
     np.testing.assert_allclose(mended[0], numbers * 1e-4, atol=1e-6)
@@ -48,6 +50,10 @@ def test_an_offset_that_no_name_states_is_warned_of(tmp_path):
         tmp_path / "b/S2_20180701.tif", numbers + np.uint16(1000), descriptions=("B6", "B7", "B8")
     )
     silent(tmp_path / "b", **S2)
+    # And blue and green light from the air, at the top of it.
+    shifted = scene(bands=2).astype("uint16") + np.uint16(1000)
+    path = write_tif(tmp_path / "S2_L1C_20180701.tif", shifted, descriptions=("B2", "B3"))
+    silent(path, sensor="sentinel-2-l1c")
 
 
 def test_of_a_series_across_the_change_only_the_later_part_is_named(tmp_path):
@@ -55,7 +61,8 @@ def test_of_a_series_across_the_change_only_the_later_part_is_named(tmp_path):
         numbers = scene().astype("uint16") + np.uint16(shift)
         write_tif(tmp_path / f"S2_{day}.tif", numbers, descriptions=N3)
     with pytest.warns(
-        UserWarning, match=r"2 scenes .*in a call of its own with start=\"2022-01-25\""
+        UserWarning,
+        match=r"S2_20220701.tif \.\.\. is darker .*in a call of its own with start=\"2022-01-25\"",
     ):
         open_files(tmp_path, **S2)
     mended = silent(tmp_path, **S2, offset=-0.1, start="2022-01-25")
@@ -116,11 +123,14 @@ def test_infinite_numbers_are_no_data_on_every_grid(tmp_path):
     assert np.isfinite(open_files(path, **S2, resolution=20)).all()
 
 
-@pytest.mark.parametrize("key", ["nodatavals", "no_data"])
-def test_nodata_as_other_programs_write_it(tmp_path, key):
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("nodatavals", -777.0), ("no_data", np.int16(-777)), ("nodatavals", "(-777.0,)")],
+)
+def test_nodata_as_other_programs_write_it(tmp_path, key, value):
     numbers = scene(bands=1)[0]
     numbers[:, :4] = -777
-    write_array(tmp_path / "a.nc", B4=(numbers, {key: -777.0}))
+    write_array(tmp_path / "a.nc", B4=(numbers, {key: value}))
     cube = open_files(tmp_path / "a.nc", **S2)
     assert np.isnan(cube[0, 0, :, :4]).all()
     assert np.isfinite(cube[0, 0, :, 4:]).all()

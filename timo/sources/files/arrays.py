@@ -215,13 +215,11 @@ def _bands(
                 )
             return [((), tuple(filter(None, given)))]
         scalar = variable.coords.get("band")
-        text = (
-            str(scalar.item())
-            if scalar is not None and scalar.ndim == 0 and scalar.dtype.kind in "UOT"
-            else ""
-        )
-        said = (text, str(variable.name), str(variable.attrs.get("long_name", "")))
-        return [((), (*filter(None, said), *((path.stem,) if file.sole else ())))]
+        if scalar is not None and scalar.ndim == 0 and scalar.dtype.kind in "UOT":
+            text = str(scalar.item())
+        stem = path.stem if file.sole else ""
+        said = (text or "", variable.name, variable.attrs.get("long_name", ""), stem)
+        return [((), tuple(str(name) for name in said if name))]
     size = variable.sizes[band]
     own = variable[band].values.tolist() if band in variable.coords else [None] * size
     described = variable.attrs.get("long_name", "")
@@ -274,7 +272,9 @@ def numbers_of(variable: xr.DataArray) -> Numbers:
 
 def _floats(value: Any) -> list[float]:
     """Return numbers of an attribute, which may be a list or a text; nothing if it holds none."""
-    parts = value.split(",") if isinstance(value, str) else np.ravel([] if value is None else value)
+    if isinstance(value, str):
+        value = [part for part in value.strip("()[] ").split(",") if part.strip()]
+    parts = np.ravel([] if value is None else value)
     try:
         return [float(part) for part in parts]
     except (TypeError, ValueError):

@@ -296,25 +296,23 @@ def _may_be_shifted(plan: Plan, sensor: Sensor, meaning: Meaning) -> bool:
 def _warn_of_shift(
     darkest: Mapping[int, float], request: CubeRequest, scenes: Sequence[FileScene]
 ) -> None:
-    """Warn where nothing is as dark as visible light from the ground is somewhere in any scene."""
+    """Warn where nothing is as dark as the ground is somewhere in visible light."""
     sensor = request.sensor
     added = sensor.baseline_offset * sensor.scale
-    if not any(sensor.band(band).wavelength_um < 0.7 for band in request.bands):
+    # From above, the air is as bright as that in blue and green.
+    visible = 0.6 if sensor.level == "L1C" else 0.4
+    if not any(visible < sensor.band(band).wavelength_um < 0.7 for band in request.bands):
         return
     new = {i: v for i, v in darkest.items() if scenes[i].moment.time >= _BASELINE_4}
     old = {i: v for i, v in darkest.items() if i not in new}
     for part in (darkest, new):
         if part and min(part.values()) > 1.001 * added:
-            apart = (
-                part is new
-                and old
-                and f', in a call of its own with start="{_BASELINE_4:%Y-%m-%d}"'
-            )
+            apart = f', in a call of its own with start="{_BASELINE_4:%Y-%m-%d}"'
             warnings.warn(
-                f"Nothing in {len(part)} scenes ({scenes[min(part)].name}{' ...' if len(part) > 1 else ''}) is darker "
-                f"than {min(part.values()):.2f}, in any band: the numbers may hold the offset of {added:g} that ESA "
-                "adds from processing baseline 04.00 on (25 January 2022), which their names do not state. If so, give "
-                f"offset=-{added:g}{apart or ''}; if not, offset=0.",
+                f"Nothing in {scenes[min(part)].name}{' ...' if len(part) > 1 else ''} is darker than "
+                f"{min(part.values()):.2f}, in any band: the numbers may hold the offset of {added:g} that ESA adds "
+                "from processing baseline 04.00 on (25 January 2022), which their names do not state. If so, give "
+                f"offset=-{added:g}{apart if part is new and old else ''}; if not, offset=0.",
                 stacklevel=2,
             )
             return
