@@ -19,7 +19,7 @@ _KINDS: dict[str, Kind] = {
 }
 _READS = "GeoTIFF (.tif, .tiff), JPEG 2000 (.jp2), .vrt, NetCDF (.nc) or Zarr (.zarr)"
 # What lies in ESA's products beside the images, some of it named as bands are.
-_BESIDE = re.compile(r"(^|/)((QI_DATA|AUX_DATA|HTML)/.*|MSK_[^/]*)$", re.IGNORECASE)
+_BESIDE = re.compile(r"(^|/)((QI_DATA|AUX_DATA|[^/]*\.SAFE/HTML)/.*|MSK_[^/]*)$", re.IGNORECASE)
 _ZARR_FILES = ("zarr.json", ".zgroup", ".zmetadata")
 
 

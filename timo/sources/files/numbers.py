@@ -224,32 +224,34 @@ def _check(
     """Refuse values that the sensor cannot measure, with the options that mend them."""
     sensor, what = request.sensor, f"scene {scene.name} ({scene.moment})"
 
-    def check(values: np.ndarray) -> None:
+    def refusal(values: np.ndarray) -> TimoError | None:
         if meaning.linear:
             values = 10 * np.log10(np.where(values > 0, values, np.nan))
-        check_values(values, sensor, request.bands, what=what, call=False)
+        try:
+            check_values(values, sensor, request.bands, what=what, call=False)
+        except TimoError as error:
+            return error
+        return None
 
-    try:
-        check(values)
-    except TimoError as error:
-        first, seen = "", _in_the_file(plans, window)
-        for number in _fills(seen, plans, sensor):
-            there = np.stack([_is(v, p, number) for v, p in zip(seen, plans, strict=True)])
-            if not there.any():
-                continue
-            said = str(int(number)) if number.is_integer() and abs(number) < 1e15 else repr(number)
-            try:
-                check(np.where(there, np.nan, seen))
-            except TimoError:
-                first = first or (f"Give nodata={said}. " if number in _FILLS else "")
-            else:
-                raise TimoError(f"{error} Give nodata={said}.") from error
-        own = f"scale={sensor.scale:g}" + (f", offset={sensor.offset:g}" if sensor.offset else "")
-        radar = "linear=True if they are linear power; " if sensor.kind == "backscatter" else ""
-        raise TimoError(
-            f"{error} {first}Give {radar}the factors that their producer states ({sensor.name}'s own: {own}); or the "
-            "sensor= that they are of."
-        ) from error
+    if (error := refusal(values)) is None:
+        return
+    first, seen = "", _in_the_file(plans, window)
+    if refusal(seen) is None:
+        seen = values
+    for number in _fills(seen, plans, sensor):
+        there = np.stack([_is(v, p, number) for v, p in zip(seen, plans, strict=True)])
+        if not there.any():
+            continue
+        said = str(int(number)) if number.is_integer() and abs(number) < 1e15 else repr(number)
+        if refusal(np.where(there, np.nan, seen)) is None:
+            raise TimoError(f"{error} Give nodata={said}.") from error
+        first = first or (f"Give nodata={said}. " if number in _FILLS else "")
+    own = f"scale={sensor.scale:g}" + (f", offset={sensor.offset:g}" if sensor.offset else "")
+    known = f" ({sensor.name}'s own: {own})" if sensor.name and math.isfinite(sensor.scale) else ""
+    radar = "linear=True if they are linear power; " if sensor.kind == "backscatter" else ""
+    raise TimoError(
+        f"{error} {first}Give {radar}the factors that their producer states{known}; or the sensor= that they are of."
+    ) from error
 
 
 def _in_the_file(plans: Sequence[Plan], window: PixelGrid) -> np.ndarray:
@@ -258,6 +260,8 @@ def _in_the_file(plans: Sequence[Plan], window: PixelGrid) -> np.ndarray:
     bounds = transform_bounds(window.crs, str(box.crs), *window.bounds)
     x, y, back = (bounds[0] + bounds[2]) / 2, (bounds[1] + bounds[3]) / 2, ~box.affine
     middle = back.d * x + back.e * y + back.f, back.a * x + back.b * y + back.c
+    if not np.isfinite(middle).all():
+        return np.full((len(plans), 1, 1), np.nan, "float32")
     rows, columns = (slice(int(v) - _LOOK, int(v) + _LOOK) for v in middle)
     own = PixelGrid(str(box.crs), box.affine.c, box.affine.f, cell_of(box), *box.shape)
     return Reader([plans], own).read(0, own.window(rows, columns))
