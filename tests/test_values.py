@@ -153,6 +153,26 @@ CASES = {
         in_band(lambda c: c * 1e4),
         "band B8, on another scale than the other bands",
     ),
+    "ten times, one band": (
+        land,
+        in_band(lambda c: c * 10),
+        "band B8, on another .*percent, or ten",
+    ),
+    "dark picture x 0.0001": (
+        land,
+        lambda c: 0 * c + np.random.default_rng(0).integers(10, 120, c.shape) * 1e-4,
+        "whole numbers from 10 to 119, multiplied by 0.0001: a picture",
+    ),
+    "Landsat's numbers x 0.0001, all alike": (
+        land,
+        lambda c: 0 * c + np.random.default_rng(0).uniform(0.8, 1.6, c.shape),
+        "Landsat Collection 2, multiplied by 0.0001",
+    ),
+    "offset twice, clamped": (
+        land,
+        lambda c: (c - 0.03).clip(min=1e-4) - 0.1,
+        r"all are negative: an offset of 0.1",
+    ),
     "ten times": (land, lambda c: c * 10, "ten times too large; divide by 10"),
     "a thousand times": (land, lambda c: c * 1000, "digital numbers; divide by 1,000"),
     "ten times, of water": (
@@ -164,6 +184,11 @@ CASES = {
         lambda: land(bands=("B8",)),
         lambda c: c * 255,
         r"up to 1\d\d: a scale of 8 bits; divide by 255",
+    ),
+    "8 bits of a dim scene": (
+        land,
+        lambda c: (c * 255).clip(max=92),
+        "percent, or a scale of 8 bits; divide by 100 or by 255",
     ),
     "8 bits or percent": (
         lambda: land(bands=("B11",)),
@@ -285,6 +310,7 @@ CASES = {
         "bytes up to 255; open the index itself",
     ),
     "index / 10000": (greenness, lambda c: c / 1e4, "scaled twice; multiply by 10,000"),
+    "index x 100, scaled": (greenness, lambda c: c.clip(0.1) / 100, "multiply by 100"),
     "index in bytes": (greenness, lambda c: (c * 100 + 100).round(), "subtract 100 and divide"),
     "fill of an index": (greenness, first_columns(-0.3), r"-0.3 \(-3000 in the file\)"),
 }
@@ -292,11 +318,13 @@ NO_CALL = (
     "picture",
     "picture / 255",
     "picture x 0.0001",
+    "dark picture x 0.0001",
     "all of one number",
     "amplitude",
     "radar in 8 bits",
     "ten times, of water",
     "8 bits or percent",
+    "8 bits of a dim scene",
     "power or amplitude",
     "index x 1000",
     "index x 250",
@@ -357,6 +385,11 @@ def thaw(c):
     return snow(c).where(c.time < c.time[-1], open_water + noise)
 
 
+def cloud(c):
+    level = xr.DataArray([2.0, 2.0, 1.95, 1.8, 0.9, 0.85], coords={"band": c.band})
+    return 0 * c + level + np.random.default_rng(0).normal(0, 0.1, c.shape)
+
+
 def flood(c):
     level = [0.012, 0.01, 0.007, 0.006, 0.004, 0.003]
     water = 0 * c + xr.DataArray(level, coords={"band": c.band})
@@ -374,6 +407,10 @@ POSSIBLE = {
     "flood": (land, flood),
     "deep shadow": (land, night),
     "one date of bright cloud": (land, on_date(lambda c: 1.75 + 0.05 * c)),
+    "cloud when the sun is low": (
+        lambda: land(dates=1),
+        cloud,
+    ),
     "one date, bright cloud": (lambda: land(dates=1), lambda c: 1.75 + 0.05 * c),
     "clamped where dark": (land, lambda c: (c - 0.05).clip(min=1e-4)),
     "a mirror": (land, on_date(lambda c: c.where((c.x > c.x[0]) | (c.y < c.y[0]), 6.5535))),
@@ -407,6 +444,7 @@ POSSIBLE = {
     "glacier in radar": (radar, lambda c: (c + 12) / 4 - 1),
     "calm water in radar": (radar, lambda c: c - 14),
     "desert": (greenness, lambda c: 0.1 * c),
+    "in steps of 0.01": (greenness, lambda c: ((c - 0.3) * 100).round() / 100),
     "open water": (greenness, lambda c: -0.3 * c),
 }
 
@@ -448,6 +486,23 @@ def test_a_cube_without_a_sensor_is_not_judged():
     with pytest.raises(TimoError, match="divide by 10,000"):
         check(cube, sensor="sentinel-2")
     assert check(cube, sensor="one that nobody registered") is cube
+
+
+def test_a_users_own_sensor_of_8_bits_makes_no_picture():
+    bands = tuple(Band(b, "", w, 10) for b, w in (("a", 0.56), ("b", 0.66)))
+    own = Sensor("byte-cam", "m", bands, 1 / 255)
+    numbers = np.random.default_rng(0).integers(5, 250, (2, 20, 20))
+    check_values(numbers / np.float32(255), own, ("a", "b"))
+    with pytest.raises(TimoError, match="a picture of 8 bits"):
+        check_values(numbers / np.float32(255), get_sensor("sentinel-2"), ("B3", "B4"))
+
+
+def test_a_single_date_is_not_compared_with_others():
+    values = land(dates=1).values.copy()
+    values[:, 2:] *= 1e4
+    with pytest.raises(TimoError) as caught:
+        check_values(values, get_sensor("sentinel-2"), BANDS)
+    assert "other dates" not in str(caught.value)
 
 
 def test_bounds_of_a_user_come_before_those_of_the_kind(monkeypatch):

@@ -205,7 +205,7 @@ class _Look:
         why = f"{figure}{more}: {factor}"
         bands, dates = (np.flatnonzero(bad.any(axis=axis)) for axis in (0, 1))
         of_dates, names = self.of_dates(dates), [self.bands[b] for b in bands]
-        if bad[seen].mean() > 0.5:
+        if bad[seen].mean() > 0.5 or (len(self.values) == 1 and len(bands) * 2 > len(self.bands)):
             self.refuse(why, self.mended(mend))
         if len(bands) * 2 > len(self.bands):
             self.refuse(
@@ -255,8 +255,11 @@ def _check_fill(look: _Look) -> None:
     """Refuse a number that means no data and stands among the values."""
     low, high = look.limits
     for value, number in _fills(look):
-        share = float((np.abs(look.flat - value) <= 1e-6 * max(abs(value), 1e-2)).mean())
-        if share >= (_FILL if value < low else 10 * _FILL):
+        apart = np.abs(look.flat - value)
+        share = float((apart <= 1e-6 * max(abs(value), 1e-2)).mean())
+        # An index in steps of 0.01 has neighbours of each value; an offset makes many others negative.
+        near = (apart < 0.02).mean() > 2 * share or (look.flat < 0).mean() > share + 0.2
+        if share >= (_FILL if value < low else 10 * _FILL) and (value < low or not near):
             _refuse_fill(look, value, number)
     lowest = _DARKEST_DATE if look.kind == "reflectance" else low
     for value in {float(f.reduce(look.all, axis=None)) for f in (np.fmin, np.fmax)}:
@@ -265,7 +268,8 @@ def _check_fill(look: _Look) -> None:
         # Only if the rest is of the right scale; else it is the scale that is wrong.
         rest = look.flat[look.flat != value]
         middle, top = np.percentile(rest, [50, 98]) if rest.size else (high, high)
-        if not (low <= middle and top <= high and (value < low or middle > 0)):
+        offset = low <= value and (rest < 0).mean() > 0.2
+        if offset or not (low <= middle and top <= high):
             continue
         there = look.all == np.asarray(value, look.all.dtype)
         count, seen = (x.sum(axis=(1, 2, 3)) for x in (there, np.isfinite(look.all)))
@@ -351,10 +355,11 @@ def _check_constant(look: _Look) -> None:
 def _check_bounds(look: _Look) -> None:
     """Refuse values of which many are outside what is plausible, or one is far beyond."""
     low, high = look.limits
-    outside = float(((look.flat < low) | (look.flat > high)).mean())
+    top = max(high, _BRIGHTEST) if look.limits == BOUNDS["reflectance"] else high
+    outside = float(((look.flat < low) | (look.flat > top)).mean())
     if outside > _OUTSIDE:
         look.refuse(
-            f"{outside:.0%} of them are outside {low:g}..{high:g} (median {_figure(np.median(look.flat))}); "
+            f"{outside:.0%} of them are outside {low:g}..{top:g} (median {_figure(np.median(look.flat))}); "
             "check scale and offset, or the bounds of the sensor"
         )
     if look.kind not in _BEYOND:
@@ -385,7 +390,7 @@ def _check_bounds(look: _Look) -> None:
 def _check_bright(look: _Look) -> None:
     # Of a few pixels each can be a cloud or glint; all together, over all dates and bands, cannot.
     bad = look.medians > np.where(look.count >= _ENOUGH, _BRIGHTEST, 20.0)
-    if not bad.any() and look.flat.size >= _ENOUGH and np.median(look.flat) > 2.0:
+    if not bad.any() and look.flat.size >= _ENOUGH and np.median(look.flat) > 2.2:
         bad = look.count > 0
     if not bad.any():
         return
@@ -394,10 +399,16 @@ def _check_bright(look: _Look) -> None:
     for date in np.flatnonzero(bad.any(axis=1)):
         rest = others[date][np.isfinite(others[date])]
         bad[date] |= not rest.size or np.median(rest) > 3
+    parts = look.medians / look.usual
+    whole_band = np.array(
+        [np.median(p[np.isfinite(p)]) if np.isfinite(p).any() else 0 for p in parts.T]
+    )
+    if np.median(whole_band) < 3:
+        bad |= bad.any(axis=0) & (whole_band > 5)
     bad &= look.count > 0
     values = look.values[bad]
     values = values[np.isfinite(values)]
-    low, middle, high = np.percentile(values, [2, 50, 98])
+    low, high = np.percentile(values, [2, 98])
     most, whole = values.max(), values.min() >= 0 and np.abs(values - np.rint(values)).max() < 1e-3
     parts = (
         high > 190 and ((values < 1.9) & (np.abs(values - np.rint(values)) > 1e-3)).mean() > 0.02
@@ -419,7 +430,7 @@ def _check_bright(look: _Look) -> None:
     rare = 10 if high < 20 else 1000
     land = len(ratios) > 2 and 0 < ratios.max() < 12 * ratios.min() and high < 0.95 * rare
     land = land and 0.2 < np.median(ratios) / rare < 5
-    by_255 = middle > 25 and np.median(ratios) > 180
+    by_255 = np.median(ratios) > 180
     rows = (
         (whole and 100 < most <= 255, _PICTURE, "", ", whole numbers up to 255"),
         (110 < most <= 256, "a scale of 8 bits; divide by 255", "{} / 255", f", up to {most:.0f}"),
@@ -455,7 +466,8 @@ def _check_picture(look: _Look) -> None:
     forms = [(255.0, 0.0, "divided by 255"), (256.0, 0.0, "divided by 256")]
     if math.isfinite(scale):
         forms.append((1 / scale, -offset / scale, f"multiplied by {scale:g}"))
-    for factor, shift, how in forms if look.flat.size >= 200 else ():
+    # A sensor of 8 bits, of the user's own, is none.
+    for factor, shift, how in forms if look.flat.size >= 200 and not scale > 1 / 300 else ():
         numbers = look.flat * factor + shift
         whole = np.rint(numbers)
         # Float32 holds seven digits.
@@ -464,6 +476,11 @@ def _check_picture(look: _Look) -> None:
         # Water is dark enough for the product's factor: only a picture fills the range of 8 bits to the brim.
         count = np.unique(whole).size
         full = count >= 100 and whole.min() < 40 and (whole >= 240).mean() > 0.01
+        levels = np.median(look.medians, axis=0)
+        even = (
+            len(levels) > 2 and levels.min() > 0.7 * levels.max() and look.wavelengths.max() > 0.75
+        )
+        full |= bool(count >= 60 and np.percentile(whole, 98) >= 80 and even)
         if count >= 20 and (how.startswith("divided") or offset or full):
             look.refuse(
                 f"all are whole numbers from {whole.min():.0f} to {whole.max():.0f}, {how}: {_PICTURE}"
@@ -540,17 +557,17 @@ def _check_negative(look: _Look) -> None:
 
 
 def _check_dark(look: _Look) -> None:
-    """Refuse land without anything dark: only a cloud is as bright, and it is so in the visible as well."""
+    """Refuse land without anything dark: only a cloud is as bright, and it is brightest in the visible."""
     waves = look.wavelengths
-    visible, infrared = waves < 0.7, (waves > 0.75) & (waves < 1.3)
-    if look.flat.size < 4 * _ENOUGH or not visible.any() or not (waves > 1.5).any():
+    visible, infrared = waves < 0.7, waves > 1.5
+    if look.flat.size < 4 * _ENOUGH or not visible.any() or not infrared.any():
         return
     low, middle, high = np.percentile(look.flat, [1, 50, 99])
-    if not (low > 0.65 and 1.3 < high < 4.5):
+    if not (0.65 < low < 1.3 < high < 4.5):
         return
     parts = [look.medians[n > 0, b] for b, n in enumerate(look.count.T)]
     whole = np.array([np.median(part) if part.size else np.nan for part in parts])
-    if infrared.any() and np.fmax.reduce(whole[infrared]) < 1.1 * np.fmax.reduce(whole[visible]):
+    if np.fmax.reduce(whole[visible]) > 1.1 * np.fmax.reduce(whole[infrared]):
         return
     look.refuse(
         f"median {middle:.2f}, 99% of them over {low:.2f} from the visible to the short-wave infrared: digital "
@@ -569,7 +586,7 @@ def _check_power(look: _Look) -> None:
         middle, most = float(np.median(medians[strange])), look.values[strange].max()
         scale = 10 ** round(math.log10(max(abs(middle) / 12, 1)))
         by = f"decibels x {scale:,}; divide by {scale:,}"
-        rows = (
+        rows: tuple[tuple[Any, ...], ...] = (
             (middle > 0 and most <= 255, "a picture of 8 bits; open the backscatter itself"),
             (
                 middle > 0,
@@ -615,21 +632,26 @@ def _check_power(look: _Look) -> None:
 
 
 def _check_index(look: _Look) -> None:
+    low, high = look.ordered[..., 0], look.quantiles(1.0)
+    whole = (low > 0) & (high < 0.0101) & (look.medians > 0.001) & (look.count >= 4 * _ENOUGH)
+    look.refuse_cells(
+        whole, "divided by 100 once more; multiply by 100", "{} * 100", ", none over 0.01"
+    )
     bad = (np.abs(look.medians) > 1.1) & (look.count >= 4)
     if not bad.any():
         return
     values = look.values[bad]
-    low, high, most = *np.percentile(values[np.isfinite(values)], [0, 98]), np.nanmax(values)
+    least, top, most = np.percentile(values[np.isfinite(values)], [0, 98, 100])
     usual = (
-        s for s, a, b in ((10, 3, 12), (100, 20, 120), (10_000, 1200, 12_000)) if a <= high <= b
+        s for s, a, b in ((10, 3, 12), (100, 20, 120), (10_000, 1200, 12_000)) if a <= top <= b
     )
     scale = next(usual, 0)
     bytes_of = "bytes from 0 to 200; subtract 100 and divide by 100"
     rows = (
-        (low >= 0 and 100 < most <= 200, bytes_of, "({} - 100) / 100"),
-        (low >= 0 and 200 < most <= 255, "bytes up to 255; open the index itself"),
+        (least >= 0 and 100 < most <= 200, bytes_of, "({} - 100) / 100"),
+        (least >= 0 and 200 < most <= 255, "bytes up to 255; open the index itself"),
         (scale, f"digital numbers; divide by {scale:,}", f"{{}} / {scale:_}"),
-        (high > 300, f"digital numbers; divide by 1,000 or by 10,000{_UNSURE}"),
+        (top > 300, f"digital numbers; divide by 1,000 or by 10,000{_UNSURE}"),
         (True, "digital numbers; divide by the factor of their producer"),
     )
     look.refuse_cells(bad, *_first(rows))
