@@ -21,19 +21,22 @@ class PeerConfig:
         Names, in the order of the channels and of the scores.
     mean, std : tuple of float
         Normalisation of each band.
+    sensor : str
+        Whose bands these are.
     """
 
     bands: tuple[str, ...]
     classes: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    sensor: str = "sentinel-2"
     task: str = "segmentation"
     per_date: bool = False
 
     @classmethod
     def like(cls, config: ModelConfig) -> "PeerConfig":
         """Bands, classes and normalisation of a TiMo model."""
-        return cls(config.bands, config.classes, config.mean, config.std)
+        return cls(config.bands, config.classes, config.mean, config.std, config.sensor)
 
 
 class Peer(nn.Module):
