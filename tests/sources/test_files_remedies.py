@@ -88,6 +88,12 @@ def test_numbers_of_8_bits_are_no_reflectance(tmp_path, options):
     np.testing.assert_allclose(open_files(path, sensor=own)[0], numbers * 0.004, rtol=1e-6)
 
 
+def test_whole_decibels_fit_into_8_bits(tmp_path):
+    decibels = (scene(bands=1) % 12 - 18).astype("int8")
+    write_array(tmp_path / "a.nc", VV=(decibels[0], {}))
+    np.testing.assert_array_equal(open_files(tmp_path / "a.nc", sensor="sentinel-1")[0], decibels)
+
+
 @pytest.mark.parametrize(
     ("fill", "dtype", "said"),
     [

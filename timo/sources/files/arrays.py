@@ -102,7 +102,7 @@ def _texts(attrs: Mapping[Any, Any]) -> dict[str, str]:
 
 def _gridded(dataset: xr.Dataset, path: Path) -> list[xr.DataArray]:
     """Return variables that lie on a grid."""
-    variables = [v for v in dataset.data_vars.values() if v.dtype.kind in "iuf"]
+    variables = [v for v in dataset.data_vars.values() if v.dtype.kind in "iufb"]
     variables = [v for v in variables if _axis(v, "y") and _axis(v, "x")]
     if not variables:
         listed = ", ".join(f"{name} {v.dims}" for name, v in dataset.data_vars.items())
@@ -287,6 +287,8 @@ def _held(values: Sequence[float], dtype: np.dtype, *, unsigned: bool) -> list[f
     if dtype.kind == "f":
         # As the file has it: -3.4028e38 in double precision is another number than in single.
         return [float(dtype.type(v)) for v in finite if abs(v) <= np.finfo(dtype).max * (1 + 1e-6)]
+    if dtype.kind == "b":
+        return [v for v in finite if v in (0, 1)]
     limits = np.iinfo(f"u{dtype.itemsize}" if unsigned else dtype)
     # Only signed numbers that stand for unsigned ones have a signed twin; else it is left from another type.
     twins = [v + 2.0**limits.bits if unsigned and v < 0 else v for v in finite]

@@ -90,7 +90,7 @@ def plan_of(scene: FileScene, band: str, sensor: Sensor, meaning: Meaning) -> Pl
         shift = shift if bare else 0.0
     elif numbers.whole or meaning.scale is not None:
         if meaning.scale is None:
-            _refuse_bytes(layer, sensor)
+            _refuse_bytes(layer, sensor, band)
         own = product
     else:
         own, shift = (1.0, 0.0), 0.0
@@ -117,14 +117,16 @@ def plan_of(scene: FileScene, band: str, sensor: Sensor, meaning: Meaning) -> Pl
     return Plan(replace(layer, numbers=replace(numbers, nodata=nodata)), scale, offset, shift)
 
 
-def _refuse_bytes(layer: Layer, sensor: Sensor) -> None:
-    """Refuse numbers of 8 bits where the product has 16; a sensor of the user's own may have them."""
-    if sensor.satellites and np.dtype(layer.numbers.dtype).itemsize == 1:
+def _refuse_bytes(layer: Layer, sensor: Sensor, band: str) -> None:
+    """Refuse numbers of 8 bits where the product has 16; sensors of users may have them, and whole decibels."""
+    numbers, dtype = layer.numbers, np.dtype(layer.numbers.dtype)
+    signed = dtype.kind == "i" and not numbers.unsigned
+    decibels = sensor.kind_of(band) == "backscatter" and signed
+    if sensor.satellites and dtype.itemsize == 1 and not decibels:
         raise TimoError(
-            f"{layer.path} holds numbers of 8 bits ({layer.numbers.dtype}), and {sensor.product} has 16: a picture "
-            "for the screen, it seems. Open the bands of the product itself; if the numbers were measured, give the "
-            "factors that their producer states, such as scale=0.004, or a sensor of your own "
-            "(timo.sensors.register_sensor)."
+            f"{layer.path} holds numbers of 8 bits ({dtype}), and {sensor.product} has 16: a picture for the screen, or "
+            "scaled by somebody. Open the bands of the product itself; or give the factors that their producer states, "
+            "as scale=0.004, or a sensor of your own (timo.sensors.register_sensor)."
         )
 
 
