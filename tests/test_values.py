@@ -298,11 +298,11 @@ CASES = {
     "fill of radar": (radar, first_columns(-9999), "-9,999, which means no data"),
     "index x 10000": (greenness, lambda c: (c * 1e4).round(), r"median 5,\d+: .*divide by 10,000"),
     "index x 100": (greenness, lambda c: (c * 100).round(), "divide by 100"),
-    "index x 10": (greenness, lambda c: c * 10, "digital numbers; divide by 10"),
+    "index x 10": (greenness, lambda c: c * 10, "ten times too large; divide by 10"),
     "index x 1000": (
         greenness,
         lambda c: c * 1000,
-        "digital numbers; divide by 1,000 or by 10,000",
+        "digital numbers; divide by 10,000 or by 1,000",
     ),
     "index x 250": (
         greenness,

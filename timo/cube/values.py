@@ -40,6 +40,51 @@ _LEAST = {
 # date; of pixels with one number in all bands, in all and in one date.
 _OUTSIDE, _FILL, _SATURATED, _EMPTY = 0.05, 0.001, (0.005, 0.05), (0.005, 0.05)
 _PICTURE = "a picture of 8 bits for the screen, no measurement; open the product's bands"
+_UNSURE = ", as their producer says"
+# What is wrong with the scale, in words, and the expression that mends it (empty: none does for certain).
+_FACTORS = {
+    "picture": (_PICTURE, ""),
+    "8 bits": ("a scale of 8 bits; divide by 255", "{} / 255"),
+    "parts": ("digital numbers in parts of a date; check the factors of each scene", ""),
+    "landsat": (
+        "digital numbers of Landsat Collection 2; multiply by 0.0000275 and subtract 0.2",
+        "{} * 2.75e-5 - 0.2",
+    ),
+    "stretched": ("numbers stretched to 16 bits; open the product's bands", ""),
+    "numbers": ("digital numbers; divide by 10,000", "{} / 10_000"),
+    "numbers?": (f"digital numbers; divide by 10,000 or by 1,000{_UNSURE}", ""),
+    "/ 1000": ("digital numbers; divide by 1,000", "{} / 1000"),
+    "/ 100": ("digital numbers; divide by 100", "{} / 100"),
+    "percent": ("percent; divide by 100", "{} / 100"),
+    "percent?": (f"percent, or a scale of 8 bits; divide by 100 or by 255{_UNSURE}", ""),
+    "/ 10": ("ten times too large; divide by 10", "{} / 10"),
+    "/ 10?": (f"percent, or ten times too large; divide by 100 or by 10{_UNSURE}", ""),
+    "twice": ("scaled twice; multiply by 10,000", "{} * 10_000"),
+    "again": ("divided by 100 once more; multiply by 100", "{} * 100"),
+    "offset": (
+        "an offset of 0.1 was taken off twice, or where there was none; add 0.1",
+        "{} + 0.1",
+    ),
+    "radar picture": ("a picture of 8 bits; open the backscatter itself", ""),
+    "radar numbers": (
+        "digital numbers of amplitude; calibrate them, as with ESA SNAP or pyroSAR",
+        "",
+    ),
+    "dB x 10": ("decibels x 10; divide by 10", "{} / 10"),
+    "dB x 100": ("decibels x 100; divide by 100", "{} / 100"),
+    "dB x 1000": ("decibels x 1,000; divide by 1,000", "{} / 1000"),
+    "dB / 100": ("decibels / 100; multiply by 100", "{} * 100"),
+    "dB / 10": ("decibels / 10; multiply by 10", "{} * 10"),
+    "power": ("linear power; decibels are 10 log10 of it", "10 * numpy.log10({0}.where({0} > 0))"),
+    "amplitude": ("amplitude; decibels are 20 log10 of it", "20 * numpy.log10({0}.where({0} > 0))"),
+    "power?": (
+        "linear power or amplitude; decibels are 10 log10 of power, 20 log10 of amplitude",
+        "",
+    ),
+    "0..200": ("bytes from 0 to 200; subtract 100 and divide by 100", "({} - 100) / 100"),
+    "0..255": ("bytes up to 255; open the index itself", ""),
+    "other": ("digital numbers; divide by the factor of their producer", ""),
+}
 # Digital numbers by which producers say "no data".
 _FILLS = (-9999, -999, -99, -32768, -32767, -28672, -3000, 65535, 32767)
 
@@ -192,11 +237,9 @@ class _Look:
         call = f"({expression.format(self.what)}).assign_attrs({self.what}.attrs)"
         return call if expression else ""
 
-    def refuse_cells(
-        self, bad: np.ndarray, factor: str, mend: str = "", more: str = "", figure: str = ""
-    ) -> None:
-        """Refuse dates, (time,), or dates and bands, (time, band), that are on another scale."""
-        seen = self.count > 0
+    def refuse_cells(self, bad: np.ndarray, name: str, more: str = "", figure: str = "") -> None:
+        """Refuse dates, (time,), or dates and bands, (time, band), on another scale: which, by `_FACTORS`."""
+        seen, (factor, mend) = self.count > 0, _FACTORS[name]
         bad = (bad if bad.ndim == 2 else bad[:, None]) & seen
         if not bad.any():
             return
@@ -395,69 +438,51 @@ def _check_bright(look: _Look) -> None:
     if not bad.any():
         return
     # One band by itself, or all bands of the date: then the others are brighter than usual as well.
-    others = np.where(bad, np.nan, look.medians / look.usual)
+    seen, brighter = look.count > 0, look.medians / look.usual
     for date in np.flatnonzero(bad.any(axis=1)):
-        rest = others[date][np.isfinite(others[date])]
+        rest = brighter[date, ~bad[date] & np.isfinite(brighter[date])]
         bad[date] |= not rest.size or np.median(rest) > 3
-    parts = look.medians / look.usual
-    whole_band = np.array(
-        [np.median(p[np.isfinite(p)]) if np.isfinite(p).any() else 0 for p in parts.T]
-    )
-    if np.median(whole_band) < 3:
-        bad |= bad.any(axis=0) & (whole_band > 5)
-    bad &= look.count > 0
+    by_band = _by_band(brighter, seen)
+    if np.median(by_band) < 3:
+        bad |= bad.any(axis=0) & (by_band > 5)
+    bad &= seen
     values = look.values[bad]
     values = values[np.isfinite(values)]
-    low, high = np.percentile(values, [2, 98])
-    most, whole = values.max(), values.min() >= 0 and np.abs(values - np.rint(values)).max() < 1e-3
-    parts = (
-        high > 190 and ((values < 1.9) & (np.abs(values - np.rint(values)) > 1e-3)).mean() > 0.02
-    )
+    low, high, most = np.percentile(values, [2, 98, 100])
+    fraction = np.abs(values - np.rint(values)) > 1e-3
     # How much brighter than on other dates, or else than land is.
-    ratios = np.array(
-        [
-            np.median(look.medians[is_bad, b])
-            / (
-                np.median(good)
-                if (good := look.medians[(look.count[:, b] > 0) & ~is_bad, b]).size
-                else look.usual[b]
-            )
-            for b, is_bad in enumerate(bad.T)
-            if is_bad.any()
-        ]
-    )
+    usual = _by_band(look.medians, seen & ~bad)
+    ratios = _by_band(look.medians, bad) / np.where(np.isfinite(usual), usual, look.usual)
+    ratios = ratios[np.isfinite(ratios)]
     # Ten and a thousand are rare: only of what looks like land by its spectrum; else it can be dark percent.
-    rare = 10 if high < 20 else 1000
-    land = len(ratios) > 2 and 0 < ratios.max() < 12 * ratios.min() and high < 0.95 * rare
-    land = land and 0.2 < np.median(ratios) / rare < 5
-    by_255 = np.median(ratios) > 180
+    rare, middle = 10 if high < 20 else 1000, np.median(ratios) if ratios.size else 0
+    even = len(ratios) > 2 and 0 < ratios.max() < 12 * ratios.min()
+    land = even and high < 0.95 * rare and 0.2 < middle / rare < 5
     rows = (
-        (whole and 100 < most <= 255, _PICTURE, "", ", whole numbers up to 255"),
-        (110 < most <= 256, "a scale of 8 bits; divide by 255", "{} / 255", f", up to {most:.0f}"),
-        (parts, "digital numbers in parts of a date; check the factors of each scene"),
-        (
-            low >= 6500,
-            f"digital numbers of {_LANDSAT} by 0.0000275 and subtract 0.2",
-            "{} * 2.75e-5 - 0.2",
-        ),
-        (high > 30_000, "numbers stretched to 16 bits; open the product's bands"),
-        (high >= 1900, "digital numbers; divide by 10,000", "{} / 10_000"),
-        (high >= 190 and land, "digital numbers; divide by 1,000", "{} / 1000"),
-        (high >= 190, f"digital numbers; divide by 10,000 or by 1,000{_UNSURE}"),
-        (high >= 20 and by_255, f"percent, or a scale of 8 bits; divide by 100 or by 255{_UNSURE}"),
-        (high >= 20, "percent; divide by 100", "{} / 100"),
-        (land, "ten times too large; divide by 10", "{} / 10"),
-        (True, f"percent, or ten times too large; divide by 100 or by 10{_UNSURE}"),
+        (not fraction.any() and values.min() >= 0 and 100 < most <= 255, "picture"),
+        (110 < most <= 256, "8 bits"),
+        (high > 190 and (fraction & (values < 1.9)).mean() > 0.02, "parts"),
+        (low >= 6500, "landsat"),
+        (high > 30_000, "stretched"),
+        (high >= 1900, "numbers"),
+        (high >= 190, "/ 1000" if land else "numbers?"),
+        (high >= 20, "percent?" if middle > 180 else "percent"),
+        (True, "/ 10" if land else "/ 10?"),
     )
-    look.refuse_cells(bad, *_first(rows))
+    name = _first(rows)
+    up = ", whole numbers up to 255" if name == "picture" else f", up to {most:.0f}"
+    look.refuse_cells(bad, name, up if name in ("picture", "8 bits") else "")
 
 
-_UNSURE, _LANDSAT = ", as their producer says", "Landsat Collection 2; multiply"
+def _by_band(cells: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """Return the median over dates of (time, band), where something holds; NaN where it never does."""
+    pairs = zip(cells.T, where.T, strict=True)
+    return np.array([np.median(band[there]) if there.any() else np.nan for band, there in pairs])
 
 
-def _first(rows: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]:
+def _first(rows: Sequence[tuple[Any, str]]) -> str:
     """Return what stands behind the first condition that is true."""
-    return next(row[1:] for row in rows if row[0])
+    return next(name for true, name in rows if true)
 
 
 def _check_picture(look: _Look) -> None:
@@ -491,14 +516,11 @@ def _check_small(look: _Look) -> None:
     """Refuse bands that were scaled twice: all values are smaller than a digital number."""
     largest, least = np.abs(np.nan_to_num(look.values)).max(axis=-1), _LEAST[look.kind]
     bad = (largest > 0) & (largest < least) & (look.count >= _ENOUGH)
-    look.refuse_cells(
-        bad, "scaled twice; multiply by 10,000", "{} * 10_000", f", none over {least:g}"
-    )
+    look.refuse_cells(bad, "twice", f", none over {least:g}")
 
 
 def _check_divided(look: _Look) -> None:
     """Refuse a date, a band or all that is a hundredth: shadow and water change the spectrum, a factor does not."""
-    again = ("divided by 100 once more; multiply by 100", "{} * 100")
     enough = (look.count >= _ENOUGH).all(axis=1)
     if len(look.bands) < 3 or not enough.any():
         return
@@ -511,7 +533,7 @@ def _check_divided(look: _Look) -> None:
         ratio = usual / medians
         even = ratio.max(axis=1) < spread * ratio.min(axis=1)
         look.refuse_cells(
-            dark & even & (np.median(ratio, axis=1) > 40), *again, ", all bands dark alike"
+            dark & even & (np.median(ratio, axis=1) > 40), "again", ", all bands dark alike"
         )
     # A band between two of which neither is dark; of water and shadow its neighbours are.
     whole, order = np.median(look.medians[enough], axis=0), np.argsort(look.wavelengths)
@@ -521,7 +543,7 @@ def _check_divided(look: _Look) -> None:
         if (sides > bright).all() and ratios[band] < min(ratios[left], ratios[right]) / 25:
             bad = np.zeros(look.count.shape, bool)
             bad[:, band] = True
-            look.refuse_cells(bad, *again, f", of its neighbours {_figure(sides.min())}")
+            look.refuse_cells(bad, "again", f", of its neighbours {_figure(sides.min())}")
 
 
 def _check_negative(look: _Look) -> None:
@@ -548,12 +570,8 @@ def _check_negative(look: _Look) -> None:
     far = (look.medians < 0.6 * _DARKEST_DATE) & (look.medians < whole - 0.06)
     dates = ((look.medians < _DARKEST_DATE) | far) & (look.count >= 4 * _ENOUGH)
     if dates.any():
-        look.refuse_cells(
-            dates.any(axis=1),
-            "an offset of 0.1 was taken off twice, or where there was none; add 0.1",
-            "{} + 0.1",
-            figure=f"median {look.medians[dates].min():.3f} in one band",
-        )
+        figure = f"median {look.medians[dates].min():.3f} in one band"
+        look.refuse_cells(dates.any(axis=1), "offset", figure=figure)
 
 
 def _check_dark(look: _Look) -> None:
@@ -565,8 +583,7 @@ def _check_dark(look: _Look) -> None:
     low, middle, high = np.percentile(look.flat, [1, 50, 99])
     if not (0.65 < low < 1.3 < high < 4.5):
         return
-    parts = [look.medians[n > 0, b] for b, n in enumerate(look.count.T)]
-    whole = np.array([np.median(part) if part.size else np.nan for part in parts])
+    whole = _by_band(look.medians, look.count > 0)
     if np.fmax.reduce(whole[visible]) > 1.1 * np.fmax.reduce(whole[infrared]):
         return
     look.refuse(
@@ -581,48 +598,28 @@ def _check_dark(look: _Look) -> None:
 
 def _check_power(look: _Look) -> None:
     low, high, medians = look.quantiles(0.02), look.quantiles(0.98), look.medians
-    strange, several = (medians > 40) | (medians < -100), len(look.bands) > 1
+    strange = (medians > 40) | (medians < -100)
     if strange.any():
-        middle, most = float(np.median(medians[strange])), look.values[strange].max()
-        scale = 10 ** round(math.log10(max(abs(middle) / 12, 1)))
-        by = f"decibels x {scale:,}; divide by {scale:,}"
-        rows: tuple[tuple[Any, ...], ...] = (
-            (middle > 0 and most <= 255, "a picture of 8 bits; open the backscatter itself"),
-            (
-                middle > 0,
-                "digital numbers of amplitude; calibrate them, e.g. with ESA SNAP or pyroSAR",
-            ),
-            (True, by, f"{{}} / {scale:_}"),
-        )
-        look.refuse_cells(strange, *_first(rows))
+        middle, most = float(np.median(medians[strange])), np.nanmax(look.values[strange])
+        scale = 10 ** min(max(round(math.log10(abs(middle) / 12)), 1), 3)
+        numbers = "radar picture" if most <= 255 else "radar numbers"
+        look.refuse_cells(strange, numbers if middle > 0 else f"dB x {scale}")
     negative = (low < -0.05) & (medians < 0) & (look.count >= 4 * _ENOUGH)
     hundredth = negative & (np.maximum(-low, high) < 1)
-    look.refuse_cells(
-        hundredth, "decibels / 100; multiply by 100", "{} * 100", ", hardly any beyond 1"
-    )
+    look.refuse_cells(hundredth, "dB / 100", ", hardly any beyond 1")
     # Cross-polarised echoes are never as strong and as even as that.
-    tenth = (negative & (medians > -3.5) & (high - low < 1.5)).all(axis=1) & several
-    look.refuse_cells(tenth, "decibels / 10; multiply by 10", "{} * 10", ", hardly any beyond 3.5")
+    tenth = (negative & (medians > -3.5) & (high - low < 1.5)).all(axis=1) & (len(look.bands) > 1)
+    look.refuse_cells(tenth, "dB / 10", ", hardly any beyond 3.5")
     # Decibels of land scatter by more than one; noise that was taken off leaves power a little negative.
     linear = (low > -0.05) & (high < 2) & (medians > 0) & (medians < 0.7) & (look.count >= 8)
     if linear.any():
         # Power and amplitude differ in what decibels they give: those nearer to land are meant, if clearly so.
-        level, usual = (
-            10 * np.log10(medians[linear]),
-            np.broadcast_to(look.usual, linear.shape)[linear],
-        )
+        level = 10 * np.log10(medians[linear])
+        usual = np.broadcast_to(look.usual, linear.shape)[linear]
         power, amplitude = (np.abs(level * times - usual).mean() for times in (1, 2))
-        is_log = "numpy.log10({0}.where({0} > 0))"
-        rows = (
-            (power + 3 < amplitude, "linear power; decibels are 10 log10 of it", f"10 * {is_log}"),
-            (amplitude + 3 < power, "amplitude; decibels are 20 log10 of it", f"20 * {is_log}"),
-            (
-                True,
-                "linear power or amplitude; decibels are 10 log10 of power, 20 log10 of amplitude",
-            ),
-        )
-        factor, mend = (*_first(rows), "")[:2]
-        look.refuse_cells(linear, factor, mend, ", hardly any negative")
+        clear = "power" if power + 3 < amplitude else "amplitude"
+        name = clear if abs(power - amplitude) > 3 else "power?"
+        look.refuse_cells(linear, name, ", hardly any negative")
     middle, count = np.median(look.flat), look.flat.size
     if np.percentile(look.flat, 2) >= 0 and count >= (4 if middle > 8 else 64) * _ENOUGH:
         look.refuse(
@@ -634,27 +631,22 @@ def _check_power(look: _Look) -> None:
 def _check_index(look: _Look) -> None:
     low, high = look.ordered[..., 0], look.quantiles(1.0)
     whole = (low > 0) & (high < 0.0101) & (look.medians > 0.001) & (look.count >= 4 * _ENOUGH)
-    look.refuse_cells(
-        whole, "divided by 100 once more; multiply by 100", "{} * 100", ", none over 0.01"
-    )
+    look.refuse_cells(whole, "again", ", none over 0.01")
     bad = (np.abs(look.medians) > 1.1) & (look.count >= 4)
     if not bad.any():
         return
     values = look.values[bad]
     least, top, most = np.percentile(values[np.isfinite(values)], [0, 98, 100])
-    usual = (
-        s for s, a, b in ((10, 3, 12), (100, 20, 120), (10_000, 1200, 12_000)) if a <= top <= b
-    )
-    scale = next(usual, 0)
-    bytes_of = "bytes from 0 to 200; subtract 100 and divide by 100"
     rows = (
-        (least >= 0 and 100 < most <= 200, bytes_of, "({} - 100) / 100"),
-        (least >= 0 and 200 < most <= 255, "bytes up to 255; open the index itself"),
-        (scale, f"digital numbers; divide by {scale:,}", f"{{}} / {scale:_}"),
-        (top > 300, f"digital numbers; divide by 1,000 or by 10,000{_UNSURE}"),
-        (True, "digital numbers; divide by the factor of their producer"),
+        (least >= 0 and 100 < most <= 200, "0..200"),
+        (least >= 0 and 200 < most <= 255, "0..255"),
+        (3 <= top <= 12, "/ 10"),
+        (20 <= top <= 120, "/ 100"),
+        (1200 <= top <= 12_000, "numbers"),
+        (300 < top < 1200, "numbers?"),
+        (True, "other"),
     )
-    look.refuse_cells(bad, *_first(rows))
+    look.refuse_cells(bad, _first(rows))
 
 
 _RULES: dict[str, tuple[Callable[[_Look], None], ...]] = {
