@@ -125,8 +125,8 @@ def _refuse_bytes(layer: Layer, sensor: Sensor, band: str) -> None:
     if sensor.satellites and dtype.itemsize == 1 and not decibels:
         raise TimoError(
             f"{layer.path} holds numbers of 8 bits ({dtype}), and {sensor.product} has 16: a picture for the screen, "
-            "or scaled by somebody. Open the bands of the product itself; or give the factors that their producer states, "
-            "as scale=0.004, or a sensor of your own (timo.sensors.register_sensor)."
+            "or scaled by somebody. Open the bands of the product itself; or give the factors that their producer "
+            "states, as scale=0.004, or a sensor of your own (timo.sensors.register_sensor)."
         )
 
 
