@@ -93,7 +93,9 @@ def test_ndvi_of_shadows_stays_in_its_range():
 
 @few
 @given(
-    hnp.arrays("float32", (2, 2, 3, 4), elements=st.floats(-0.015625, 1, width=32) | st.just(np.nan))
+    hnp.arrays(
+        "float32", (2, 2, 3, 4), elements=st.floats(-0.015625, 1, width=32) | st.just(np.nan)
+    )
 )
 def test_ndvi_is_from_minus_1_to_1(values):
     values[:, :, 0, 0] = 0.25  # what is all dark, or all NaN, is refused
