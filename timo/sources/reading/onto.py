@@ -170,6 +170,11 @@ def _read_nearest(opened: _Opened, box: GeoBox, grid: PixelGrid) -> np.ndarray:
     return result
 
 
+@lru_cache(maxsize=64)
+def _transformer(source: str, target: str) -> pyproj.Transformer:
+    return pyproj.Transformer.from_crs(source, target, always_xy=True)
+
+
 @lru_cache(maxsize=8)
 def _nearest(
     affine: Affine, shape: tuple[int, int], crs: str, grid: PixelGrid
@@ -181,7 +186,7 @@ def _nearest(
     """
     x, y = np.meshgrid(grid.x, grid.y)
     if crs != grid.crs:
-        transformer = pyproj.Transformer.from_crs(grid.crs, crs, always_xy=True)
+        transformer = _transformer(grid.crs, crs)
         x, y = transformer.transform(x, y)
         if transformer.target_crs is not None and transformer.target_crs.is_geographic:
             west = affine.c if affine.a > 0 else affine.c + affine.a * shape[1]
@@ -219,15 +224,18 @@ def _copies(box: GeoBox) -> list[GeoBox]:
     ]
 
 
+@lru_cache(maxsize=1024)
+def _bounds(crs: str, grid: PixelGrid) -> tuple[float, float, float, float]:
+    """Return the bounds of a grid in a CRS; shared by bands and scenes, since a transformation takes milliseconds."""
+    if crs == grid.crs:
+        return grid.bounds
+    left, bottom, right, top = transform_bounds(grid.crs, crs, *grid.bounds, densify_pts=21)
+    return left, bottom, right + 360 * (left > right), top  # across the antimeridian
+
+
 def _window(box: GeoBox, grid: PixelGrid) -> tuple[slice, slice] | None:
     """Return rows and columns of a file that lie under a grid, with two more around them; None if none do."""
-    left, bottom, right, top = grid.bounds
-    if str(box.crs) != grid.crs:
-        left, bottom, right, top = transform_bounds(
-            grid.crs, str(box.crs), left, bottom, right, top, densify_pts=21
-        )
-        if left > right:  # across the antimeridian
-            right += 360
+    left, bottom, right, top = _bounds(str(box.crs), grid)
     if not np.isfinite((left, bottom, right, top)).all():
         return None
     inverse = ~box.affine
