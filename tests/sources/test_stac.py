@@ -777,10 +777,12 @@ def test_every_scene_is_checked_when_it_is_computed(tmp_path):
 
 def test_nodata_is_what_the_item_or_the_file_states(tmp_path):
     values = np.full(UTM.shape, 500, "uint16")
-    values[0], values[1], values[2] = 7, 0, 65535
+    values[0] = 7
     stated = make_item(tmp_path, "stated", {"red": values}, fields={"red": {"nodata": 7}})
     cube = open_items([stated]).compute()
     assert np.isnan(cube[0, 0, 0]).all()
+    assert np.isfinite(cube[0, 0, 1:]).all()
+    values[1], values[2] = 0, 65535
     path = tmp_path / "tagged_red.tif"
     tagged = make_item(tmp_path, "tagged", {"red": values})
     with rasterio.open(path, "r+", IGNORE_COG_LAYOUT_BREAK="YES") as file:
