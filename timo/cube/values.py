@@ -85,6 +85,8 @@ _FACTORS = {
     "0..255": ("bytes up to 255; open the index itself", ""),
     "other": ("digital numbers; divide by the factor of their producer", ""),
 }
+# Values of a block that the rules go through.
+_LARGE = 2**19
 # Digital numbers by which producers say "no data".
 _FILLS = (-9999, -999, -99, -32768, -32767, -28672, -3000, 65535, 32767)
 
@@ -144,6 +146,10 @@ def check_values(
         some = values if len(kinds) == 1 else values[:, places]
         if low <= least and most <= high and _is_plain(some, least, most, rules):
             continue
+        if part and some.size > _LARGE:
+            # Many blocks are looked at at once: copies of all of each would take more memory than they.
+            step = math.ceil(math.sqrt(some.size / _LARGE))
+            some = some[..., ::step, ::step]
         names = [str(bands[i]) for i in places]
         look = _Look(some, names, rules, sensor, (low, high), what, times, call, part)
         for rule in (_check_constant, _check_fill, *_RULES[rules]) if look.flat.size else ():
