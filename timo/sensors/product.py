@@ -324,11 +324,6 @@ class Sensor:
         """Return the kind of a band's values."""
         return self.band(band).kind or self.kind
 
-    def bounds_of(self, band: str) -> tuple[float, float]:
-        """Return the least and the greatest physical value that a band can plausibly have."""
-        own = self.bounds if self.kind_of(band) == self.kind else None
-        return own or BOUNDS[self.kind_of(band)]
-
     def nodata_of(self, band: str, collection: Collection | None = None) -> float | None:
         """Return the digital number of a pixel of a band without data, as a provider serves it."""
         if collection is not None and collection.nodata is not None:

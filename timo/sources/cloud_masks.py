@@ -11,6 +11,7 @@ import xarray as xr
 
 from timo.cube import cell_size_m, dilate
 from timo.sources.place.grid import PixelGrid
+from timo.sources.reading import NO_QUALITY
 from timo.sources.request import CubeRequest
 
 # Flags of a pixel: bits of one byte, so that the quality layer is looked at once.
@@ -47,14 +48,15 @@ def _middle(grid: PixelGrid) -> xr.DataArray:
 def unclear_pixels(
     request: CubeRequest,
     quality: da.Array,
-    nodata: int | None,
     chunks: tuple[tuple[int, ...], ...],
 ) -> da.Array:
-    """Where the quality layer masks a pixel, or a cloud near it does: (scene, y, x) bool on the grid."""
+    """Return where the quality layer masks a pixel, or a cloud near it does: (scene, y, x) bool on the grid.
+
+    A pixel with `NO_QUALITY` is masked, and is not a cloud.
+    """
     flags = quality.rechunk({0: 1}).map_blocks(
         _flag_block,
         request=request,
-        nodata=nodata,
         dtype="uint8",
         meta=np.empty((0, 0, 0), "uint8"),
     )
@@ -78,11 +80,11 @@ def unclear_pixels(
     )
 
 
-def _flag_block(quality: np.ndarray, *, request: CubeRequest, nodata: int | None) -> np.ndarray:
-    unclear = request.sensor.flagged(quality, request.masked)
-    fringed = request.sensor.flagged(quality, request.fringed)
-    if nodata is not None:
-        unclear, fringed = unclear | (quality == nodata), fringed & (quality != nodata)
+def _flag_block(quality: np.ndarray, *, request: CubeRequest) -> np.ndarray:
+    # Of a bit mask the number of no quality would be every class at once.
+    stated = quality != NO_QUALITY
+    unclear = ~stated | request.sensor.flagged(quality, request.masked)
+    fringed = stated & request.sensor.flagged(quality, request.fringed)
     return unclear * np.uint8(_UNCLEAR) | fringed * np.uint8(_FRINGED)
 
 

@@ -20,7 +20,6 @@ from timo.cube import check, check_values, composite
 from timo.errors import TimoError
 from timo.sensors import POLARISATIONS, Collection, Sensor
 from timo.sources.cloud_masks import fringe_cells, half_axes, unclear_pixels
-from timo.sources.reading import NO_QUALITY
 from timo.sources.request import CubeRequest
 
 __all__ = [
@@ -92,7 +91,7 @@ def cube_from_scenes(
     values = _prepare(request, values[kept])
     unclear = None
     if quality is not None and request.masked:
-        unclear = unclear_pixels(request, quality[kept], NO_QUALITY, values.chunks)
+        unclear = unclear_pixels(request, quality[kept], values.chunks)
     names = [f"{ids[i]} ({times[i]:%Y-%m-%d})" for i in kept]
     observed = _observe(request, values, unclear, names, linear=linear)
     days = request.solar_day(times[kept])

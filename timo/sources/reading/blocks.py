@@ -83,9 +83,9 @@ class Reader:
         """Read a scene on some cells: (band, y, x) float32 values, or (y, x) int32 quality."""
         plans = self.plans[scene]
         if not self._reaches(scene, window):
-            blank = np.full(window.shape, NO_QUALITY, "int32")
             if self.quality is not None:
-                return blank
+                return np.full(window.shape, NO_QUALITY, "int32")
+            # A NaN without memory of its own.
             return np.broadcast_to(np.float32(np.nan), (len(plans), *window.shape))
         if self.quality is not None:
             return _classes(

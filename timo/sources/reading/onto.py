@@ -99,7 +99,7 @@ def read_on(layers: Sequence[Layer], grid: PixelGrid, *, quality: bool = False) 
             return read(renew=True)
     except (RasterioError, OSError, RuntimeError) as error:
         what = "; ".join(getattr(error, "__notes__", [])) or layers[0].path
-        # GDAL repeats the address, signature and all, and points at an exception that nobody sees.
+        # GDAL repeats the address, signature and all, and points at an exception that is not shown.
         why = redact(str(error)).replace("See previous exception for details.", "").rstrip(" .")
         raise TimoError(
             f"{what} cannot be read: {why}. It is damaged, was moved, or needs an authorisation: download or write "
