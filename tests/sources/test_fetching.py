@@ -22,7 +22,7 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from timo.cancel import CancelledError, current_cancel
+from timo.cancel import CancelledError, current_stop
 from timo.cli import main
 from timo.cube import check
 from timo.errors import TimoError
@@ -226,7 +226,7 @@ def test_a_pause_between_attempts_ends_when_it_is_cancelled(monkeypatch):
     assert time.monotonic() - times[0] < 0.2
     thread.join()
     assert own_threads() == []
-    assert current_cancel() is None
+    assert current_stop() is None
 
 
 def test_one_failure_ends_the_pauses_of_the_others(monkeypatch):
@@ -252,7 +252,7 @@ INTERRUPTED = """
     import numpy as np, xarray as xr
     from timo.sources.cache import ChunkCache
     from timo.sources.fetching import fetch, fetched_array
-    from timo.cancel import current_cancel, is_cancelled
+    from timo.cancel import current_stop, is_stopped
 
     # A shell that runs the tests in the background has its children ignore it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -260,7 +260,7 @@ INTERRUPTED = """
 
     def request(index, slices):
         if next(number) > 10:
-            while not is_cancelled(current_cancel()):
+            while not is_stopped(current_stop()):
                 time.sleep(0.01)
         sys.stdout.write(f"{index}\\n")
         sys.stdout.flush()

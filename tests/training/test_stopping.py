@@ -11,9 +11,8 @@ import torch
 from training_runs import same, weights_of
 
 import timo
-from timo.cancel import CancelledError
+from timo.cancel import CancelledError, interruptible
 from timo.errors import TimoError
-from timo.interruption import StopRequestedError, interruptible
 from timo.mapping import compute
 from timo.models import load as load_weights
 from timo.models.masking import MaskOptions
@@ -259,7 +258,7 @@ def test_a_model_ends_in_the_middle_of_a_step(world, new_model, direction):
     with interruptible(model, stop):
         loss = model(x).sum()
         stop.set()
-        with pytest.raises(StopRequestedError):
+        with pytest.raises(CancelledError):
             model(x) if direction == "forward" else loss.backward()
     model(x).sum().backward()
 

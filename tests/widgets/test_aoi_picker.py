@@ -18,7 +18,7 @@ from timo_widgets.area.recent import MOST, RecentAreas, default_file
 from timo_widgets.area.text import hectares_text, read_text, short_form
 from timo_widgets.maps.graticule import degrees_text, land_picture, lines, step_of, ticks
 
-from timo.cancel import is_cancelled
+from timo.cancel import is_stopped
 from timo.errors import TimoError
 from timo.sources import parse_aoi
 from timo.sources.emulated import connect_emulator
@@ -291,7 +291,7 @@ def test_cancel_stops_the_fetch(make, monkeypatch):
             progress(done, 3)
         begun.set()
         assert left.wait(10)
-        assert is_cancelled(cancel)
+        assert is_stopped(cancel)
         raise aoi_work.CancelledError("The fetch was stopped after 1 of 3 chunks.")
 
     monkeypatch.setattr(aoi_work, "open_cube", lambda *_, **__: Lazy())

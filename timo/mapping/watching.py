@@ -14,8 +14,8 @@ import dask
 import xarray as xr
 from torch import nn
 
-from timo.cancel import Cancel, CancelledError, is_cancelled
-from timo.interruption import OnStep, StepReport, StopRequestedError, interruptible
+from timo.cancel import CancelledError, Stop, interruptible, is_stopped
+from timo.compute import OnStep, StepReport
 
 T = TypeVar("T")
 
@@ -28,14 +28,14 @@ class Watch:
     stop : threading.Event or callable, optional
         Asked before each layer of the model.
     on_step : callable, optional
-        Is given a `timo.interruption.StepReport` after each window.
+        Is given a `timo.compute.StepReport` after each window.
     tiles : int
         Tiles of the map.
     """
 
     def __init__(
         self,
-        stop: Cancel | None = None,
+        stop: Stop | None = None,
         on_step: OnStep | None = None,
         tiles: int = 1,
     ) -> None:
@@ -77,7 +77,7 @@ def current_watch() -> Watch:
 def compute(
     result: xr.Dataset,
     *,
-    stop: Cancel | None = None,
+    stop: Stop | None = None,
     on_step: OnStep | None = None,
     workers: int = 2,
 ) -> xr.Dataset:
@@ -91,7 +91,7 @@ def compute(
         Asked before each task of Dask, each window of dates and each layer of the model. When it says so, nothing is
         kept.
     on_step : callable, optional
-        Is given a `timo.interruption.StepReport` after each window of dates of a tile, in a thread of the computation.
+        Is given a `timo.compute.StepReport` after each window of dates of a tile, in a thread of the computation.
     workers : int
         Threads that read. The model works on one tile at a time, with the threads that torch has.
 
@@ -119,16 +119,16 @@ def _join(watch: Watch) -> None:
     _threads.watch = watch
 
 
-def _obey(stop: Cancel | None) -> None:
-    if is_cancelled(stop):
-        raise StopRequestedError
+def _obey(stop: Stop | None) -> None:
+    if is_stopped(stop):
+        raise CancelledError
 
 
 @contextmanager
 def _as_cancelled() -> Iterator[None]:
     try:
         yield
-    except StopRequestedError:
+    except CancelledError:
         raise CancelledError("the map was stopped; nothing of it was kept") from None
 
 

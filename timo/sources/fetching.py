@@ -27,7 +27,7 @@ from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
 from timo.atomic import check_name, check_writable, move
-from timo.cancel import Cancel, CancelledError, is_cancelled, set_current_cancel
+from timo.cancel import CancelledError, Stop, is_stopped, set_current_stop
 from timo.errors import TimoError
 from timo.sources.cache.checked import MANIFEST, CheckedStore, bytes_of
 from timo.sources.cache.chunks import CachedArray, check_size, slices_of
@@ -122,7 +122,7 @@ class _Block:
 class _Session:
     """One call of `fetch`, as its threads see it: whether to stop, and how far it is."""
 
-    def __init__(self, progress: bool | Report = False, cancel: Cancel | None = None) -> None:
+    def __init__(self, progress: bool | Report = False, cancel: Stop | None = None) -> None:
         if not isinstance(progress, bool | np.bool_) and not callable(progress):
             raise TimoError(
                 f"progress is True, False, or a function that takes the chunks done and all of them; got {progress!r}"
@@ -136,7 +136,7 @@ class _Session:
         self.store: Path | None = None
 
     def cancelled(self) -> bool:
-        return self.stop.is_set() or is_cancelled(self.cancel)
+        return self.stop.is_set() or is_stopped(self.cancel)
 
     def refuse_if_cancelled(self, *_: Any) -> None:
         if self.cancelled():
@@ -195,7 +195,7 @@ _threads = threading.local()
 def _join(session: _Session) -> None:
     """Make this thread one of the session's; pauses between its attempts end when the session does."""
     _threads.session = session
-    set_current_cancel(session.cancelled)
+    set_current_stop(session.cancelled)
 
 
 def _current() -> _Session:
@@ -208,7 +208,7 @@ def fetch(
     *,
     workers: int = 8,
     progress: bool | Report = True,
-    cancel: Cancel | None = None,
+    cancel: Stop | None = None,
     path: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
 ) -> xr.DataArray:

@@ -15,9 +15,9 @@ import xarray as xr
 from torch import Tensor
 
 from timo import cube as cubes
-from timo.cancel import Cancel, CancelledError
+from timo.cancel import CancelledError, Stop, interruptible
+from timo.compute import OnStep, StepReport
 from timo.errors import TimoError
-from timo.interruption import OnStep, StepReport, StopRequestedError, interruptible
 from timo.mapping.predict import Place, as_map, readable, seen_windows, tile_probability, tiles
 from timo.models.heads import SegmentationHead
 from timo.models.tasks import TiMo
@@ -65,7 +65,7 @@ class Features:
     stop : threading.Event or callable, optional
         Asked while the cube is loaded and before each layer.
     on_step : callable, optional
-        Is given a `timo.interruption.StepReport` after each window of dates.
+        Is given a `timo.compute.StepReport` after each window of dates.
 
     Attributes
     ----------
@@ -90,7 +90,7 @@ class Features:
         window: int = 12,
         fill_gaps: bool = False,
         half: bool | None = None,
-        stop: Cancel | None = None,
+        stop: Stop | None = None,
         on_step: OnStep | None = None,
     ) -> None:
         self.parameters = {"tile": tile, "halo": halo, "window": window, "fill_gaps": fill_gaps}
@@ -139,7 +139,7 @@ class Features:
         x = np.ascontiguousarray(self.values(tile.place)[window.dates])
         return window.frames.float(), *model.normalise(torch.from_numpy(x)[None])
 
-    def predict(self, model: TiMo, *, stop: Cancel | None = None) -> xr.Dataset:
+    def predict(self, model: TiMo, *, stop: Stop | None = None) -> xr.Dataset:
         """Map of a model, in memory, without running its encoder.
 
         Probabilities are those of ``timo.predict`` with the same options up to rounding: 1e-5, or 1e-3 where the
@@ -228,14 +228,14 @@ def _reporter(steps: int, on_step: OnStep | None) -> Any:
 
 
 @contextmanager
-def _answering(model: TiMo, stop: Cancel | None) -> Iterator[None]:
+def _answering(model: TiMo, stop: Stop | None) -> Iterator[None]:
     """A block in which the model answers, in evaluation, and is left as it was."""
     training = model.training
     model.eval()
     try:
         with torch.no_grad(), interruptible(model, stop):
             yield
-    except StopRequestedError:
+    except CancelledError:
         raise CancelledError("the work was stopped; nothing of it was kept") from None
     finally:
         model.train(training)

@@ -18,9 +18,9 @@ from torch.utils.data import DataLoader
 
 from timo import cube as cubes
 from timo.atomic import check_writable, replacing
-from timo.cancel import Cancel, CancelledError
+from timo.cancel import CancelledError, Stop, interruptible
+from timo.compute import OnStep
 from timo.errors import TimoError
-from timo.interruption import OnStep, StopRequestedError, interruptible
 from timo.mapping.residuals import HeldOutErrors
 from timo.models.tasks import TiMo
 from timo.models.weights import CONFIG, save
@@ -83,7 +83,7 @@ def finetune(
     resume: bool = False,
     progress: bool = True,
     callbacks: Sequence[Callback] = (),
-    stop: Cancel | None = None,
+    stop: Stop | None = None,
     on_step: OnStep | None = None,
 ) -> Finetuned:
     """Train a model on the labelled pixels of a cube, in place.
@@ -133,7 +133,7 @@ def finetune(
         last whole step, averaged as at the end. In `folder`, ``model/`` holds them, and the resume checkpoint is that
         of the last whole epoch: `resume` ends with the weights of the whole run all the same.
     on_step : callable, optional
-        Is given a `timo.interruption.StepReport` after each step, in the thread of this call.
+        Is given a `timo.compute.StepReport` after each step, in the thread of this call.
 
     Returns
     -------
@@ -252,7 +252,7 @@ def _fit(
     callbacks: list[Callback],
     epochs: int,
     checkpoint: Path | None,
-    stop: Cancel | None,
+    stop: Stop | None,
 ) -> bool:
     """Train; return whether `stop` ended it."""
     module.model.train()
@@ -273,7 +273,7 @@ def _fit(
                 deterministic="warn",
             )
             trainer.fit(module, train, validation, ckpt_path=checkpoint, weights_only=True)
-    except StopRequestedError:
+    except CancelledError:
         settle(module, callbacks)
         return True
     else:

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from timo import cube as cubes
-from timo.cancel import Cancel, is_cancelled
+from timo.cancel import Stop, is_stopped
+from timo.compute import OnStep, StepReport
 from timo.errors import TimoError
-from timo.interruption import OnStep, StepReport
 from timo.models.heads import SegmentationHead, enlarge
 from timo.models.tasks import TiMo
 from timo.training.chips.chip import UNLABELLED
@@ -86,7 +86,7 @@ def fit_head(
     weight_decay: float = 1e-2,
     most_pixels: int = 1000,
     seed: int = 0,
-    stop: Cancel | None = None,
+    stop: Stop | None = None,
     on_step: OnStep | None = None,
 ) -> FittedHead:
     """Train the full-resolution part of a model's head on labelled pixels, in place, with all else frozen.
@@ -120,7 +120,7 @@ def fit_head(
         Asked before each layer of the encoder and before each step. When it says so during the steps, the call returns
         with ``.stopped`` true and the weights of the last one.
     on_step : callable, optional
-        Is given a `timo.interruption.StepReport` after each step, and while features are computed, one without a loss
+        Is given a `timo.compute.StepReport` after each step, and while features are computed, one without a loss
         after each window of dates.
 
     Returns
@@ -248,7 +248,7 @@ def _learn(
     steps: int,
     rates: tuple[float, float],
     seed: int,
-    stop: Cancel | None,
+    stop: Stop | None,
     on_step: OnStep | None,
 ) -> pd.DataFrame:
     """Move the weights; return the loss of each step."""
@@ -261,7 +261,7 @@ def _learn(
         optimiser = torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
         for step in range(1, steps + 1):
-            if is_cancelled(stop):
+            if is_stopped(stop):
                 break
             batch = batches[(step - 1) % len(batches)]
             loss = _step(head, batch, weights, optimiser, _kept(head, batch, generator))

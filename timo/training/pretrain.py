@@ -17,10 +17,10 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from timo.atomic import check_writable
-from timo.cancel import Cancel
+from timo.cancel import CancelledError, Stop, interruptible
+from timo.compute import OnStep
 from timo.cube import check
 from timo.errors import TimoError
-from timo.interruption import OnStep, StopRequestedError, interruptible
 from timo.models.masking import MaskOptions
 from timo.models.mim import MaskedAutoencoder, MaskedConfig
 from timo.models.weights import CONFIG
@@ -94,7 +94,7 @@ def pretrain(
     picture_every: int | None = None,
     progress: bool = True,
     callbacks: Sequence[Callback] = (),
-    stop: Cancel | None = None,
+    stop: Stop | None = None,
     on_step: OnStep | None = None,
 ) -> Pretrained:
     """Pretrain an encoder on series without labels, by masked image modelling (TiMo, section 3.3).
@@ -164,7 +164,7 @@ def pretrain(
         ``encoder/`` hold it, and the resume checkpoint is of that step (of an earlier one, if the stop fell into a
         validation).
     on_step : callable, optional
-        Is given a `timo.interruption.StepReport` after each step, in the thread of this call.
+        Is given a `timo.compute.StepReport` after each step, in the thread of this call.
 
     Returns
     -------
@@ -261,7 +261,7 @@ def pretrain(
     return Pretrained(autoencoder.eval(), journal.table(), time.monotonic() - started, stopped)
 
 
-def _load(data: Data, stop: Cancel | None) -> Data:
+def _load(data: Data, stop: Stop | None) -> Data:
     """Bring cubes into memory, until `stop` says so; a store is read chip by chip."""
     if stop is None or isinstance(data, ChipStore | str | Path):
         return data
@@ -356,7 +356,7 @@ def _fit(
     module: PretrainModule,
     callbacks: list[Callback],
     checkpoint: Path | None,
-    stop: Cancel | None,
+    stop: Stop | None,
     **options: Any,
 ) -> bool:
     """Train; return whether `stop` ended it."""
@@ -366,7 +366,7 @@ def _fit(
             trainer = _trainer(module, callbacks, options)
             _check_processes(trainer, module, stop)
             trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
-    except StopRequestedError:
+    except CancelledError:
         settle(module, callbacks)
         return True
     else:
@@ -408,9 +408,7 @@ def _plugins() -> list[Any]:
     return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
 
 
-def _check_processes(
-    trainer: lightning.Trainer, module: PretrainModule, stop: Cancel | None
-) -> None:
+def _check_processes(trainer: lightning.Trainer, module: PretrainModule, stop: Stop | None) -> None:
     processes, parts = trainer.world_size, module.accumulate
     if processes > 1 and stop is not None:
         raise TimoError(

@@ -9,8 +9,8 @@ import lightning
 import xarray as xr
 from lightning.pytorch.callbacks import Callback
 
-from timo.cancel import Cancel, is_cancelled
-from timo.interruption import OnStep, StepReport, StopRequestedError
+from timo.cancel import CancelledError, Stop, is_stopped
+from timo.compute import OnStep, StepReport
 from timo.sources.fetching import fetch
 
 Loss = Callable[[lightning.LightningModule, Any], float]
@@ -24,12 +24,12 @@ class Steps(Callback):
     stop : threading.Event or callable, optional
         Asked after each batch of training and validation.
     on_step : callable, optional
-        Is given a `timo.interruption.StepReport` after each step.
+        Is given a `timo.compute.StepReport` after each step.
     loss : callable
         Loss of a step, from the module and what the step gave back.
     """
 
-    def __init__(self, stop: Cancel | None, on_step: OnStep | None, loss: Loss) -> None:
+    def __init__(self, stop: Stop | None, on_step: OnStep | None, loss: Loss) -> None:
         self.stop, self.on_step, self.loss = stop, on_step, loss
         self.started, self.before = 0.0, 0
 
@@ -61,8 +61,8 @@ class Steps(Callback):
         return StepReport(step, steps, trainer.current_epoch, loss, seconds, eta)
 
     def _obey(self) -> None:
-        if is_cancelled(self.stop):
-            raise StopRequestedError
+        if is_stopped(self.stop):
+            raise CancelledError
 
 
 def step_loss(_: lightning.LightningModule, outputs: Any) -> float:
@@ -70,7 +70,7 @@ def step_loss(_: lightning.LightningModule, outputs: Any) -> float:
     return float(outputs["loss"]) if outputs else math.nan
 
 
-def load(cube: xr.DataArray, stop: Cancel | None) -> xr.DataArray:
+def load(cube: xr.DataArray, stop: Stop | None) -> xr.DataArray:
     """Bring a cube into memory, until `stop` says so.
 
     Raises

@@ -1,4 +1,4 @@
-"""Opening a cube from the panel: what is said while it lasts, how far it is, Cancel, and what went wrong."""
+"""Opening a cube from the panel: what is said while it lasts, how far it is, Stop, and what went wrong."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from typing import Any
 import xarray as xr
 
 from timo import fetch, open_cube
-from timo.cancel import CancelledError, set_current_cancel
+from timo.cancel import CancelledError, set_current_stop
 from timo.errors import TimoError
 
 from ..base.computing import CancelledError as Dropped
@@ -84,7 +84,7 @@ def estimate_text(source: str, options: dict[str, Any], cancelled: Callable[[], 
     TimoError
         As `timo.open_cube`.
     """
-    set_current_cancel(cancelled)
+    set_current_stop(cancelled)
     try:
         from timo.sources.earthengine import estimate
     except ImportError as error:
@@ -132,7 +132,7 @@ class Opening:
         self._stop = stop = threading.Event()
 
         def work(task: Task) -> tuple[xr.DataArray, bool]:
-            set_current_cancel(stop.is_set)
+            set_current_stop(stop.is_set)
             with self._turn:
                 cube = open_cube(source, **options)
             wanted = pixels and is_lazy(cube) and cube.nbytes <= LARGEST_BYTES

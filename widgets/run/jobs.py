@@ -20,7 +20,7 @@ ENDED = ("done", "cancelled", "failed")
 
 
 class Report(Protocol):
-    """How far a job is, as `timo.interruption.StepReport` says it."""
+    """How far a job is, as `timo.compute.StepReport` says it."""
 
     @property
     def step(self) -> int:

@@ -23,7 +23,7 @@ from tenacity.retry import retry_if_result
 from tenacity.stop import stop_after_attempt, stop_before_delay
 from tenacity.wait import wait_random_exponential
 
-from timo.cancel import Cancel, CancelledError, current_cancel, nap  # noqa: F401 - asked for here, too
+from timo.cancel import CancelledError, Stop, current_stop, nap  # noqa: F401 - asked for here, too
 from timo.errors import TimoError
 from timo.sources.retry.failures import Sorted, redact, sort_earthengine_error, sort_read_error
 
@@ -59,7 +59,7 @@ class Gate:
         return _gate_of, (self.name, self.per_second, self.concurrent)
 
     @contextmanager
-    def turn(self, cancel: Cancel | None = None, latest: float = inf) -> Iterator[float]:
+    def turn(self, cancel: Stop | None = None, latest: float = inf) -> Iterator[float]:
         """Wait for a turn, at most until `latest`, and hold it during a request; yield the time at which it began."""
         while self._room and not self._room.acquire(timeout=0.05):
             nap(0, cancel)
@@ -70,7 +70,7 @@ class Gate:
             if self._room:
                 self._room.release()
 
-    def _wait(self, cancel: Cancel | None, latest: float) -> None:
+    def _wait(self, cancel: Stop | None, latest: float) -> None:
         seen = -inf
         with self._lock:
             passes = max(time.monotonic(), self._next)
@@ -154,7 +154,7 @@ class Retry:
         function: Callable[..., T],
         *arguments: Any,
         classify: Callable[[Exception], Sorted | str] = sort_earthengine_error,
-        cancel: Cancel | None = None,
+        cancel: Stop | None = None,
         on_retry: Callable[[int, float, Sorted], None] | None = None,
     ) -> T:
         """Call a function until it succeeds, fails for good, or the time is up; return what it returned.
@@ -182,7 +182,7 @@ class Retry:
         Exception
             What `function` raised, if it is of unknown kind.
         """
-        cancel, began = current_cancel() if cancel is None else cancel, time.monotonic()
+        cancel, began = current_stop() if cancel is None else cancel, time.monotonic()
 
         def attempt() -> T | Sorted:
             with self.gate.turn(cancel, began + self.deadline_s) as started:
@@ -211,7 +211,7 @@ class Retry:
             retry=retry_if_result(lambda result: isinstance(result, Sorted)),
             stop=stop_before_delay(self.deadline_s) | stop_after_attempt(self.attempts or maxsize),
             wait=wait_random_exponential(self.initial_s, self.largest_s, self.factor),
-            sleep=partial(nap, cancel=cancel),
+            sleep=partial(nap, stop=cancel),
             before_sleep=note,
             retry_error_callback=self._give_up,
         )

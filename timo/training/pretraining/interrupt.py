@@ -6,7 +6,7 @@ from typing import Any
 
 import lightning
 
-from timo.interruption import StopRequestedError
+from timo.cancel import CancelledError
 from timo.training.pretraining.module import PretrainModule
 from timo.training.resume import ResumeCheckpoint
 
@@ -52,7 +52,7 @@ class PretrainCheckpoint(ResumeCheckpoint):
         self._restore()
         assert isinstance(module, PretrainModule)
         within = trainer.training and module.steps % module.batches
-        if isinstance(error, StopRequestedError) and within:
+        if isinstance(error, CancelledError) and within:
             self.save(trainer)
 
     def _note(self, *_: Any) -> None:

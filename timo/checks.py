@@ -1,0 +1,476 @@
+"""Checks of the arguments of public functions, by their annotations, before any work begins.
+
+A public function states what it takes in its signature; `checked` holds callers to it:
+
+    @checked
+    def finetune(model: nn.Module, cube: xr.DataArray, *, epochs: Count = 8, seed: Seed | None = 0): ...
+
+NumPy's numbers, and arrays that hold one number, are converted to Python's. What is of another type or out of range is
+refused by name, with what was expected and what to do.
+"""
+
+from __future__ import annotations
+
+import ast
+import collections.abc
+import contextlib
+import difflib
+import functools
+import inspect
+import math
+import operator
+import os
+import re
+import reprlib
+import types
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import MISSING, dataclass, fields
+from functools import lru_cache
+from numbers import Integral, Real
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    ParamSpec,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+    overload,
+)
+
+from timo.errors import TimoError, warn
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Range:
+    """Limits of a number, for `Annotated[float, Range(least=0)]`.
+
+    Attributes
+    ----------
+    least, most : float, optional
+        Both are allowed themselves.
+    above, below : float, optional
+        Neither is allowed itself.
+    nan : bool
+        Whether NaN and the infinities are allowed.
+    """
+
+    least: float | None = None
+    most: float | None = None
+    above: float | None = None
+    below: float | None = None
+    nan: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        if not math.isfinite(value):
+            return self.nan
+        return (
+            (self.least is None or value >= self.least)
+            and (self.most is None or value <= self.most)
+            and (self.above is None or value > self.above)
+            and (self.below is None or value < self.below)
+        )
+
+    def __str__(self) -> str:
+        if self.least is not None and self.most is not None:
+            return f"from {self.least:g} to {self.most:g}"
+        limits = {"above": self.above, "below": self.below, "of at most": self.most}
+        words = [f"{word} {limit:g}" for word, limit in limits.items() if limit is not None]
+        if self.least is not None:
+            words.insert(0, f"of {self.least:g} or more")
+        return " and ".join(words)
+
+
+# Kinds of options that occur everywhere.
+Count = Annotated[int, Range(least=1)]
+Seed = Annotated[int, Range(least=0, most=2**32 - 1)]
+Positive = Annotated[float, Range(above=0)]
+NotNegative = Annotated[float, Range(least=0)]
+Share = Annotated[float, Range(least=0, most=1)]
+AnyNumber = Annotated[float, Range(nan=True)]
+PathLike = str | os.PathLike[str]
+
+
+def whole(value: Any, name: str, *, least: float | None = None, most: float | None = None) -> int:
+    """Return a whole number as Python's; 8.0 is one.
+
+    Raises
+    ------
+    TimoError
+        If it is none, or out of range.
+    """
+    return int(check(value, Annotated[int, Range(least, most)], name))
+
+
+def number(
+    value: Any,
+    name: str,
+    *,
+    least: float | None = None,
+    most: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+) -> float:
+    """Return a finite number as Python's.
+
+    Raises
+    ------
+    TimoError
+        If it is none, or out of range.
+    """
+    return float(check(value, Annotated[float, Range(least, most, above, below)], name))
+
+
+def flag(value: Any, name: str) -> bool:
+    """Return True or False, NumPy's included.
+
+    Raises
+    ------
+    TimoError
+        If it is neither.
+    """
+    return bool(check(value, bool, name))
+
+
+def choice(value: Any, name: str, choices: Iterable[Any]) -> Any:
+    """Return one of the choices.
+
+    Raises
+    ------
+    TimoError
+        If it is none of them; says which one may have been meant.
+    """
+    listed = list(choices)
+    value = plain(value)
+    # By type as well: True equals 1.
+    if any(type(value) is type(one) and value == one for one in listed):
+        return value
+    near = did_you_mean(value, [one for one in listed if isinstance(one, str)])
+    raise TimoError(
+        f"{name} must be one of {', '.join(map(repr, listed))}; got {described(value)}.{near}"
+    )
+
+
+def is_number(value: Any) -> bool:
+    """Return whether it is one finite real number, not a boolean."""
+    value = plain(value)
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def plain(value: Any) -> Any:
+    """Return NumPy's scalars, and arrays and tensors without dimensions, as Python's; all else as it is."""
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):
+        try:
+            held = value.item()
+        except (TypeError, ValueError, RuntimeError):  # a tensor without data, an xarray of objects
+            return value
+        # A date of NumPy is better than the nanoseconds that `item` makes of it.
+        return held if isinstance(held, bool | int | float | str) and _is_kept(value) else value
+    return value
+
+
+def _is_kept(value: Any) -> bool:
+    return getattr(getattr(value, "dtype", None), "kind", "f") not in "mM"
+
+
+def did_you_mean(name: Any, known: Iterable[str]) -> str:
+    """Return " Did you mean ...?" for the most similar name; an empty string where none is."""
+    if not isinstance(name, str):
+        return ""
+    names = {other.lower(): other for other in known}
+    near = difflib.get_close_matches(name.lower(), names, 1, cutoff=0.7)
+    return f" Did you mean {names[near[0]]!r}?" if near else ""
+
+
+def described(value: Any) -> str:
+    """Return a value in few words, for a message."""
+    if isinstance(value, str | bool | int | float | type(None)):
+        return reprlib.repr(value)
+    kind = type(value).__name__
+    try:
+        shape = getattr(value, "shape", None)
+        if isinstance(shape, tuple) and shape:
+            return f"{kind} of shape {tuple(int(size) for size in shape)}"
+        if isinstance(value, type) or callable(value):
+            return getattr(value, "__qualname__", kind)
+        return f"{reprlib.repr(value)} ({kind})"
+    except Exception:  # noqa: BLE001 - a message about a broken object must not fail itself
+        return kind
+
+
+@overload
+def checked(function: Callable[P, R], /) -> Callable[P, R]: ...
+
+
+@overload
+def checked(**renamed: str) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+
+
+def checked(function: Callable[P, R] | None = None, /, **renamed: str) -> Any:
+    """Check the arguments of each call by the annotations of the function, and convert NumPy's numbers.
+
+    Parameters
+    ----------
+    function : callable
+        A function, a method or an `__init__`. Parameters without an annotation, and those of `Any`, are not checked.
+    **renamed : str
+        Former name of an option -> its name now. The former one works, with a `DeprecationWarning`.
+
+    Returns
+    -------
+    callable
+        The function; it raises a `TimoError` for an argument that is missing, unknown, of another type or out of range.
+    """
+    if function is None:
+        return lambda function: _checked(function, renamed)
+    return _checked(function, renamed)
+
+
+def _checked(function: Callable[P, R], renamed: Mapping[str, str]) -> Callable[P, R]:
+    signature = inspect.signature(function)
+    name = function.__qualname__.removesuffix(".__init__")
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        for old in renamed.keys() & kwargs.keys():
+            new = renamed[old]
+            if new in kwargs:
+                raise TimoError(f"{old}= is the former name of {new}=: give {new}= alone.")
+            warn(f"{old}= is called {new}= now.", DeprecationWarning)
+            kwargs[new] = kwargs.pop(old)
+        try:
+            bound = signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TimoError(_misfit(name, signature, kwargs, error)) from None
+        for option, value in bound.arguments.items():
+            parameter = signature.parameters[option]
+            hint = hints_of(function).get(option, Any)
+            if parameter.kind is parameter.VAR_POSITIONAL:
+                bound.arguments[option] = tuple(check(one, hint, option) for one in value)
+            elif parameter.kind is not parameter.VAR_KEYWORD and value is not parameter.default:
+                bound.arguments[option] = check(value, hint, option, parameter.default)
+        return function(*bound.args, **bound.kwargs)
+
+    return call
+
+
+def _misfit(
+    name: str, signature: inspect.Signature, given: Mapping[str, Any], error: TypeError
+) -> str:
+    taken = [option for option in signature.parameters if option != "self"]
+    hint = "".join(did_you_mean(option, taken) for option in given if option not in taken)
+    return f"{name}(): {error}.{hint} It takes: {', '.join(taken) or 'nothing'}."
+
+
+def check_fields(options: Any) -> None:
+    """Check the fields of a frozen dataclass by their annotations, from its `__post_init__`.
+
+    Raises
+    ------
+    TimoError
+        For a field of another type or out of range.
+    """
+    kind: Any = type(options)
+    hints = hints_of(kind)
+    for field in fields(options):
+        value = getattr(options, field.name)
+        if value is not field.default:
+            found = check(value, hints.get(field.name, Any), field.name, field.default)
+            object.__setattr__(options, field.name, found)
+
+
+def check(value: Any, hint: Any, name: str, default: Any = inspect.Parameter.empty) -> Any:
+    """Return a value that is of an annotation's kind, with NumPy's numbers converted.
+
+    Parameters
+    ----------
+    value : any
+    hint : type or annotation
+        A class, a number (`Annotated[int, Range(...)]`), a `Literal`, a union, a container or a callable.
+    name : str
+        What messages call it.
+    default : any
+        What an omitted option is, for the message.
+
+    Raises
+    ------
+    TimoError
+        If it is of no such kind.
+    """
+    try:
+        return _fit(value, hint)
+    except _MisfitError as misfit:
+        where = f" ({misfit})" if str(misfit) else ""
+        told = f"{name} must be {phrase(hint)}; got {described(value)}{where}"
+        raise TimoError(f"{told}.{_remedy(value, hint, name, default)}") from None
+
+
+class _MisfitError(Exception):
+    """A value is not of the kind asked for; where it lies in a container."""
+
+
+def _fit(value: Any, hint: Any) -> Any:  # noqa: PLR0911 - one line a kind of annotation
+    origin, arguments = get_origin(hint), get_args(hint)
+    if hint is Any or hint is inspect.Parameter.empty or isinstance(hint, TypeVar):
+        return value
+    if hint is None or hint is type(None):
+        return _accept(value, value is None)
+    if origin is Annotated:
+        limits = next((part for part in arguments[1:] if isinstance(part, Range)), Range())
+        return _fit_number(value, arguments[0], limits)
+    if hint in (int, float):
+        return _fit_number(value, hint, Range())
+    if hint in (bool, str):
+        simple = plain(value)
+        return _accept(simple, isinstance(simple, hint))
+    if origin is Literal:
+        simple = plain(value)
+        return _accept(
+            simple, any(type(simple) is type(one) and simple == one for one in arguments)
+        )
+    if origin in (Union, types.UnionType):
+        return _fit_any(value, arguments)
+    if origin is collections.abc.Callable or hint is Callable:
+        return _accept(value, callable(value))
+    if origin is type:
+        return _accept(value, isinstance(value, type))
+    if origin is not None and arguments and issubclass(origin, Iterable):
+        return _fit_container(value, origin, arguments)
+    return _accept(value, isinstance(value, origin or hint))
+
+
+def _accept(value: Any, fits: bool) -> Any:
+    if not fits:
+        raise _MisfitError
+    return value
+
+
+def _fit_number(value: Any, kind: Any, limits: Range) -> Any:
+    value = plain(value)
+    _accept(value, isinstance(value, Real) and not isinstance(value, bool))
+    try:
+        found = float(value)
+    except OverflowError:
+        found = math.inf if value > 0 else -math.inf
+    _accept(value, found in limits and (kind is float or value == int(value)))
+    return int(value) if kind is int or isinstance(value, Integral) else found
+
+
+def _fit_any(value: Any, hints: tuple[Any, ...]) -> Any:
+    where = ""
+    for hint in hints:
+        try:
+            return _fit(value, hint)
+        except _MisfitError as misfit:
+            where = where or str(misfit)
+    raise _MisfitError(where)
+
+
+def _fit_container(value: Any, kind: type, hints: tuple[Any, ...]) -> Any:
+    """Check what a container holds; arrays of NumPy and pandas of one dimension are taken for sequences."""
+    if issubclass(kind, Mapping):
+        _accept(value, isinstance(value, kind))
+        held = [(_fit(key, hints[0]), _fit(item, hints[1])) for key, item in value.items()]
+        same = all(
+            a is b
+            for pair in zip(held, value.items(), strict=True)
+            for a, b in zip(*pair, strict=True)
+        )
+        return value if same else dict(held)
+    if getattr(value, "ndim", 0) == 1 and hasattr(value, "tolist"):
+        value = list(value)
+    wanted = (list, tuple) if kind in (list, tuple) else kind
+    unordered = isinstance(value, set | frozenset | Mapping) and kind is collections.abc.Sequence
+    _accept(
+        value, isinstance(value, wanted) and not isinstance(value, str | bytes) and not unordered
+    )
+    if not isinstance(value, collections.abc.Collection):
+        return value  # an iterator is used up by looking at it
+    if kind is tuple and hints[-1] is not ...:
+        _accept(value, len(value) == len(hints))
+        return tuple(map(_fit, value, hints))
+    found = []
+    for position, item in enumerate(value):
+        try:
+            found.append(_fit(item, hints[0]))
+        except _MisfitError:
+            raise _MisfitError(f"number {position} is {described(item)}") from None
+    if kind is not tuple and all(map(operator.is_, found, value)):
+        return value
+    return found if isinstance(value, list) and kind is not tuple else tuple(found)
+
+
+def phrase(hint: Any) -> str:  # noqa: PLR0911 - one line a kind of annotation
+    """Return an annotation in plain English, for a message."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        limits = next((str(part) for part in arguments[1:] if isinstance(part, Range)), "")
+        return f"{phrase(arguments[0])} {limits}".rstrip()
+    if hint in _SIMPLE:
+        return _SIMPLE[hint]
+    if origin is Literal:
+        return "one of " + ", ".join(map(repr, arguments))
+    if origin in (Union, types.UnionType):
+        return " or ".join(dict.fromkeys(map(phrase, arguments)))
+    if origin is collections.abc.Callable or hint is Callable:
+        return "a function"
+    kind = origin or hint
+    if arguments and isinstance(kind, type) and issubclass(kind, Mapping):
+        return f"a mapping of {' to '.join(map(_many, arguments))}"
+    if arguments and kind is tuple and ... not in arguments:
+        return f"({', '.join(map(phrase, arguments))})"
+    if arguments and isinstance(kind, type) and issubclass(kind, Iterable):
+        return f"a list of {_many(arguments[0])}"
+    if not isinstance(kind, type):
+        return str(hint)
+    if kind is os.PathLike:
+        return "a path"
+    package = kind.__module__.partition(".")[0]
+    return f"{'an' if package[0] in 'aeiox' else 'a'} {package}.{kind.__name__}"
+
+
+_SIMPLE = {
+    int: "a whole number",
+    float: "a number",
+    bool: "True or False",
+    str: "text",
+    type(None): "None",
+}
+
+
+def _many(hint: Any) -> str:
+    words = phrase(hint)
+    return re.sub(r"^(?:a|an) (.*?)(number|object|list)\b", r"\1\2s", words)
+
+
+def _remedy(value: Any, hint: Any, name: str, default: Any) -> str:
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError, SyntaxError, _MisfitError):
+            return f" Write {name}={_fit(ast.literal_eval(value), hint)!r}, without quotes."
+    held = {one.__name__ for one in (hint, *get_args(hint)) if isinstance(one, type)}
+    for kind, source in _SOURCES.items():
+        if kind in held:
+            return f" {source}"
+    if default is inspect.Parameter.empty or default is MISSING:
+        return ""
+    return f" Leave {name} out for its default, {described(default)}."
+
+
+# Where the objects come from that the functions take.
+_SOURCES = {
+    "DataArray": "timo.open_cube opens a cube; xarray.DataArray(array, dims=...) makes one of an array.",
+    "Dataset": "timo.predict gives the maps of a model.",
+    "Module": "timo.load_model gives a model.",
+    "Tensor": "torch.from_numpy makes a tensor of an array.",
+}
+
+
+@lru_cache(maxsize=1024)
+def hints_of(owner: Any) -> dict[str, Any]:
+    """Return the annotations of a function or class by parameter."""
+    return get_type_hints(owner, include_extras=True)
