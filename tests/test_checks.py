@@ -22,6 +22,7 @@ from timo.checks import (
     check_fields,
     checked,
     choice,
+    did_you_mean,
     flag,
     is_number,
     number,
@@ -167,3 +168,12 @@ def test_single_values():
         choice(True, "kind", [1, 2])
     assert str(Range(0, 1)) == "from 0 to 1"
     assert Annotated[int, Range(1)] == Count
+
+
+def test_the_name_that_was_meant():
+    known, others = ["aoi", "max_cloud"], {"bbox": "aoi", "cloud cover": "max_cloud", "to": "end"}
+    assert did_you_mean("maxcloud", known) == " Did you mean 'max_cloud'?"
+    assert did_you_mean("BBox", known, others) == " Did you mean 'aoi'?"
+    assert did_you_mean("cloud_cover", known, others) == " Did you mean 'max_cloud'?"
+    assert did_you_mean("bbox", known) == did_you_mean("to", known, others) == ""
+    assert did_you_mean(3, known) == ""

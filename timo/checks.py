@@ -178,13 +178,23 @@ def _is_kept(value: Any) -> bool:
     return getattr(getattr(value, "dtype", None), "kind", "f") not in "mM"
 
 
-def did_you_mean(name: Any, known: Iterable[str]) -> str:
-    """Return " Did you mean ...?" for the most similar name; an empty string where none is."""
+def did_you_mean(name: Any, known: Iterable[str], others: Mapping[str, str] | None = None) -> str:
+    """Return " Did you mean ...?" for the most similar name; an empty string where none is.
+
+    Only letters and digits count. `others` are other words for the known names, as {"bbox": "aoi"}.
+    """
     if not isinstance(name, str):
         return ""
-    names = {other.lower(): other for other in known}
-    near = difflib.get_close_matches(name.lower(), names, 1, cutoff=0.7)
+    known = list(known)
+    words = {other: meant for other, meant in (others or {}).items() if meant in known}
+    words |= {one: one for one in known}
+    names = {_letters(word): meant for word, meant in words.items()}
+    near = difflib.get_close_matches(_letters(name), names, 1, cutoff=0.7)
     return f" Did you mean {names[near[0]]!r}?" if near else ""
+
+
+def _letters(name: str) -> str:
+    return "".join(letter for letter in name.lower() if letter.isalnum())
 
 
 def described(value: Any) -> str:
@@ -456,7 +466,8 @@ def _remedy(value: Any, hint: Any, name: str, default: Any) -> str:
     for kind, source in _SOURCES.items():
         if kind in held:
             return f" {source}"
-    if default is inspect.Parameter.empty or default is MISSING:
+    # An option whose default depends on others is written `= ...`.
+    if any(default is one for one in (inspect.Parameter.empty, MISSING, ...)):
         return ""
     return f" Leave {name} out for its default, {described(default)}."
 
