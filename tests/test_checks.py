@@ -171,7 +171,10 @@ def test_single_values():
 
 
 def test_the_name_that_was_meant():
-    known, others = ["aoi", "max_cloud"], {"bbox": "aoi", "cloud cover": "max_cloud", "to": "end"}
+    known, others = (
+        ["aoi", "max_cloud"],
+        {"aoi": "region bbox", "max_cloud": "cloudcover", "end": "to"},
+    )
     assert did_you_mean("maxcloud", known) == " Did you mean 'max_cloud'?"
     assert did_you_mean("BBox", known, others) == " Did you mean 'aoi'?"
     assert did_you_mean("cloud_cover", known, others) == " Did you mean 'max_cloud'?"

@@ -178,19 +178,24 @@ def _is_kept(value: Any) -> bool:
     return getattr(getattr(value, "dtype", None), "kind", "f") not in "mM"
 
 
-def did_you_mean(name: Any, known: Iterable[str], others: Mapping[str, str] | None = None) -> str:
-    """Return " Did you mean ...?" for the most similar name; an empty string where none is.
+def nearest(name: Any, known: Iterable[str], others: Mapping[str, str] | None = None) -> str:
+    """Return the most similar of the known names by its letters and digits; an empty string where none is.
 
-    Only letters and digits count. `others` are other words for the known names, as {"bbox": "aoi"}.
+    `others` has other words for them, as {"aoi": "bbox region"}.
     """
     if not isinstance(name, str):
         return ""
-    known = list(known)
-    words = {other: meant for other, meant in (others or {}).items() if meant in known}
-    words |= {one: one for one in known}
-    names = {_letters(word): meant for word, meant in words.items()}
-    near = difflib.get_close_matches(_letters(name), names, 1, cutoff=0.7)
-    return f" Did you mean {names[near[0]]!r}?" if near else ""
+    words = {
+        _letters(word): one for one in known for word in (*(others or {}).get(one, "").split(), one)
+    }
+    near = difflib.get_close_matches(_letters(name), words, 1, cutoff=0.7)
+    return words[near[0]] if near else ""
+
+
+def did_you_mean(name: Any, known: Iterable[str], others: Mapping[str, str] | None = None) -> str:
+    """Return " Did you mean ...?" for the `nearest` name; an empty string where none is."""
+    near = nearest(name, known, others)
+    return f" Did you mean {near!r}?" if near else ""
 
 
 def _letters(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from timo.checks import did_you_mean
 from timo.errors import TimoError
 from timo.sensors.landsat import LANDSAT
 from timo.sensors.modis import MODIS, MODIS_VEGETATION
@@ -25,6 +26,19 @@ SENSORS: dict[str, Sensor] = {
 }
 
 
+# What else people write.
+_ALSO = {
+    "sentinel-2": "s2 s2l2a s2sr sentinel2l2a copernicuss2srharmonized",
+    "sentinel-2-l1c": "s2l1c copernicuss2harmonized copernicuss2",
+    "sentinel-1": "s1 s1grd sentinel1grd sentinel1rtc",
+    "landsat-8-9": "landsat landsat8 landsat9 landsatc2l2 l8 l9 lc08 lc09 oli",
+    "landsat-4-7": "landsat4 landsat5 landsat7 l5 l7 lt05 le07 tm etm",
+    "planetscope-4": "planet planetscope psscene",
+    "planetscope-8": "superdove",
+    "hls-s30": "hls",
+    "modis": "mod09 mod09a1 myd09a1",
+    "modis-vegetation": "mod13 mod13q1 myd13q1",
+}
 # Those that come with timo: their names always mean them.
 _BUILT_IN = frozenset(SENSORS)
 
@@ -37,13 +51,13 @@ def get_sensor(name: str) -> Sensor:
     TimoError
         If timo does not know it.
     """
-    try:
+    if isinstance(name, str) and name in SENSORS:
         return SENSORS[name]
-    except (KeyError, TypeError):
-        raise TimoError(
-            f"Unknown sensor {name!r}. Known: {', '.join(sorted(SENSORS))}. One of your own is registered in each "
-            'session: timo.sensors.read_sensor("sensor.toml") or timo.sensors.register_sensor(...).'
-        ) from None
+    raise TimoError(
+        f"Unknown sensor {name!r}. Known: {', '.join(sorted(SENSORS))}.{did_you_mean(name, SENSORS, _ALSO)} One of "
+        'your own is registered in each session: timo.sensors.read_sensor("sensor.toml") or '
+        "timo.sensors.register_sensor(...)."
+    )
 
 
 def register_sensor(sensor: Sensor) -> Sensor:
