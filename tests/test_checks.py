@@ -1,6 +1,7 @@
 """Arguments of public functions: converted where they are NumPy's, refused by name where they do not fit."""
 
 import contextlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -11,6 +12,7 @@ import torch
 import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from timo.checks import (
     AnyNumber,
@@ -46,6 +48,8 @@ def work(
     on: bool = False,
     codes: Mapping[str, int] | None = None,
     nodata: AnyNumber = 0.0,
+    grid: Annotated[xr.DataArray, "make_grid makes one."] | None = None,
+    weights: NDArray[np.floating] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> dict[str, object]:
     """Return its options."""
@@ -69,6 +73,7 @@ def work(
         ("box", np.array([1, 2]), (1, 2)),
         ("names", np.array(["B4", "B8"]), ["B4", "B8"]),
         ("nodata", np.nan, np.nan),
+        ("box", xr.DataArray([1, 2]), (1, 2)),
     ],
 )
 def test_numbers_of_numpy_become_those_of_python(option, given, taken):
@@ -98,11 +103,13 @@ def test_numbers_of_numpy_become_those_of_python(option, given, taken):
         ("codes", {"a": "b"}, "codes must be a mapping of text to whole numbers or None"),
         ("stop", 3, "stop must be a function or None; got 3"),
         ("nodata", "nan", "nodata must be a number; got 'nan'"),
+        ("grid", 3, "grid must be an xarray.DataArray or None; got 3. make_grid makes one."),
+        ("weights", [1.0], "weights must be a numpy.ndarray or None; got [1.0] (list)"),
         ("step", 3, "unexpected keyword argument 'step'. Did you mean 'steps'?"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(option, given, message):
-    with pytest.raises(TimoError, match=message.replace("(", r"\(").replace(")", r"\)")):
+    with pytest.raises(TimoError, match=re.sub(r"([()\[\]])", r"\\\1", message)):
         work(CUBE, **{option: given})
 
 

@@ -306,7 +306,8 @@ def check(value: Any, hint: Any, name: str, default: Any = inspect.Parameter.emp
     ----------
     value : any
     hint : type or annotation
-        A class, a number (`Annotated[int, Range(...)]`), a `Literal`, a union, a container or a callable.
+        A class, a number (`Annotated[int, Range(...)]`), a `Literal`, a union, a container or a callable. Text in an
+        `Annotated` says where such an object comes from: it ends the message.
     name : str
         What messages call it.
     default : any
@@ -336,8 +337,8 @@ def _fit(value: Any, hint: Any) -> Any:  # noqa: PLR0911 - one line a kind of an
     if hint is None or hint is type(None):
         return _accept(value, value is None)
     if origin is Annotated:
-        limits = next((part for part in arguments[1:] if isinstance(part, Range)), Range())
-        return _fit_number(value, arguments[0], limits)
+        limits = next((part for part in arguments[1:] if isinstance(part, Range)), None)
+        return _fit_number(value, arguments[0], limits) if limits else _fit(value, arguments[0])
     if hint in (int, float):
         return _fit_number(value, hint, Range())
     if hint in (bool, str):
@@ -354,9 +355,14 @@ def _fit(value: Any, hint: Any) -> Any:  # noqa: PLR0911 - one line a kind of an
         return _accept(value, callable(value))
     if origin is type:
         return _accept(value, isinstance(value, type))
-    if origin is not None and arguments and issubclass(origin, Iterable):
+    if arguments and _is_container(origin):
         return _fit_container(value, origin, arguments)
     return _accept(value, isinstance(value, origin or hint))
+
+
+def _is_container(kind: Any) -> bool:
+    """Return whether it is a kind of list or mapping whose items are checked; of an array only the type is."""
+    return isinstance(kind, type) and issubclass(kind, Iterable) and not hasattr(kind, "__array__")
 
 
 def _accept(value: Any, fits: bool) -> Any:
@@ -387,7 +393,7 @@ def _fit_any(value: Any, hints: tuple[Any, ...]) -> Any:
 
 
 def _fit_container(value: Any, kind: type, hints: tuple[Any, ...]) -> Any:
-    """Check what a container holds; arrays of NumPy and pandas of one dimension are taken for sequences."""
+    """Check what a container holds; arrays of one dimension are taken for sequences."""
     if issubclass(kind, Mapping):
         _accept(value, isinstance(value, kind))
         held = [(_fit(key, hints[0]), _fit(item, hints[1])) for key, item in value.items()]
@@ -397,7 +403,7 @@ def _fit_container(value: Any, kind: type, hints: tuple[Any, ...]) -> Any:
             for a, b in zip(*pair, strict=True)
         )
         return value if same else dict(held)
-    if getattr(value, "ndim", 0) == 1 and hasattr(value, "tolist"):
+    if getattr(value, "ndim", 0) == 1 and isinstance(value, Iterable):
         value = list(value)
     wanted = (list, tuple) if kind in (list, tuple) else kind
     unordered = isinstance(value, set | frozenset | Mapping) and kind is collections.abc.Sequence
@@ -439,7 +445,7 @@ def phrase(hint: Any) -> str:  # noqa: PLR0911 - one line a kind of annotation
         return f"a mapping of {' to '.join(map(_many, arguments))}"
     if arguments and kind is tuple and ... not in arguments:
         return f"({', '.join(map(phrase, arguments))})"
-    if arguments and isinstance(kind, type) and issubclass(kind, Iterable):
+    if arguments and _is_container(kind):
         return f"a list of {_many(arguments[0])}"
     if not isinstance(kind, type):
         return str(hint)
@@ -467,7 +473,11 @@ def _remedy(value: Any, hint: Any, name: str, default: Any) -> str:
     if isinstance(value, str):
         with contextlib.suppress(ValueError, SyntaxError, _MisfitError):
             return f" Write {name}={_fit(ast.literal_eval(value), hint)!r}, without quotes."
-    held = {one.__name__ for one in (hint, *get_args(hint)) if isinstance(one, type)}
+    kinds = (hint, *get_args(hint))
+    parts = [part for one in kinds if get_origin(one) is Annotated for part in get_args(one)]
+    for source in (part for part in parts if isinstance(part, str)):
+        return f" {source}"
+    held = {one.__name__ for one in (*kinds, *parts) if isinstance(one, type)}
     for kind, source in _SOURCES.items():
         if kind in held:
             return f" {source}"

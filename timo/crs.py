@@ -13,6 +13,7 @@ import pyproj.exceptions
 import shapely
 from shapely.geometry.base import BaseGeometry
 
+from timo.checks import plain
 from timo.errors import TimoError
 
 LONLAT = "EPSG:4326"
@@ -21,6 +22,26 @@ _UTM_NORTH, _UTM_SOUTH = 84.0, -80.0
 _SPHERE_M = 6378137.0
 # Into how many pieces the longest side is cut at most, to follow the bend of an edge.
 _PIECES = tuple(4**k for k in range(8))
+
+
+_REMEDY = 'Give an EPSG code, as 32635 or "EPSG:3035", WKT, or a pyproj or rasterio CRS'
+
+
+def parse_crs(crs: Any, *, what: str = "crs") -> pyproj.CRS:
+    """Read a reference system of any kind: of three axes, in grads, of a building site.
+
+    Raises
+    ------
+    TimoError
+        If it cannot be read.
+    """
+    crs = plain(crs)
+    if crs is None or isinstance(crs, bool):
+        raise TimoError(f"{what}={crs!r} is no coordinate reference system. {_REMEDY}")
+    try:
+        return pyproj.CRS.from_user_input(crs)
+    except (pyproj.exceptions.CRSError, AttributeError, TypeError, ValueError) as error:
+        raise TimoError(f"{what}={crs!r} cannot be read: {error}. {_REMEDY}") from error
 
 
 def read_crs(crs: Any, *, what: str = "crs") -> pyproj.CRS:
@@ -43,20 +64,14 @@ def read_crs(crs: Any, *, what: str = "crs") -> pyproj.CRS:
     TimoError
         If it cannot be read, or is no system for maps.
     """
-    remedy = 'Give an EPSG code, as 32635 or "EPSG:3035", WKT, or a pyproj or rasterio CRS'
-    if crs is None or isinstance(crs, bool):
-        raise TimoError(f"{what}={crs!r} is no coordinate reference system. {remedy}")
-    try:
-        system = pyproj.CRS.from_user_input(crs).to_2d()
-    except pyproj.exceptions.CRSError as error:
-        raise TimoError(f"{what}={crs!r} cannot be read: {error}. {remedy}") from error
+    system = parse_crs(crs, what=what).to_2d()
     axes = [axis.direction for axis in system.axis_info]
     if not (system.is_geographic or system.is_projected) or len(axes) != 2:
         raise TimoError(
-            f"{what}={crs!r} ({system.name}) is no system for maps in a plane. {remedy}"
+            f"{what}={crs!r} ({system.name}) is no system for maps in a plane. {_REMEDY}"
         )
     if system.is_geographic and system.axis_info[0].unit_name != "degree":
-        raise TimoError(f"{what}={crs!r} ({system.name}) does not count in degrees. {remedy}")
+        raise TimoError(f"{what}={crs!r} ({system.name}) does not count in degrees. {_REMEDY}")
     if "west" in axes:
         raise TimoError(
             f"{what}={crs!r} ({system.name}) counts towards the west; the rows and columns of a cube go east and "
@@ -65,8 +80,18 @@ def read_crs(crs: Any, *, what: str = "crs") -> pyproj.CRS:
     return system
 
 
-def crs_of_mapping(attrs: Mapping[Any, Any], what: str) -> pyproj.CRS:
+def crs_of_mapping(
+    attrs: Mapping[Any, Any], what: str, read: Callable[..., pyproj.CRS] = read_crs
+) -> pyproj.CRS:
     """Read the system of a grid mapping of the CF conventions, by its attributes: WKT, else their parameters.
+
+    Parameters
+    ----------
+    attrs : mapping
+    what : str
+        What the messages call it.
+    read : callable
+        Says which systems are taken: `read_crs` or `parse_crs`.
 
     Raises
     ------
@@ -82,7 +107,7 @@ def crs_of_mapping(attrs: Mapping[Any, Any], what: str) -> pyproj.CRS:
                 f"{what} is not understood: {error}. Write the CRS again: "
                 'dataset.rio.write_crs("EPSG:...").to_netcdf(...).'
             ) from error
-    return read_crs(text, what=what)
+    return read(text, what=what)
 
 
 def crs_name(crs: pyproj.CRS) -> str:
