@@ -24,6 +24,7 @@ from timo.sources.request import CubeRequest
 
 __all__ = [
     "attribution",
+    "check_selectable",
     "cube_from_scenes",
     "cube_of_days",
     "fringe_cells",
@@ -169,6 +170,20 @@ def no_image(request: CubeRequest, seen: str) -> TimoError:
         f"{west:.7g}..{east:.7g} E, {south:.7g}..{north:.7g} N{clouds}: see whether that is the place you mean "
         f"(longitude comes first), {remedy} (seen: {seen})"
     )
+
+
+def check_selectable(request: CubeRequest, served: Collection, orbit: str | None) -> None:
+    """Refuse to select images by what a collection does not state of them: cloud cover, or orbit."""
+    name = request.sensor.name
+    if request.max_cloud is not None and not served.cloud_cover:
+        raise TimoError(
+            f"max_cloud cannot be used: the images of {name} do not say how cloudy they are. Leave it out; clouds are "
+            "masked pixel by pixel."
+        )
+    if orbit is not None and not served.orbit:
+        raise TimoError(
+            f"orbit cannot be chosen: the images of {name} do not say theirs. Leave it out."
+        )
 
 
 def _span(days: pd.DatetimeIndex) -> str:

@@ -15,7 +15,7 @@ import pandas as pd
 from timo.errors import TimoError
 from timo.sensors import Collection, Sensor
 from timo.sources.request import CubeRequest
-from timo.sources.scenes import fringe_cells, half_axes
+from timo.sources.scenes import check_selectable, fringe_cells, half_axes
 
 PROVIDER = "earthengine"
 # Cells from the middle: the weights of a kernel travel with each request.
@@ -31,7 +31,7 @@ def filtered(
     index. Of Sentinel-2 a tile can come twice from one overflight: products are cut where their reception was, with
     some overlap, and both parts are needed. A TimoError if the sensor has no cloud cover or orbit to select by.
     """
-    name = request.sensor.name
+    check_selectable(request, served, orbit)
     conditions = [
         ee.Filter.inList(key, list(value)) if isinstance(value, tuple) else ee.Filter.eq(key, value)
         for key, value in served.where.items()
@@ -39,19 +39,8 @@ def filtered(
     if served.band_list:
         conditions += [ee.Filter.listContains(served.band_list, band) for band in request.bands]
     if request.max_cloud is not None:
-        if not served.cloud_cover:
-            raise TimoError(
-                f"max_cloud cannot be used: the images of {name} do not say how cloudy they are. Leave it out; "
-                "clouds are masked pixel by pixel"
-            )
         conditions.append(ee.Filter.lte(served.cloud_cover, request.max_cloud))
     if orbit is not None:
-        if orbit not in ("ascending", "descending"):
-            raise TimoError(f'orbit is "ascending" or "descending"; got {orbit!r}')
-        if not served.orbit:
-            raise TimoError(
-                f"orbit cannot be chosen: the images of {name} do not say theirs. Leave it out"
-            )
         conditions.append(ee.Filter.eq(served.orbit, orbit.upper()))
     parts = {}
     for each in served.ids:

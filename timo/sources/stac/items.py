@@ -15,7 +15,7 @@ from shapely.geometry import shape
 from timo.errors import TimoError
 from timo.sensors import Collection, Identity, Sensor, identify
 from timo.sources.request import CubeRequest
-from timo.sources.scenes import no_image
+from timo.sources.scenes import check_selectable, no_image
 from timo.sources.stac.assets import Layout, has_assets, layers_of, missing
 
 # Where catalogues write the tile or the path and row of a scene.
@@ -80,10 +80,7 @@ def select_items(
     TimoError
         If none is left, or if the items cannot be told apart by what is asked for.
     """
-    if request.max_cloud is not None:
-        _check_says_clouds(request, layout.served)
-    if orbit is not None:
-        _check_orbit(request, layout.served, orbit)
+    check_selectable(request, layout.served, orbit)
     days = request.solar_day(instants(items))
     dated = {
         id(item): request.start <= day < request.end for item, day in zip(items, days, strict=True)
@@ -203,20 +200,3 @@ def _is_clear(request: CubeRequest, served: Collection, item: pystac.Item) -> bo
         return True
     cover = item.properties.get(served.cloud_cover)
     return cover is None or not np.isfinite(cover) or float(cover) <= request.max_cloud
-
-
-def _check_says_clouds(request: CubeRequest, served: Collection) -> None:
-    if not served.cloud_cover:
-        raise TimoError(
-            f"max_cloud cannot be used: the images of {request.sensor.name} do not say how cloudy they are. Leave it "
-            "out; clouds are masked pixel by pixel"
-        )
-
-
-def _check_orbit(request: CubeRequest, served: Collection, orbit: str) -> None:
-    if orbit not in ("ascending", "descending"):
-        raise TimoError(f'orbit is "ascending" or "descending"; got {orbit!r}')
-    if not served.orbit:
-        raise TimoError(
-            f"orbit cannot be chosen: the images of {request.sensor.name} do not say theirs. Leave it out"
-        )
