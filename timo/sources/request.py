@@ -2,40 +2,45 @@
 
 from __future__ import annotations
 
-import operator
 import re
-import warnings
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any
 
-import numpy as np
 import pandas as pd
+import xarray as xr
 
+from timo.checks import (
+    NotNegative,
+    Positive,
+    Range,
+    check,
+    check_fields,
+    checked,
+    did_you_mean,
+    flag,
+    whole,
+)
 from timo.crs import metres_per_unit, read_crs, short_name
 from timo.cube.composite import period_offset
-from timo.errors import TimoError
-from timo.sensors import SENSORS, Sensor, register_sensor
+from timo.errors import TimoError, warn
+from timo.sensors import SENSORS, Sensor, get_sensor, register_sensor
 from timo.sources.dates import make_span
-from timo.sources.options import nearest, unknown_sensor
 from timo.sources.place.aoi import Area, parse_aoi
 from timo.sources.place.area import FORMS
 from timo.sources.place.grid import PixelGrid, grid_of, make_grid
 
-if TYPE_CHECKING:
-    import xarray as xr
-
-
+Percentage = Annotated[float, Range(0, 100)]
+Metres = Annotated[float, Range(0, 10_000)]
 # Cells a side of a chunk: of smaller ones the graph of a small cube takes minutes.
 LEAST_CHUNK = 16
 # Cells. Earth Engine refuses kernels of a larger radius.
 _WIDEST_BUFFER = 512
-# pandas' name of a period by its start, and what people write for it; without a leading 1.
+# pandas' name of a period by its start, and what people write for it.
 _PERIODS = {
-    "1MS": "m me monthly months ms",
-    "QS-DEC": "q qe quarterly seasonal seasons",
-    "YS": "y ye a as yearly annual years",
+    "1MS": "m me 1m 1me monthly months ms",
+    "QS-DEC": "q qe 1q 1qe quarterly seasonal seasons",
+    "YS": "y ye a as 1y 1ye 1ys yearly annual years",
     "W-MON": "weekly week",
     "1D": "daily day",
 }
@@ -72,10 +77,13 @@ class CubeRequest:
     sensor: Sensor
     bands: tuple[str, ...]
     masked: tuple[int, ...] = ()
-    buffer_m: float = 0.0
+    buffer_m: NotNegative = 0.0
     composite: str | None = None
-    max_cloud: float | None = None
+    max_cloud: Percentage | None = None
     clip: bool = False
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def __repr__(self) -> str:
         last = self.end - pd.Timedelta(days=1)
@@ -91,12 +99,14 @@ class CubeRequest:
         """Those of the masked classes that `buffer_m` widens."""
         return tuple(i for i in self.masked if i in self.sensor.fringed)
 
+    @checked
     def solar_day(self, times: pd.DatetimeIndex) -> pd.DatetimeIndex:
-        """Day at the area's centre of instants in UTC: one overpass is one day, even where UTC's midnight cuts it."""
+        """Return the days at the area's centre of instants in UTC, so that no overpass is cut by UTC's midnight."""
         return (times + self._solar_shift).floor("D").as_unit("ns")
 
+    @checked
     def utc(self, instant: pd.Timestamp) -> pd.Timestamp:
-        """When in UTC a solar day of the area's centre begins."""
+        """Return when in UTC a solar day of the area's centre begins."""
         return instant - self._solar_shift
 
     @property
@@ -105,22 +115,23 @@ class CubeRequest:
         return pd.Timedelta(hours=0 if self.sensor.period_days else self.area.centre[0] / 15)
 
 
+@checked
 def make_request(
     aoi: Any = None,
     start: Any = None,
     end: Any = None,
     *,
     sensor: str | Sensor = "sentinel-2",
-    bands: Sequence[str] | None = None,
-    resolution: float | None = None,
-    composite: str | None = None,
+    bands: str | Sequence[str] | None = None,
+    resolution: Positive | None = None,
+    composite: Any = None,
     crs: Any = None,
-    like: xr.DataArray | None = None,
-    max_cloud: float | None = None,
-    masked_classes: Iterable[int] | None = None,
-    buffer_m: float | None = None,
+    like: Any = None,
+    max_cloud: Percentage | None = None,
+    masked_classes: Any = None,
+    buffer_m: Metres | None = None,
     clip: bool = False,
-    max_megapixels: float = 1000,
+    max_megapixels: Positive = 1000,
 ) -> CubeRequest:
     """Check the options that all sources share; they are those of `timo.open_cube`.
 
@@ -133,7 +144,11 @@ def make_request(
     first, last = make_span(start, end)
     names = make_bands(instrument, bands)
     masked = make_masked(instrument, masked_classes)
-    buffer = instrument.fringe_m if buffer_m is None else buffer_m
+    if max_cloud is not None and 0 < max_cloud < 1:
+        warn(
+            f"max_cloud={max_cloud!r} is less than one percent. For {100 * max_cloud:g} % write "
+            f"max_cloud={100 * max_cloud:g}."
+        )
     finest = min(instrument.band(name).gsd_m for name in names)
     area, grid = make_place(
         aoi, resolution, crs, like, finest_m=finest, max_megapixels=max_megapixels
@@ -146,10 +161,10 @@ def make_request(
         sensor=instrument,
         bands=names,
         masked=masked,
-        buffer_m=make_buffer(buffer, grid),
+        buffer_m=make_buffer(instrument.fringe_m if buffer_m is None else buffer_m, grid),
         composite=make_composite(composite),
-        max_cloud=None if max_cloud is None else _percentage(max_cloud),
-        clip=make_clip(clip),
+        max_cloud=max_cloud,
+        clip=clip,
     )
 
 
@@ -157,7 +172,7 @@ def make_place(
     aoi: Any,
     resolution: float | None,
     crs: Any,
-    like: xr.DataArray | None,
+    like: Any,
     *,
     finest_m: float,
     max_megapixels: float = 1000,
@@ -190,7 +205,7 @@ def make_place(
         if resolution is None:
             resolution = finest_m if crs is None else finest_m / metres_per_unit(read_crs(crs))
         return area, make_grid(area, resolution, crs, max_megapixels=max_megapixels)
-    if not hasattr(like, "indexes"):
+    if not isinstance(like, xr.DataArray | xr.Dataset):
         raise TimoError(
             f"like= takes a cube or raster (xarray.DataArray) whose cells are taken; got {type(like).__name__}. A file "
             "is opened with rioxarray.open_rasterio(path)"
@@ -208,48 +223,42 @@ def make_place(
 
 def make_sensor(sensor: str | Sensor) -> Sensor:
     """Return a sensor by its name; one that is given itself is registered, so that cubes of it pass all checks."""
-    if isinstance(sensor, Sensor):
-        return sensor if SENSORS.get(sensor.name) == sensor else register_sensor(sensor)
-    if not isinstance(sensor, str) or sensor not in SENSORS:
-        raise unknown_sensor(sensor, SENSORS)
-    return SENSORS[sensor]
+    if isinstance(sensor, Sensor) and SENSORS.get(sensor.name) != sensor:
+        return register_sensor(sensor)
+    return sensor if isinstance(sensor, Sensor) else get_sensor(sensor)
 
 
-def make_bands(sensor: Sensor, bands: Sequence[str] | None) -> tuple[str, ...]:
+@checked
+def make_bands(sensor: Sensor, bands: str | Sequence[str] | None) -> tuple[str, ...]:
     """Return names of bands as the sensor spells them, each once; its usual ones if none are given.
 
     They are given by its own names ("B4", also "b4" and "B04") or by common ones ("red", "nir", "swir16").
     """
     if bands is None:
         return sensor.default_bands
-    given = [bands] if isinstance(bands, str) else bands
-    # A set has no order, and that of a cube's bands matters.
-    if not isinstance(given, Iterable) or isinstance(given, Set | Mapping | bytes):
-        raise TimoError(f'bands must be a list of names, as ["B4", "B8"]; got {bands!r}')
-    named = list(given)
-    names = tuple(_band_name(sensor, name) for name in named)
+    given = [bands] if isinstance(bands, str) else list(bands)
+    names = tuple(_band_name(sensor, name) for name in given)
     if not names or len(set(names)) < len(names):
-        raise TimoError(f"bands must name at least one band and each once; got {named}")
+        raise TimoError(f"bands must name at least one band and each once; got {given}")
     return names
 
 
-def _band_name(sensor: Sensor, name: Any) -> str:
+def _band_name(sensor: Sensor, name: str) -> str:
     if name in sensor.band_names:
-        return str(name)
+        return name
     # The band's own name counts before its common name, and that before names in files of the product.
     spelt = [(n, band.name) for band in sensor.bands for n in band.aliases]
     spelt += [(band.common_name, band.name) for band in sensor.bands if band.common_name]
     spelt += [(name, name) for name in sensor.band_names]
-    spellings = {_plain_band(other): band for other, band in spelt}
-    if isinstance(name, str) and (band := spellings.get(_plain_band(name))):
+    if band := {_plain_band(other): band for other, band in spelt}.get(_plain_band(name)):
         return band
-    hint = ""
     if name == sensor.mask_name:
         hint = f" {name} is its quality layer, which masks pixels (masked_classes=)."
-    elif isinstance(name, str) and "," in name:
+    elif "," in name:
         hint = " Give a list of names."
-    elif near := nearest(name, spellings):
-        hint = f" Did you mean {spellings[near]!r}?"
+    else:
+        others = {b.name: " ".join((*b.aliases, b.common_name or "")) for b in sensor.bands}
+        hint = did_you_mean(name, sensor.band_names, others)
     listed = [f"{b.name} ({b.common_name})" if b.common_name else b.name for b in sensor.bands]
     raise TimoError(
         f"{sensor.name} has no band {name!r}.{hint} Its bands are: {', '.join(listed)}."
@@ -261,34 +270,25 @@ def _plain_band(name: str) -> str:
     return re.sub(r"(?<![0-9])0+(?=\d)", "", name.strip().lower())
 
 
-def make_masked(sensor: Sensor, classes: Iterable[int] | None) -> tuple[int, ...]:
+def make_masked(sensor: Sensor, classes: Any) -> tuple[int, ...]:
     """Return positions of the quality classes to mask; the sensor's own if none are given."""
     if classes is None:
         return sensor.masked
     try:
-        positions = tuple(dict.fromkeys(_position(position) for position in classes))
-    except TypeError as error:
+        positions = tuple(dict.fromkeys(check(classes, Collection[int], "masked_classes")))
+    except TimoError as error:
         listed = ", ".join(f"{i} {name}" for i, name in enumerate(sensor.mask_classes)) or "none"
-        raise TimoError(
-            f"masked_classes={classes!r} must be a list of numbers of quality classes, () for none. "
-            f"{sensor.name} has: {listed}"
-        ) from error
+        raise TimoError(f"{error} () masks nothing. {sensor.name} has: {listed}") from None
     sensor.flagged(0, positions)
     return positions
 
 
-def _position(number: Any) -> int:
-    if isinstance(number, bool | np.bool_):
-        raise TypeError(number)
-    return operator.index(number)
-
-
-def make_buffer(buffer_m: Any, grid: PixelGrid) -> float:
+def make_buffer(buffer_m: float, grid: PixelGrid) -> float:
     """Return metres to mask around clouds; of more cells Earth Engine refuses it and others would take hours."""
-    metres = _number(buffer_m, "buffer_m", "a distance in metres", 10_000)
+    metres = float(check(buffer_m, Metres, "buffer_m"))
     if metres > _WIDEST_BUFFER * grid.metres:
         raise TimoError(
-            f"buffer_m={buffer_m:g} is {metres / grid.metres:,.0f} cells of {grid.metres:g} m; {_WIDEST_BUFFER} cells "
+            f"buffer_m={metres:g} is {metres / grid.metres:,.0f} cells of {grid.metres:g} m; {_WIDEST_BUFFER} cells "
             "can be masked around a cloud. Give less, or a larger resolution"
         )
     return metres
@@ -296,20 +296,15 @@ def make_buffer(buffer_m: Any, grid: PixelGrid) -> float:
 
 def make_clip(clip: Any) -> bool:
     """Return whether to clip."""
-    if not isinstance(clip, bool | np.bool_):
-        raise TimoError(f"clip is True or False; got {clip!r}")
-    return bool(clip)
+    return flag(clip, "clip")
 
 
-def make_whole(value: Any, name: str, meaning: str = "a number", least: int = 1) -> int:
+def make_whole(value: Any, name: str, _: str = "", least: int = 1) -> int:
     """Return a whole number that is at least `least`."""
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not whole or value < least:
-        raise TimoError(f"{name} is {meaning}, {least} or more; got {value!r}")
-    return int(value)
+    return whole(value, name, least=least)
 
 
-def make_composite(composite: str | None) -> str | None:
+def make_composite(composite: Any) -> str | None:
     """Return the name of a period that is dated by its first day; see `timo.cube.composite`."""
     if composite is None:
         return None
@@ -321,9 +316,7 @@ def make_composite(composite: str | None) -> str | None:
     try:
         offset = period_offset(composite)
     except TimoError as error:
-        simple = composite.lower().lstrip("1")
-        meant = [name for name, others in _PERIODS.items() if simple in others.split()]
-        hint = f" Did you mean {meant[0]!r}?" if meant else ""
+        hint = did_you_mean(composite, _PERIODS, _PERIODS)
         raise TimoError(f"composite={composite!r} is no period: {error}{hint}") from error
     try:
         long = pd.Timestamp("2000-01-01") + offset > pd.Timestamp("2100-01-01")
@@ -332,19 +325,3 @@ def make_composite(composite: str | None) -> str | None:
     if long:
         raise TimoError(f"composite={composite!r} is no period of at most a hundred years")
     return composite
-
-
-def _number(value: Any, name: str, meaning: str, most: float) -> float:
-    if isinstance(value, Real) and not isinstance(value, bool) and 0 <= float(value) <= most:
-        return float(value)
-    raise TimoError(f"{name} is {meaning}, from 0 to {most:,}; got {value!r}")
-
-
-def _percentage(value: Any) -> float:
-    percent = _number(value, "max_cloud", "a percentage", 100)
-    if 0 < percent < 1:
-        warnings.warn(
-            f"max_cloud={value!r} is less than one percent. For {100 * percent:g} % write max_cloud={100 * percent:g}.",
-            stacklevel=4,
-        )
-    return percent

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import inspect
 import math
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import Any, Literal, Unpack
 
 import dask.array as da
 import ee
@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from timo.checks import Count, PathLike, Share, check_fields, checked
 from timo.cube import check_values
 from timo.errors import TimoError
 from timo.sensors import Collection
@@ -31,28 +32,55 @@ from timo.sources.earthengine.images import (
 )
 from timo.sources.earthengine.requests import Dated, Series, ask, open_reader, series_of
 from timo.sources.fetching import fetched_array
-from timo.sources.options import unknown_option
-from timo.sources.request import CubeRequest, make_request, make_whole
+from timo.sources.options import EarthEngine, unknown_option
+from timo.sources.request import CubeRequest, make_request
 from timo.sources.retry import Retry
 from timo.sources.scenes import attribution, cube_of_days, no_image
 
-# Whether to keep fetched chunks, or where.
-Cache = bool | str | Path | None
 # Rough, from reports on computePixels. How long masking and medians take on the servers is not known in advance.
 _SECONDS_A_REQUEST = 1.5
 _BYTES_A_SECOND = 10e6
 
 
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The options of `open_earthengine` beside the request."""
+
+    orbit: Literal["ascending", "descending"] | None = None
+    cloud_score: bool | Share | None = False
+    project: str | None = None
+    service_account: PathLike | None = None
+    url: str | None = None
+    cache: bool | PathLike | None = True
+    chunks: Count = 256
+    retry: Retry | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.cache == "":
+            raise TimoError("cache is an empty text. Give the path of a folder, True or False.")
+
+    @cached_property
+    def patience(self) -> Retry:
+        """One `Retry` for all requests: they share its pace."""
+        return self.retry or Retry()
+
+    def connect(self) -> None:
+        """Connect to the Earth Engine that is meant."""
+        connect(self.project, service_account=self.service_account, url=self.url)
+
+
+@checked(chunk_size="chunks")
 def open_earthengine(
     request: CubeRequest,
     *,
-    orbit: str | None = None,
-    cloud_score: bool | float = False,
+    orbit: Literal["ascending", "descending"] | None = None,
+    cloud_score: bool | Share | None = False,
     project: str | None = None,
-    service_account: str | Path | None = None,
+    service_account: PathLike | None = None,
     url: str | None = None,
-    cache: Cache = True,
-    chunks: int = 256,
+    cache: bool | PathLike | None = True,
+    chunks: Count = 256,
     retry: Retry | None = None,
 ) -> xr.DataArray:
     """Open a cube from Google Earth Engine, lazily: ``timo.open_cube("earthengine", aoi=..., ...)``.
@@ -100,11 +128,19 @@ def open_earthengine(
     (datasets/catalog/COPERNICUS_S1_GRD, "GRD border noise removal"). Reflectances of Landsat below zero, over water and
     in shadow, are kept. Cloud Score+ is computed some time after an image came in.
     """
-    chunks, retry, cache = check_fetching(chunks, retry, cache)
-    connect(project, service_account=service_account, url=url)
-    series = plan_series(request, orbit, cloud_score, chunks, retry)
+    options = Options(
+        orbit=orbit,
+        cloud_score=cloud_score,
+        project=project,
+        service_account=service_account,
+        url=url,
+        cache=cache,
+        chunks=chunks,
+        retry=retry,
+    )
+    series = plan_series(request, options)
     served = request.sensor.collection(PROVIDER)
-    cube = cube_of(series, f"Google Earth Engine, {', '.join(served.ids)}", cache, retry)
+    cube = cube_of(series, f"Google Earth Engine, {', '.join(served.ids)}", options)
     if cloud_score is not False and cloud_score is not None:
         cube.attrs["attribution"] += "; clouds by Cloud Score+, Google, CC BY 4.0"
     return cube
@@ -138,35 +174,27 @@ class Estimate:
         )
 
 
-def estimate(
-    *,
-    orbit: str | None = None,
-    cloud_score: bool | float = False,
-    project: str | None = None,
-    service_account: str | Path | None = None,
-    url: str | None = None,
-    chunks: int = 256,
-    workers: int = 8,
-    retry: Retry | None = None,
-    cache: Cache = True,
-    **options: Any,
-) -> Estimate:
+@checked(chunk_size="chunks")
+def estimate(*, workers: Count = 8, **options: Unpack[EarthEngine]) -> Estimate:
     """Count what ``open_cube("earthengine", ...)`` with the same options would fetch. No pixel is fetched.
 
-    The options are those of `timo.sources.earthengine.open_earthengine` and `timo.open_cube`; `workers` are requests at
-    a time, as `timo.fetch` takes them. One small request lists the images. Chunks in the cache are not subtracted.
+    One small request lists the images. Chunks in the cache are not subtracted.
+
+    Parameters
+    ----------
+    workers : int
+        Requests at a time, as `timo.fetch` takes them.
+    **options
+        Those of `timo.open_cube` and `timo.sources.earthengine.open_earthengine`.
     """
-    # As it was called before; `open_cube` takes it, too.
-    chunks = options.pop("chunk_size", chunks)
     shared = inspect.signature(make_request).parameters
-    if unknown := [name for name in options if name not in shared]:
-        own = [name for name in inspect.signature(estimate).parameters if name != "options"]
-        raise unknown_option("earthengine", unknown[0], [*shared, *own], called="estimate")
-    workers = make_whole(workers, "workers", "a number of requests at a time")
-    chunks, retry, _ = check_fetching(chunks, retry, cache)
-    request = make_request(**options)
-    connect(project, service_account=service_account, url=url)
-    series = plan_series(request, orbit, cloud_score, chunks, retry)
+    taken = [*shared, *(field.name for field in fields(Options)), "workers"]
+    if unknown := [name for name in options if name not in taken]:
+        raise unknown_option("earthengine", unknown[0], taken, called="estimate")
+    given: dict[str, Any] = dict(options)
+    own = Options(**{name: value for name, value in given.items() if name not in shared})
+    request = make_request(**{name: value for name, value in given.items() if name in shared})
+    series = plan_series(request, own)
     dates, _, height, width = series.shape
     requests = math.prod(-(-n // k) for n, k in zip(series.shape, series.chunk, strict=True))
     size = 4 * math.prod(series.shape)
@@ -194,28 +222,11 @@ def _time(seconds: float) -> str:
     return f"{seconds:.0f} days"
 
 
-def check_fetching(chunks: Any, retry: Any, cache: Any) -> tuple[int, Retry, bool | str | Path]:
-    """Return the options of fetching, checked: the usual `Retry` for None; a cache of None is False."""
-    chunks = make_whole(chunks, "chunks", "a number of pixels")
-    if retry is not None and not isinstance(retry, Retry):
-        raise TimoError(
-            f"retry takes a Retry, not {retry!r}: from timo.sources.retry import Retry, then retry=Retry(attempts=5)"
-        )
-    if cache is None or isinstance(cache, bool | np.bool_):
-        cache = bool(cache)
-    elif not (isinstance(cache, str | Path) and str(cache)):
-        raise TimoError(
-            f"the cache is a folder: give its path, or True or False (or None); got cache={cache!r}"
-        )
-    return chunks, retry or Retry(), cache
-
-
-def plan_series(
-    request: CubeRequest, orbit: str | None, cloud_score: bool | float, chunks: int, retry: Retry
-) -> Series:
+def plan_series(request: CubeRequest, options: Options) -> Series:
     """List the images of a request, and cut the cube into requests."""
-    served = request.sensor.collection(PROVIDER)
-    score = _threshold(request, served, cloud_score)
+    options.connect()
+    served, orbit, retry = request.sensor.collection(PROVIDER), options.orbit, options.patience
+    score = _threshold(request, served, options.cloud_score)
     parts = filtered(request, served, orbit)
     listing = read_listing(ask(listing_of(parts), retry), parts)
     if not listing.ids:
@@ -234,32 +245,25 @@ def plan_series(
         masked = ee.List(images).map(lambda i: prepared(ee.Image(i), request, cloud_score=score))
         return ee.ImageCollection.fromImages(masked).mosaic()
 
-    return series_of(request, Dated(tuple(assets), mosaic, request.bands), days, listing, chunks)
+    return series_of(request, Dated(tuple(assets), mosaic, request.bands), days, listing, options.chunks)
 
 
-def _threshold(request: CubeRequest, served: Collection, cloud_score: Any) -> float | None:
+def _threshold(
+    request: CubeRequest, served: Collection, cloud_score: float | None
+) -> float | None:
     """Return the least Cloud Score+ of a clear pixel; None if it is not used."""
     if cloud_score is False or cloud_score is None:
         return None
     if served.cloud_score is None:
-        raise TimoError(f"there is no Cloud Score+ of {request.sensor.name}: leave cloud_score out")
-    usual = served.cloud_score.threshold
-    if cloud_score is True:
-        return usual
-    if not isinstance(cloud_score, int | float) or not 0 <= cloud_score <= 1:
-        raise TimoError(
-            f"cloud_score is True, or a threshold from 0 to 1 ({usual} is usual); got {cloud_score!r}"
-        )
-    return float(cloud_score)
+        raise TimoError(f"There is no Cloud Score+ of {request.sensor.name}. Leave cloud_score out")
+    return served.cloud_score.threshold if cloud_score is True else cloud_score
 
 
-def cube_of(
-    series: Series, source: str, cache: bool | str | Path, retry: Retry, remedy: str = ""
-) -> xr.DataArray:
+def cube_of(series: Series, source: str, options: Options, remedy: str = "") -> xr.DataArray:
     """Return the cube of a series, lazily; `remedy` is for values that cannot be what the sensor measures."""
     request, grid, name = series.request, series.request.grid, f"earthengine-{series.key[:32]}"
-    cached = None
-    if cache is not False:
+    cached, cache = None, options.cache
+    if cache is not None and cache is not False:
         description = {
             "source": source,
             "layers": list(series.images.bands),
@@ -270,7 +274,7 @@ def cube_of(
         kept = ChunkCache(None if cache is True else cache)
         cached = kept.array(series.key, series.shape, series.chunk, "float32", description)
     values = fetched_array(
-        open_reader(series, retry),
+        open_reader(series, options.patience),
         shape=series.shape,
         chunks=series.chunk,
         cached=cached,

@@ -19,9 +19,10 @@ from pystac_client.exceptions import APIError, ParametersError
 from pystac_client.stac_api_io import StacApiIO
 from urllib3 import Retry
 
+from timo.checks import did_you_mean
 from timo.errors import TimoError
 from timo.sensors import Sensor
-from timo.sources.options import CATALOGS, did_you_mean
+from timo.sources.opening import CATALOGS
 from timo.sources.request import CubeRequest
 
 # Items a page: what all of the larger APIs allow.
