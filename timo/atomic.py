@@ -79,7 +79,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         _ACTIVE.discard(token)
 
 
-def check_name(path: str | os.PathLike[str]) -> Path:
+def check_name(path: str | os.PathLike[str], to: str = "write") -> Path:
     """Return a path with ``~`` expanded, or raise a TimoError where no file can be called so."""
     path = Path(path)
     try:
@@ -92,7 +92,7 @@ def check_name(path: str | os.PathLike[str]) -> Path:
     except (OSError, ValueError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
     shown = str(path) if len(str(path)) <= 100 else f"{str(path)[:60]}...{str(path)[-30:]}"
-    raise TimoError(f"cannot write {shown!r}: {reason}; choose another name or folder")
+    raise TimoError(f"cannot {to} {shown!r}: {reason}; choose another name or folder")
 
 
 def check_writable(folder: str | os.PathLike[str]) -> Path:
