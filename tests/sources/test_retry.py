@@ -258,7 +258,7 @@ def test_a_pause_ends_within_a_fifth_of_a_second_when_cancelled(as_callable, mon
     note = lambda *_: paused.set()  # noqa: E731
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         future = pool.submit(
-            retry.call, failing(99), classify=by_first_word, cancel=cancel, on_retry=note
+            retry.call, failing(99), classify=by_first_word, stop=cancel, on_retry=note
         )
         assert paused.wait(5)
         began = time.monotonic()
@@ -271,6 +271,8 @@ def test_a_pause_ends_within_a_fifth_of_a_second_when_cancelled(as_callable, mon
 def test_nothing_is_tried_once_it_is_cancelled():
     function = failing(0)
     with pytest.raises(CancelledError):
+        Retry().call(function, classify=by_first_word, stop=lambda: True)
+    with pytest.raises(CancelledError), pytest.warns(DeprecationWarning, match="called stop= now"):
         Retry().call(function, classify=by_first_word, cancel=lambda: True)
     assert function.calls == []
 
@@ -648,10 +650,19 @@ def test_who_waits_for_room_can_be_cancelled():
         pass
 
 
-@pytest.mark.parametrize("limits", [{"per_second": 0}, {"concurrent": 0}])
-def test_bad_limits_are_refused(limits):
-    with pytest.raises(TimoError, match="above 0"):
-        Gate(**limits)
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        (Gate, {"per_second": 0}),
+        (Gate, {"concurrent": 0}),
+        (Retry, {"attempts": 0}),
+        (Retry, {"factor": 0}),
+        (Retry, {"deadline_s": "0"}),
+    ],
+)
+def test_bad_limits_are_refused(kind, options):
+    with pytest.raises(TimoError, match=f"{next(iter(options))} must be a .*; got '?0"):
+        kind(**options)
 
 
 # --- the client's own retries

@@ -127,7 +127,7 @@ class EarthEngineChips:
                 answer = self.retry.call(
                     function,
                     classify=classify,
-                    cancel=self.stop,
+                    stop=self.stop,
                     on_retry=lambda _, __, failure: self.tally.retried(failure.kind),
                 )
         except CancelledError:

@@ -16,14 +16,15 @@ from dataclasses import dataclass, field
 from functools import partial
 from math import inf
 from sys import maxsize
-from typing import Any, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar
 
 from tenacity import Retrying
 from tenacity.retry import retry_if_result
 from tenacity.stop import stop_after_attempt, stop_before_delay
 from tenacity.wait import wait_random_exponential
 
-from timo.cancel import CancelledError, Stop, current_stop, nap  # noqa: F401 - asked for here, too
+from timo.cancel import Stop, current_stop, nap
+from timo.checks import Count, NotNegative, Positive, Range, check_fields, checked
 from timo.errors import TimoError
 from timo.sources.retry.failures import Sorted, redact, sort_earthengine_error, sort_read_error
 
@@ -40,13 +41,14 @@ class Gate:
     Copies that arrive in another process by pickle share one gate there: gates of one `name` are one gate.
     """
 
+    @checked
     def __init__(
-        self, name: str | None = None, *, per_second: float = inf, concurrent: int | None = None
+        self,
+        name: str | None = None,
+        *,
+        per_second: Positive | None = None,
+        concurrent: Count | None = None,
     ) -> None:
-        if not per_second > 0 or (concurrent is not None and concurrent < 1):
-            raise TimoError(
-                f"per_second must be above 0 and concurrent at least 1; got {per_second}, {concurrent}"
-            )
         self.name = name or uuid.uuid4().hex
         self.per_second, self.concurrent = per_second, concurrent
         self._lock = threading.Lock()
@@ -59,22 +61,22 @@ class Gate:
         return _gate_of, (self.name, self.per_second, self.concurrent)
 
     @contextmanager
-    def turn(self, cancel: Stop | None = None, latest: float = inf) -> Iterator[float]:
+    def turn(self, stop: Stop | None = None, latest: float = inf) -> Iterator[float]:
         """Wait for a turn, at most until `latest`, and hold it during a request; yield the time at which it began."""
         while self._room and not self._room.acquire(timeout=0.05):
-            nap(0, cancel)
+            nap(0, stop)
         try:
-            self._wait(cancel, latest)
+            self._wait(stop, latest)
             yield time.monotonic()
         finally:
             if self._room:
                 self._room.release()
 
-    def _wait(self, cancel: Stop | None, latest: float) -> None:
+    def _wait(self, stop: Stop | None, latest: float) -> None:
         seen = -inf
         with self._lock:
             passes = max(time.monotonic(), self._next)
-            self._next = passes + 1 / self.per_second
+            self._next = passes + (1 / self.per_second if self.per_second else 0)
         while True:
             # Those who wait for it to open pass it spread over time.
             if self._opens > max(seen, time.monotonic()):
@@ -84,7 +86,7 @@ class Gate:
             if passes > max(latest, now):
                 said = f"No request could be made in time, as the service asks for fewer: {self.message}"
                 raise GivenUpError(_sentence(said, "Try again later."))
-            nap(max(0, passes - now), cancel)
+            nap(max(0, passes - now), stop)
             if passes <= now:
                 return
 
@@ -109,7 +111,7 @@ _gates: weakref.WeakValueDictionary[str, Gate] = weakref.WeakValueDictionary()
 _gates_lock = threading.Lock()
 
 
-def _gate_of(name: str, per_second: float, concurrent: int | None) -> Gate:
+def _gate_of(name: str, per_second: float | None, concurrent: int | None) -> Gate:
     with _gates_lock:
         return _gates.get(name) or Gate(name, per_second=per_second, concurrent=concurrent)
 
@@ -134,27 +136,24 @@ class Retry:
         The pace of all requests that share this object, or the gate.
     """
 
-    attempts: int | None = None
-    deadline_s: float = 300.0
-    initial_s: float = 1.0
-    factor: float = 2.0
-    largest_s: float = 60.0
-    quota_initial_s: float = 4.0
+    attempts: Count | None = None
+    deadline_s: NotNegative = 300.0
+    initial_s: NotNegative = 1.0
+    factor: Annotated[float, Range(least=1)] = 2.0
+    largest_s: NotNegative = 60.0
+    quota_initial_s: NotNegative = 4.0
     gate: Gate = field(default_factory=Gate, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        seconds = (self.initial_s, self.largest_s, self.quota_initial_s, self.deadline_s)
-        if (self.attempts is not None and self.attempts < 1) or self.factor < 1 or min(seconds) < 0:
-            raise TimoError(
-                f"attempts and factor are at least 1, pauses and deadline not negative; got {self}"
-            )
+        check_fields(self)
 
+    @checked(cancel="stop")
     def call(
         self,
         function: Callable[..., T],
         *arguments: Any,
         classify: Callable[[Exception], Sorted | str] = sort_earthengine_error,
-        cancel: Stop | None = None,
+        stop: Stop | None = None,
         on_retry: Callable[[int, float, Sorted], None] | None = None,
     ) -> T:
         """Call a function until it succeeds, fails for good, or the time is up; return what it returned.
@@ -165,9 +164,9 @@ class Retry:
             Called with `arguments`.
         classify : callable
             Takes an error; returns a `Sorted` or only its kind.
-        cancel : threading.Event or callable, optional
-            Looked at before each attempt and 20 times a second in a pause; by default that of the `timo.fetch` that
-            this is part of.
+        stop : threading.Event or callable, optional
+            Asked before each attempt and 20 times a second in a pause; by default that of the `timo.fetch` that this is
+            part of.
         on_retry : callable, optional
             Called before each pause with the number of attempts so far, the seconds of the pause, and the failure.
 
@@ -178,14 +177,14 @@ class Retry:
         GivenUpError
             If the attempts or the time are used up: how often and how long it was tried, and the last message.
         CancelledError
-            If it was cancelled.
+            If `stop` said so.
         Exception
             What `function` raised, if it is of unknown kind.
         """
-        cancel, began = current_stop() if cancel is None else cancel, time.monotonic()
+        stop, began = current_stop() if stop is None else stop, time.monotonic()
 
         def attempt() -> T | Sorted:
-            with self.gate.turn(cancel, began + self.deadline_s) as started:
+            with self.gate.turn(stop, began + self.deadline_s) as started:
                 try:
                     result = function(*arguments)
                 except Exception as error:
@@ -211,7 +210,7 @@ class Retry:
             retry=retry_if_result(lambda result: isinstance(result, Sorted)),
             stop=stop_before_delay(self.deadline_s) | stop_after_attempt(self.attempts or maxsize),
             wait=wait_random_exponential(self.initial_s, self.largest_s, self.factor),
-            sleep=partial(nap, stop=cancel),
+            sleep=partial(nap, stop=stop),
             before_sleep=note,
             retry_error_callback=self._give_up,
         )
@@ -239,7 +238,7 @@ def _sentence(message: str, remedy: str) -> str:
 def read_again(call: Callable[[], T], *, what: str = "The data", attempts: int = 4) -> T:
     """Call a function that reads a file or an address; call it again where the read failed for a moment.
 
-    Pauses grow from half a second, and end when the `timo.fetch` that this is part of is cancelled. `what` names it in
+    Pauses grow from half a second, and end when the `timo.fetch` that this is part of is stopped. `what` names it in
     the message, as "S2_20180701.tif (B4 of 2018-07-01)".
 
     Raises
@@ -247,7 +246,7 @@ def read_again(call: Callable[[], T], *, what: str = "The data", attempts: int =
     GivenUpError
         If each attempt failed: what, how often, and the last message.
     CancelledError
-        If it was cancelled.
+        If it was stopped.
     Exception
         What `call` raised, unchanged, if another attempt would not help: a missing or damaged file, a refusal.
     """
