@@ -17,7 +17,7 @@ from timo.sources.earthengine.requests import Dated, Layers, ask, chunk_of
 from timo.sources.emulated import connect_emulator, emulator
 from timo.sources.request import make_request
 from timo.sources.retry import Retry
-from timo.testing.earthengine import (
+from ee_emulator import (
     BackedBand,
     BackedImage,
     Backing,
@@ -25,7 +25,7 @@ from timo.testing.earthengine import (
     sample_backing,
     synthetic_backing,
 )
-from timo.testing.earthengine.service import Service
+from ee_emulator.service import Service
 
 S2 = "COPERNICUS/S2_SR_HARMONIZED"
 BANDS = ["B2", "B3", "B4", "B8", "B8A", "B11"]
@@ -399,8 +399,8 @@ BAD = {
     ),
     "after the last": ({"start": 2030, "end": 2031}, r"seen: images of 2015-08-01 to 2021-01-01"),
     "clear": ({"max_cloud": 0, "start": "2018-02", "end": "2018-02"}, r"raise max_cloud"),
-    "score": ({"cloud_score": 2}, r"threshold from 0 to 1 .*got 2"),
-    "chunk": ({"chunks": 0}, r"chunks is a number of pixels"),
+    "score": ({"cloud_score": 2}, r"a number from 0 to 1 or None; got 2"),
+    "chunk": ({"chunks": 0}, r"chunks must be a whole number of 1 or more"),
 }
 
 
@@ -450,7 +450,7 @@ def test_without_credentials_the_message_says_what_to_do(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, r"there is no service account key"),
+        (None, r"There is no service account key"),
         ("no json", r"is no JSON key of a service account"),
         (json.dumps({"private_key": "SECRET"}), r"is no JSON key of a service account"),
         (json.dumps({"client_email": "a@b.c", "private_key": "SECRET"}), r"is no JSON key"),

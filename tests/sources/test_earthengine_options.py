@@ -32,22 +32,23 @@ def asked():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"retry": 5}, r"retry takes a Retry, not 5: .*retry=Retry\(attempts=5\)"),
-        ({"retry": "often"}, r"retry=Retry\(attempts=5\)"),
-        ({"workers": 0}, r"workers is a number of requests at a time, 1 or more; got 0"),
-        ({"workers": "8"}, r"workers is .*got '8'"),
-        ({"workers": True}, r"workers is .*got True"),
+        ({"retry": 5}, r"retry must be a timo.Retry or None; got 5"),
+        ({"workers": 0}, r"workers must be a whole number of 1 or more; got 0"),
+        ({"workers": "8"}, r"workers must be .*got '8'. Write workers=8, without quotes"),
+        ({"workers": True}, r"workers must be .*got True"),
         (
             {"aoI": BOX},
             r"estimate takes no option 'aoI'. Did you mean 'aoi'\? It takes: aoi, start",
         ),
         ({"source": "stac"}, r"estimate takes no option 'source'"),
-        ({"chunks": 25.6}, r"chunks is a number of pixels, 1 or more; got 25.6"),
-        ({"cache": 5}, r"the cache is a folder: give its path, or True or False .*got cache=5"),
-        ({"bands": 4}, r"bands must be a list of names"),
-        ({"project": 5}, r"project is the id of a Google Cloud project"),
-        ({"service_account": 5}, r"service_account is the path of a JSON key"),
-        ({"url": 5}, r"url is the address of an Earth Engine"),
+        ({"chunks": 25.6}, r"chunks must be a whole number of 1 or more; got 25.6"),
+        ({"cache": 5}, r"cache must be True or False or text or a path or None; got 5"),
+        ({"cache": ""}, r"cache is an empty text. Give the path of a folder"),
+        ({"bands": 4}, r"bands must be text or a list of text"),
+        ({"project": 5}, r"project must be text or None; got 5"),
+        ({"project": ""}, r"must not be empty. Give the id of a Google Cloud project"),
+        ({"service_account": 5}, r"service_account must be text or a path or None; got 5"),
+        ({"url": 5}, r"url must be text or None; got 5"),
     ],
 )
 def test_an_estimate_says_what_is_wrong_before_anything_is_asked(options, message):
@@ -60,22 +61,30 @@ def test_an_estimate_says_what_is_wrong_before_anything_is_asked(options, messag
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"bands": 4}, r'bands must be a list of names, as \["B4", "B8"\]; got 4'),
-        ({"bands": [4]}, r"bands must be a list of names"),
-        ({"bands": {"B4"}}, r"bands must be a list of names"),
+        ({"bands": 4}, r"bands must be text or a list of text or None; got 4"),
+        ({"bands": [4]}, r"bands must be .*number 0 is 4"),
+        ({"bands": {"B4"}}, r"bands must be text or a list of text"),
         ({"bands": []}, r"at least one band and each once"),
         ({"bands": ["B4", "B4"]}, r"at least one band and each once"),
         ({"bands": ["B4", "B13"], "sensor": "sentinel-2"}, r"no band 'B13'. Did you mean"),
         ({"sensor": "s2"}, r"Unknown sensor 's2'.*Did you mean 'sentinel-2'"),
-        ({"clip": "yes"}, r"clip is True or False; got 'yes'"),
-        ({"scale": "a"}, r"scale is a number, as scale=1e-4; got 'a'"),
-        ({"scale": 0}, r"scale is a number, as scale=1e-4; got 0"),
-        ({"scale": True}, r"scale is a number"),
-        ({"offset": None}, r"offset is a number, as offset=0; got None"),
-        ({"offset": float("nan")}, r"offset is a number"),
-        ({"retry": 5}, r"retry takes a Retry, not 5"),
-        ({"cache": 1.5}, r"the cache is a folder: give its path, or True or False .*got cache=1.5"),
-        ({"chunks": "256"}, r"chunks is a number of pixels"),
+        ({"clip": "yes"}, r"clip must be True or False; got 'yes'"),
+        ({"scale": "a"}, r"scale must be a number; got 'a'"),
+        ({"scale": 0}, r"scale=0 would make all values the same. Give another, as scale=1e-4"),
+        ({"scale": True}, r"scale must be a number; got True"),
+        (
+            {"offset": None},
+            r"offset must be a number; got None. Leave offset out for its default, 0",
+        ),
+        ({"offset": float("nan")}, r"offset must be a number; got nan"),
+        (
+            {"images": 3},
+            r"images must be an ee.ImageCollection; got 3. ee.ImageCollection\(\[image",
+        ),
+        ({"resolution": "10"}, r"resolution must be .*Write resolution=10, without quotes"),
+        ({"retry": 5}, r"retry must be a timo.Retry or None; got 5"),
+        ({"cache": 1.5}, r"cache must be True or False or text or a path or None; got 1.5"),
+        ({"chunks": "256"}, r"chunks must be a whole number of 1 or more; got '256'"),
         ({"composite": "monthly"}, r"Did you mean '1MS'"),
         ({"start": "01/05/2018"}, r'write "2018-05-01" or "2018-01-05"'),
         ({"start": "2019", "end": "2018"}, r"end='2018' is before start='2019'"),
@@ -87,9 +96,8 @@ def test_a_collection_of_ones_own_with_bad_options_is_refused_before_anything_is
     connect_emulator()
     before = asked()
     with pytest.raises(TimoError, match=message):
-        from_ee_image_collection(
-            ee.ImageCollection(S2), **{"aoi": BOX, "cache": False, "url": emulator().url, **options}
-        )
+        usual = {"images": ee.ImageCollection(S2), "aoi": BOX, "cache": False}
+        from_ee_image_collection(**{**usual, "url": emulator().url, **options})
     assert asked() == before
 
 

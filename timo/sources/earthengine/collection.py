@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from numbers import Real
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import ee
-import numpy as np
 import pandas as pd
 import xarray as xr
 
+from timo.checks import Count, PathLike, Positive, checked
 from timo.errors import TimoError
 from timo.sensors import Sensor
 from timo.sources.dates import make_open_span, make_span
-from timo.sources.earthengine.connecting import connect
 from timo.sources.earthengine.images import (
     dates_there,
     ends_of,
@@ -26,16 +23,9 @@ from timo.sources.earthengine.images import (
     undated,
     within,
 )
-from timo.sources.earthengine.opening import Cache, check_fetching, cube_of
+from timo.sources.earthengine.opening import Options, cube_of
 from timo.sources.earthengine.requests import Dated, ask, series_of
-from timo.sources.request import (
-    CubeRequest,
-    make_bands,
-    make_clip,
-    make_composite,
-    make_place,
-    make_sensor,
-)
+from timo.sources.request import CubeRequest, make_bands, make_composite, make_place, make_sensor
 from timo.sources.retry import Retry
 from timo.sources.scenes import no_image
 
@@ -59,27 +49,30 @@ _PRODUCTS: tuple[tuple[str, str], ...] = (
 _PASSED_ON = re.compile(r"collection[12]?|imageCollection|images|primary|input")
 
 
+@checked(chunk_size="chunks")
 def from_ee_image_collection(
-    images: ee.ImageCollection,
+    images: Annotated[
+        ee.ImageCollection, "ee.ImageCollection([image, ...]) makes a collection of images."
+    ],
     *,
     aoi: Any = None,
-    resolution: float | None = None,
+    resolution: Positive | None = None,
     crs: Any = None,
-    like: xr.DataArray | None = None,
+    like: Any = None,
     start: Any = None,
     end: Any = None,
-    bands: Sequence[str] | None = None,
+    bands: str | Sequence[str] | None = None,
     sensor: str | Sensor | None = None,
     scale: float = 1.0,
     offset: float = 0.0,
-    composite: str | None = None,
+    composite: Any = None,
     clip: bool = False,
-    max_megapixels: float = 1000,
+    max_megapixels: Positive = 1000,
     project: str | None = None,
-    service_account: str | Path | None = None,
+    service_account: PathLike | None = None,
     url: str | None = None,
-    cache: Cache = True,
-    chunks: int = 256,
+    cache: bool | PathLike | None = True,
+    chunks: Count = 256,
     retry: Retry | None = None,
 ) -> xr.DataArray:
     """Make a cube of an ``ee.ImageCollection``, lazily: for people who have filtered, masked and computed their own.
@@ -109,20 +102,19 @@ def from_ee_image_collection(
         If an option makes no sense or the images are of another product than `sensor`, before any request; if there is
         no image of this place and time, or Earth Engine refuses.
     """
-    if not isinstance(images, ee.ImageCollection):
-        raise TimoError(
-            f"images must be an ee.ImageCollection; got {type(images).__name__}. Use ee.ImageCollection([image, ...])"
-        )
     instrument = Sensor("", "", (), 1.0, kind="other") if sensor is None else make_sensor(sensor)
     _check_product(images, instrument)
     if bands is not None:
         bands = _names(bands) if sensor is None else make_bands(instrument, bands)
-    scale, offset = _factor(scale, "scale"), _factor(offset, "offset")
-    clip, composite = make_clip(clip), make_composite(composite)
-    chunks, retry, cache = check_fetching(chunks, retry, cache)
+    if scale == 0:
+        raise TimoError(
+            "scale=0 would make all values the same. Give another, as scale=1e-4, or leave it out."
+        )
+    composite = make_composite(composite)
+    options = Options(None, False, project, service_account, url, cache, chunks, retry)
     make_span("1950" if start is None else start, "2200" if end is None else end)
-    connect(project, service_account=service_account, url=url)
-    found = ask(_facts(images), retry)
+    options.connect()
+    found = ask(_facts(images), options.patience)
     if not found["first"]:
         raise TimoError("the collection holds no image: widen its dates, its area or its filters")
     names, finest = tuple(bands or found["first"][0]["bands"]), found["first"][0]["scale"]
@@ -133,7 +125,7 @@ def from_ee_image_collection(
             "the images have no resolution of their own, as they are made of others (mosaics, composites): give "
             "resolution="
         )
-    drawn = ask(aoi, retry) if isinstance(aoi, ee.ComputedObject) else aoi
+    drawn = ask(aoi, options.patience) if isinstance(aoi, ee.ComputedObject) else aoi
     area, grid = make_place(
         drawn, resolution, crs, like, finest_m=finest, max_megapixels=max_megapixels
     )
@@ -144,7 +136,7 @@ def from_ee_image_collection(
         area, grid, first, after, instrument, names, composite=composite, clip=clip
     )
     selected = within(images, request)
-    listing = read_listing(ask(listing_of({"": selected}), retry), [""])
+    listing = read_listing(ask(listing_of({"": selected}), options.patience), [""])
     if not listing.ids:
         raise no_image(request, f"in the whole collection {dates_there(*found['times'])}")
     days = listing.days(request)
@@ -164,7 +156,7 @@ def from_ee_image_collection(
 
     series = series_of(request, Dated(tuple(spans), mosaic, names), days, listing, chunks)
     remedy = f"The images were opened with scale={scale:g}, offset={offset:g}: give other ones"
-    cube = cube_of(series, "Google Earth Engine, an ee.ImageCollection", cache, retry, remedy)
+    cube = cube_of(series, "Google Earth Engine, an ee.ImageCollection", options, remedy)
     if sensor is None:
         cube.attrs.pop("units", None)
         return cube.rename("value")
@@ -226,25 +218,12 @@ def _facts(images: ee.ImageCollection) -> ee.Dictionary:
     return ee.Dictionary({"first": images.toList(1).map(describe), "times": ends_of(images)})
 
 
-def _names(bands: Any) -> tuple[str, ...]:
+def _names(bands: str | Sequence[str]) -> tuple[str, ...]:
     """Return names of bands, which may be any."""
-    names = (bands,) if isinstance(bands, str) else bands
-    listed = isinstance(names, Sequence | np.ndarray) and not isinstance(names, bytes)
-    if not listed or not all(isinstance(name, str) and name for name in names):
-        raise TimoError(f'bands must be a list of names, as ["B4", "B8"]; got {bands!r}')
-    if not len(names) or len(set(names)) < len(names):
+    names = (bands,) if isinstance(bands, str) else tuple(bands)
+    if not names or not all(names) or len(set(names)) < len(names):
         raise TimoError(f"bands must name at least one band and each once; got {list(names)}")
-    return tuple(map(str, names))
-
-
-def _factor(value: Any, name: str) -> float:
-    """Return `scale` or `offset`, a finite number; a scale is not 0."""
-    # Earth Engine would make an image of text and None, and complain of that.
-    number = isinstance(value, Real) and not isinstance(value, bool | np.bool_)
-    if not number or not np.isfinite(float(value)) or (name == "scale" and value == 0):
-        usual = "1e-4" if name == "scale" else "0"
-        raise TimoError(f"{name} is a number, as {name}={usual}; got {value!r}")
-    return float(value)
+    return names
 
 
 def _when(start: Any, end: Any, found: list[int]) -> tuple[pd.Timestamp, pd.Timestamp]:

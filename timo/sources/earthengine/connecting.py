@@ -1,4 +1,4 @@
-"""Sign in to Earth Engine with credentials that are there already; none is ever asked for, kept or shown."""
+"""Sign in to Earth Engine with existing credentials; none is ever asked for, kept or shown."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 import ee
 
+from timo.checks import Count, PathLike, checked
 from timo.errors import TimoError
 from timo.sources.retry import redact
 
@@ -24,26 +25,21 @@ _REMEDY = (
 DEADLINE_MS = 600_000
 HIGH_VOLUME = "https://earthengine-highvolume.googleapis.com"
 _HERE = ("http://127.0.0.1", "http://localhost")
-_TEXTS = {
-    "project": 'the id of a Google Cloud project, as "my-project"',
-    "service_account": 'the path of a JSON key, as "key.json"',
-    "url": 'the address of an Earth Engine, as "http://127.0.0.1:8085"',
-}
 
 
+@checked
 def connect(
     project: str | None = None,
     *,
-    service_account: str | Path | None = None,
+    service_account: PathLike | None = None,
     url: str | None = None,
-    workers: int = 40,
+    workers: Count = 40,
 ) -> None:
     """Initialise Earth Engine, unless it is initialised already.
 
-    Credentials are looked for in this order: a service account's key, if one is given; those that ``ee.Authenticate()``
-    or ``earthengine authenticate`` left; Google's application default credentials. No page is opened: where there are
-    none, the message says what to do. Afterwards no request waits for more than ten minutes, unless
-    ``ee.data.setDeadline`` was called before.
+    Credentials are looked for in this order: the key of a service account, if given; those that ``ee.Authenticate()``
+    or ``earthengine authenticate`` left; Google's application default credentials. No page is opened. Afterwards no
+    request waits for more than ten minutes, unless ``ee.data.setDeadline`` was called before.
 
     Parameters
     ----------
@@ -60,12 +56,13 @@ def connect(
     Raises
     ------
     TimoError
-        If there are no credentials, Earth Engine refuses them, or one of the options is of another kind.
+        If there are no credentials, or Earth Engine refuses them.
     """
-    for name, value in {"project": project, "service_account": service_account, "url": url}.items():
-        kinds = str | Path if name == "service_account" else str
-        if value is not None and not (isinstance(value, kinds) and str(value)):
-            raise TimoError(f"{name} is {_TEXTS[name]}; got {value!r}")
+    if "" in (project, service_account, url):
+        raise TimoError(
+            'project, service_account and url must not be empty. Give the id of a Google Cloud project ("my-project"), '
+            'the path of a JSON key ("key.json"), the address of an Earth Engine; or leave them out.'
+        )
     url = (url or "").rstrip("/")
     # The emulator is not to be taken for the real one, nor the other way round.
     there = base_url() == url if url else not base_url().startswith(_HERE)
@@ -111,7 +108,9 @@ def _read_key(path: Path) -> Any:
         email = json.loads(path.read_text(encoding="utf-8"))["client_email"]
         return ee.ServiceAccountCredentials(email, str(path))
     except FileNotFoundError as error:
-        raise TimoError(f"there is no service account key '{path}'") from error
+        raise TimoError(
+            f"There is no service account key '{path}'. Give the path of its JSON file"
+        ) from error
     except (OSError, ValueError, KeyError, TypeError):
         # Nothing of the file is repeated: it holds a private key.
         raise TimoError(

@@ -6,7 +6,7 @@ import inspect
 import math
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any, Literal, Unpack
+from typing import Any, Literal
 
 import dask.array as da
 import ee
@@ -32,7 +32,7 @@ from timo.sources.earthengine.images import (
 )
 from timo.sources.earthengine.requests import Dated, Series, ask, open_reader, series_of
 from timo.sources.fetching import fetched_array
-from timo.sources.options import EarthEngine, unknown_option
+from timo.sources.opening import unknown_option
 from timo.sources.request import CubeRequest, make_request
 from timo.sources.retry import Retry
 from timo.sources.scenes import attribution, cube_of_days, no_image
@@ -42,7 +42,7 @@ _SECONDS_A_REQUEST = 1.5
 _BYTES_A_SECOND = 10e6
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Options:
     """The options of `open_earthengine` beside the request."""
 
@@ -128,16 +128,7 @@ def open_earthengine(
     (datasets/catalog/COPERNICUS_S1_GRD, "GRD border noise removal"). Reflectances of Landsat below zero, over water and
     in shadow, are kept. Cloud Score+ is computed some time after an image came in.
     """
-    options = Options(
-        orbit=orbit,
-        cloud_score=cloud_score,
-        project=project,
-        service_account=service_account,
-        url=url,
-        cache=cache,
-        chunks=chunks,
-        retry=retry,
-    )
+    options = Options(orbit, cloud_score, project, service_account, url, cache, chunks, retry)
     series = plan_series(request, options)
     served = request.sensor.collection(PROVIDER)
     cube = cube_of(series, f"Google Earth Engine, {', '.join(served.ids)}", options)
@@ -175,7 +166,7 @@ class Estimate:
 
 
 @checked(chunk_size="chunks")
-def estimate(*, workers: Count = 8, **options: Unpack[EarthEngine]) -> Estimate:
+def estimate(*, workers: Count = 8, **options: Any) -> Estimate:
     """Count what ``open_cube("earthengine", ...)`` with the same options would fetch. No pixel is fetched.
 
     One small request lists the images. Chunks in the cache are not subtracted.
@@ -191,10 +182,8 @@ def estimate(*, workers: Count = 8, **options: Unpack[EarthEngine]) -> Estimate:
     taken = [*shared, *(field.name for field in fields(Options)), "workers"]
     if unknown := [name for name in options if name not in taken]:
         raise unknown_option("earthengine", unknown[0], taken, called="estimate")
-    given: dict[str, Any] = dict(options)
-    own = Options(**{name: value for name, value in given.items() if name not in shared})
-    request = make_request(**{name: value for name, value in given.items() if name in shared})
-    series = plan_series(request, own)
+    request = make_request(**{name: options.pop(name) for name in shared if name in options})
+    series = plan_series(request, Options(**options))
     dates, _, height, width = series.shape
     requests = math.prod(-(-n // k) for n, k in zip(series.shape, series.chunk, strict=True))
     size = 4 * math.prod(series.shape)
@@ -245,12 +234,12 @@ def plan_series(request: CubeRequest, options: Options) -> Series:
         masked = ee.List(images).map(lambda i: prepared(ee.Image(i), request, cloud_score=score))
         return ee.ImageCollection.fromImages(masked).mosaic()
 
-    return series_of(request, Dated(tuple(assets), mosaic, request.bands), days, listing, options.chunks)
+    return series_of(
+        request, Dated(tuple(assets), mosaic, request.bands), days, listing, options.chunks
+    )
 
 
-def _threshold(
-    request: CubeRequest, served: Collection, cloud_score: float | None
-) -> float | None:
+def _threshold(request: CubeRequest, served: Collection, cloud_score: float | None) -> float | None:
     """Return the least Cloud Score+ of a clear pixel; None if it is not used."""
     if cloud_score is False or cloud_score is None:
         return None
