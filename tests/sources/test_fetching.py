@@ -159,8 +159,8 @@ def test_cancelling_stops_before_the_next_request_and_the_same_call_goes_on(cach
     stop = threading.Event()
     service = Service(before=lambda number: stop.set() if number == 10 else None)
     cube = cube_of(fetched_array(service, SHAPE, CHUNKS, cached, "a"))
-    with pytest.raises(CancelledError, match=r"of 32 chunks.*in the cache.*goes on") as caught:
-        fetch(cube, workers=3, progress=False, cancel=stop)
+    with pytest.raises(CancelledError, match=r"of 32 chunks.*in the cache.*resumes") as caught:
+        fetch(cube, workers=3, progress=False, stop=stop)
     asked = len(service.asked)
     # The two that were under way may have been asked for at the same moment.
     assert 10 <= asked <= 12
@@ -178,7 +178,7 @@ def test_without_a_cache_the_message_does_not_promise_one():
     with pytest.raises(CancelledError, match="4 of them are not in the cache"):
         fetch(
             cube_of(fetched_array(service, SHAPE, CHUNKS, None, "a")),
-            workers=1, progress=False, cancel=stop,
+            workers=1, progress=False, stop=stop,
         )  # fmt: skip
 
 
@@ -192,7 +192,7 @@ def test_a_cube_of_another_kind_can_be_cancelled_too():
 
     data = da.map_blocks(slow, da.zeros(SHAPE, chunks=CHUNKS, dtype="float32"), dtype="float32")
     with pytest.raises(CancelledError):
-        fetch(cube_of(data), workers=1, progress=False, cancel=stop)
+        fetch(cube_of(data), workers=1, progress=False, stop=stop)
 
 
 def test_a_pause_between_attempts_ends_when_it_is_cancelled(monkeypatch):
@@ -220,9 +220,7 @@ def test_a_pause_between_attempts_ends_when_it_is_cancelled(monkeypatch):
     thread = threading.Thread(target=cancel)
     thread.start()
     with pytest.raises(CancelledError):
-        fetch(
-            cube_of(fetched_array(request, SHAPE, CHUNKS, None, "a")), progress=False, cancel=stop
-        )
+        fetch(cube_of(fetched_array(request, SHAPE, CHUNKS, None, "a")), progress=False, stop=stop)
     assert time.monotonic() - times[0] < 0.2
     thread.join()
     assert own_threads() == []
@@ -292,7 +290,7 @@ def test_an_interrupt_stops_it_and_keeps_what_is_done(tmp_path):
     lines += rest.splitlines()
     assert process.returncode == 0
     assert lines[-1].startswith("stopped: The fetch was stopped after")
-    assert "goes on from there" in lines[-1]
+    assert "resumes" in lines[-1]
     assert lines[-1].endswith("[]")
     present = ChunkCache(tmp_path).array(KEY, (400, 1, 4, 4), (1, 1, 4, 4)).present()
     assert len(present) == len(lines) - 1
@@ -392,8 +390,8 @@ def test_a_store_of_which_half_is_fetched_does_not_appear(cached, tmp_path):
     stop = threading.Event()
     service = Service(before=lambda number: stop.set() if number == 10 else None)
     cube = cube_of(fetched_array(service, SHAPE, CHUNKS, cached, "a"))
-    with pytest.raises(CancelledError, match="goes on from there"):
-        fetch(cube, progress=False, cancel=stop, path=tmp_path / "cube.zarr")
+    with pytest.raises(CancelledError, match="resumes"):
+        fetch(cube, progress=False, stop=stop, path=tmp_path / "cube.zarr")
     hidden = [path.name for path in tmp_path.iterdir() if path.name != "cache"]
     assert [name.startswith(".cube.zarr.unfinished-") for name in hidden] == [True]
     fetch(cube, progress=False, path=tmp_path / "cube.zarr")
@@ -590,7 +588,7 @@ def test_an_error_keeps_what_is_complete_and_says_so(tmp_path):
     service = Service(before=fail)
     service.failing = True
     cube = cube_of(fetched_array(service, SHAPE, CHUNKS, None, "a"))
-    with pytest.raises(TimoError, match=r"Item S2A_1.*is kept.*the same call goes on from there"):
+    with pytest.raises(TimoError, match=r"Item S2A_1.*is kept.*the same call resumes"):
         fetch(cube, progress=False, path=tmp_path / "cube.zarr", workers=1)
     assert own_threads() == []
     service.failing = False
@@ -612,7 +610,7 @@ def test_a_full_disk_is_one_error_and_what_is_complete_is_kept(tmp_path, monkeyp
         return replace(path, target)
 
     monkeypatch.setattr(Path, "replace", full)
-    with pytest.raises(TimoError, match=r"No space left.*goes on"):
+    with pytest.raises(TimoError, match=r"No space left.*resumes"):
         fetch(cube, progress=False, path=tmp_path / "cube.zarr", workers=1)
     monkeypatch.setattr(Path, "replace", replace)
     np.testing.assert_array_equal(
@@ -626,7 +624,7 @@ def test_a_damaged_chunk_of_an_unfinished_store_is_fetched_again(tmp_path):
     service = Service(before=lambda number: stop.set() if number == 20 else None)
     cube = cube_of(fetched_array(service, SHAPE, CHUNKS, None, "a"))
     with pytest.raises(CancelledError):
-        fetch(cube, progress=False, cancel=stop, path=tmp_path / "cube.zarr")
+        fetch(cube, progress=False, stop=stop, path=tmp_path / "cube.zarr")
     chunks = next(tmp_path.glob(".cube.zarr.unfinished-*/reflectance/c"))
     index, other = sorted(service.asked)[:2]
     one, two = (chunks.joinpath(*map(str, i)) for i in (index, other))
@@ -641,7 +639,7 @@ def test_another_request_is_not_mixed_in_and_warns(tmp_path):
     service = Service(before=lambda number: stop.set() if number == 5 else None)
     cube = cube_of(fetched_array(service, SHAPE, CHUNKS, None, "a"))
     with pytest.raises(CancelledError):
-        fetch(cube, progress=False, cancel=stop, path=tmp_path / "cube.zarr")
+        fetch(cube, progress=False, stop=stop, path=tmp_path / "cube.zarr")
     with pytest.warns(UserWarning, match=r"another request.*begins from the start") as caught:
         found = fetch(cube + 1, progress=False, path=tmp_path / "cube.zarr")
     assert [warning.filename for warning in caught] == [__file__]
@@ -716,68 +714,85 @@ def test_the_progress_bar_counts_requests(cached, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_a_function_is_told_how_far_it_is(cached):
+def counts(reports):
+    return [(report.step, report.steps) for report in reports]
+
+
+def test_each_chunk_is_reported(cached):
     cube = cube_of(fetched_array(Service(), SHAPE, CHUNKS, cached, "a"))
     for _ in range(2):  # from the service, then from the cache
-        told, inside = [], threading.Lock()
+        reports, inside = [], threading.Lock()
 
-        def note(done, total, told=told, inside=inside):
+        def note(report, reports=reports, inside=inside):
             assert inside.acquire(blocking=False)
-            told.append((done, total))
+            reports.append(report)
             time.sleep(0.001)
             inside.release()
 
-        fetch(cube, progress=note)
-        assert told == [(done, 32) for done in range(33)]
+        fetch(cube, progress=False, on_step=note)
+        assert counts(reports) == [(done, 32) for done in range(33)]
+        assert reports[-1].eta == 0
 
 
-def test_a_store_that_is_written_tells_too(cached, tmp_path):
-    told = []
+def test_chunks_that_are_written_to_a_store_are_reported_too(cached, tmp_path):
+    reports = []
     cube = cube_of(fetched_array(Service(), SHAPE, CHUNKS, cached, "a"))
-    fetch(cube, progress=lambda *both: told.append(both), path=tmp_path / "cube.zarr")
-    assert told == [(done, 32) for done in range(33)]
+    fetch(cube, progress=False, on_step=reports.append, path=tmp_path / "cube.zarr")
+    assert counts(reports) == [(done, 32) for done in range(33)]
 
 
-def test_a_cube_of_another_kind_tells_how_many_of_its_tasks_are_done():
-    told = []
+def test_of_a_cube_of_another_kind_the_tasks_are_reported():
+    reports = []
     pixels = Service().pixels
     data = da.map_blocks(np.sqrt, da.from_array(pixels, chunks=CHUNKS), dtype="float32")
-    found = fetch(cube_of(data), progress=lambda *both: told.append(both))
+    found = fetch(cube_of(data), progress=False, on_step=reports.append)
     np.testing.assert_array_equal(found, np.sqrt(pixels))
-    assert told[0] == (0, told[-1][1])
-    assert [done for done, _ in told] == list(range(told[-1][1] + 1))
-    assert told[-1][0] >= data.npartitions
+    total = reports[-1].steps
+    assert counts(reports) == [(done, total) for done in range(total + 1)]
+    assert total >= data.npartitions
 
 
-def test_an_error_of_who_watches_loses_no_chunk_and_is_told_once(cached, tmp_path):
-    told = []
+def test_the_former_names_of_options_work_with_a_warning():
+    told, stop = [], threading.Event()
+    cube = cube_of(fetched_array(Service(), SHAPE, CHUNKS, None, "a"))
+    with pytest.warns(DeprecationWarning, match="a function is on_step=") as caught:
+        fetch(cube, progress=lambda done, total: told.append((done, total)))
+    assert [warning.filename for warning in caught] == [__file__]
+    assert told == [(done, 32) for done in range(33)]
+    stop.set()
+    with pytest.warns(DeprecationWarning, match="stop= now"), pytest.raises(CancelledError):
+        fetch(cube, progress=False, cancel=stop)
 
-    def fail(done, total):
-        told.append(done)
-        if done == 3:
+
+def test_an_error_of_who_watches_loses_no_chunk_and_is_warned_of_once(cached, tmp_path):
+    steps = []
+
+    def fail(report):
+        steps.append(report.step)
+        if report.step == 3:
             raise ZeroDivisionError("my bar")
 
     service = Service()
     cube = cube_of(fetched_array(service, SHAPE, CHUNKS, cached, "a"))
     with pytest.warns(
-        UserWarning, match=r"progress= raised ZeroDivisionError: my bar.*went on"
+        UserWarning, match=r"on_step= raised ZeroDivisionError: my bar.*went on"
     ) as seen:
-        found = fetch(cube, progress=fail)
-    assert told == [0, 1, 2, 3]
+        found = fetch(cube, progress=False, on_step=fail)
+    assert steps == [0, 1, 2, 3]
     assert [warning.filename for warning in seen] == [__file__]
     np.testing.assert_array_equal(found, service.pixels)
     assert len(cached.present()) == 32
     stop = threading.Event()
 
-    def stop_and_fail(done, total):
-        if done == 3:
+    def stop_and_fail(report):
+        if report.step == 3:
             stop.set()
             raise ZeroDivisionError("my bar")
 
     again = Service()
     cube = cube_of(fetched_array(again, SHAPE, CHUNKS, None, "b"))
     with pytest.raises(CancelledError, match="of 32"), pytest.warns(UserWarning, match="my bar"):
-        fetch(cube, workers=1, progress=stop_and_fail, cancel=stop)
+        fetch(cube, workers=1, progress=False, on_step=stop_and_fail, stop=stop)
     assert len(again.asked) == 3
 
 
@@ -790,14 +805,27 @@ def test_a_graph_travels(cached):
     assert cached.present() == {(2, 0, 0, 1)}
 
 
-def test_bad_options_are_refused(cached, tmp_path):
-    cube = cube_of(fetched_array(Service(), SHAPE, CHUNKS, cached, "a"))
-    with pytest.raises(TimoError, match="workers"):
-        fetch(cube, workers=0)
-    with pytest.raises(TimoError, match=r"\.zarr"):
-        fetch(cube, path=tmp_path / "cube.tif")
-    with pytest.raises(TimoError, match=r"progress is True, False, or a function .*got 'yes'"):
-        fetch(cube, progress="yes")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        *(({"workers": workers}, "workers must be a whole number of 1 or more; got")
+          for workers in (0, -1, "8", 2.5, None, True)),
+        ({"path": "cube.tif"}, r"must end in \.zarr"),
+        ({"path": 5}, "path must be text or a path or None; got 5"),
+        ({"progress": "yes"}, "progress must be True or False or a function; got 'yes'"),
+        ({"on_step": True}, "on_step must be a function or None; got True"),
+        *(({"stop": stop}, "stop must be a threading.Event or a function or None; got")
+          for stop in (5, "stop")),
+        *(({"cube": cube}, "cube must be an xarray.DataArray; got")
+          for cube in (5, None, "cube.zarr", np.zeros(3))),
+    ],
+)  # fmt: skip
+def test_bad_options_are_refused(options, message):
+    service = Service()
+    cube = cube_of(fetched_array(service, SHAPE, CHUNKS, None, "a"))
+    with pytest.raises(TimoError, match=message):
+        fetch(**{"cube": cube, "progress": False, **options})
+    assert service.asked == []
 
 
 def test_a_cube_in_memory_stays_as_it_is():
