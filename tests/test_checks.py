@@ -174,6 +174,8 @@ def test_single_values():
     with pytest.raises(TimoError, match="one of 1, 2; got True"):
         choice(True, "kind", [1, 2])
     assert str(Range(0, 1)) == "from 0 to 1"
+    limit = Range(above=0, infinite=True)
+    assert [x in limit for x in (1, np.inf, -np.inf, np.nan)] == [True, True, False, False]
     assert Annotated[int, Range(1)] == Count
 
 

@@ -58,6 +58,8 @@ class Range:
         Neither is allowed itself.
     nan : bool
         Whether NaN and the infinities are allowed.
+    infinite : bool
+        Whether infinity is allowed, within the limits.
     """
 
     least: float | None = None
@@ -65,10 +67,13 @@ class Range:
     above: float | None = None
     below: float | None = None
     nan: bool = False
+    infinite: bool = False
 
     def __contains__(self, value: float) -> bool:
-        if not math.isfinite(value):
+        if math.isnan(value):
             return self.nan
+        if math.isinf(value) and not (self.nan or self.infinite):
+            return False
         return (
             (self.least is None or value >= self.least)
             and (self.most is None or value <= self.most)

@@ -13,6 +13,7 @@ import xarray as xr
 from timo.checks import AnyNumber, PathLike, checked, did_you_mean, nearest
 from timo.errors import TimoError
 from timo.sensors import Sensor
+from timo.sources.place.grid import Limit
 from timo.sources.request import make_request
 from timo.sources.retry import Retry
 
@@ -70,7 +71,7 @@ def open_cube(
     masked_classes: Any = _OWN,
     buffer_m: float | None = _OWN,
     clip: bool = _OWN,
-    max_megapixels: float = _OWN,
+    max_megapixels: Limit = _OWN,
     chunks: int | None = _OWN,
     orbit: Literal["ascending", "descending"] | None = _OWN,
     cloud_score: bool | float | None = _OWN,

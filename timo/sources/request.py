@@ -28,7 +28,7 @@ from timo.sensors import SENSORS, Sensor, get_sensor, register_sensor
 from timo.sources.dates import make_span
 from timo.sources.place.aoi import Area, parse_aoi
 from timo.sources.place.area import FORMS
-from timo.sources.place.grid import PixelGrid, grid_of, make_grid
+from timo.sources.place.grid import Limit, PixelGrid, grid_of, make_grid
 
 Percentage = Annotated[float, Range(0, 100)]
 Metres = Annotated[float, Range(0, 10_000)]
@@ -131,7 +131,7 @@ def make_request(
     masked_classes: Any = None,
     buffer_m: Metres | None = None,
     clip: bool = False,
-    max_megapixels: Positive = 1000,
+    max_megapixels: Limit = 1000,
 ) -> CubeRequest:
     """Check the options that all sources share; they are those of `timo.open_cube`.
 

@@ -5,17 +5,21 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from functools import cached_property
-from numbers import Real
-from typing import TYPE_CHECKING, Any
+from functools import cached_property, lru_cache
+from typing import Annotated, Any
 
 import numpy as np
 import pyproj
+import rioxarray  # noqa: F401 - registers .rio
 import shapely
+import xarray as xr
 from affine import Affine
 from odc.geo.geobox import GeoBox
+from rasterio.features import geometry_mask
 from shapely.affinity import translate
+from shapely.geometry.base import BaseGeometry
 
+from timo.checks import Count, Positive, Range, check_fields, checked, whole
 from timo.crs import (
     LONLAT,
     crs_name,
@@ -25,12 +29,9 @@ from timo.crs import (
     short_name,
     usual_crs,
 )
+from timo.cube import check_grid, spacing
 from timo.errors import TimoError
 from timo.sources.place.area import TOLERANCE_DEGREES, Area, join, make_area, winding
-
-if TYPE_CHECKING:
-    import xarray as xr
-    from shapely.geometry.base import BaseGeometry
 
 # Share of a cell by which an area may reach over the edge of a cell that it does not get: GeoJSON is usually written
 # with 6 or 7 decimals, 1 to 10 cm.
@@ -40,6 +41,7 @@ _FINEST_M, _COARSEST_M = 0.1, 112_000
 _WIDEST_DEGREES = 12
 _KM_PER_DEGREE = 111.32
 _BYTES = 4
+Limit = Annotated[float, Range(above=0, infinite=True)]
 _NUMBER = re.compile(r"[-+]?[\d.]+(?:e[-+]?\d+)?", re.IGNORECASE)
 
 
@@ -60,9 +62,13 @@ class PixelGrid:
     crs: str
     left: float
     top: float
-    resolution: float
-    height: int
-    width: int
+    resolution: Positive
+    height: Count
+    width: Count
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        _read_once(self.crs)
 
     @cached_property
     def geobox(self) -> GeoBox:
@@ -99,9 +105,6 @@ class PixelGrid:
     @property
     def coords(self) -> xr.Coordinates:
         """Coordinates y, x and `spatial_ref` (the CRS), for `xarray.DataArray(..., coords=grid.coords)`."""
-        import rioxarray  # noqa: F401  registers .rio
-        import xarray as xr
-
         return xr.Dataset(coords={"y": self.y, "x": self.x}).rio.write_crs(self.crs).coords
 
     @property
@@ -135,22 +138,23 @@ class PixelGrid:
         """West, south, east, north of all of it in degrees; the east may lie beyond 180."""
         return self.area.bounds
 
+    @checked
     def window(self, rows: slice, columns: slice) -> PixelGrid:
         """Return a part of it; negative starts lie outside, and do not count from the end."""
+        top, bottom = _limits(rows, self.height, "rows")
+        left, right = _limits(columns, self.width, "columns")
         side = self.resolution
-        left, top = self.left + columns.start * side, self.top - rows.start * side
-        height, width = rows.stop - rows.start, columns.stop - columns.start
-        return PixelGrid(self.crs, left, top, side, height, width)
+        corner = self.left + left * side, self.top - top * side
+        return PixelGrid(self.crs, *corner, side, bottom - top, right - left)
 
+    @checked
     def pad(self, cells: int) -> PixelGrid:
         """Return it with this number of cells more on each side."""
         return self.window(slice(-cells, self.height + cells), slice(-cells, self.width + cells))
 
+    @checked
     def mask_of(self, area: Area) -> xr.DataArray:
         """Mark the cells whose centre is within an area: (y, x) bool; one on the outline itself may be in or out."""
-        import xarray as xr
-        from rasterio.features import geometry_mask
-
         outline = _outline(area, self.crs, self.resolution)
         # The grid may count its longitudes from another meridian, as from 0 to 360.
         turns = (-360, 0, 360) if pyproj.CRS(self.crs).is_geographic else (0,)
@@ -159,8 +163,20 @@ class PixelGrid:
         return xr.DataArray(inside, dims=("y", "x"), coords=self.coords, name="inside")
 
 
+@lru_cache(maxsize=64)
+def _read_once(crs: str) -> pyproj.CRS:
+    return read_crs(crs)
+
+
+def _limits(part: slice, size: int, name: str) -> tuple[int, int]:
+    """Return start and stop of a slice; all of the grid where they are left out."""
+    start = 0 if part.start is None else whole(part.start, name)
+    return start, size if part.stop is None else whole(part.stop, name)
+
+
+@checked
 def make_grid(
-    area: Area, resolution: float, crs: Any = None, *, max_megapixels: float = 1000
+    area: Area, resolution: Positive, crs: Any = None, *, max_megapixels: Limit = 1000
 ) -> PixelGrid:
     """Lay cells over an area, their edges at multiples of the resolution.
 
@@ -186,7 +202,6 @@ def make_grid(
     system = read_crs(usual_crs(*area.centre) if crs is None else crs)
     name = crs_name(system)
     side = check_resolution(resolution, system, name)
-    check_limit(max_megapixels)
     if crs is None and name not in ("EPSG:32661", "EPSG:32761"):
         _check_width(area, side, name)
     left, bottom, right, top = _outline(area, name, side).bounds
@@ -207,8 +222,6 @@ def grid_of(array: xr.DataArray) -> PixelGrid:
     TimoError
         If it has no such grid: it is turned, in another unit than its CRS, or a single cell, whose size is unknown.
     """
-    from timo.cube import check_grid
-
     if _is_turned(array):
         raise TimoError(
             "The raster is turned: its rows do not run from west to east. Use raster.rio.reproject(raster.rio.crs)"
@@ -220,19 +233,17 @@ def grid_of(array: xr.DataArray) -> PixelGrid:
         )
     check_grid(array)
     y, x = (np.asarray(array[dim].values, dtype="float64") for dim in ("y", "x"))
-    steps = [abs(v[-1] - v[0]) / (v.size - 1) for v in (x, y) if v.size > 1]
-    if not steps:
-        raise TimoError(
-            "The size of a single cell cannot be told from its coordinates. Use a larger raster"
-        )
+    long = [dim for dim in ("x", "y") if array.sizes[dim] > 1]
+    if not long:
+        raise TimoError("The coordinates of a single cell do not say its size. Use a larger raster")
     # A step such as 10.000000001 is rounding.
-    side = float(f"{steps[0]:.9g}")
+    side = float(f"{abs(spacing(array, long[0])):.9g}")
     left, top = _origin(np.sort(x), side), -_origin(np.sort(-y), side)
     return PixelGrid(crs_name(read_crs(array.rio.crs.to_wkt())), left, top, side, y.size, x.size)
 
 
 def _is_turned(array: Any) -> bool:
-    """Whether rows and columns leave the axes, by more than a hundredth of a cell in all."""
+    """Return whether rows and columns leave the axes, by more than a hundredth of a cell in all."""
     coords = getattr(array, "coords", {})
     if {"xc", "yc"} <= set(coords):
         return True
@@ -268,14 +279,9 @@ def _origin(centres: np.ndarray, side: float) -> float:
     return plain
 
 
-def check_resolution(resolution: Any, crs: pyproj.CRS, name: str) -> float:
+def check_resolution(side: float, crs: pyproj.CRS, name: str) -> float:
     """Return the side of a cell in the unit of a CRS, or refuse what makes no sense there."""
-    if not _is_positive(resolution):
-        raise TimoError(
-            f"resolution={resolution!r} is no side of a cell. Give a positive number in the unit of the CRS: metres, "
-            "or degrees in a geographic one"
-        )
-    side, per_unit = float(resolution), metres_per_unit(crs)
+    per_unit = metres_per_unit(crs)
     if _FINEST_M <= side * per_unit <= _COARSEST_M:
         return side
     if crs.is_geographic:
@@ -286,21 +292,9 @@ def check_resolution(resolution: Any, crs: pyproj.CRS, name: str) -> float:
         least, most = f"{_FINEST_M / per_unit:.3g}", f"{_COARSEST_M / per_unit:.6g}"
         remedy = f"Give it in that unit{degrees if side < 1 else ''}; cells may be from {least} to {most}"
     raise TimoError(
-        f"resolution={resolution!r} in {short_name(name)}, whose unit is the {crs.axis_info[0].unit_name}, makes "
+        f"resolution={side!r} in {short_name(name)}, whose unit is the {crs.axis_info[0].unit_name}, makes "
         f"cells of {side * per_unit:.6g} m. {remedy}"
     )
-
-
-def check_limit(max_megapixels: Any) -> None:
-    """Refuse a limit that is no positive number."""
-    if not _is_positive(max_megapixels):
-        raise TimoError(
-            f"max_megapixels={max_megapixels!r} must be a positive number (million cells)"
-        )
-
-
-def _is_positive(number: Any) -> bool:
-    return isinstance(number, Real) and not isinstance(number, bool) and float(number) > 0
 
 
 def _check_width(area: Area, side: float, name: str) -> None:
