@@ -1,4 +1,4 @@
-"""The area of interest, in whatever form people have it."""
+"""The area of interest, in the form that people have it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import math
 import re
 import reprlib
 from collections.abc import Iterator, Mapping, Sequence
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,13 @@ import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
+from timo.checks import checked, is_number
 from timo.crs import LONLAT
 from timo.errors import TimoError
 from timo.sources.place.area import (
     FORMS,
     Area,
     check_degrees,
-    check_finite,
     check_valid,
     join,
     make_area,
@@ -34,8 +33,9 @@ _GEOMETRIES = {"Polygon", "MultiPolygon", "Point", "MultiPoint", "LineString", "
 _NUMBERS = re.compile(r"[\s()\[\]]*[-+.\d]+(\s*[,;\s]\s*[-+.\d]+){3}[\s()\[\]]*")
 
 
+@checked
 def parse_aoi(aoi: Any) -> Area:
-    """Read an area of interest from whatever form it is in.
+    """Read an area of interest in any of its forms.
 
     Parameters
     ----------
@@ -186,12 +186,10 @@ def _geometries(data: Mapping[str, Any]) -> Iterator[BaseGeometry]:
 def _of_box(box: Any) -> Area:
     """Read (west, south, east, north)."""
     numbers = box.tolist() if isinstance(box, np.ndarray) else list(box)
-    if len(numbers) != 4 or any(isinstance(n, bool) or not isinstance(n, Real) for n in numbers):
-        raise TimoError(f"aoi={reprlib.repr(box)} is not four numbers. Give {FORMS}")
+    if len(numbers) != 4 or not all(map(is_number, numbers)):
+        raise TimoError(f"aoi={reprlib.repr(box)} is not four finite numbers. Give {FORMS}")
     west, south, east, north = (float(n) for n in numbers)
-    corners = np.array([[west, south], [east, north]])
-    check_finite(corners)
-    check_degrees(corners)
+    check_degrees(np.array([[west, south], [east, north]]))
     if south > north:
         raise TimoError(
             f"The box's south {south:.7g} lies north of its north {north:.7g}. The order is (west, south, east, north)"

@@ -15,6 +15,7 @@ from shapely.affinity import translate
 from shapely.geometry.base import BaseGeometry
 from shapely.geometry.polygon import orient
 
+from timo.checks import check_fields
 from timo.crs import LONLAT, crs_name, meant_unit, project, read_crs
 from timo.errors import TimoError
 
@@ -50,6 +51,13 @@ class Area:
 
     geometry: BaseGeometry
     planar: tuple[str, BaseGeometry] | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.geometry.is_empty or not isinstance(self.geometry, Polygon | MultiPolygon):
+            raise TimoError(
+                f"An area is a polygon with an inside; got {self.geometry.geom_type}. timo.sources.parse_aoi makes one"
+            )
 
     @property
     def bounds(self) -> tuple[float, float, float, float]:
@@ -211,12 +219,12 @@ def winding(longitudes: np.ndarray) -> int:
 
 
 def continuous(longitudes: np.ndarray) -> np.ndarray:
-    """Longitudes along a line without jumps: each is the nearest to the one before."""
+    """Return longitudes along a line without jumps: each is the nearest to the one before."""
     return np.concatenate([longitudes[:1], longitudes[0] + np.cumsum(_steps(longitudes))])
 
 
 def _steps(longitudes: np.ndarray) -> np.ndarray:
-    """Steps the short way round; one of exactly 360 (the world's outline, a line along a pole) stays as it is."""
+    """Return steps the short way round; one of exactly 360 (a line along a pole) stays as it is."""
     steps = np.diff(longitudes)
     jumps = (np.abs(steps) > 180) & (np.abs(np.abs(steps) - 360) > 1e-9)
     return np.where(jumps, steps - 360 * np.round(steps / 360), steps)
@@ -255,7 +263,7 @@ def _cut(geometry: BaseGeometry) -> BaseGeometry:
 
 
 def _turns(longitude: float, start: float) -> int:
-    """Whole turns from start up to a longitude; a hair below a turn counts as on it."""
+    """Return whole turns from start up to a longitude; a hair below a turn counts as on it."""
     return math.floor((longitude - start) / 360 + 1e-12)
 
 
