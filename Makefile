@@ -2,7 +2,7 @@
 # scripts in .venv/bin name their interpreter by its absolute path, which some systems cut at a space or at 127 letters.
 
 PYTHON ?= python3
-EXTRAS ?= train,jupyter,sample,earthengine,stac,geostat,dev
+EXTRAS ?= train,jupyter,sample,earthengine,emulator,stac,geostat,dev
 RESULTS := runs/deforestation
 
 # The kernel called python3 is to be the one in .venv, whatever other kernels of that name the user has installed.

@@ -29,11 +29,11 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import xarray as xr
+from ee_emulator import Emulator, Faults
 
 from timo.sensors import get_sensor
 from timo.sources import fetch, open_cube
 from timo.sources.retry import Retry
-from timo.testing.earthengine import Emulator, Faults
 
 SPAWN = multiprocessing.get_context("spawn")
 BOX = (22.1472, 45.2013, 22.1572, 45.2083)
@@ -260,7 +260,7 @@ def copy_scenes(catalog: Path, folder: Path) -> Path:
 
 def agreement(args: argparse.Namespace) -> None:
     """The same place and dates through three sources."""
-    from timo.testing.catalog import write_catalog
+    from sample_catalog import write_catalog
 
     with emulated() as served, tempfile.TemporaryDirectory() as folder:
         span = {"start": "2018-05", "end": "2018-09"}
@@ -290,7 +290,7 @@ SPAN = {"start": "2018-05", "end": "2018-09"}
 
 def write_scenes(folder: Path) -> None:
     """A static STAC catalog, and the same scenes as files."""
-    from timo.testing.catalog import write_catalog
+    from sample_catalog import write_catalog
 
     catalog = write_catalog(folder / "catalog", **SPAN)
     copy_scenes(catalog.parent, folder / "scenes")

@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 LARGEST_PICTURE = 200_000  # bytes, decoded
+FOLDERS = {"timo": "timo", "timo_widgets": "widgets", "ee_emulator": "emulator"}
 
 # A folder of somebody's machine. Not after a letter or a point: https://example.org/root/ is none.
 MACHINE_PATH = re.compile(rb"(?<![\w.])/(?:work|root|tmp/w|home/\w+|Users/\w+)/")
@@ -144,7 +145,7 @@ def source(tmp_path_factory) -> Path:
     copy = tmp_path_factory.mktemp("a copy")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, copy)
-    for name in ("timo", "widgets"):
+    for name in FOLDERS.values():
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     return copy
 
@@ -160,21 +161,21 @@ def wheel(source, tmp_path_factory) -> Path:
 
 
 def import_from(folder: Path, tmp_path: Path) -> list[str]:
-    """Where both packages come from, with the folder as the only one whose .pth files are read."""
+    """Where the packages come from, with the folder as the only one whose .pth files are read."""
     others = [path for path in sys.path if path.endswith("site-packages")]
     code = (
         f"import site, sys; site.addsitedir({str(folder)!r}); sys.path += {others!r}\n"
-        "import timo, timo_widgets; print(timo.__file__); print(timo_widgets.__file__)"
+        f"for name in {list(FOLDERS)}: print(__import__(name).__file__)"
     )
-    return run(sys.executable, "-S", "-c", code, cwd=tmp_path, PYTHONPATH="").splitlines()[-2:]
+    return run(sys.executable, "-S", "-c", code, cwd=tmp_path, PYTHONPATH="").splitlines()[
+        -len(FOLDERS) :
+    ]
 
 
-def test_wheel_holds_every_file_of_both_packages(wheel):
+def test_wheel_holds_every_file_of_the_packages(wheel):
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert {"timo/py.typed", "timo_widgets/py.typed", "timo_widgets/base/chart.js"} <= names
-    assert names == shipped_files(ROOT / "timo", "timo") | shipped_files(
-        ROOT / "widgets", "timo_widgets"
-    )
+    assert names == set().union(*(shipped_files(ROOT / f, name) for name, f in FOLDERS.items()))
 
 
 def test_sdist_and_wheel_hold_the_pretrained_weights(source, wheel, tmp_path):
@@ -197,7 +198,7 @@ def test_an_installed_wheel_loads_its_pretrained_weights(wheel, tmp_path, unpack
     others = [path for path in sys.path if path.endswith("site-packages")]
     code = (
         f"import sys; sys.path[:0] = [{str(place)!r}]; sys.path += {others!r}\n"
-        "import timo; from timo.models.shipped import load_shipped\n"
+        "import timo; from timo.loading import load_shipped\n"
         "print(timo.__file__); print(load_shipped('timo-tiny').sha256)"
     )
     file, checksum = run(sys.executable, "-S", "-c", code, cwd=tmp_path, PYTHONPATH="").split()[-2:]
@@ -217,8 +218,25 @@ def test_wheel_holds_the_licence(wheel):
 def test_an_installed_wheel_imports(wheel, tmp_path):
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     files = import_from(tmp_path / "site", tmp_path)
-    expected = [tmp_path / "site" / name / "__init__.py" for name in ("timo", "timo_widgets")]
+    expected = [tmp_path / "site" / name / "__init__.py" for name in FOLDERS]
     assert files == [str(path) for path in expected]
+
+
+def test_installing_again_brings_the_emulator(wheel, tmp_path, monkeypatch):
+    """The remedy that `open_cube("emulator")` names, done to a copy of timo that lacks it."""
+    from timo.errors import TimoError
+    from timo.sources.emulated import start_emulator
+
+    monkeypatch.setitem(sys.modules, "ee_emulator", None)
+    with pytest.raises(TimoError, match="lacks its Earth Engine emulator") as refused:
+        start_emulator()
+    command = re.search(r"pip (install [^(]+) timo \(", str(refused.value))[1].split()
+    site = tmp_path / "site"
+    zipfile.ZipFile(wheel).extractall(site)
+    shutil.rmtree(site / "ee_emulator")
+    pip = (sys.executable, "-m", "pip", *command, "--no-index", "--upgrade", "--target", site)
+    run(*pip, wheel, cwd=tmp_path)
+    assert import_from(site, tmp_path)[-1] == str(site / "ee_emulator" / "__init__.py")
 
 
 def test_an_editable_installation_imports(source, wheel, tmp_path):
@@ -228,7 +246,7 @@ def test_an_editable_installation_imports(source, wheel, tmp_path):
     install = ("install", *offline, "--target", target, "-e", source)
     run(sys.executable, "-m", "pip", *install, cwd=tmp_path)
     files = import_from(target, tmp_path)
-    assert files == [str(source / name / "__init__.py") for name in ("timo", "widgets")]
+    assert files == [str(source / name / "__init__.py") for name in FOLDERS.values()]
 
 
 # --- what the repository must not hold

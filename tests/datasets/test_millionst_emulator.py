@@ -14,13 +14,14 @@ import pytest
 pytest.importorskip("ee")
 pytest.importorskip("nrt")
 
+from ee_emulator import Emulator, Faults, sample_backing
+
 from timo.datasets.millionst import ChipPlan, PlaceRule
 from timo.datasets.millionst.__main__ import main
 from timo.datasets.millionst.earthengine import EarthEngineChips
 from timo.datasets.millionst.plan import RefusedError
 from timo.sources.place.aoi import make_area
 from timo.sources.retry import Retry
-from timo.testing.earthengine import Emulator, Faults, sample_backing
 from timo.training.chips import ChipStore, verify
 from timo.training.chips.layout import METADATA, NODATA, read_root
 
@@ -74,15 +75,18 @@ def calm(everywhere, tmp_path_factory):
 
 @pytest.mark.parametrize("masked", [True, False])
 def test_numbers_and_masks_are_those_of_the_sample(masked):
+    from ee_emulator import sample
+
     from timo.sources import open_cube
-    from timo.testing.sample import CRS, sample_grid
+    from timo.sources.place.grid import PixelGrid
 
     bands = ("B2", "B4", "B8", "B8A", "B11")
-    grid = sample_grid(10)
+    at = sample.sample_grid(10).projection
+    grid = PixelGrid(at.crs, at.transform[2], at.transform[5], 10, 100, 100)
     plan = ChipPlan(dates=6, start="2016", end="2020", size=100, bands=bands)
     target = replace(plan.target(next(plan.targets()).place), grid=grid)
     request = replace(plan.request(target), masked=plan.request(target).masked if masked else ())
-    assert request.area == make_area([request.area.planar[1]], CRS)
+    assert request.area == make_area([request.area.planar[1]], at.crs)
     truth = open_cube("sample", bands=bands, masked_classes=request.masked, buffer_m=50)
     with Emulator() as emulator:
         emulator.initialize()

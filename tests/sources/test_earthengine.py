@@ -6,6 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from ee_emulator import (
+    BackedBand,
+    BackedImage,
+    Backing,
+    Emulator,
+    sample_backing,
+)
+from ee_emulator.service import Service
+from synthetic_sensors import synthetic_backing
 
 from timo.cube import check, composite
 from timo.errors import TimoError
@@ -17,15 +26,6 @@ from timo.sources.earthengine.requests import Dated, Layers, ask, chunk_of
 from timo.sources.emulated import connect_emulator, emulator
 from timo.sources.request import make_request
 from timo.sources.retry import Retry
-from ee_emulator import (
-    BackedBand,
-    BackedImage,
-    Backing,
-    Emulator,
-    sample_backing,
-    synthetic_backing,
-)
-from ee_emulator.service import Service
 
 S2 = "COPERNICUS/S2_SR_HARMONIZED"
 BANDS = ["B2", "B3", "B4", "B8", "B8A", "B11"]

@@ -9,8 +9,10 @@ import pandas as pd
 import pytest
 import shapely
 import xarray as xr
+from ee_emulator import sample
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sample_catalog import sample_grid
 
 from timo.cube import check, composite
 from timo.errors import TimoError
@@ -20,7 +22,6 @@ from timo.sources.place.area import Area
 from timo.sources.place.grid import PixelGrid
 from timo.sources.request import CubeRequest
 from timo.sources.scenes import cube_from_scenes, fringe_cells, half_axes
-from timo.testing import sample
 
 S2 = get_sensor("sentinel-2")
 HEIGHT, WIDTH = 9, 11
@@ -96,7 +97,7 @@ def read_by_the_rules(request, numbers, quality, margin=0):
 @pytest.mark.parametrize("period", [None, "1MS", "QS-DEC"])
 @pytest.mark.parametrize("buffer_m", [0, 50])
 def test_the_samples_scenes_make_the_samples_cube(period, buffer_m):
-    grid = sample.sample_grid()
+    grid = sample_grid()
     request = make_request(
         area=grid.area,
         grid=grid,

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from ee_emulator import sample
+from sample_catalog import sample_grid, write_catalog
 from written_files import write_tif
 
 from timo.sources import open_cube
-from timo.testing import sample
-from timo.testing.catalog import write_catalog
 
 BOX = (22.1472, 45.2013, 22.1572, 45.2083)
 OUTLINE = (
@@ -36,7 +36,7 @@ def write_scenes(folder: Path) -> Path:
     inside = (times >= pd.Timestamp("2018-05-01")) & (times < pd.Timestamp("2018-09-01"))
     for i in np.flatnonzero(inside):
         for band in (*sample.BANDS, sample.QUALITY):
-            grid = sample.sample_grid(sample.resolution_m(band))
+            grid = sample_grid(sample.resolution_m(band))
             name = f"T{sample.TILE}_{times[i]:%Y%m%dT%H%M%S}_{band}.tif"
             values = sample.numbers(band)[i]
             write_tif(folder / name, values, crs=grid.crs, transform=grid.transform, nodata=0)

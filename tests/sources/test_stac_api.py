@@ -11,14 +11,13 @@ import pandas as pd
 import pystac
 import pytest
 import shapely
+from sample_catalog import sample_grid, write_catalog
 
 from timo.errors import TimoError
 from timo.sensors import get_sensor
 from timo.sources import open_cube
 from timo.sources.request import CubeRequest
 from timo.sources.stac import open_stac
-from timo.testing import sample
-from timo.testing.catalog import write_catalog
 
 CONFORMS = [
     "https://api.stacspec.org/v1.0.0/core",
@@ -172,7 +171,7 @@ def api(items):
 
 
 def ask(start="2018-01-01", end="2019-01-01", **options):
-    grid = sample.sample_grid()
+    grid = sample_grid()
     dates = (pd.Timestamp(start), pd.Timestamp(end))
     return CubeRequest(grid.area, grid, *dates, S2, ("B4",), S2.masked, **options)
 

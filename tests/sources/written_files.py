@@ -7,11 +7,11 @@ import pandas as pd
 import rasterio
 import xarray as xr
 from affine import Affine
-
-from timo.testing import sample
+from ee_emulator import sample
+from sample_catalog import sample_grid
 
 DATES = 6
-GRID = sample.sample_grid(10)
+GRID = sample_grid(10)
 TIMES = sample.scene_times()[:DATES]
 BANDS = sample.BANDS
 SHAPE = (40, 50)

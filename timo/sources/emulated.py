@@ -5,27 +5,30 @@ from __future__ import annotations
 import atexit
 import tempfile
 from functools import cache as once
+from importlib import import_module
 from pathlib import Path
+from typing import Any, Literal
 
 import xarray as xr
 
+from timo.checks import Count, PathLike, Share, checked
 from timo.errors import TimoError
 from timo.sources.earthengine.connecting import connect
 from timo.sources.earthengine.images import PROVIDER
-from timo.sources.earthengine.opening import Cache, check_fetching, open_earthengine
+from timo.sources.earthengine.opening import open_earthengine
 from timo.sources.request import CubeRequest
 from timo.sources.retry import Retry
-from timo.testing import sample
-from timo.testing.earthengine import Emulator, sample_backing
+from timo.sources.sample import BANDS
 
 
+@checked(chunk_size="chunks")
 def open_emulator(
     request: CubeRequest,
     *,
-    orbit: str | None = None,
-    cloud_score: bool | float = False,
-    cache: Cache = True,
-    chunks: int = 256,
+    orbit: Literal["ascending", "descending"] | None = None,
+    cloud_score: bool | Share | None = False,
+    cache: bool | PathLike | None = True,
+    chunks: Count = 256,
     retry: Retry | None = None,
 ) -> xr.DataArray:
     """Open a cube from a small Earth Engine on this machine: ``timo.open_cube("emulator", aoi=..., ...)``.
@@ -43,9 +46,9 @@ def open_emulator(
     Raises
     ------
     TimoError
-        As there, and if the sample has no such sensor or band.
+        As there, and if the sample has no such sensor or band, or the emulator is not installed.
     """
-    lacks = [band for band in request.bands if band not in sample.BANDS]
+    lacks = [band for band in request.bands if band not in BANDS]
     if request.sensor.name != "sentinel-2":
         lacks = [request.sensor.name]
     if lacks:
@@ -54,10 +57,9 @@ def open_emulator(
             '"earthengine" has it' if served else "Earth Engine has it not, as far as timo knows"
         )
         raise TimoError(
-            f"there is no {', '.join(lacks)} here. The emulator holds Sentinel-2, bands={list(sample.BANDS)}: give "
+            f"there is no {', '.join(lacks)} here. The emulator holds Sentinel-2, bands={list(BANDS)}: give "
             f"some of these; {there}"
         )
-    chunks, retry, cache = check_fetching(chunks, retry, cache)
     return open_earthengine(
         request,
         orbit=orbit,
@@ -74,11 +76,44 @@ def connect_emulator() -> None:
     connect(url=emulator().url)
 
 
+def start_emulator(*, everywhere: bool = False) -> Any:
+    """Start an emulator with the sample in it, which runs until its `close`.
+
+    Parameters
+    ----------
+    everywhere : bool
+        Spread the sample over the whole Earth, so that every place has pixels.
+
+    Returns
+    -------
+    ee_emulator.Emulator
+        It runs already; its address is `url`.
+
+    Raises
+    ------
+    TimoError
+        If the emulator, or what it needs, is not installed.
+    """
+    # By name: the emulator is a package of its own, of which timo knows no more than it knows of Earth Engine.
+    try:
+        package = import_module("ee_emulator")
+    except ModuleNotFoundError as error:
+        if error.name != "ee_emulator":
+            raise
+        raise TimoError(
+            "This installation of timo lacks its Earth Engine emulator (the package ee_emulator). Install timo again: "
+            "pip install --force-reinstall --no-deps timo (in a checkout of its repository: pip install --no-deps -e .)"
+        ) from error
+    try:
+        return package.Emulator(package.sample_backing(everywhere=everywhere)).start()
+    except package.EmulatorError as error:
+        raise TimoError(str(error)) from error
+
+
 @once
-def emulator() -> Emulator:
-    """Return the emulator of this process."""
-    started = Emulator(sample_backing())
-    started.start()
+def emulator() -> Any:
+    """Return the emulator of this process (`start_emulator`), which is started when it is first asked for."""
+    started = start_emulator()
     atexit.register(started.close)
     return started
 

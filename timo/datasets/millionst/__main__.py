@@ -141,9 +141,9 @@ def _connect(options: argparse.Namespace, stack: ExitStack) -> None:
 
     url = options.url
     if options.source == "emulator" and url is None:
-        from timo.testing.earthengine import Emulator, sample_backing
+        from timo.sources.emulated import start_emulator
 
-        url = stack.enter_context(Emulator(sample_backing(everywhere=True))).url
+        url = stack.enter_context(start_emulator(everywhere=True)).url
     key, url = options.service_account, url or HIGH_VOLUME
     connect(options.project, service_account=key, url=url, workers=options.workers)
 

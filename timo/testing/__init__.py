@@ -1,1 +1,0 @@
-"""What helps to test and to learn without the network."""
