@@ -163,6 +163,7 @@ def test_single_values():
     assert flag(np.bool_(False), "n") is False
     assert choice("a", "kind", ["a", 1]) == "a"
     assert is_number(np.float32(1))
+    assert is_number(10**400)
     assert not is_number(True)
     assert not is_number(np.nan)
     with pytest.raises(TimoError, match=r"n must be a whole number of 2 or more; got 1"):

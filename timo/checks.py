@@ -164,7 +164,9 @@ def choice(value: Any, name: str, choices: Iterable[Any]) -> Any:
 def is_number(value: Any) -> bool:
     """Return whether it is one finite real number, not a boolean."""
     value = plain(value)
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    real = isinstance(value, Real) and not isinstance(value, bool)
+    # Whole numbers may be larger than any float.
+    return real and (isinstance(value, Integral) or math.isfinite(value))
 
 
 def plain(value: Any) -> Any:

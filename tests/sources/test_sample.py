@@ -130,10 +130,10 @@ BAD_OPTIONS = {
     "twice": ({"bands": ["B4", "B4"]}, "at least one band and each once"),
     "resolution": ({"resolution": 30}, "at 10 and at 20 m; got resolution=30"),
     "class": ({"masked_classes": [12]}, "no quality class 12. It has: 0 no data, 1"),
-    "buffer": ({"buffer_m": -10}, "buffer_m is a distance in metres, 0 or more; got -10"),
-    "no classes": ({"masked_classes": 5}, "masked_classes=5 must be a list"),
-    "no list": ({"bands": 4}, "bands must be a list of names"),
-    "words": ({"buffer_m": "a"}, "buffer_m is a distance in metres, 0 or more; got 'a'"),
+    "buffer": ({"buffer_m": -10}, "buffer_m must be a number from 0 to 10000; got -10"),
+    "no classes": ({"masked_classes": 5}, "masked_classes must be a list of whole numbers; got 5"),
+    "no list": ({"bands": 4}, "bands must be text or a list of text"),
+    "words": ({"buffer_m": "a"}, "buffer_m must be a number or None; got 'a'"),
     "no date": ({"start": "monday next"}, "cannot be read as a date"),
     "object": ({"end": {}}, "cannot be read as a date"),
     "day or month": (
@@ -215,7 +215,7 @@ def test_labels_are_labels_of_the_cube(cube):
 
 @pytest.mark.parametrize("threshold", [-1, 100, float("nan")])
 def test_a_threshold_is_a_percentage(threshold):
-    with pytest.raises(TimoError, match=r"0 <= threshold < 100"):
+    with pytest.raises(TimoError, match=r"threshold must be a number of 0 or more and below 100"):
         sample_labels(threshold)
 
 

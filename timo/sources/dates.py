@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from timo.errors import TimoError
+from timo.checks import is_number, plain
+from timo.errors import TimoError, warn
 
 # Before there were satellites, and well before nanoseconds since 1970 end; in names, from the first Landsat on.
 _YEARS = (1950, 2200)
@@ -112,7 +113,7 @@ def as_moment(value: Any) -> Moment:
     if isinstance(value, bytes):
         value = value.decode(errors="replace")
     if isinstance(value, str) or _is_whole(value):
-        return _read(_start_of_span(str(value)).strip())
+        return _read(_start_of_span(str(plain(value))).strip())
     if isinstance(value, pd.Period):
         value = value.start_time
     if hasattr(value, "calendar") and hasattr(value, "toordinal"):
@@ -123,7 +124,8 @@ def as_moment(value: Any) -> Moment:
 
 
 def _is_whole(value: Any) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+    # A float may be a number of days, and is no year.
+    return is_number(value) and not isinstance(plain(value), float)
 
 
 def _start_of_span(text: str) -> str:
@@ -147,10 +149,9 @@ def _read(text: str) -> Moment:
         start, unit = found
         # 201207 is July 2012, and 7 December 2020 to those who write years with two digits.
         if unit == "M" and (other := _short(text)):
-            warnings.warn(
+            warn(
                 f"{text} is read as {start:%B %Y}, and not as {other.day} {other:%B %Y}: a year has four digits. If "
-                f"the day is meant, give dates=[...] with {other:%Y-%m-%d}.",
-                stacklevel=2,
+                f"the day is meant, give dates=[...] with {other:%Y-%m-%d}."
             )
         return _as_utc(start)
     # What is left of a time that is none, as 25:00, says that the text is not understood.
@@ -434,7 +435,7 @@ def _period(date: Any, name: str) -> pd.Period:
         return date if date.freqstr[0] in "YQMW" else date.asfreq("D")
     elif isinstance(date, dt.date) and not pd.isna(date):
         return pd.Period(year=date.year, month=date.month, day=date.day, freq="D")
-    days = _days(str(date).strip()) if isinstance(date, str) or _is_whole(date) else []
+    days = _days(str(plain(date)).strip()) if isinstance(date, str) or _is_whole(date) else []
     meant = f"it may be {_spoken(days)}; " if len(days) > 1 else ""
     remedy = f"{meant}write {_written(days)}" if days else _WRITE
     raise TimoError(f"{name}={date!r} cannot be read as a date: {remedy}")

@@ -7,23 +7,23 @@ The files come with `nrt==0.2.1` (European Union, Joint Research Centre; EUPL-1.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from importlib.resources import files
 from importlib.util import find_spec
-from numbers import Real
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import xarray as xr
 from rasterio.features import rasterize
 
+from timo.checks import Range, checked
 from timo.cube import check
 from timo.cube.grid import dilate
 from timo.errors import TimoError
 from timo.sensors import get_sensor
 from timo.sources.dates import make_open_span
-from timo.sources.request import make_bands, make_masked
+from timo.sources.request import Metres, make_bands, make_masked
 
 TREE_COVER_ATTRIBUTION = (
     "Copernicus Land Monitoring Service, High Resolution Layer Tree Cover Density 2018, "
@@ -37,14 +37,15 @@ BANDS_20M = ("B8A", "B11")
 BANDS = (*BANDS_10M, *BANDS_20M)
 
 
+@checked
 def open_sample(
     start: Any = None,
     end: Any = None,
-    bands: Sequence[str] | None = None,
-    resolution: int = 10,
-    masked_classes: Iterable[int] | None = None,
+    bands: str | Sequence[str] | None = None,
+    resolution: float = 10,
+    masked_classes: Any = None,
     *,
-    buffer_m: float = 50,
+    buffer_m: Metres = 50,
 ) -> xr.DataArray:
     """Open the sample cube: up to 140 dates of B2 B3 B4 B8 B8A B11, 1 km x 1 km.
 
@@ -78,9 +79,6 @@ def open_sample(
         raise TimoError(f"The sample has no band {unknown[0]!r}. It has: {', '.join(BANDS)}.")
     masked = list(make_masked(_SENSOR, masked_classes))
     _check_resolution(resolution)
-    number = isinstance(buffer_m, Real) and not isinstance(buffer_m, bool)
-    if not number or not 0 <= buffer_m < np.inf:
-        raise TimoError(f"buffer_m is a distance in metres, 0 or more; got {buffer_m!r}.")
     fine, coarse = (_select_dates(read_series(side), start, end) for side in (10, 20))
     if resolution == 10:
         layers = {name: fine[name].values for name in BANDS_10M}
@@ -113,7 +111,8 @@ def open_sample(
     return check(cube.rio.write_crs(_CRS))
 
 
-def sample_tree_cover(resolution: int = 10) -> xr.DataArray:
+@checked
+def sample_tree_cover(resolution: float = 10) -> xr.DataArray:
     """Return the tree cover density of 2018 on the sample cube's grid.
 
     Parameters
@@ -156,7 +155,10 @@ def sample_tree_cover(resolution: int = 10) -> xr.DataArray:
     return layer.drop_vars("spatial_ref", errors="ignore").rio.write_crs(_CRS)
 
 
-def sample_labels(threshold: float = 50, resolution: int = 10) -> xr.DataArray:
+@checked
+def sample_labels(
+    threshold: Annotated[float, Range(least=0, below=100)] = 50, resolution: float = 10
+) -> xr.DataArray:
     """Return forest / not forest of 2018 on the sample cube's grid, from tree cover density.
 
     Parameters
@@ -174,8 +176,6 @@ def sample_labels(threshold: float = 50, resolution: int = 10) -> xr.DataArray:
     TimoError
         If an option is out of range, or if the data are not installed.
     """
-    if not 0 <= threshold < 100:
-        raise TimoError(f"threshold is a percentage, 0 <= threshold < 100; got {threshold!r}.")
     cover = sample_tree_cover(resolution)
     labels = (cover > threshold).astype("int8").where(np.isfinite(cover), -1).astype("int8")
     labels.attrs = {
@@ -186,6 +186,7 @@ def sample_labels(threshold: float = 50, resolution: int = 10) -> xr.DataArray:
     return labels
 
 
+@checked
 def sample_clearings(
     dated_by: Literal["year", "first_summer"] = "first_summer", *, road_works: bool = False
 ) -> xr.DataArray:
@@ -212,8 +213,6 @@ def sample_clearings(
     TimoError
         If `dated_by` is unknown.
     """
-    if dated_by not in ("year", "first_summer"):
-        raise TimoError(f"dated_by is one of year, first_summer; got {dated_by!r}")
     grid = sample_tree_cover()
     text = (files("timo.sources") / "sample_clearings.geojson").read_text(encoding="utf-8")
     collection = json.loads(text)
@@ -234,8 +233,8 @@ def sample_clearings(
     return clearings
 
 
-def _check_resolution(resolution: int) -> None:
-    if isinstance(resolution, bool) or resolution not in (10, 20):
+def _check_resolution(resolution: float) -> None:
+    if resolution not in (10, 20):
         raise TimoError(f"The sample is there at 10 and at 20 m; got resolution={resolution!r}.")
 
 
