@@ -39,7 +39,8 @@ def test_no_file_matches(tmp_path):
     assert "There is no file" in complaint(tmp_path / "absent.tif")
     assert "holds nothing that can be opened, nothing at all" in complaint(tmp_path)
     assert "names no file" in complaint([])
-    assert "must be a path, a glob, a folder or a list" in complaint(7)
+    for wrong in (7, None, b"x", {"a.tif"}, {"a.tif": 1}, iter(["a.tif"]), ["a.tif", 3]):
+        assert "Give a file, a folder, a glob, or a list of them" in complaint(wrong)
 
 
 def test_other_kinds_of_files(tmp_path):
@@ -164,6 +165,8 @@ def test_different_numbers_of_bands(series):
     assert "20190721.tif has 2 bands, but band_names names 3" in complaint(series, band_names=NAMES)
 
 
+# Rasterio warns of what the message is about, at writing and at reading.
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_no_crs_no_place_or_only_control_points(tmp_path):
     path = write_tif(tmp_path / "20190701.tif", scene(), crs=None, descriptions=NAMES)
     assert "has no coordinate reference system" in complaint(path)
@@ -232,7 +235,9 @@ def test_dates_without_files(series):
 def test_a_cube_that_would_be_huge(series):
     assert "megapixels; the limit is 1e-05" in complaint(series, resolution=10, max_megapixels=1e-5)
     assert "resolution is missing" in complaint(series, crs="EPSG:3035")
-    assert "resolution=-10 is no side of a cell" in complaint(series, resolution=-10)
+    assert "resolution must be a number above 0 or None; got -10" in complaint(
+        series, resolution=-10
+    )
 
 
 def test_digital_numbers_that_are_floats(tmp_path):
@@ -264,7 +269,48 @@ def test_radar_that_is_not_in_decibels(tmp_path):
 def test_options_that_files_do_not_have(series):
     assert "do not say how cloudy" in complaint(series, max_cloud=20)
     assert "takes no option 'cloud'" in complaint(series, cloud=20)
-    assert "buffer_m is a distance" in complaint(series, buffer_m=-1)
+    assert "buffer_m must be a number from 0 to 10000" in complaint(series, buffer_m=-1)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"chunks": 8}, "chunks must be a whole number of 16 or more; got 8"),
+        ({"chunks": "64"}, "Write chunks=64, without quotes"),
+        ({"chunks": np.nan}, "got nan"),
+        ({"scale": np.inf}, "scale must be a number or None; got inf"),
+        ({"scale": True}, "scale must be a number or None; got True"),
+        ({"scale": 0}, "scale=0 would make all values the same"),
+        ({"nodata": "nan"}, "nodata must be a number or None; got 'nan'"),
+        ({"linear": 1}, "linear must be True or False; got 1"),
+        ({"clip": None}, "clip must be True or False; got None"),
+        ({"max_megapixels": np.inf}, "max_megapixels must be a number above 0; got inf"),
+        ({"bands": {"B2"}}, "bands must be text or a list of text or None"),
+        ({"bands": ["B2", 3]}, "number 1 is 3"),
+        ({"band_names": {"B2": 1}}, "band_names must be text or a list of text or None"),
+        ({"band_names": [None] * 3, "sensor": "sentinel-2"}, "band_names leaves every band out"),
+        ({"sensor": 2}, "sensor must be text or a timo.Sensor or None; got 2"),
+        ({"pattern": 5}, "pattern must be text or None; got 5"),
+        ({"pattern": "("}, "is no regular expression"),
+        ({"dates": 2019}, "dates must be a list, a dict or a function"),
+        ({"dates": {"2019-07-01"}}, "dates must be a list, a dict or a function"),
+        ({"dates": iter(["2019-07-01"])}, "dates must be a list, a dict or a function"),
+        ({"dates": [[1], 2]}, "dates gives"),
+        ({"masked_classes": "9"}, "masked_classes must be"),
+        ({"resolution": "10"}, "Write resolution=10, without quotes"),
+    ],
+    ids=str,
+)
+def test_options_of_another_kind_are_refused_by_name(series, options, expected):
+    with pytest.raises(TimoError) as caught:
+        open_files(series, **options)
+    assert expected in str(caught.value)
+
+
+def test_numbers_of_numpy_are_taken(series):
+    options = {"scale": np.float32(1e-4), "chunks": np.int64(64), "linear": np.bool_(False)}
+    cube = open_files(series, bands=np.array(["B2"]), band_names=np.array(NAMES), **options)
+    np.testing.assert_array_equal(cube, open_files(series, bands="B2", scale=1e-4))
 
 
 def test_netcdf_that_is_no_series_of_images(tmp_path):

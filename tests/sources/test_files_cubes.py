@@ -16,6 +16,11 @@ from timo.sources import open_cube, reading
 from timo.sources.files import open_files
 from timo.sources.place.grid import PixelGrid
 
+# Zarr's format 3 has no final form yet for text, nor for what is consolidated.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::zarr.errors.ZarrUserWarning", "ignore:The data type"
+)
+
 AOI = (22.152, 45.206, 22.158, 45.210)
 
 
@@ -340,7 +345,7 @@ def test_tiles_in_two_zones_are_mosaicked_per_day(tmp_path):
     assert set(np.unique(cube.values[np.isfinite(cube.values)])) == values
     # The later name lies on top where both are.
     path = tmp_path / "T35TLK_20190701T092031_B04.tif"
-    alone = open_files(path, sensor="sentinel-2", like=cube)
+    alone = open_files(path, sensor="sentinel-2", like=cube, offset=0)
     assert np.isfinite(alone).any()
     assert (cube.values[np.isfinite(alone.values)] == max(values)).all()
 
@@ -446,9 +451,9 @@ def test_a_warp_reads_only_what_lies_under_the_chunk(tmp_path, monkeypatch):
     ).rio.write_crs(UTM)
     dataset.to_netcdf(tmp_path / "a.nc")
     seen = []
-    original = reading.layers.OpenedArray.read
+    original = reading.layers.ArrayLayer.read
     monkeypatch.setattr(
-        reading.layers.OpenedArray,
+        reading.layers.ArrayLayer,
         "read",
         lambda layer, rows, columns: seen.append((rows, columns)) or original(layer, rows, columns),
     )

@@ -14,6 +14,11 @@ import timo
 from timo.errors import TimoError
 from timo.sources.files import open_files
 
+# Zarr's format 3 has no final form yet for text, nor for what is consolidated.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::zarr.errors.ZarrUserWarning", "ignore:The data type"
+)
+
 N3 = ("B2", "B3", "B4")
 S2 = {"sensor": "sentinel-2"}
 L8 = "LC08_L2SP_184029_20180701_20200831_02_T1_"
@@ -425,11 +430,11 @@ def test_files_across_180_degrees(tmp_path, left, where):
     numbers = np.arange(1000, 2600).reshape(1, 40, 40).astype("int16")
     turned = Affine(0.01, 0, left, 0, -0.01, -16)
     path = write_tif(tmp_path / "20180701_B04.tif", numbers, crs="EPSG:4326", transform=turned)
-    cube = open_files(path, aoi=(179.9, -16.3, -179.9, -16.1), **S2, **where)
+    cube = open_files(path, aoi=(179.9, -16.3, -179.9, -16.1), offset=0, **S2, **where)
     assert np.isfinite(cube).all()
     if "crs" in where:
         np.testing.assert_allclose(cube[0, 0], numbers[0, 10:30, 10:30] * 1e-4, rtol=1e-6)
-    whole = open_files(path, **S2)
+    whole = open_files(path, offset=0, **S2)
     assert np.isfinite(whole).all()
     assert whole.shape == (1, 1, 40, 40)
 

@@ -135,14 +135,14 @@ def test_large_windows_are_read_in_parts(pair, monkeypatch):
     target = PixelGrid(UTM, PLACE.c - 100, PLACE.f + 100, 50, 14, 15)
     whole = read_on(pair, target)
     sizes = []
-    plain = reading.layers.OpenedArray.read
+    plain = reading.layers.ArrayLayer.read
 
     def note(self, rows, columns):
         sizes.append((rows.stop - rows.start) * (columns.stop - columns.start))
         return plain(self, rows, columns)
 
     monkeypatch.setattr(reading.onto, "_MOST", 300)
-    monkeypatch.setattr(reading.layers.OpenedArray, "read", note)
+    monkeypatch.setattr(reading.layers.ArrayLayer, "read", note)
     np.testing.assert_array_equal(read_on(pair, target), whole)
     assert len(sizes) > 4
     assert max(sizes) <= 300

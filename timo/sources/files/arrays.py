@@ -16,8 +16,8 @@ from timo.sources.dates import Moment, cf_moments
 from timo.sources.files.coordinates import grid_of_variable, north_up
 from timo.sources.files.datasets import open_dataset
 from timo.sources.files.find import Kind
-from timo.sources.files.inventory import Found, Inventory, date_of, identities_of, no_date
-from timo.sources.files.naming import Naming
+from timo.sources.files.inventory import Found, Inventory, date_of, identities_of, no_date, texts_of
+from timo.sources.files.naming import Naming, misnamed
 from timo.sources.reading import ArrayLayer, Numbers
 
 _AXES = {
@@ -65,7 +65,7 @@ def find_arrays(paths: Sequence[Path], kind: Kind, naming: Naming) -> Inventory:
         file = _File(path, dataset, naming, (position, len(paths)), len(variables) == 1)
         ours &= file.ours
         for variable, own in _named(variables, file):
-            if not known and identify("", _texts(variable.attrs)):
+            if not known and identify("", texts_of(variable.attrs)):
                 tags[path / str(variable.name)] = {**dataset.attrs, **variable.attrs}
             found += _layers(variable, replace(file, naming=own))
     return Inventory(found, identities_of(tags), ours)
@@ -94,10 +94,6 @@ def _axis(variable: xr.DataArray, axis: str) -> str | None:
         if dim.lower() in names or said:
             return dim
     return None
-
-
-def _texts(attrs: Mapping[Any, Any]) -> dict[str, str]:
-    return {str(key): str(value) for key, value in attrs.items()}
 
 
 def _gridded(dataset: xr.Dataset, path: Path) -> list[xr.DataArray]:
@@ -131,11 +127,11 @@ def _layers(variable: xr.DataArray, file: _File) -> list[Found]:
     numbers = numbers_of(variable)
     variable = variable.transpose(*filter(None, (time, band)), y, x)
     found = []
-    for when, moment in moments:
+    for i, moment in enumerate(moments):
         label = f"{variable.name} of {file.path} ({moment})"
-        for which, names in bands:
+        for j, names in enumerate(bands):
             if names:
-                at = (*when, *which)
+                at = tuple(n for n, dim in ((i, time), (j, band)) if dim is not None)
                 layer = ArrayLayer(str(file.path), numbers, grid, variable, at, label)
                 found.append(Found(layer, moment, names))
     return found
@@ -143,35 +139,31 @@ def _layers(variable: xr.DataArray, file: _File) -> list[Found]:
 
 # --- dates and bands
 
-_Part = tuple[tuple[str, int], ...]
 
-
-def _moments(variable: xr.DataArray, time: str | None, file: _File) -> list[tuple[_Part, Moment]]:
-    """Return the dates of a variable, each with its position.
+def _moments(variable: xr.DataArray, time: str | None, file: _File) -> list[Moment]:
+    """Return the dates of a variable.
 
     A coordinate comes before the name of the file; where it has bounds, their start is the date.
     """
-    path, size = file.path, 1 if time is None else variable.sizes[time]
-    own = _own_moments(variable, time, file)
-    if own is not None and time is not None and file.naming.dates is not None:
+    path, own = file.path, _own_moments(variable, time, file)
+    if time is None:
+        if given := file.naming.moments(path, *file.place, 1):
+            return given
+        attrs = {**file.dataset.attrs, **variable.attrs}
+        moment = date_of(path, attrs, own[0] if own else None)
+        if moment is None:
+            raise _labels(variable, path) or no_date(path)
+        return [moment]
+    if own is not None and file.naming.dates is not None:
         raise TimoError(f"{path} has dates of its own, in {time}: leave dates= out.")
-    if time is not None:
-        moments = own or file.naming.moments(path, *file.place, size)
-        if moments is None:
-            raise TimoError(
-                f"{time} of {variable.name} in {path} has no coordinate, so its {size} dates are not known: give them "
-                "with dates=[...]."
-            )
-        return [(((time, i),), moment) for i, moment in enumerate(moments)]
-    given = file.naming.moments(path, *file.place, 1)
-    moment = (
-        given[0]
-        if given
-        else date_of(path, {**file.dataset.attrs, **variable.attrs}, own[0] if own else None)
-    )
-    if moment is None:
-        raise _labels(variable, path) or no_date(path)
-    return [((), moment)]
+    size = variable.sizes[time]
+    moments = own or file.naming.moments(path, *file.place, size)
+    if moments is None:
+        raise TimoError(
+            f"{time} of {variable.name} in {path} has no coordinate, so its {size} dates are not known: give them "
+            "with dates=[...]."
+        )
+    return moments
 
 
 def _own_moments(variable: xr.DataArray, time: str | None, file: _File) -> list[Moment] | None:
@@ -200,26 +192,23 @@ def _labels(variable: xr.DataArray, path: Path) -> TimoError | None:
     )
 
 
-def _bands(
-    variable: xr.DataArray, band: str | None, file: _File
-) -> list[tuple[_Part, tuple[str, ...]]]:
-    """Return the bands of a variable, each with its position and what it may be called."""
+def _bands(variable: xr.DataArray, band: str | None, file: _File) -> list[tuple[str, ...]]:
+    """Return what each band of a variable may be called; nothing for one that is left out."""
     path, given = file.path, file.naming.band_names
     if band is None:
         if text := file.naming.group(path, "band"):
-            return [((), (text,))]
+            return [(text,)]
         if given is not None:
             if len(given) > 1:
-                raise TimoError(
-                    f"{variable.name} in {path} has no dim of bands, but band_names names {len(given)}."
-                )
-            return [((), tuple(filter(None, given)))]
+                mend = "It has no dim of bands: name one."
+                raise misnamed(f"{variable.name} in {path}", 1, given, mend)
+            return [tuple(filter(None, given))]
         scalar = variable.coords.get("band")
         if scalar is not None and scalar.ndim == 0 and scalar.dtype.kind in "UOT":
             text = str(scalar.item())
         stem = path.stem if file.sole else ""
         said = (text or "", variable.name, variable.attrs.get("long_name", ""), stem)
-        return [((), tuple(str(name) for name in said if name))]
+        return [tuple(str(name) for name in said if name)]
     size = variable.sizes[band]
     own = variable[band].values.tolist() if band in variable.coords else [None] * size
     described = variable.attrs.get("long_name", "")
@@ -229,15 +218,13 @@ def _bands(
         own = [str(name) for name in own]  # numbers are names only where somebody chose them
     names: Sequence[Any] = given or own
     if len(names) != size:
-        raise TimoError(
-            f"{variable.name} in {path} has {size} bands, but band_names names {len(names)}."
-        )
+        raise misnamed(f"{variable.name} in {path}", size, names, "Name each, in their order.")
     if given is None and not all(isinstance(name, str) for name in names):
         raise TimoError(
             f"The {size} bands of {variable.name} in {path} have no names, only {names[:4]}. Say them: "
             "band_names=[...], in the order of the file."
         )
-    return [(((band, i),), (name,) if name else ()) for i, name in enumerate(names)]
+    return [(name,) if name else () for name in names]
 
 
 # --- numbers

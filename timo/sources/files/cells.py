@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from odc.geo.geobox import GeoBox
-from rasterio.warp import transform_bounds
 
 from timo.crs import crs_name, read_crs, short_name
 from timo.errors import TimoError
@@ -16,29 +15,25 @@ from timo.sources.files.scenes import grid_of_layer, same_place
 from timo.sources.place.area import Area
 from timo.sources.place.grid import PixelGrid, check_resolution
 from timo.sources.reading import Layer, cell_of, is_plain, same_cells
-from timo.sources.reading.layers import name_of_crs
-from timo.sources.request import make_place
+from timo.sources.reading.onto import bounds_in
 
 # Share of a cell by which files may reach over the edge of one that they do not get.
 _SLACK = 1e-3
 
 
 def make_cells(
-    layers: Sequence[Layer], where: Mapping[str, Any], finest_m: float, max_megapixels: float
+    layers: Sequence[Layer], resolution: float | None, crs: Any, max_megapixels: float
 ) -> tuple[Area, PixelGrid]:
-    """Return the area and its cells; `where` has aoi, resolution, crs and like."""
-    if where["aoi"] is not None or where["like"] is not None:
-        return make_place(**where, finest_m=finest_m, max_megapixels=max_megapixels)
+    """Return the cells of all files and the area that they cover."""
     grids: dict[GeoBox, Layer] = {}
     for layer in layers:
         grids.setdefault(grid_of_layer(layer), layer)
-    names = {box: _crs(box) for box in grids}
-    usual = Counter(names[grid_of_layer(layer)] for layer in layers).most_common(1)[0][0]
-    if where["resolution"] is None and where["crs"] is None:
-        grid = _own(grids, min(cell_of(box) for box in grids if names[box] == usual), usual)
+    usual = Counter(str(grid_of_layer(layer).crs) for layer in layers).most_common(1)[0][0]
+    if resolution is None and crs is None:
+        grid = _own(grids, min(cell_of(box) for box in grids if str(box.crs) == usual), usual)
     else:
-        crs = usual if where["crs"] is None else crs_name(read_crs(where["crs"]))
-        grid = _over(list(grids), crs, where["resolution"], max_megapixels)
+        name = usual if crs is None else crs_name(read_crs(crs))
+        grid = _over(list(grids), name, resolution, max_megapixels)
     return grid.area, grid
 
 
@@ -58,20 +53,20 @@ def _own(grids: Mapping[GeoBox, Layer], finest: float, crs: str) -> PixelGrid:
         raise TimoError(
             f"The grid of {grids[box].path} has {in_words(box)}. Bring it onto another: {mend}."
         )
-    return PixelGrid(_crs(box), box.affine.c, box.affine.f, box.affine.a, *box.shape)
+    return PixelGrid(str(box.crs), box.affine.c, box.affine.f, box.affine.a, *box.shape)
 
 
 def _over(
     grids: Sequence[GeoBox], crs: str, resolution: float | None, max_megapixels: float
 ) -> PixelGrid:
     """Return cells over all files; those of the finest file, where that is possible."""
-    finest = min(grids, key=lambda box: (_crs(box) != crs, cell_of(box)))
-    own, system = _crs(finest) == crs, read_crs(crs)
+    finest = min(grids, key=lambda box: (str(box.crs) != crs, cell_of(box)))
+    own, system = str(finest.crs) == crs, read_crs(crs)
     if resolution is None and not own:
         raise TimoError(f"resolution is missing: how large are the cells, in the unit of {crs}?")
     side = cell_of(finest) if resolution is None else check_resolution(resolution, system, crs)
     x, y = (finest.affine.c, finest.affine.f) if own else (0.0, 0.0)
-    boxes = [_bounds(box, crs) for box in [finest, *grids]]
+    boxes = [bounds_in(crs, str(box.crs), box.extent.boundingbox.bbox) for box in [finest, *grids]]
     if system.is_geographic:  # on one side of the antimeridian
         turns = [360 * round((boxes[0][0] - box[0]) / 360) for box in boxes]
         boxes = [(w + t, s, e + t, n) for (w, s, e, n), t in zip(boxes, turns, strict=True)]
@@ -87,19 +82,6 @@ def _over(
     return grid
 
 
-def _bounds(box: GeoBox, crs: str) -> tuple[float, float, float, float]:
-    own = box.extent.boundingbox.bbox
-    if _crs(box) == crs:
-        return own
-    left, bottom, right, top = transform_bounds(str(box.crs), crs, *own, densify_pts=21)
-    return left, bottom, right + (360 if left > right else 0), top
-
-
-def _crs(box: GeoBox) -> str:
-    code = str(box.crs)
-    return code if code.startswith("EPSG:") else name_of_crs(box.crs.to_wkt())  # type: ignore[union-attr]
-
-
 def in_words(box: GeoBox) -> str:
     """Describe cells in messages."""
     t, (height, width) = box.affine, box.shape
@@ -109,4 +91,4 @@ def in_words(box: GeoBox) -> str:
     if not is_plain(box):
         up = t.e > 0 and not (t.b or t.d)
         odd = ", from south to north" if up else ", which are turned or not square"
-    return f"{height} x {width} cells of {side} from ({t.c:.10g}, {t.f:.10g}) in {short_name(_crs(box))}{odd}"
+    return f"{height} x {width} cells of {side} from ({t.c:.10g}, {t.f:.10g}) in {short_name(str(box.crs))}{odd}"

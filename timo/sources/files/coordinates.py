@@ -13,6 +13,7 @@ from odc.geo.geobox import GeoBox
 
 from timo.crs import LONLAT, crs_name, crs_of_mapping, meant_unit, metres_per_unit, read_crs
 from timo.errors import TimoError
+from timo.sources.reading.onto import apply
 
 _METRES = {
     **dict.fromkeys(("m", "metre", "metres", "meter", "meters"), 1),
@@ -25,8 +26,7 @@ _UNEVEN = 0.05
 def placed(grid: GeoBox, what: str, remedy: str) -> GeoBox:
     """Return a grid that lies where its CRS is used, in degrees with its middle within 180 of Greenwich."""
     m, (height, width) = grid.affine, grid.shape
-    x = m.a * width / 2 + m.b * height / 2 + m.c
-    y = m.d * width / 2 + m.e * height / 2 + m.f
+    x, y = apply(m, width / 2, height / 2)
     crs, unit = _meant(str(grid.crs), x, y)
     if unit:
         raise TimoError(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from timo.cube.check import DIMS, check
+from timo.cube.check import DIMS, check, grid_mismatch
 from timo.cube.netcdf import netcdf_engine
 from timo.errors import TimoError
 from timo.sensors import POLARISATIONS, SENSORS, get_sensor
@@ -21,7 +21,6 @@ from timo.sources.cache.stores import checked_store
 from timo.sources.dates import make_open_span
 from timo.sources.files.find import Kind
 from timo.sources.files.naming import read_bands
-from timo.sources.place.grid import grid_of
 from timo.sources.request import make_sensor
 
 
@@ -46,7 +45,7 @@ def open_dataset(path: Path, kind: Kind, *, raw: bool = True, chunks: Any = None
 
 
 class _Handle(xr.backends.NetCDF4DataStore):
-    """An open file that is closed when nobody needs it any more."""
+    """An open file that is closed once it is not used any more."""
 
     __slots__ = ("__weakref__",)
 
@@ -139,10 +138,7 @@ def join_cubes(
 
 def _check_follows(cube: xr.DataArray, path: Path, first: xr.DataArray, other: Path) -> None:
     """Refuse a cube that cannot be joined to another in time."""
-    mine, theirs = (
-        (c.attrs["sensor"], c.band.values.tolist(), grid_of(c), c.indexes["time"])
-        for c in (cube, first)
-    )
+    mine, theirs = ((c.attrs["sensor"], c.band.values.tolist()) for c in (cube, first))
     if mine[0] != theirs[0]:
         why = f"is a cube of {mine[0]}, {other} of {theirs[0]}: open them one by one"
     elif mine[1] != theirs[1]:
@@ -150,12 +146,9 @@ def _check_follows(cube: xr.DataArray, path: Path, first: xr.DataArray, other: P
             f"has the bands {mine[1]}, {other} has {theirs[1]}. Open those that both have, one by one with "
             "bands=[...], and join them with xarray.concat"
         )
-    elif mine[2] != theirs[2]:
-        why = (
-            f"is on another grid ({mine[2]}) than {other} ({theirs[2]}). Give resolution= or aoi= to bring them onto "
-            "one"
-        )
-    elif (twice := mine[3].intersection(theirs[3])).size:
+    elif differs := grid_mismatch(cube, first, other.name):
+        why = f"is on another grid: its {differs}. Give resolution= or aoi= to bring them onto one"
+    elif (twice := cube.indexes["time"].intersection(first.indexes["time"])).size:
         why = f"has {twice[0]:%Y-%m-%d}, which is in {other} too. Leave one out, or select dates first"
     else:
         return

@@ -1,14 +1,15 @@
-"""Which files are meant."""
+"""Find the files that are meant."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from glob import glob, has_magic
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+from timo.checks import PathLike
 from timo.errors import TimoError
 
 Kind = Literal["raster", "netcdf", "zarr"]
@@ -23,20 +24,12 @@ _BESIDE = re.compile(r"(^|/)((QI_DATA|AUX_DATA|[^/]*\.SAFE/HTML)/.*|MSK_[^/]*)$"
 _ZARR_FILES = ("zarr.json", ".zgroup", ".zmetadata")
 
 
-def find_files(path: Any) -> tuple[Kind, list[Path]]:
-    """Find the files that a path, a glob, a folder or a list of them means, in order of their names.
+def find_files(path: PathLike | Sequence[PathLike]) -> tuple[Kind, list[Path]]:
+    """Find the files that a path, a glob, a folder or a list of them means, and what all of them are.
 
-    Returns
-    -------
-    kind : {"raster", "netcdf", "zarr"}
-        What all of them are.
-    files : list of Path
-        A list's own order is kept; what a glob or a folder holds comes in the order of names (numbers by value).
+    A list's own order is kept; what a glob or a folder holds comes in the order of names (numbers by value).
     """
     given = [path] if isinstance(path, str | os.PathLike) else path
-    given = list(given) if isinstance(given, Iterable) else [None]
-    if not all(isinstance(item, str | os.PathLike) for item in given):
-        raise TimoError(f"path must be a path, a glob, a folder or a list of paths; got {path!r}.")
     files = list(dict.fromkeys(file for item in given for file in _expand(item)))
     if not files:
         raise TimoError(
@@ -48,9 +41,8 @@ def find_files(path: Any) -> tuple[Kind, list[Path]]:
         kinds.setdefault(_kind(file), []).append(file)
     if len(kinds) > 1:
         each = (f"{len(some)} {kind} (such as {some[0].name})" for kind, some in kinds.items())
-        seen = ", ".join(each)
         raise TimoError(
-            f"path={str(path)!r} holds a mixture: {seen}. Say which are meant, for instance with a glob: "
+            f"path={str(path)!r} holds a mixture: {', '.join(each)}. Say which are meant, for instance with a glob: "
             f'path="{files[0].parent}/*{files[0].suffix}".'
         )
     return next(iter(kinds)), files

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from timo.errors import TimoError
+from timo.errors import TimoError, warn
 from timo.sensors import Identity, identify
 from timo.sources.dates import Moment, date_of_name, date_of_tags, date_of_text, strip_dates
 from timo.sources.files.coordinates import placed
-from timo.sources.files.naming import Naming, is_position
+from timo.sources.files.naming import Naming, is_position, misnamed
 from timo.sources.reading import Header, Layer, RasterLayer, read_headers
 
 _NO_DATE = (
@@ -55,10 +54,14 @@ def identities_of(tags: Mapping[Path, Mapping[str, Any]]) -> dict[Path, Identity
     """Return whose images files are, by their names, last folders and tags."""
     found: dict[Path, Identity] = {}
     for path, own in tags.items():
-        text = {str(key): str(value) for key, value in own.items()}
-        if one := identify("/".join(path.parts[-4:]), text):
+        if one := identify("/".join(path.parts[-4:]), texts_of(own)):
             found[path] = one
     return found
+
+
+def texts_of(tags: Mapping[Any, Any]) -> dict[str, str]:
+    """Return tags or attributes as text."""
+    return {str(key): str(value) for key, value in tags.items()}
 
 
 def date_of(path: Path, tags: Mapping[str, Any], own: Moment | None = None) -> Moment | None:
@@ -76,10 +79,9 @@ def date_of(path: Path, tags: Mapping[str, Any], own: Moment | None = None) -> M
     if stated is None or named is None:
         return stated or named
     if abs((stated.time - named.time).total_seconds()) > 86_400:
-        warnings.warn(
+        warn(
             f"{path.name} has {named} in its name, and states {stated} itself: that is taken. If the name is right, "
-            "give dates=[...] or pattern=.",
-            stacklevel=2,
+            "give dates=[...] or pattern=."
         )
     same = stated.time.normalize() == named.time.normalize()
     return named if same and named.exact and not stated.exact else stated
@@ -157,23 +159,21 @@ def _own_moments(header: Header) -> list[Moment] | None:
     return None if None in own else own  # type: ignore[return-value]
 
 
-def _positions(moments: Sequence[Moment]) -> list[int]:
-    """Return for each the position of its date among the different ones, in their order."""
-    order = {moment: i for i, moment in enumerate(dict.fromkeys(moments))}
-    return [order[moment] for moment in moments]
+def _positions(items: Sequence[Any]) -> list[int]:
+    """Return for each the position among the different ones, in their order."""
+    order = {item: i for i, item in enumerate(dict.fromkeys(items))}
+    return [order[item] for item in items]
 
 
 def _images(header: Header, naming: Naming) -> list[int]:
     """Return for each band of a file without dates of bands the position of its image."""
     count, names = len(header.indexes), naming.band_names
-    matches = [_IMAGE.match(text) for text in header.descriptions]
-    if names is None and all(matches):
-        prefixes = [match["image"] for match in matches]  # type: ignore[index]
-        bands = [match["band"] for match in matches]  # type: ignore[index]
+    matches = [match for text in header.descriptions if (match := _IMAGE.match(text))]
+    if names is None and len(matches) == count:
+        prefixes, bands = zip(*(match.groups() for match in matches), strict=True)
         each = len(set(bands))
         if len(set(prefixes)) * each == count and bands == bands[:each] * (count // each):
-            order = {prefix: i for i, prefix in enumerate(dict.fromkeys(prefixes))}
-            return [order[prefix] for prefix in prefixes]
+            return _positions(prefixes)
     each = count
     if names is not None and count % len(names) == 0:
         each = len(names)
@@ -212,14 +212,10 @@ def _given_names(
 ) -> list[tuple[str, ...]]:
     count = len(header.indexes)
     if not given or count % len(given):
-        raise TimoError(
-            f"{header.path} has {count} bands, but band_names names {len(given)}: {list(given)}. Files of another kind "
-            "are left out with a narrower path."
-        )
+        mend = "Files of another kind are left out with a narrower path."
+        raise misnamed(str(header.path), count, given, mend)
     images = len(dict.fromkeys(moments))
     if count // len(given) not in (1, images):
-        raise TimoError(
-            f"{header.path} has {count} bands of {images} dates, but band_names names {len(given)}: name the bands of "
-            "one date, or all."
-        )
+        mend = f"They are of {images} dates: name the bands of one date, or all."
+        raise misnamed(str(header.path), count, given, mend)
     return [(name,) if (name := given[i % len(given)]) else () for i in range(count)]

@@ -1,14 +1,15 @@
-"""Which band a layer is: by what users say, and by names."""
+"""Name the band of a layer: by what users say, and by names in files."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from timo.checks import described
 from timo.errors import TimoError
 from timo.sensors import Sensor
 from timo.sources.dates import Moment, as_moment, strip_dates
@@ -94,6 +95,13 @@ class Naming:
         return [_read_date(value, path, "dates") for value in listed]
 
 
+def misnamed(what: str, count: int, names: Sequence[str | None], mend: str) -> TimoError:
+    """Return the error to raise where band_names does not fit what a file holds."""
+    return TimoError(
+        f"{what} has {count} bands, but band_names names {len(names)}: {list(names)}. {mend}"
+    )
+
+
 def _read_date(value: Any, path: Path, option: str) -> Moment:
     try:
         return as_moment(value)
@@ -101,24 +109,27 @@ def _read_date(value: Any, path: Path, option: str) -> Moment:
         raise TimoError(f"{option} gives {value!r} for {path.name!r}: {error}.") from error
 
 
-def make_naming(dates: Any, pattern: Any, band_names: Any) -> Naming:
+def make_naming(
+    dates: Any, pattern: str | None, band_names: str | Sequence[str | None] | None
+) -> Naming:
     """Check what the user says of names."""
     try:
         compiled = None if pattern is None else re.compile(pattern)
-    except (re.error, TypeError) as error:
-        raise TimoError(f"pattern={pattern!r} is no regular expression: {error}.") from error
+    except re.error as error:
+        raise TimoError(
+            f"pattern={pattern!r} is no regular expression: {error}. Mend it, or leave it out."
+        ) from error
     if compiled is not None and not {"date", "band"} & set(compiled.groupindex):
         raise TimoError(
             f"pattern={pattern!r} has neither a group (?P<date>...) nor (?P<band>...): name what it is to find."
         )
     if dates is not None and not callable(dates) and not isinstance(dates, Mapping):
-        if not isinstance(dates, Iterable):
+        if not isinstance(dates, Iterable) or isinstance(dates, bytes | Set | Iterator):
             raise TimoError(
-                f"dates must be a list, a dict or a function of a file's name; got {dates!r}."
+                f"dates must be a list, a dict or a function of a file's name; got {described(dates)}. Give a date "
+                'for each file, in their order, as ["2018-07-01", ...].'
             )
         dates = [dates] if isinstance(dates, str) else list(dates)
-    if band_names is not None and not isinstance(band_names, Iterable):
-        raise TimoError(f'band_names must be a list, as ["B2", None, "B4"]; got {band_names!r}.')
     names = (band_names,) if isinstance(band_names, str) else band_names
     return Naming(dates, compiled, None if names is None else tuple(names))
 
@@ -210,14 +221,10 @@ def recognise(names: Iterable[str], sensor: Sensor) -> str | None:
     return None
 
 
-def read_bands(bands: Sequence[str], sensor: Sensor) -> tuple[str, ...]:
+def read_bands(bands: str | Sequence[str], sensor: Sensor) -> tuple[str, ...]:
     """Return bands that are asked for, however they are spelt, as the sensor spells them."""
-    if isinstance(bands, str):
-        bands = [bands]
-    if not isinstance(bands, Sequence):
-        return make_bands(sensor, bands)
-    known = (match_band(name, sensor) if isinstance(name, str) else None for name in bands)
-    return make_bands(sensor, [band or name for band, name in zip(known, bands, strict=True)])
+    given = [bands] if isinstance(bands, str) else bands
+    return make_bands(sensor, [match_band(name, sensor) or name for name in given])
 
 
 def is_position(name: str) -> bool:

@@ -5,24 +5,22 @@ from __future__ import annotations
 import math
 import re
 import time as clock
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from numbers import Real
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from rasterio.warp import transform_bounds
 
 from timo.cube.values import check_values
-from timo.errors import TimoError
+from timo.errors import TimoError, warn
 from timo.sensors import Sensor
 from timo.sources.files.inventory import Inventory
 from timo.sources.files.scenes import FileScene, grid_of_layer
 from timo.sources.place.grid import PixelGrid
 from timo.sources.reading import Layer, Plan, RasterLayer, Reader, cell_of
+from timo.sources.reading.onto import apply
 from timo.sources.request import CubeRequest
 
 # ESA's own products carry an offset from processing baseline 04.00 on, in use since 25 January 2022 (Sentinel-2
@@ -49,12 +47,6 @@ class Meaning:
     linear: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("scale", "offset", "nodata"):
-            value = getattr(self, name)
-            number = isinstance(value, Real) and not isinstance(value, bool)
-            finite = number and (name == "nodata" or math.isfinite(value))
-            if value is not None and not finite:
-                raise TimoError(f"{name} must be a number; got {value!r}.")
         if self.scale == 0:
             raise TimoError(
                 "scale=0 would make all values the same. Give another, or leave it out."
@@ -100,10 +92,9 @@ def plan_of(scene: FileScene, band: str, sensor: Sensor, meaning: Meaning) -> Pl
         if scale == 1:
             offset, shift = 0.0, 0.0
         elif offset and meaning.offset is None:
-            warnings.warn(
+            warn(
                 f"scale={scale:g} is not that of {Path(layer.path).name} ({own[0]:g}), so its offset of {offset:g} is "
-                f"not applied either: give offset={offset:g} if it is to be.",
-                stacklevel=2,
+                f"not applied either: give offset={offset:g} if it is to be."
             )
             offset = 0.0
     if meaning.offset is not None:
@@ -170,36 +161,28 @@ def look_at(
     order = sorted(range(count), key=lambda i: (f"{i:b}"[::-1].zfill(count.bit_length() + 1), i))
     darkest: dict[int, float] = {}
     for n, i in enumerate(order):
+        # What clouds hide is not judged: of the first scenes at once, of others where something is wrong.
+        passes = [False] if quality is None else [True] if n < _QUALITY_LOOKS else [False, True]
         for window in _windows(request.grid):
-            values = reader.read(i, window)
-            if quality is not None and n < _QUALITY_LOOKS:
-                values = _cleared(values, quality, request, i, window)
-            if not np.isfinite(values).any():
-                continue
-            here: Any = {"window": window, "scene": scenes[i], "meaning": meaning}
-            try:
-                _check(values, reader.plans[i], request, **here)
-            except TimoError:
-                if quality is None or n < _QUALITY_LOOKS:
-                    raise
-                # What clouds hide is not judged.
-                values = _cleared(values, quality, request, i, window)
-                if not np.isfinite(values).any():
-                    continue
-                _check(values, reader.plans[i], request, **here)
-            if _may_be_shifted(reader.plans[i][0], request.sensor, meaning):
-                darkest[i] = float(np.nanpercentile(values, 1))
-            break
+            for clear in passes:
+                values = reader.read(i, window)
+                if clear and quality is not None:
+                    unclear = request.sensor.flagged(quality.read(i, window), request.masked)
+                    values = np.where(unclear, np.float32(np.nan), values)
+                error = _refusal(values, request, meaning, scenes[i])
+                if error is None:
+                    break
+            if error is not None:
+                raise _with_remedy(
+                    error, values, reader.plans[i], request, window=window, meaning=meaning
+                )
+            if np.isfinite(values).any():
+                if _may_be_shifted(reader.plans[i][0], request.sensor, meaning):
+                    darkest[i] = float(np.nanpercentile(values, 1))
+                break
         if clock.monotonic() > until:
             break
     _warn_of_shift(darkest, request, scenes)
-
-
-def _cleared(
-    values: np.ndarray, quality: Reader, request: CubeRequest, scene: int, window: PixelGrid
-) -> np.ndarray:
-    unclear = request.sensor.flagged(quality.read(scene, window), request.masked)
-    return np.where(unclear, np.float32(np.nan), values)
 
 
 def _windows(grid: PixelGrid) -> list[PixelGrid]:
@@ -214,57 +197,61 @@ def _windows(grid: PixelGrid) -> list[PixelGrid]:
     return list(dict.fromkeys(windows))
 
 
-def _check(
+def _refusal(
+    values: np.ndarray, request: CubeRequest, meaning: Meaning, scene: FileScene | None = None
+) -> TimoError | None:
+    """Return the error to raise for values that the sensor cannot measure; None if it can, or there are none."""
+    if not np.isfinite(values).any():
+        return None
+    if meaning.linear:
+        values = 10 * np.log10(np.where(values > 0, values, np.nan))
+    what = "" if scene is None else f"scene {scene.name} ({scene.moment})"
+    try:
+        check_values(values, request.sensor, request.bands, what=what, call=False)
+    except TimoError as error:
+        return error
+    return None
+
+
+def _with_remedy(
+    error: TimoError,
     values: np.ndarray,
     plans: Sequence[Plan],
     request: CubeRequest,
     *,
     window: PixelGrid,
-    scene: FileScene,
     meaning: Meaning,
-) -> None:
-    """Refuse values that the sensor cannot measure, with the options that mend them."""
-    sensor, what = request.sensor, f"scene {scene.name} ({scene.moment})"
-
-    def refusal(values: np.ndarray) -> TimoError | None:
-        if meaning.linear:
-            values = 10 * np.log10(np.where(values > 0, values, np.nan))
-        try:
-            check_values(values, sensor, request.bands, what=what, call=False)
-        except TimoError as error:
-            return error
-        return None
-
-    if (error := refusal(values)) is None:
-        return
-    first, seen = "", _in_the_file(plans, window)
-    if refusal(seen) is None:
+) -> TimoError:
+    """Return the error with the options that mend values."""
+    sensor, first = request.sensor, ""
+    seen = _in_the_file(plans, window)
+    if _refusal(seen, request, meaning) is None:
         seen = values
     for number in _fills(seen, plans, sensor):
         there = np.stack([_is(v, p, number) for v, p in zip(seen, plans, strict=True)])
         if not there.any():
             continue
         said = str(int(number)) if number.is_integer() and abs(number) < 1e15 else repr(number)
-        if refusal(np.where(there, np.nan, seen)) is None:
-            raise TimoError(f"{error} Give nodata={said}.") from error
+        if _refusal(np.where(there, np.nan, seen), request, meaning) is None:
+            return TimoError(f"{error} Give nodata={said}.")
         first = first or (f"Give nodata={said}. " if number in _FILLS else "")
     own = f"scale={sensor.scale:g}" + (f", offset={sensor.offset:g}" if sensor.offset else "")
     known = f" ({sensor.name}'s own: {own})" if sensor.name and math.isfinite(sensor.scale) else ""
     radar = "linear=True if they are linear power; " if sensor.kind == "backscatter" else ""
-    raise TimoError(
+    return TimoError(
         f"{error} {first}Give {radar}the factors that their producer states{known}; or the sensor= that they are of."
-    ) from error
+    )
 
 
 def _in_the_file(plans: Sequence[Plan], window: PixelGrid) -> np.ndarray:
     """Return values on a file's own cells under a window: in averages, numbers of no data are mixed with others."""
     box = min((grid_of_layer(plan.layer) for plan in plans), key=cell_of)
     bounds = transform_bounds(window.crs, str(box.crs), *window.bounds)
-    x, y, back = (bounds[0] + bounds[2]) / 2, (bounds[1] + bounds[3]) / 2, ~box.affine
-    middle = back.d * x + back.e * y + back.f, back.a * x + back.b * y + back.c
+    x, y = (bounds[0] + bounds[2]) / 2, (bounds[1] + bounds[3]) / 2
+    middle = apply(~box.affine, x, y)
     if not np.isfinite(middle).all():
         return np.full((len(plans), 1, 1), np.nan, "float32")
-    rows, columns = (slice(int(v) - _LOOK, int(v) + _LOOK) for v in middle)
+    columns, rows = (slice(int(v) - _LOOK, int(v) + _LOOK) for v in middle)
     own = PixelGrid(str(box.crs), box.affine.c, box.affine.f, cell_of(box), *box.shape)
     return Reader([plans], own).read(0, own.window(rows, columns))
 
@@ -314,11 +301,10 @@ def _warn_of_shift(
     for part in (darkest, new):
         if part and min(part.values()) > 1.001 * added:
             apart = f', in a call of its own with start="{_BASELINE_4:%Y-%m-%d}"'
-            warnings.warn(
+            warn(
                 f"Nothing in {scenes[min(part)].name}{' ...' if len(part) > 1 else ''} is darker than "
                 f"{min(part.values()):.2f}, in any band: the numbers may hold the offset of {added:g} that ESA adds "
                 "from processing baseline 04.00 on (25 January 2022), which their names do not state. If so, give "
-                f"offset=-{added:g}{apart if part is new and old else ''}; if not, offset=0.",
-                stacklevel=2,
+                f"offset=-{added:g}{apart if part is new and old else ''}; if not, offset=0."
             )
             return

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
 import xarray as xr
 
+from timo.checks import AnyNumber, PathLike, Positive, checked
 from timo.errors import TimoError
 from timo.sensors import Sensor
 from timo.sources import request as asked
@@ -23,66 +24,67 @@ from timo.sources.files.naming import make_naming, read_bands
 from timo.sources.files.numbers import Meaning, complete_meaning, look_at, plan_of, plan_of_quality
 from timo.sources.files.scenes import FileScene, grid_of_layer, make_scenes, name_positions
 from timo.sources.files.whose import sensor_of
-from timo.sources.place.grid import check_limit
-from timo.sources.reading import Reader, is_under
-from timo.sources.request import CubeRequest
+from timo.sources.reading import Reader, Side, is_under
+from timo.sources.request import CubeRequest, Metres
 from timo.sources.scenes import cube_from_scenes, fringe_cells
 
 _DAY = pd.Timedelta(days=1)
-_CHUNK = 512
 
 
+@checked
 def open_files(
-    path: str | Path | Sequence[str | Path],
+    path: Annotated[
+        PathLike | Sequence[PathLike],
+        'Give a file, a folder, a glob, or a list of them, as sorted(Path("folder").glob("*.tif")).',
+    ],
     *,
     aoi: Any = None,
     start: Any = None,
     end: Any = None,
     sensor: str | Sensor | None = None,
-    bands: Sequence[str] | None = None,
-    resolution: float | None = None,
-    composite: str | None = None,
+    bands: str | Sequence[str] | None = None,
+    resolution: Positive | None = None,
+    composite: Any = None,
     crs: Any = None,
-    like: xr.DataArray | None = None,
-    max_cloud: float | None = None,
-    masked_classes: Iterable[int] | None = None,
-    buffer_m: float | None = None,
+    like: Any = None,
+    max_cloud: Any = None,
+    masked_classes: Any = None,
+    buffer_m: Metres | None = None,
     clip: bool = False,
-    max_megapixels: float = 1000,
-    dates: Sequence[Any] | Mapping[str, Any] | Callable[[str], Any] | None = None,
+    max_megapixels: Positive = 1000,
+    dates: Any = None,
     pattern: str | None = None,
-    band_names: Sequence[str | None] | None = None,
+    band_names: str | Sequence[str | None] | None = None,
     scale: float | None = None,
     offset: float | None = None,
-    nodata: float | None = None,
+    nodata: AnyNumber | None = None,
     linear: bool = False,
-    chunks: int = _CHUNK,
+    chunks: Side = 512,
 ) -> xr.DataArray:
     r"""Open GeoTIFFs, NetCDF files or Zarr stores as a cube.
 
     One GeoTIFF per date with all bands, one per date and band, or one with bands of many dates (Earth Engine's toBands,
-    FORCE, `timo.export`); the quality layer (SCL, QA_PIXEL, state) among them; NetCDF or Zarr with a variable per band,
-    or with one variable that has a dim of bands. Opening reads headers and a few cells of each scene (for two seconds
-    at most); the rest is read, and checked, chunk by chunk when it is computed. A cube that timo wrote
-    (``cube.to_dataset(name="cube").to_netcdf(...)`` or ``.to_zarr(...)``) comes back as it was; what `timo.export`
-    wrote, and no sensor has, as a cube without one.
+    FORCE, `timo.export`), the quality layer (SCL, QA_PIXEL, state) among them; NetCDF or Zarr with a variable per band,
+    or with one variable that has a dim of bands. Opening reads headers and, for two seconds at most, a few cells of
+    each scene; the rest is read, and checked, chunk by chunk when it is computed. A cube that timo wrote
+    (``cube.to_dataset(name="cube").to_netcdf(...)`` or ``.to_zarr(...)``) comes back as it was.
 
     Parameters
     ----------
     path : path, glob, folder, or list of them
-        Folders are searched through and through. All files must be of one kind.
+        Folders are searched with those in them. All files must be of one kind.
     aoi, resolution, crs, like, composite, buffer_m, clip, max_megapixels : optional
         As in `timo.open_cube`. Without a place the cube keeps the files' grid, and they must all be on one; of bands of
-        several resolutions over the same ground it is the finest, and dates that one of them lacks are left out with a
-        warning. With `resolution` or `crs` alone it covers all files, on the finest file's cells where possible. Files
-        are brought onto the grid by nearest neighbour; where its cells are twice as wide as the file's or more, by the
-        average (quality: the commonest class).
+        several resolutions over the same ground it is the finest, and dates that lack one are left out with a warning.
+        With `resolution` or `crs` alone it covers all files, on the finest file's cells where possible. Files are
+        brought onto other cells by nearest neighbour; onto those twice as wide or more by the average (quality: the
+        commonest class).
     start, end : str or date, optional
         First and last day; by default all.
     sensor : str or Sensor, optional
         By default what the files say: names and tags of products (S2A_MSIL2A_..., LC08_L2SP_..., HLS.S30...,
         MOD09A1...), an attribute `sensor`, or bands that only one sensor has. All files must be of one product. Level 1
-        is opened only if its sensor is asked for here.
+        is opened only if it is given.
     bands : sequence of str, optional
         By the sensor's names or by common ones ("red", "nir08"). By default all that the files hold, in its order.
     masked_classes : iterable of int, optional
@@ -90,22 +92,21 @@ def open_files(
     max_cloud : None
         Files do not say how cloudy they are.
     dates : list, mapping or callable, optional
-        A date per file, in their order; or from a file's name to its date; of one file with several images, a date for
+        A date per file, in their order; from a file's name to its date; or, of one file with several images, a date for
         each. By default they are read from coordinates and tags, else from the names (`timo.sources.dates` has the
-        grammar); a span of time is dated with its start. When a file was written is no date. A time of day is in UTC
+        grammar), never from when a file was written; a span of time is dated with its start. A time of day is in UTC
         and becomes the solar day; a date alone is taken as it is.
     pattern : str, optional
-        A regular expression that is searched in the names, with the groups ``(?P<date>...)``, ``(?P<band>...)``, or
-        both.
+        A regular expression for the names, with a group ``(?P<date>...)``, ``(?P<band>...)``, or both.
     band_names : sequence of str, optional
         Bands of a file by their positions; None for one to leave out. Of a file with several images, the bands of one.
         By default they are read from descriptions, names of variables, and names of files.
     scale, offset : float, optional
         Physical value = number x scale + offset. By default what the files say (GDAL's scale and offset, CF's
-        scale_factor and add_offset); else, of integers, what the sensor's product has; floats are values. A scale that
-        is the product's own does not take its offset away: that of Landsat, and that of Sentinel-2 in ESA's format from
-        processing baseline 04.00 on (by the name of the product, or, of single images, if taken from 25 January 2022
-        on). Where no name says whether Sentinel-2's is in the numbers, and it seems to be, a warning does.
+        scale_factor and add_offset); else, of integers, what the sensor's product has; floats are values. A file that
+        states the product's scale alone gets its offset, too: that of Landsat, and that of Sentinel-2 in ESA's format
+        from processing baseline 04.00 on (by the name of the product; of single images, by their date, from 25 January
+        2022 on). Where no name says whether that one is in the numbers, and it seems to be, a warning does.
     nodata : float, optional
         The number of a cell without data, beside what the files say or, of integers, the sensor's product has.
     linear : bool
@@ -116,7 +117,8 @@ def open_files(
     Returns
     -------
     xarray.DataArray
-        A cube that passed `timo.cube.check`, lazy. Scenes of one solar day are mosaicked, the later on top.
+        A cube that passed `timo.cube.check`, lazy. Scenes of one solar day are mosaicked, the later on top. What
+        `timo.export` wrote, and no sensor has, is a cube without a sensor.
 
     Raises
     ------
@@ -124,39 +126,37 @@ def open_files(
         If the files cannot be made a cube; the message names the file, says why, and what to do.
     """
     asked.make_composite(composite)
-    asked.make_clip(clip)
-    asked.make_whole(chunks, "chunks", "a number of cells", asked.LEAST_CHUNK)
-    check_limit(max_megapixels)
     if sensor is not None:
         asked.make_sensor(sensor)
-    if bands is not None and not isinstance(bands, Iterable):
-        raise TimoError(f'bands must be a list of names, as ["B4", "B8"]; got {bands!r}.')
     if max_cloud is not None:
         raise TimoError(
             "max_cloud: files do not say how cloudy they are. Leave it out; the quality layer masks clouds, and "
-            "timo.cube.valid_mask(cube).mean() tells how much is left."
+            "timo.cube.valid_mask(cube).mean() is the share that is left."
         )
     meaning = Meaning(scale, offset, nodata, linear)
     naming = make_naming(dates, pattern, band_names)
     kind, files = find_files(path)
-    where = {"aoi": aoi, "resolution": resolution, "crs": crs, "like": like}
-    given = (composite, masked_classes, buffer_m, dates, pattern, band_names, *where.values())
-    plain = meaning == Meaning() and all(option is None for option in given)
+    given = (composite, masked_classes, buffer_m, dates, pattern, band_names)
+    where = (aoi, resolution, crs, like)
+    plain = meaning == Meaning() and all(option is None for option in (*given, *where))
     if kind != "raster" and plain and (cubes := own_cubes(files, kind, chunks)):
         return join_cubes(cubes, files, start=start, end=end, sensor=sensor, bands=bands)
     held = find_rasters(files, naming) if kind == "raster" else find_arrays(files, kind, naming)
+    if not held.found:
+        raise TimoError("band_names leaves every band out. Name one at least.")
     instrument = sensor_of(held, sensor, bands)
     meaning = complete_meaning(held, instrument, meaning)
-    planet = {p: one for p, one in held.identities.items() if one.satellite == "planetscope"}
-    fixed = {path: "data mask" in one.product for path, one in planet.items()}
-    found = name_positions(_within(held.found, start, end), instrument, fixed)
+    found = name_positions(_within(held.found, start, end), instrument, held.identities)
     names = None if bands is None else read_bands(bands, instrument)
     quality = masked_classes is None or bool(asked.make_masked(instrument, masked_classes))
     scenes = make_scenes(found, instrument, names, masked=quality)
     names = names or tuple(b for b in instrument.band_names if b in scenes[0].layers)
     finest = min(instrument.band(name).gsd_m for name in names)
     layers = [scene.layers[name] for scene in scenes for name in names]
-    area, grid = make_cells(layers, where, finest, max_megapixels)
+    if aoi is None and like is None:
+        area, grid = make_cells(layers, resolution, crs, max_megapixels)
+    else:
+        area, grid = asked.make_place(*where, finest_m=finest, max_megapixels=max_megapixels)
     request = CubeRequest(
         area=area,
         grid=grid,
@@ -167,7 +167,7 @@ def open_files(
         masked=_masked(scenes, instrument, masked_classes),
         buffer_m=asked.make_buffer(instrument.fringe_m if buffer_m is None else buffer_m, grid),
         composite=composite,
-        clip=bool(clip),
+        clip=clip,
     )
     days = request.solar_day(_times(scenes, request))
     first, after = make_open_span(start, end, days.min(), days.max())
@@ -217,9 +217,7 @@ def _within(found: list[Found], start: Any, end: Any) -> list[Found]:
     return inside
 
 
-def _masked(
-    scenes: Sequence[FileScene], sensor: Sensor, classes: Iterable[int] | None
-) -> tuple[int, ...]:
+def _masked(scenes: Sequence[FileScene], sensor: Sensor, classes: Any) -> tuple[int, ...]:
     """Return quality classes to mask: none where there is no quality layer, unless some are asked for."""
     positions = asked.make_masked(sensor, classes)
     there = bool(sensor.mask_name) and all(sensor.mask_name in scene.layers for scene in scenes)
@@ -249,6 +247,6 @@ def _overlapping(scenes: Sequence[FileScene], request: CubeRequest) -> list[File
 
 
 def _source(files: Sequence[Path]) -> str:
-    """Return names without their folders, which are nobody else's business."""
+    """Return names without their folders, which are private."""
     more = f" and {len(files) - 1} more" if len(files) > 1 else ""
     return f"files ({files[0].name}{more})"

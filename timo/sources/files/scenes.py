@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,12 +10,13 @@ from pathlib import Path
 import pandas as pd
 from odc.geo.geobox import GeoBox
 
-from timo.errors import TimoError
-from timo.sensors import Sensor
+from timo.errors import TimoError, warn
+from timo.sensors import Identity, Sensor
 from timo.sources.dates import Moment
 from timo.sources.files.inventory import Found
 from timo.sources.files.naming import is_beside, is_position, is_thermal, recognise
 from timo.sources.reading import ArrayLayer, Layer, cell_of
+from timo.sources.reading.onto import apply
 
 _OVERPASS = pd.Timedelta(minutes=15)
 
@@ -111,7 +111,7 @@ def _joined(found: Sequence[Found]) -> list[Moment]:
 def _check_known(
     unknown: Sequence[Found], sensor: Sensor, seen: set[str], bands: Sequence[str] | None
 ) -> None:
-    """Refuse layers that nobody can name, unless all that was asked for is there without them."""
+    """Refuse layers of unknown bands, unless all that was asked for is there without them."""
     if bands and set(bands) <= seen:
         return
     strange = [
@@ -161,9 +161,8 @@ def same_place(mine: GeoBox, theirs: GeoBox, share: float = 0.05) -> bool:
 
 
 def _corners(grid: GeoBox) -> list[tuple[float, float]]:
-    t, (height, width) = grid.affine, grid.shape
-    ends = ((0, 0), (width, 0), (width, height), (0, height))
-    return [(t.a * x + t.b * y + t.c, t.d * x + t.e * y + t.f) for x, y in ends]
+    height, width = grid.shape
+    return [apply(grid.affine, *end) for end in ((0, 0), (width, 0), (width, height), (0, height))]
 
 
 def _refuse_twice(band: str, one: str, other: str) -> None:
@@ -186,11 +185,10 @@ def _complete(
     if not kept or not all(_another_series(scene, missing, scenes) for scene, missing in without):
         raise _missing(*without[0], scenes, wanted, sensor)
     listed = [f"{scene.moment} has no {', '.join(missing)}" for scene, missing in without]
-    warnings.warn(
+    warn(
         f"{len(without)} of {len(scenes)} dates are left out, because not all of the files have them: "
         f"{'; '.join(listed[:5])}{'; ...' if len(listed) > 5 else ''}. To keep them, open the bands that they have "
-        "with bands=[...] (and masked_classes=() where they lack the quality layer).",
-        stacklevel=2,
+        "with bands=[...] (and masked_classes=() where they lack the quality layer)."
     )
     return kept
 
@@ -227,18 +225,20 @@ def _missing(
 
 
 def name_positions(
-    found: Sequence[Found], sensor: Sensor, products: Mapping[Path, bool]
+    found: Sequence[Found], sensor: Sensor, identities: Mapping[Path, Identity]
 ) -> list[Found]:
-    """Name bands that have only numbers by the order that their product fixes; True: of its usable data mask."""
+    """Name bands of PlanetScope that have only numbers by their order, which the product fixes."""
     named, seen = [], Counter[Path]()
     counts = Counter(item.path for item in found)
     for item in found:
-        names, at = item.names, seen[item.path]
-        alone = all(is_position(n) or n == item.path.stem for n in names)
-        if products.get(item.path):
-            names = (sensor.mask_name if at == 0 else f"udm2_{at + 1}",)
-        elif alone and item.path in products and counts[item.path] == len(sensor.bands) > 1:
-            names = (sensor.band_names[at],)
+        names, at, one = item.names, seen[item.path], identities.get(item.path)
         seen[item.path] += 1
+        if one is not None and one.satellite == "planetscope":
+            if "data mask" in one.product:
+                names = (sensor.mask_name if at == 0 else f"udm2_{at + 1}",)
+            elif counts[item.path] == len(sensor.bands) > 1 and all(
+                is_position(n) or n == item.path.stem for n in names
+            ):
+                names = (sensor.band_names[at],)
         named.append(replace(item, names=names))
     return named

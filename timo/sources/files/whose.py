@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 import os
 import re
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from timo.errors import TimoError
+from timo.errors import TimoError, warn
 from timo.sensors import SENSORS, Band, Identity, Sensor, get_sensor
 from timo.sources.dates import Moment, strip_dates
 from timo.sources.files.find import is_file_name
@@ -51,7 +50,7 @@ def sensor_of(held: Inventory, said: str | Sensor | None, bands: Sequence[str] |
 
 
 def _nameless(held: Inventory, sensor: Sensor) -> Sensor:
-    """Return the sensor; of a stack of dates whose band nobody names, one without a name and with that band."""
+    """Return the sensor; of a stack of dates of an unnamed band, one without a name and with that band."""
     dates: dict[Path, set[Moment]] = {}
     for found in held.found:
         dates.setdefault(found.path, set()).add(found.moment)
@@ -59,10 +58,9 @@ def _nameless(held: Inventory, sensor: Sensor) -> Sensor:
     names = sorted({path.stem for path in dates})
     if not stacked or any(recognise([name], sensor) for name in names):
         return sensor
-    warnings.warn(
+    warn(
         f"Which band of {sensor.name} the dates of {', '.join(names[:3])} hold is not said: the cube has no sensor. "
-        f'Say it: band_names=["{sensor.band_names[0]}"].',
-        stacklevel=2,
+        f'Say it: band_names=["{sensor.band_names[0]}"].'
     )
     bands = tuple(Band(name, "", math.nan, sensor.bands[0].gsd_m) for name in names)
     return replace(

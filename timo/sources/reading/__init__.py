@@ -5,7 +5,7 @@ layers. A layer gives numbers as floats with NaN where the file has no data; eve
 whether the cells are the file's own or warped.
 """
 
-from timo.sources.reading.blocks import NO_QUALITY, Plan, Reader
+from timo.sources.reading.blocks import NO_QUALITY, Plan, Reader, Side
 from timo.sources.reading.headers import Header, read_header, read_headers
 from timo.sources.reading.layers import ArrayLayer, Layer, Numbers, RasterLayer
 from timo.sources.reading.onto import cell_of, is_plain, is_under, read_on, same_cells
@@ -19,6 +19,7 @@ __all__ = [
     "Plan",
     "RasterLayer",
     "Reader",
+    "Side",
     "cell_of",
     "is_plain",
     "is_under",

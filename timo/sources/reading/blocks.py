@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import dask.array as da
 import numpy as np
 from dask.base import tokenize
 
+from timo.checks import Range
 from timo.errors import TimoError
 from timo.sensors import Sensor
 from timo.sources.place.grid import PixelGrid
 from timo.sources.reading.layers import Layer
 from timo.sources.reading.onto import is_under, read_on
 
+# Cells a side of a chunk: of smaller ones the graph of a small cube takes minutes.
+Side = Annotated[int, Range(least=16)]
 # The value of a quality layer where it has no data: not one of its classes.
 NO_QUALITY = -1
 
@@ -52,12 +55,11 @@ class Reader:
     plans : sequence of sequence of Plan
         For each scene its bands, or its quality layer alone.
     grid : PixelGrid
-        The cells.
     quality : Sensor, optional
         Whose quality layer the plans read: classes or bits, and not values.
     footprints : sequence, optional
-        For each scene (west, south, east, north) in degrees, where it lies if its file has not been opened; the east
-        may lie beyond 180.
+        Where each scene lies whose file has not been opened: (west, south, east, north) in degrees, the east of which
+        may be beyond 180.
     """
 
     def __init__(

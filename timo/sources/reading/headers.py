@@ -22,32 +22,14 @@ _HEADERS_AT_ONCE = 16
 
 @dataclass(frozen=True)
 class Header:
-    """What a raster file states; the tuples have one entry for each of its bands but alpha.
-
-    Attributes
-    ----------
-    path : Path
-        The file.
-    grid : GeoBox
-        Its cells.
-    indexes : tuple of int
-        Numbers of the bands, from 1.
-    numbers : tuple of Numbers
-        What they mean.
-    descriptions : tuple of str
-        Their names; empty where a band has none.
-    tags : dict
-        Of the file, all domains that hold text joined; the default domain wins.
-    band_tags : tuple of dict
-        Of the bands.
-    """
+    """What a raster file states; the tuples have one entry for each of its bands but alpha."""
 
     path: Path
     grid: GeoBox
-    indexes: tuple[int, ...]
+    indexes: tuple[int, ...]  # from 1
     numbers: tuple[Numbers, ...]
-    descriptions: tuple[str, ...]
-    tags: dict[str, str]
+    descriptions: tuple[str, ...]  # empty where a band has none
+    tags: dict[str, str]  # of all domains of text, the default one first
     band_tags: tuple[dict[str, str], ...]
 
 
@@ -87,7 +69,8 @@ def read_header(path: Path) -> Header:
 
 
 def _numbers_of(file: rasterio.DatasetReader, index: int) -> Numbers:
-    """GDAL reports scale 1 and offset 0 where a file states neither."""
+    """Return what the numbers of a band mean."""
+    # GDAL reports scale 1 and offset 0 where a file states neither.
     scale, offset, nodata = (
         values[index - 1] for values in (file.scales, file.offsets, file.nodatavals)
     )

@@ -53,7 +53,7 @@ class Numbers:
 
     @property
     def whole(self) -> bool:
-        """Whether the numbers are integers."""
+        """Return whether the numbers are integers."""
         return bool(self.dtype) and np.dtype(self.dtype).kind in "iu"
 
     def floats(self, values: np.ndarray) -> np.ndarray:
@@ -127,8 +127,8 @@ class ArrayLayer:
         Its cells.
     variable : xarray.DataArray
         The variable with the numbers as they are in the file, y and x last.
-    at : tuple of (str, int)
-        Dimension -> position of the slice.
+    at : tuple of int
+        Positions of the slice along the dims before y and x.
     label : str
         Name of the layer in messages.
     """
@@ -137,16 +137,20 @@ class ArrayLayer:
     numbers: Numbers
     grid: GeoBox
     variable: xr.DataArray
-    at: tuple[tuple[str, int], ...] = ()
+    at: tuple[int, ...] = ()
     label: str = ""
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         where = (self.path, _state(self.path), str(self.variable.name), self.at)
         return (*where, self.numbers, str(self.grid.crs), self.grid.affine, tuple(self.grid.shape))
 
-    def opened(self, files: OpenFiles, coarser: float = 1.0) -> OpenedArray:  # noqa: ARG002 - arrays have neither
-        """Give access to the slice."""
-        return OpenedArray(self)
+    def opened(self, files: OpenFiles, coarser: float = 1.0) -> ArrayLayer:  # noqa: ARG002 - arrays have neither
+        """Return the slice itself: xarray opens it."""
+        return self
+
+    def read(self, rows: slice, columns: slice) -> np.ndarray:
+        """Read cells as floats."""
+        return self.numbers.floats(self.variable[(*self.at, rows, columns)].values)
 
 
 Layer = RasterLayer | ArrayLayer
@@ -161,6 +165,7 @@ class OpenFiles(ExitStack):
         self._open: dict[tuple[str, int | None], rasterio.DatasetReader] = {}
 
     def open(self, where: str, level: int | None = None) -> rasterio.DatasetReader:
+        """Open a file, or one of its overviews."""
         if (where, level) not in self._open:
             if not self._open:
                 remote = _GDAL if "://" in where or where.startswith("/vsi") else {}
@@ -189,6 +194,7 @@ class OpenedRaster:
         self.masked = MaskFlags.per_dataset in file.mask_flag_enums[layer.index - 1]
 
     def read(self, rows: slice, columns: slice) -> np.ndarray:
+        """Read cells as floats."""
         window = Window.from_slices(rows, columns)
         floats = self.numbers.floats(self.file.read(self.layer.index, window=window))
         if self.masked and self.alpha is None:
@@ -196,18 +202,6 @@ class OpenedRaster:
         if self.alpha is not None:
             floats[self.file.read(self.alpha, window=window) == 0] = np.nan
         return floats
-
-
-class OpenedArray:
-    """A slice of an open variable."""
-
-    def __init__(self, layer: ArrayLayer) -> None:
-        self.layer, self.grid = layer, layer.grid
-
-    def read(self, rows: slice, columns: slice) -> np.ndarray:
-        *_, y, x = self.layer.variable.dims
-        part: dict[Any, Any] = {**dict(self.layer.at), y: rows, x: columns}
-        return self.layer.numbers.floats(self.layer.variable.isel(part).values)
 
 
 def _overview(file: rasterio.DatasetReader, index: int, coarser: float) -> int | None:
@@ -236,11 +230,5 @@ def box_of(file: rasterio.DatasetReader) -> GeoBox:
 
 @cache
 def name_of_crs(wkt: str) -> str:
-    """Return "EPSG:..." where a CRS has a code, else its WKT; as `PixelGrid.crs` is written.
-
-    Raises
-    ------
-    TimoError
-        If it is not a system for maps.
-    """
+    """Return "EPSG:..." where a CRS for maps has a code, else its WKT, as `PixelGrid.crs` is written."""
     return crs_name(read_crs(wkt, what="the file's crs"))

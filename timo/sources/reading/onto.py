@@ -17,7 +17,7 @@ from rasterio.warp import reproject, transform, transform_bounds
 
 from timo.errors import TimoError
 from timo.sources.place.grid import PixelGrid
-from timo.sources.reading.layers import Layer, OpenedArray, OpenedRaster, OpenFiles
+from timo.sources.reading.layers import ArrayLayer, Layer, OpenedRaster, OpenFiles
 from timo.sources.retry import read_again, redact
 
 # Share of a cell by which cells of two grids may differ and still be the same.
@@ -27,7 +27,7 @@ _COARSER = 2 - 1e-6
 # Cells of a file that are read at once: 256 MiB in double precision.
 _MOST = 2**25
 
-_Opened = OpenedRaster | OpenedArray
+_Opened = OpenedRaster | ArrayLayer
 
 
 def is_plain(box: GeoBox) -> bool:
@@ -50,7 +50,7 @@ def same_cells(one: GeoBox, other: GeoBox) -> bool:
     height, width = one.shape
     between = ~one.affine @ other.affine
     corners = ((0, 0), (width, 0), (0, height), (width, height))
-    return all(math.dist(_apply(between, *c), c) <= _CLOSE for c in corners)
+    return all(math.dist(apply(between, *c), c) <= _CLOSE for c in corners)
 
 
 def is_under(box: GeoBox, grid: PixelGrid) -> bool:
@@ -67,17 +67,15 @@ def read_on(layers: Sequence[Layer], grid: PixelGrid, *, quality: bool = False) 
     Parameters
     ----------
     layers : sequence of Layer
-        What to read; a file of several layers is opened once.
+        A file of several layers is opened once.
     grid : PixelGrid
-        The cells.
     quality : bool
         The numbers are classes or bits, which must not be averaged.
 
     Returns
     -------
     list of numpy.ndarray
-        For each layer (y, x) float32, or float64 where that takes more; NaN where the file has no valid number or does
-        not reach.
+        For each layer (y, x) float32, or float64 where that takes more; NaN where the file has no valid number.
 
     Raises
     ------
@@ -191,7 +189,7 @@ def _nearest(
         if transformer.target_crs is not None and transformer.target_crs.is_geographic:
             west = affine.c if affine.a > 0 else affine.c + affine.a * shape[1]
             x = west + (x - west) % 360
-    column, row = _apply(~affine, x, y)
+    column, row = apply(~affine, x, y)
     # A centre on the edge of two cells belongs to the one after it, whatever the rounding.
     indexes = [np.floor(np.where(np.isfinite(v), v, -1) + 1e-6) for v in (row, column)]
     outside = np.logical_or.reduce(
@@ -225,22 +223,24 @@ def _copies(box: GeoBox) -> list[GeoBox]:
 
 
 @lru_cache(maxsize=1024)
-def _bounds(crs: str, grid: PixelGrid) -> tuple[float, float, float, float]:
-    """Return the bounds of a grid in a CRS; shared by bands and scenes, since a transformation takes milliseconds."""
-    if crs == grid.crs:
-        return grid.bounds
-    left, bottom, right, top = transform_bounds(grid.crs, crs, *grid.bounds, densify_pts=21)
+def bounds_in(
+    crs: str, own: str, bounds: tuple[float, float, float, float]
+) -> tuple[float, float, float, float]:
+    """Return bounds of one CRS in another; kept for bands and scenes, since a transformation takes milliseconds."""
+    if crs == own:
+        return bounds
+    left, bottom, right, top = transform_bounds(own, crs, *bounds, densify_pts=21)
     return left, bottom, right + 360 * (left > right), top  # across the antimeridian
 
 
 def _window(box: GeoBox, grid: PixelGrid) -> tuple[slice, slice] | None:
     """Return rows and columns of a file that lie under a grid, with two more around them; None if none do."""
-    left, bottom, right, top = _bounds(str(box.crs), grid)
+    left, bottom, right, top = bounds_in(str(box.crs), grid.crs, grid.bounds)
     if not np.isfinite((left, bottom, right, top)).all():
         return None
     inverse = ~box.affine
     corners = ((left, top), (right, top), (left, bottom), (right, bottom))
-    columns, rows = zip(*(_apply(inverse, *corner) for corner in corners), strict=True)
+    columns, rows = zip(*(apply(inverse, *corner) for corner in corners), strict=True)
     parts = []
     for ends, size in ((rows, box.shape[0]), (columns, box.shape[1])):
         first, last = math.floor(min(ends)) - 2, math.ceil(max(ends)) + 2
@@ -256,11 +256,11 @@ def _corner(box: GeoBox, grid: PixelGrid) -> tuple[int, int] | None:
     if str(box.crs) != grid.crs:
         return None
     between = ~box.affine @ grid.transform
-    column, row = _apply(between, 0, 0)
+    column, row = apply(between, 0, 0)
     start = (round(row), round(column))
     ends = ((0, 0), (grid.width, 0), (0, grid.height), (grid.width, grid.height))
     same = all(
-        math.dist(_apply(between, x, y), (x + start[1], y + start[0])) <= _CLOSE for x, y in ends
+        math.dist(apply(between, x, y), (x + start[1], y + start[0])) <= _CLOSE for x, y in ends
     )
     return start if same else None
 
@@ -285,7 +285,8 @@ def _ratio(box: GeoBox, grid: PixelGrid) -> float:
     return area**0.5 / cell_of(box) if math.isfinite(area) else 1.0
 
 
-def _apply(matrix: Affine, column: Any, row: Any) -> tuple[Any, Any]:
-    """Affine itself has changed its operator between releases."""
+def apply(matrix: Affine, column: Any, row: Any) -> tuple[Any, Any]:
+    """Return x and y at a column and row, or the other way round with `~matrix`."""
+    # Affine itself has changed its operator between releases.
     m = matrix
     return m.a * column + m.b * row + m.c, m.d * column + m.e * row + m.f
