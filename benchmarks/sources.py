@@ -45,7 +45,7 @@ def serve(pipe: Connection, faults: Faults) -> None:
     with Emulator(faults=faults) as emulator:
         pipe.send(emulator.url)
         while (order := pipe.recv()) is not None:
-            pipe.send((emulator.requests.as_dict(), emulator.gate.peak))
+            pipe.send((dict(emulator.requests), emulator.gate.peak))
             emulator.requests.clear()
             emulator.faults = order
 

@@ -18,7 +18,7 @@ from .backing import BackedBand, BackedImage, Backing
 from .errors import EmulatorError
 from .faults import Faults
 from .sample import sample_backing
-from .server import Emulator, Entry, Requests
+from .server import Emulator, Entry
 
 __all__ = [
     "BackedBand",
@@ -28,6 +28,5 @@ __all__ = [
     "EmulatorError",
     "Entry",
     "Faults",
-    "Requests",
     "sample_backing",
 ]

@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdin.read()
         else:
             stop.wait()
-        print(json.dumps({str(k): n for k, n in emulator.requests.as_dict().items()}))  # noqa: T201
+        print(json.dumps({str(k): n for k, n in emulator.requests.items()}))  # noqa: T201
     return 0
 
 

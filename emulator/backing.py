@@ -84,7 +84,7 @@ class BackedImage:
     version: int | None = None
 
     def image(self, collection: str) -> Image:
-        """The image as expressions see it."""
+        """Return the image as expressions see it."""
         bands = tuple(self._band(name, band) for name, band in self.bands.items())
         footprint = self.footprint if self.footprint is not None else self._outline()
         version = self.time_start * 1000 if self.version is None else self.version
@@ -164,14 +164,14 @@ class Backing:
         return found
 
     def collection(self, name: str) -> Collection | None:
-        """A collection as expressions see it, or None."""
+        """Return a collection as expressions see it, or None."""
         if name not in self._images:
             return None
         properties = {"system:id": name, **self._titles.get(name, {})}
         return Collection(made(self._images[name]), properties, name, 1)
 
     def image(self, name: str) -> Image | None:
-        """An image by collection and index, or None."""
+        """Return an image by collection and index, or None."""
         return self._by_id.get(name)
 
 

@@ -29,7 +29,7 @@ class EngineError(Exception):
         self.code = code
 
     def reply(self) -> dict[str, dict[str, str | int]]:
-        """The body of the answer."""
+        """Return the body of the answer."""
         status = _STATUS.get(self.code, "UNKNOWN")
         return {"error": {"code": self.code, "message": self.message, "status": status}}
 

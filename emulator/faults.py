@@ -73,7 +73,7 @@ class Faults:
         ]
 
     def of(self, number: int) -> str | None:
-        """What goes wrong with a request, by its number from 0: the name of a share, or None."""
+        """Return what goes wrong with a request, by its number from 0: the name of a share, or None."""
         draw = random.Random(f"{self.seed}/{number}").random()  # noqa: S311
         for name, share in self._shares():
             if draw < share:
@@ -82,12 +82,12 @@ class Faults:
         return None
 
     def planned(self, requests: int) -> dict[str, int]:
-        """How many of the first so many requests meet each fault."""
+        """Return how many of the first so many requests meet each fault."""
         drawn = [self.of(number) for number in range(requests)]
         return {name: drawn.count(name) for name, share in self._shares() if share}
 
     def seconds(self, number: int) -> float:
-        """How long the answer to a request waits."""
+        """Return how long the answer to a request waits."""
         return float(self.latency(number) if callable(self.latency) else self.latency)
 
 

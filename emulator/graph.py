@@ -18,14 +18,14 @@ class Scope:
         self.memo: dict[str | int, Any] = {}
 
     def of(self, free: frozenset[str]) -> Scope:
-        """The outermost scope on which a value with these free arguments depends."""
+        """Return the outermost scope on which a value with these free arguments depends."""
         scope = self
         while scope.outer is not None and not free & scope.arguments.keys():
             scope = scope.outer
         return scope
 
     def get(self, name: str) -> Any:
-        """An argument's value."""
+        """Return an argument's value."""
         scope: Scope | None = self
         while scope is not None:
             if name in scope.arguments:
@@ -71,11 +71,11 @@ class Graph:
         self._inline: dict[int, frozenset[str]] = {}
 
     def evaluate(self) -> Any:
-        """The value of the result."""
+        """Return the value of the result."""
         return self.reference(self._result, Scope({}))
 
     def reference(self, key: str, scope: Scope) -> Any:
-        """The value of a node, evaluated once in each scope that it depends on."""
+        """Return the value of a node, evaluated once in each scope that it depends on."""
         if key not in self._nodes:
             raise EngineError(f"Invalid value reference '{key}' in expression.")
         home = scope.of(self._free_of(key))
@@ -84,7 +84,7 @@ class Graph:
         return home.memo[key]
 
     def _node(self, node: Mapping[str, Any], scope: Scope) -> Any:
-        """The value of a node, whatever its kind."""
+        """Return the value of a node, whatever its kind."""
         (kind, content), *_ = node.items()
         if kind not in _KINDS:
             raise EngineError(f"Expression holds an unknown kind of value: {kind}.")
@@ -111,7 +111,7 @@ class Graph:
         return Closure(self, content.get("argumentNames", []), content["body"], scope)
 
     def _invoke(self, content: Mapping[str, Any], scope: Scope) -> Any:
-        """The result of a call. `If` evaluates only the branch that it takes."""
+        """Call a function. `If` evaluates only the branch that it takes."""
         arguments = content.get("arguments", {})
         name = content.get("functionName")
         if name == "If":
@@ -129,7 +129,7 @@ class Graph:
         return self._node(arguments[name], scope) if name in arguments else None
 
     def _free_of(self, key: str) -> frozenset[str]:
-        """The arguments that a node refers to and that none of its own functions binds."""
+        """Return the arguments that a node refers to and that none of its own functions binds."""
         if key not in self._free:
             # A graph has no cycles; the entry keeps one that does from going on for ever.
             self._free[key] = frozenset()
@@ -137,7 +137,7 @@ class Graph:
         return self._free[key]
 
     def _free_in(self, node: Any) -> frozenset[str]:
-        """The same of a node as it stands."""
+        """Return the same of a node as it stands."""
         if not isinstance(node, Mapping):
             return frozenset()
         (kind, content), *_ = node.items()
@@ -156,7 +156,7 @@ class Graph:
 
 
 def _children(kind: str, content: Any) -> list[Any]:
-    """The nodes in a list, a dictionary or a call."""
+    """Return the nodes in a list, a dictionary or a call."""
     key = {
         "arrayValue": "values",
         "dictionaryValue": "values",

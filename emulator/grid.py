@@ -24,7 +24,7 @@ Transform = tuple[float, float, float, float, float, float]
 
 @functools.lru_cache(maxsize=256)
 def crs_of(code: str) -> pyproj.CRS:
-    """The coordinate reference system of a code or a WKT."""
+    """Return the coordinate reference system of a code or a WKT."""
     try:
         return pyproj.CRS.from_user_input(_SINUSOIDAL_PROJ if code == SINUSOIDAL else code)
     except pyproj.exceptions.CRSError as error:
@@ -35,12 +35,12 @@ def crs_of(code: str) -> pyproj.CRS:
 
 @functools.lru_cache(maxsize=256)
 def transformer(source: str, target: str) -> pyproj.Transformer:
-    """From the coordinates of one reference system to those of another, x before y."""
+    """Return what transforms coordinates of one reference system to those of another, x before y."""
     return pyproj.Transformer.from_crs(crs_of(source), crs_of(target), always_xy=True)
 
 
 def moved(shape: BaseGeometry, source: str, target: str) -> BaseGeometry:
-    """A shape in another reference system, corner by corner."""
+    """Move a shape into another reference system, corner by corner."""
     project = transformer(source, target).transform
     found: BaseGeometry = shapely.transform(
         shape, lambda points: np.column_stack(project(points[:, 0], points[:, 1]))
@@ -70,13 +70,13 @@ class Projection:
         return math.sqrt(abs(a * e - b * d)) * metres_per_unit(self.crs)
 
     def at_scale(self, metres: float) -> Projection:
-        """The same with pixels of another size, the origin kept where it is."""
+        """Return the same with pixels of another size, the origin kept where it is."""
         factor = metres / self.nominal_scale
         a, b, c, d, e, f = self.transform
         return replace(self, transform=(a * factor, b * factor, c, d * factor, e * factor, f))
 
     def info(self) -> dict[str, Any]:
-        """What `getInfo` shows."""
+        """Return what `getInfo` shows."""
         return {"type": "Projection", "crs": self.crs, "transform": list(self.transform)}
 
 
@@ -85,7 +85,7 @@ WGS84 = Projection("EPSG:4326")
 
 @functools.lru_cache(maxsize=256)
 def metres_per_unit(crs: str) -> float:
-    """Length of the unit of a reference system; a degree is one of the equator."""
+    """Return the length of the unit of a reference system; a degree is one of the equator."""
     found = crs_of(crs)
     if found.is_geographic:
         return _METRES_PER_DEGREE
@@ -119,28 +119,28 @@ class Grid:
         return self.projection.transform[1] == 0 == self.projection.transform[3]
 
     def window(self, left: int, top: int, width: int, height: int) -> Grid:
-        """Part of it or beyond it: from this column and row on, so many."""
+        """Return a part of it or beyond it: from this column and row on, so many."""
         a, b, c, d, e, f = self.projection.transform
         origin = (a, b, c + a * left + b * top, d, e, f + d * left + e * top)
         return Grid(replace(self.projection, transform=origin), width, height)
 
     def pad(self, columns: int, rows: int) -> Grid:
-        """The same with more on every side."""
+        """Add columns and rows on every side."""
         return self.window(-columns, -rows, self.width + 2 * columns, self.height + 2 * rows)
 
     def centres(self) -> tuple[np.ndarray, np.ndarray]:
-        """Coordinates x and y of the centres, each (height, width)."""
+        """Return the coordinates x and y of the centres, each (height, width)."""
         a, b, c, d, e, f = self.projection.transform
         columns, rows = np.meshgrid(np.arange(self.width) + 0.5, np.arange(self.height) + 0.5)
         return a * columns + b * rows + c, d * columns + e * rows + f
 
     def straight_centres(self) -> tuple[np.ndarray, np.ndarray]:
-        """Coordinates x (width,) and y (height,) of a straight grid."""
+        """Return coordinates x (width,) and y (height,) of a straight grid."""
         a, _, c, _, e, f = self.projection.transform
         return a * (np.arange(self.width) + 0.5) + c, e * (np.arange(self.height) + 0.5) + f
 
     def bounds(self) -> tuple[float, float, float, float]:
-        """Least x, least y, greatest x, greatest y of the corners."""
+        """Return least x, least y, greatest x, greatest y of the corners."""
         a, b, c, d, e, f = self.projection.transform
         corners = [(i, j) for i in (0, self.width) for j in (0, self.height)]
         x = [a * i + b * j + c for i, j in corners]
@@ -161,7 +161,7 @@ class PixelPositions(NamedTuple):
 
 @functools.lru_cache(maxsize=64)
 def positions(grid: Grid, native: Projection) -> PixelPositions:
-    """Where in a native grid the centres of the requested pixels lie."""
+    """Return where in a native grid the centres of the requested pixels lie."""
     if grid.projection.crs == native.crs and grid.is_straight and _is_straight(native):
         x, y = grid.straight_centres()
     else:
@@ -184,7 +184,7 @@ def _is_straight(projection: Projection) -> bool:
 
 
 def to_pixels(native: Projection, x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Columns and rows of coordinates."""
+    """Convert coordinates to columns and rows."""
     a, b, c, d, e, f = native.transform
     if _is_straight(native):
         return (np.asarray(x) - c) / a, (np.asarray(y) - f) / e
@@ -195,7 +195,7 @@ def to_pixels(native: Projection, x: Any, y: Any) -> tuple[np.ndarray, np.ndarra
 
 @functools.lru_cache(maxsize=64)
 def nearest(grid: Grid, native: Projection) -> PixelPositions:
-    """Columns and rows (int64) of the native pixels that hold the centres; -2**62 where there is none."""
+    """Return columns and rows (int64) of the native pixels that hold the centres; -2**62 where there is none."""
     columns, rows = positions(grid, native)
     return PixelPositions(_floor(columns), _floor(rows))
 
@@ -208,7 +208,7 @@ def _floor(position: np.ndarray) -> np.ndarray:
 
 
 def pyramid_level(grid: Grid, native: Projection) -> int:
-    """How many times the native pixels are halved for this grid.
+    """Return how many times the native pixels are halved for this grid.
 
     "Earth Engine chooses a level of the pyramid with the closest scale less than or equal to the scale specified by
     your analysis" (https://developers.google.com/earth-engine/guides/scale).

@@ -24,11 +24,11 @@ class Pixels(NamedTuple):
     valid: np.ndarray | None
 
     def filled(self, number: Any = 0) -> np.ndarray:
-        """The values with a number where they are masked."""
+        """Return the values with a number where they are masked."""
         return self.values if self.valid is None else np.where(self.valid, self.values, number)
 
     def mask(self) -> np.ndarray:
-        """Where they are valid, (height, width)."""
+        """Return where they are valid, (height, width)."""
         return np.ones(self.values.shape, dtype=bool) if self.valid is None else self.valid
 
     @property
@@ -39,7 +39,7 @@ class Pixels(NamedTuple):
 
 
 def both(*masks: np.ndarray | None) -> np.ndarray | None:
-    """Where all of them are valid."""
+    """Return where all of them are valid."""
     found: np.ndarray | None = None
     for mask in masks:
         if mask is not None:
@@ -56,7 +56,7 @@ class Workspace:
         self._kept: OrderedDict[tuple[int, Grid], tuple[Source, Pixels]] = OrderedDict()
 
     def pixels(self, source: Source, grid: Grid) -> Pixels:
-        """The pixels of a source on a grid."""
+        """Return the pixels of a source on a grid, computed once."""
         key = (id(source), grid)
         if key in self._kept:
             self._kept.move_to_end(key)
@@ -98,11 +98,11 @@ class Band:
     size: tuple[int, int] | None = None
 
     def at(self, grid: Grid, work: Workspace) -> Pixels:
-        """Its pixels on a grid."""
+        """Return its pixels on a grid."""
         return work.pixels(self.source, grid)
 
     def info(self) -> dict[str, Any]:
-        """What `getInfo` shows."""
+        """Return what `getInfo` shows."""
         found: dict[str, Any] = {"id": self.name, "data_type": self.type.info()}
         if self.size is not None:
             found["dimensions"] = list(self.size)
@@ -110,6 +110,15 @@ class Band:
             "crs": self.projection.crs,
             "crs_transform": list(self.projection.transform),
         }
+
+
+def derived(band: Band, *others: Band, compute: Callable[..., Pixels], **changes: Any) -> Band:
+    """Return a band with the pixels that `compute` makes of its own and those of others; a name or type may change."""
+
+    def source(grid: Grid, work: Workspace) -> Pixels:
+        return compute(*(each.at(grid, work) for each in (band, *others)))
+
+    return replace(band, source=source, **changes)
 
 
 @dataclass(frozen=True)
@@ -147,11 +156,11 @@ class Image(Element):
         return self.bands[0].projection if self.bands else WGS84
 
     def with_bands(self, bands: Iterable[Band]) -> Image:
-        """The same metadata and footprint with other bands."""
+        """Return the same metadata and footprint with other bands."""
         return replace(self, bands=tuple(bands))
 
     def renamed(self, names: Sequence[str]) -> Image:
-        """The bands under other names."""
+        """Return the bands under other names."""
         if len(names) != len(self.bands):
             raise EngineError(
                 f"Image.rename: The number of names ({len(names)}) must match the number of bands ({len(self.bands)})."
@@ -161,7 +170,7 @@ class Image(Element):
         return self.with_bands(bands)
 
     def the_band(self, name: str, asked_by: str) -> Band:
-        """The band called so."""
+        """Return the band called so."""
         for band in self.bands:
             if band.name == name:
                 return band
@@ -181,7 +190,7 @@ def check_distinct(names: Sequence[str], asked_by: str) -> None:
 
 
 def constant_band(name: str, value: Any) -> Band:
-    """A band that has one value everywhere."""
+    """Return a band that has one value everywhere."""
     kind = pixeltype.of_number(value)
     number = np.asarray(value, dtype=kind.dtype)
 
@@ -192,7 +201,7 @@ def constant_band(name: str, value: Any) -> Band:
 
 
 def constant(value: Any) -> Image:
-    """An image of constants: of a number one band, of a list several, of a dictionary one for each key."""
+    """Return an image of constants: of a number one band, of a list several, of a dictionary one for each key."""
     if isinstance(value, Image):
         return value
     if isinstance(value, Mapping):
@@ -207,7 +216,7 @@ def constant(value: Any) -> Image:
 
 
 def masked_band(name: str, like: Band) -> Band:
-    """A band of a type and projection that is masked everywhere."""
+    """Return a band of a type and projection that is masked everywhere."""
 
     def source(grid: Grid, _: Workspace) -> Pixels:
         nothing = np.broadcast_to(np.zeros((), dtype=like.type.dtype), grid.shape)

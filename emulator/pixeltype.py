@@ -58,7 +58,7 @@ class PixelType:
         return self.precision == "int"
 
     def info(self) -> dict[str, Any]:
-        """What `getInfo` shows."""
+        """Return what `getInfo` shows."""
         found: dict[str, Any] = {"type": "PixelType", "precision": self.precision}
         if self.low is not None:
             found["min"] = self.low
@@ -73,13 +73,13 @@ DOUBLE = PixelType("double")
 
 
 def integer(name: str) -> PixelType:
-    """The type of a numpy integer, e.g. "uint16"."""
+    """Return the type of a numpy integer, e.g. "uint16"."""
     info = np.iinfo(name)
     return PixelType("int", int(info.min), int(info.max))
 
 
 def of_dtype(dtype: Any) -> PixelType:
-    """The type of an array."""
+    """Return the type of an array."""
     dtype = np.dtype(dtype)
     if dtype.kind == "f":
         return FLOAT if dtype.itemsize <= 4 else DOUBLE
@@ -87,7 +87,7 @@ def of_dtype(dtype: Any) -> PixelType:
 
 
 def of_number(value: Any) -> PixelType:
-    """The type of a constant: whole numbers have the range of the one value."""
+    """Return the type of a constant: whole numbers have the range of the one value."""
     if isinstance(value, bool):
         return PixelType("int", int(value), int(value))
     if isinstance(value, int | np.integer):
@@ -98,7 +98,7 @@ def of_number(value: Any) -> PixelType:
 
 
 def union(types: Iterable[PixelType]) -> PixelType:
-    """The type that holds the values of all of them."""
+    """Return the type that holds the values of all of them."""
     types = list(types)
     precision = max((t.precision for t in types), key=_ORDER.index)
     if precision != "int":
@@ -110,7 +110,7 @@ def union(types: Iterable[PixelType]) -> PixelType:
 def arithmetic(
     left: PixelType, right: PixelType, operation: Callable[[int, int], int]
 ) -> PixelType:
-    """The type of a sum, difference or product: whole numbers get the range that can come out."""
+    """Return the type of a sum, difference or product: whole numbers get the range that can come out."""
     if not (left.is_int and right.is_int):
         return union([left, right])
     corners = [operation(a, b) for a in left.bounds for b in right.bounds]
@@ -118,7 +118,7 @@ def arithmetic(
 
 
 def cast(values: np.ndarray, pixel_type: PixelType) -> np.ndarray:
-    """Values in a type: whole numbers are cut off towards zero and clamped to the range.
+    """Cast values to a type: whole numbers are cut off towards zero and clamped to the range.
 
     Returns
     -------

@@ -66,7 +66,7 @@ class Raster:
         return self._take(pixels, columns, rows)
 
     def _for(self, grid: Grid) -> tuple[Pixels, Projection]:
-        """The level for a grid, and where its pixels are."""
+        """Return the level for a grid, and where its pixels are."""
         level = min(pyramid_level(grid, self.projection), self._highest())
         with self._lock:
             while len(self.levels) <= level:
@@ -78,7 +78,7 @@ class Raster:
         )
 
     def _highest(self) -> int:
-        """The last level: that fits one tile, or is the last to halve evenly where the numbers repeat."""
+        """Return the last level: that fits one tile, or is the last to halve evenly where the numbers repeat."""
         width, height = self.size
         if self.periodic:
             powers = [k for k in range(32) if not (width % 2**k or height % 2**k)]
@@ -89,7 +89,7 @@ class Raster:
         return level
 
     def _take(self, pixels: Pixels, columns: np.ndarray, rows: np.ndarray) -> Pixels:
-        """Pixels at columns and rows: of the same shape, or (width,) and (height,) for every pair."""
+        """Take pixels at columns and rows: of the same shape, or (width,) and (height,) for every pair."""
         height, width = pixels.values.shape
         if self.periodic:
             columns, rows = _mirrored(columns, width), _mirrored(rows, height)
@@ -105,7 +105,7 @@ class Raster:
 def _pick(
     pixels: Pixels, columns: np.ndarray, rows: np.ndarray, inside: np.ndarray | None
 ) -> Pixels:
-    """Values and masks at columns and rows."""
+    """Take values and masks at columns and rows."""
     if columns.ndim == 1:
         rows = rows[:, None]
     values = pixels.values[rows, columns]
@@ -116,13 +116,13 @@ def _pick(
 
 
 def _mirrored(index: np.ndarray, size: int) -> np.ndarray:
-    """Positions within `size` pixels that are mirrored at their edges without end."""
+    """Fold positions into `size` pixels, which are mirrored at their edges without end."""
     place = index % (2 * size)
     return np.where(place < size, place, 2 * size - 1 - place)
 
 
 def _halved(pixels: Pixels, policy: str) -> Pixels:
-    """The next coarser level."""
+    """Compute the next coarser level."""
     values, valid = (_even(array) for array in (pixels.values, pixels.mask()))
     outside = np.zeros(valid.shape, dtype=bool)
     outside[: pixels.values.shape[0], : pixels.values.shape[1]] = True
@@ -141,18 +141,18 @@ def _halved(pixels: Pixels, policy: str) -> Pixels:
 
 
 def _like(values: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
-    """Means in the type of what they are means of."""
+    """Give means the type of what they are means of."""
     return (np.round(values) if dtype.kind in "iu" else values).astype(dtype)
 
 
 def _even(array: np.ndarray) -> np.ndarray:
-    """With a row and a column more where their number is odd."""
+    """Add a row and a column where their number is odd."""
     rows, columns = array.shape
     return np.pad(array, ((0, rows % 2), (0, columns % 2)), mode="edge")
 
 
 def _blocks(array: np.ndarray) -> np.ndarray:
-    """Two by two pixels: (height / 2, width / 2, 4), the upper left one first."""
+    """Group two by two pixels: (height / 2, width / 2, 4), the upper left one first."""
     rows, columns = array.shape
     cells = array.reshape(rows // 2, 2, columns // 2, 2).transpose(0, 2, 1, 3)
     return cells.reshape(rows // 2, columns // 2, 4)

@@ -50,12 +50,12 @@ class Reducer:
         return [output.name for output in self.outputs]
 
     def of_list(self, values: list[Any]) -> dict[str, Any]:
-        """The results of a list; null is left out."""
+        """Reduce a list; null is left out."""
         present = [value for value in values if value is not None]
         return {output.name: _of_list(output, present) for output in self.outputs}
 
     def of_columns(self, columns: Sequence[list[Any]]) -> dict[str, Any]:
-        """The results of the columns of a table; of several repeats, a list of each result."""
+        """Reduce the columns of a table; of several repeats, to a list of each result."""
         if not self.repeats:
             if len(columns) != 1:
                 raise EngineError(
@@ -87,7 +87,7 @@ def _of_list(output: Output, values: list[Any]) -> Any:
 
 
 def tidy(number: float) -> float | int:
-    """A whole number as such."""
+    """Return a whole number as such."""
     return int(number) if float(number).is_integer() else float(number)
 
 
@@ -151,7 +151,7 @@ def _moment(root: bool, sample: bool) -> Stacked:
 
 
 def _sorted(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """The valid values in order, the others behind them."""
+    """Sort the valid values, the others behind them."""
     return np.sort(np.where(valid, values, _highest(values.dtype)), axis=0)
 
 
@@ -159,20 +159,8 @@ def _at(ordered: np.ndarray, index: np.ndarray) -> np.ndarray:
     return np.take_along_axis(ordered, index[None].astype("int64"), axis=0)[0]
 
 
-def median(values: np.ndarray, valid: np.ndarray) -> Reduced:
-    """The middle one of the valid values, or the mean of the middle two."""
-    count = valid.sum(axis=0)
-    if not len(values):
-        return np.zeros(count.shape), count > 0
-    ordered = _sorted(values, valid)
-    last = np.maximum(count - 1, 0)
-    low, high = _at(ordered, last // 2), _at(ordered, (last + 1) // 2)
-    middle = (low.astype("float64") + high) / 2
-    return np.where(count > 0, middle, 0), count > 0
-
-
 def percentile(share: float) -> Stacked:
-    """The value below which so many percent are, between the two nearest by distance."""
+    """Make a reduction to the value below which so many percent are, between the two nearest by distance."""
 
     def reduce(values: np.ndarray, valid: np.ndarray) -> Reduced:
         count = valid.sum(axis=0)
@@ -182,14 +170,16 @@ def percentile(share: float) -> Stacked:
         place = np.maximum(count - 1, 0) * (share / 100)
         low, high = np.floor(place), np.ceil(place)
         below, above = (_at(ordered, index).astype("float64") for index in (low, high))
-        found = below + (place - low) * (above - below)
+        # Where nothing is valid all is infinite, and so no number.
+        with np.errstate(invalid="ignore"):
+            found = below + (place - low) * (above - below)
         return np.where(count > 0, found, 0), count > 0
 
     return reduce
 
 
 def _mode(values: np.ndarray, valid: np.ndarray) -> Reduced:
-    """The most frequent value; of equally frequent ones the least."""
+    """Reduce to the most frequent value; of equally frequent ones the least."""
     some = valid.any(axis=0)
     best = np.zeros(some.shape, dtype=values.dtype)
     most = np.zeros(some.shape, dtype="int64")
@@ -232,7 +222,7 @@ SIMPLE: Mapping[str, Output] = {
     "max": Output("max", _max, _same, _greatest),
     "sum": Output("sum", _sum, real),
     "mean": Output("mean", _mean, real),
-    "median": Output("median", median, real),
+    "median": Output("median", percentile(50), real),
     "mode": Output("mode", _mode, _same),
     "count": Output("count", _count, _fixed(_COUNT), len),
     "first": Output("first", _first, _same, lambda v: v[0] if v else None),

@@ -66,7 +66,7 @@ def promotes(*types: str) -> Callable[[Callable[[Any, str], Any]], Callable[[Any
 
 
 def known() -> list[str]:
-    """Names of the algorithms that the emulator evaluates, sorted."""
+    """Return names of the algorithms that the emulator evaluates, sorted."""
     return sorted(_KNOWN)
 
 
@@ -97,7 +97,7 @@ def signatures() -> dict[str, dict[str, Any]]:
 
 
 def python_name(argument: str) -> str:
-    """The parameter that stands for an argument."""
+    """Return the parameter that stands for an argument."""
     name = re.sub(r"(?<!^)(?=[A-Z])", "_", argument).lower()
     return name + "_" if keyword.iskeyword(name) or hasattr(builtins, name) else name
 

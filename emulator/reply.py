@@ -19,7 +19,7 @@ _MOST_ELEMENTS = 5000
 
 
 def as_json(value: Any) -> Any:
-    """A value of an expression as JSON.
+    """Write a value of an expression as JSON.
 
     Raises
     ------

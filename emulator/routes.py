@@ -26,7 +26,7 @@ class Answer(NamedTuple):
 
 
 def refusal(error: EngineError) -> Answer:
-    """The answer that an error is."""
+    """Return the answer that an error is."""
     return Answer(error.code, _JSON, json.dumps(error.reply()).encode())
 
 
@@ -49,7 +49,7 @@ def _parsed(body: bytes) -> Mapping[str, Any]:
 def route(
     service: Service, url: str, method: str, path: str, body: bytes
 ) -> tuple[str, Callable[[], Answer]]:
-    """The kind of a request, and what makes its answer."""
+    """Find the kind of a request, and what makes its answer."""
     parts = urlsplit(path)
     rest = re.sub(r"^/(v1[a-z0-9]*/)?", "", parts.path)
     for pattern, kind, respond in _ROUTES:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -68,22 +68,9 @@ def platforms() -> tuple[str, ...]:
     return tuple("sentinel-2a" if day % 10 == 0 else "sentinel-2b" for day in days)
 
 
-def scene_ids(style: Literal["earthengine", "earth-search"] = "earthengine") -> tuple[str, ...]:
-    """Return the name of each scene.
-
-    Parameters
-    ----------
-    style : {"earthengine", "earth-search"}
-        "earthengine": an image's `system:index`, e.g. "20150801T093000_20150801T093000_T34TER"; "earth-search": a STAC
-        item's id, e.g. "S2A_34TER_20150801_0_L2A".
-    """
-    times = scene_times()
-    if style == "earthengine":
-        return tuple(f"{t:%Y%m%dT%H%M%S}_{t:%Y%m%dT%H%M%S}_T{TILE}" for t in times)
-    return tuple(
-        f"S2{platform[-1].upper()}_{TILE}_{t:%Y%m%d}_0_L2A"
-        for platform, t in zip(platforms(), times, strict=True)
-    )
+def scene_ids() -> tuple[str, ...]:
+    """Return the `system:index` of each scene, e.g. "20150801T093000_20150801T093000_T34TER"."""
+    return tuple(f"{t:%Y%m%dT%H%M%S}_{t:%Y%m%dT%H%M%S}_T{TILE}" for t in scene_times())
 
 
 def cloud_percent() -> np.ndarray:

@@ -7,9 +7,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
 from typing import Any
 
 from .backing import Backing
@@ -64,34 +63,6 @@ class Entry:
     message: str = ""
 
 
-@dataclass
-class Requests:
-    """Counts of requests, safe to read while they come in."""
-
-    _counts: Counter[str | int] = field(default_factory=Counter)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def add(self, *keys: str | int) -> None:
-        """Count one more of each."""
-        with self._lock:
-            self._counts.update(keys)
-
-    def __getitem__(self, key: str | int) -> int:
-        """How many of a kind ("value", "pixels", ...), a fault ("quota", ...) or a status (200, 429, ...)."""
-        with self._lock:
-            return self._counts[key]
-
-    def as_dict(self) -> dict[str | int, int]:
-        """All counts."""
-        with self._lock:
-            return dict(self._counts)
-
-    def clear(self) -> None:
-        """Start again from nothing."""
-        with self._lock:
-            self._counts.clear()
-
-
 class Emulator:
     """An Earth Engine on the loopback.
 
@@ -108,8 +79,8 @@ class Emulator:
 
     Attributes
     ----------
-    requests : Requests
-        How many requests there were, by kind, status and fault.
+    requests : Counter
+        How many requests there were of a kind ("value", "pixels", ...), a status (200, 429) or a fault ("quota", ...).
     log : list of Entry
         The requests in the order of their answers.
 
@@ -125,7 +96,7 @@ class Emulator:
         self, backing: Backing | None = None, faults: Faults | None = None, *, port: int = 0
     ) -> None:
         self.service = Service(backing if backing is not None else sample_backing())
-        self.requests = Requests()
+        self.requests: Counter[str | int] = Counter()
         self.log: list[Entry] = []
         self._port = port
         self._numbers = 0
@@ -136,7 +107,7 @@ class Emulator:
 
     @property
     def faults(self) -> Faults:
-        """What goes wrong on purpose; setting it numbers the requests from 0 again."""
+        """What goes wrong on purpose. Setting it numbers the requests from 0 again."""
         return self._faults
 
     @faults.setter
@@ -161,7 +132,7 @@ class Emulator:
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def start(self) -> Emulator:
-        """Begin to listen; returns itself."""
+        """Begin to listen, and return itself."""
         if self._server is None:
             server = _Server(("127.0.0.1", self._port), _Handler)
             server.emulator = self
@@ -185,12 +156,7 @@ class Emulator:
     def __enter__(self) -> Emulator:
         return self.start()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def initialize(self, project: str = "emulator") -> None:
@@ -207,7 +173,7 @@ class Emulator:
         self.faults = self._faults
 
     def answer(self, method: str, path: str, body: bytes) -> tuple[Answer, bool]:
-        """What a request is answered with, and whether the answer is to be cut off."""
+        """Return the answer to a request, and whether it is to be cut off."""
         began = time.perf_counter()
         kind, respond = route(self.service, self.url, method, path, body)
         fault, message = None, ""
@@ -222,14 +188,14 @@ class Emulator:
             _LOG.exception("The emulator could not compute a request of the kind %s.", kind)
             message = f"An internal error has occurred: {type(error).__name__}: {error}."
             answer = refusal(EngineError(message, 500))
-        self.requests.add(kind, answer.code, *([fault] if fault else []))
         entry = Entry(kind, answer.code, fault, time.perf_counter() - began, message)
         with self._lock:
+            self.requests.update([kind, answer.code, *([fault] if fault else [])])
             self.log.append(entry)
         return answer, fault == "truncated"
 
     def _perhaps(self, respond: Callable[[], Answer]) -> tuple[str | None, Answer]:
-        """The answer, or what goes wrong instead."""
+        """Return the answer, or what goes wrong instead."""
         with self._lock:
             number, faults, gate = self._numbers, self._faults, self.gate
             self._numbers += 1
@@ -277,4 +243,4 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Nothing: the emulator has a log of its own."""
+        """Write nothing: the emulator has a log of its own."""

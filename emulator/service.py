@@ -44,12 +44,12 @@ class Service:
         self._numbers = itertools.count(1)
 
     def value(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """`value:compute`: the value of an expression."""
+        """Answer `value:compute`: the value of an expression."""
         with reading(self.backing):
             return {"result": as_json(_evaluated(body))}
 
     def pixels(self, body: Mapping[str, Any]) -> bytes:
-        """`image:computePixels`: an .npy of a structured array (height, width), or a PNG."""
+        """Answer `image:computePixels`: an .npy of a structured array (height, width), or a PNG."""
         with reading(self.backing):
             image = _image(body, "computePixels")
             grid = _grid(body.get("grid") or {}, image)
@@ -62,14 +62,14 @@ class Service:
         raise EngineError(f"computePixels: the emulator writes NPY and PNG, and not {kind}.")
 
     def create_map(self, project: str, body: Mapping[str, Any]) -> dict[str, str]:
-        """`maps`: an image of which tiles can be asked for."""
+        """Answer `maps`: an image of which tiles can be asked for."""
         with reading(self.backing):
             pixel = Grid(Projection("EPSG:3857"), 1, 1)
             painted(_image(body, "maps"), pixel, body.get("visualizationOptions") or {})
         return self._remember(f"projects/{project}/maps", body)
 
     def create_thumbnail(self, project: str, body: Mapping[str, Any]) -> dict[str, str]:
-        """`thumbnails`: an image of which one picture can be asked for."""
+        """Answer `thumbnails`: an image of which one picture can be asked for."""
         with reading(self.backing):
             _grid(body.get("grid") or {}, _image(body, "thumbnails"))
         return self._remember(f"projects/{project}/thumbnails", body)
@@ -85,18 +85,18 @@ class Service:
         return self._shown[name]
 
     def tile(self, name: str, zoom: int, column: int, row: int) -> bytes:
-        """`tiles`: a PNG of 256 x 256 pixels of Web Mercator."""
+        """Answer `tiles`: a PNG of 256 x 256 pixels of Web Mercator."""
         body = self._known(name)
         with reading(self.backing):
             grid = tile_grid(zoom, column, row)
             return png(painted(_image(body, "tiles"), grid, body.get("visualizationOptions") or {}))
 
     def thumbnail(self, name: str) -> bytes:
-        """`thumbnails.getPixels`: the picture."""
+        """Answer `thumbnails.getPixels`: the picture."""
         return self.pixels({**self._known(name), "fileFormat": "PNG"})
 
     def asset(self, name: str) -> dict[str, Any]:
-        """`assets.get`: what is known of a collection or an image."""
+        """Answer `assets.get`: what is known of a collection or an image."""
         name = name.partition("/assets/")[2]
         known = self.backing.collection(name)
         if known is not None:
@@ -110,7 +110,7 @@ class Service:
         return _image_asset(name, image)
 
     def assets(self, parent: str, size: int, token: str) -> dict[str, Any]:
-        """`assets.listAssets`: the images of a collection, a page at a time; or the collections."""
+        """Answer `assets.listAssets`: the images of a collection, a page at a time; or the collections."""
         name = parent.partition("/assets/")[2]
         if not name:
             listed = [
@@ -131,7 +131,7 @@ class Service:
 
 
 def _evaluated(body: Mapping[str, Any]) -> Any:
-    """The value of the expression in a request."""
+    """Evaluate the expression in a request."""
     try:
         return Graph(body.get("expression") or {}).evaluate()
     except RecursionError as error:
@@ -157,7 +157,7 @@ def _image_asset(name: str, image: Image) -> dict[str, Any]:
 
 
 def _grid(asked: Mapping[str, Any], image: Image) -> Grid:
-    """The grid of a request; what it does not say is the image's own."""
+    """Return the grid of a request; what it does not say is the image's own."""
     affine = asked.get("affineTransform") or {}
     crs = asked.get("crsCode") or asked.get("crsWkt") or image.projection.crs
     keys = ("scaleX", "shearX", "translateX", "shearY", "scaleY", "translateY")
@@ -194,7 +194,7 @@ def check_size(grid: Grid, itemsize: int) -> None:
 
 
 def _npy(image: Image, grid: Grid) -> bytes:
-    """A structured array (height, width), a field for each band, in numpy's format; masked pixels are 0."""
+    """Return a structured array (height, width), a field for each band, in numpy's format; masked pixels are 0."""
     if not image.bands:
         raise EngineError("Image has no bands.")
     if len(image.bands) > MOST_BANDS:

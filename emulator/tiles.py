@@ -19,7 +19,7 @@ _SIDE = 256
 
 
 def tile_grid(zoom: int, column: int, row: int) -> Grid:
-    """The pixels of a tile."""
+    """Return the pixels of a tile."""
     if not 0 <= row < 2**zoom:
         raise EngineError(f"There is no tile {zoom}/{column}/{row}.", 404)
     pixel = 2 * _HALF / 2**zoom / _SIDE
@@ -30,7 +30,7 @@ def tile_grid(zoom: int, column: int, row: int) -> Grid:
 def painted(
     image: Image, grid: Grid, options: Mapping[str, Any], work: Workspace | None = None
 ) -> np.ndarray:
-    """Colours of an image.
+    """Paint an image.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def painted(
 
 
 def _ranges(given: Any, types: list[PixelType]) -> list[tuple[float, float]]:
-    """What becomes black and what becomes white, for each band."""
+    """Return what becomes black and what becomes white, for each band."""
     if not given:
         return [_whole_range(kind) for kind in types]
     return [
@@ -92,13 +92,13 @@ def _whole_range(kind: PixelType) -> tuple[float, float]:
 
 
 def _share(pixels: Pixels, low: float, high: float) -> np.ndarray:
-    """Where between the two ends the values are, 0..1."""
+    """Return where between the two ends the values are, 0..1."""
     span = high - low or 1.0
     return ((pixels.filled().astype("float64") - low) / span).clip(0, 1)
 
 
 def _coloured(share: np.ndarray, palette: list[str]) -> np.ndarray:
-    """Colours of a palette, between them in proportion, (height, width, 3)."""
+    """Return the colours of a palette, between them in proportion, (height, width, 3)."""
     # matplotlib takes a second to import, and a palette is all that needs it.
     from matplotlib.colors import to_rgb
 
@@ -113,7 +113,7 @@ def _coloured(share: np.ndarray, palette: list[str]) -> np.ndarray:
 
 
 def _named(colour: str) -> str:
-    """A colour as matplotlib reads it: hexadecimal ones may lack their #."""
+    """Return a colour as matplotlib reads it: hexadecimal ones may lack their #."""
     digits = colour.removeprefix("#")
     is_hex = len(digits) in {3, 6} and all(c in "0123456789abcdefABCDEF" for c in digits)
     return f"#{digits}" if is_hex else colour

@@ -17,13 +17,13 @@ from .promotion import to_image
 
 @register("Image.constant")
 def image_constant(value: Any) -> Image:
-    """An image of constants."""
+    """Return an image of constants."""
     return constant(value)
 
 
 @register("Image.load")
 def load(id_: str) -> Image:
-    """An image of the store."""
+    """Return an image of the store."""
     image = current().image(id_)
     if image is None:
         raise EngineError(
@@ -33,7 +33,7 @@ def load(id_: str) -> Image:
 
 
 def chosen(image: Image, selectors: Iterable[Any], asked_by: str = "Image.select") -> list[Band]:
-    """The bands that names, regular expressions or positions mean, in that order.
+    """Return the bands that names, regular expressions or positions mean, in that order.
 
     What is named twice comes twice, the second time with _1 behind its name; a regular expression adds what is not
     there yet.
@@ -49,7 +49,7 @@ def chosen(image: Image, selectors: Iterable[Any], asked_by: str = "Image.select
 
 
 def _matching(image: Image, selector: Any, asked_by: str) -> tuple[Sequence[Band], bool]:
-    """The bands that a selector means, and whether it names one and is no expression."""
+    """Return the bands that a selector means, and whether it names one and is no expression."""
     if isinstance(selector, int | float):
         index = int(selector)
         if not -len(image.bands) <= index < len(image.bands):
@@ -69,7 +69,7 @@ def _matching(image: Image, selector: Any, asked_by: str) -> tuple[Sequence[Band
 
 @register("Image.select")
 def select(input_: Image, band_selectors: list[Any], new_names: list[str] | None = None) -> Image:
-    """Some of the bands, under other names if any are given."""
+    """Select some of the bands, under other names if any are given."""
     bands = chosen(input_, band_selectors)
     if new_names is not None:
         if len(new_names) != len(bands):
@@ -84,12 +84,12 @@ def select(input_: Image, band_selectors: list[Any], new_names: list[str] | None
 
 @register("Image.rename")
 def rename(input_: Image, names: list[str]) -> Image:
-    """All bands under other names."""
+    """Rename all bands."""
     return input_.renamed(names)
 
 
 def free_name(name: str, taken: Iterable[str]) -> str:
-    """A name that no band has: with _1, _2, ... behind it where it is taken."""
+    """Return a name that no band has: with _1, _2, ... behind it where it is taken."""
     taken = set(taken)
     if name not in taken:
         return name
@@ -103,7 +103,7 @@ def free_name(name: str, taken: Iterable[str]) -> str:
 def add_bands(
     dst_img: Image, src_img: Image, names: list[Any] | None = None, overwrite: bool = False
 ) -> Image:
-    """The bands of two images; the metadata and the footprint are the first one's."""
+    """Add the bands of a second image; the metadata and the footprint are the first one's."""
     new = list(src_img.bands) if names is None else chosen(src_img, names, "Image.addBands")
     bands = {band.name: band for band in dst_img.bands}
     for band in new:
@@ -114,7 +114,7 @@ def add_bands(
 
 @register("Image.cat")
 def cat(images: list[Any]) -> Image:
-    """All bands of several images; the metadata are the first one's."""
+    """Join all bands of several images; the metadata are the first one's."""
     found = [to_image(image, "Image.cat") for image in images]
     if not found:
         return Image(())
@@ -127,13 +127,13 @@ def cat(images: list[Any]) -> Image:
 
 @register("Image.bandNames")
 def band_names(image: Image) -> list[str]:
-    """Names of the bands."""
+    """Return the names of the bands."""
     return image.names
 
 
 @register("Image.date")
 def image_date(image: Image) -> Date:
-    """When it was taken."""
+    """Return when an image was taken."""
     start = image.properties.get("system:time_start")
     if start is None:
         raise EngineError("Image.date: Image has no 'system:time_start' property.")

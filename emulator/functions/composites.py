@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -21,13 +22,20 @@ from .promotion import to_image
 _STACK = 64 * 2**20
 
 
-def images_of(collection: Collection, asked_by: str) -> list[Image]:
-    """The elements, which must be images."""
-    return [to_image(element, asked_by) for element in collection.elements]
+def _composite(
+    collection: Collection, asked_by: str, make: Callable[[str, list[Band]], Iterable[Band]]
+) -> Image:
+    """Make an image of what becomes of each name and the bands of the images that have it, in their order."""
+    images = [to_image(element, asked_by) for element in collection.elements]
+    layers: dict[str, list[Band]] = {}
+    for band in (band for image in images for band in image.bands):
+        layers.setdefault(band.name, []).append(band)
+    bands = tuple(band for name, each in layers.items() for band in make(name, each))
+    return Image(bands, {}, _footprint_of(images))
 
 
-def footprint_of(images: list[Image]) -> Any:
-    """Where any of the images is; None without bounds."""
+def _footprint_of(images: list[Image]) -> Any:
+    """Return where any of the images is; None without bounds."""
     shapes = [image.footprint for image in images]
     if any(shape is None for shape in shapes):
         return None
@@ -35,20 +43,10 @@ def footprint_of(images: list[Image]) -> Any:
     return distinct[0] if len(distinct) == 1 else shapely.unary_union(distinct)
 
 
-def layers(images: list[Image]) -> dict[str, list[Band]]:
-    """Name of a band -> the bands of the images that have it, in their order."""
-    found: dict[str, list[Band]] = {}
-    for band in (band for image in images for band in image.bands):
-        found.setdefault(band.name, []).append(band)
-    return found
-
-
 @register("ImageCollection.mosaic")
 def mosaic(collection: Collection) -> Image:
-    """The images on top of one another, the last one uppermost, each through the masks of those above."""
-    images = images_of(collection, "ImageCollection.mosaic")
-    bands = (_mosaicked(name, bands) for name, bands in layers(images).items())
-    return Image(tuple(bands), {}, footprint_of(images))
+    """Put the images on top of one another, the last one uppermost, each through the masks of those above."""
+    return _composite(collection, "ImageCollection.mosaic", lambda n, bands: [_mosaicked(n, bands)])
 
 
 def _mosaicked(name: str, bands: list[Band]) -> Band:
@@ -70,7 +68,7 @@ def _mosaicked(name: str, bands: list[Band]) -> Band:
 
 
 def reduced_band(name: str, bands: list[Band], output: Output) -> Band:
-    """A band of a reducer of others, pixel by pixel, over those that are valid there."""
+    """Reduce bands to one, pixel by pixel, over those that are valid there."""
     if output.stacked is None:
         raise EngineError(f"Reducer.{output.name}: The emulator cannot apply it to pixels.")
     stacked, inputs = output.stacked, union(band.type for band in bands)
@@ -107,23 +105,21 @@ def _by_rows(
 
 @register("ImageCollection.reduce")
 def reduce(collection: Collection, reducer: Reducer) -> Image:
-    """A reducer of each band over the images; a band is named after the input and the result, e.g. "B2_median"."""
-    images = images_of(collection, "ImageCollection.reduce")
-    bands = [
-        reduced_band(f"{name}_{output.name}", bands, output)
-        for name, bands in layers(images).items()
-        for output in reducer.outputs
-    ]
-    return Image(tuple(bands), {}, footprint_of(images))
+    """Reduce each band over the images; a band is named after the input and the result, e.g. "B2_median"."""
+    return _composite(
+        collection,
+        "ImageCollection.reduce",
+        lambda name, bands: (reduced_band(f"{name}_{o.name}", bands, o) for o in reducer.outputs),
+    )
 
 
 def _register_shorthand(name: str, output: Output) -> None:
-    """`reduce.median` and the like, which leave the names of the bands as they are."""
+    """Register `reduce.median` and the like, which leave the names of the bands as they are."""
 
     def apply(collection: Collection) -> Image:
-        images = images_of(collection, f"reduce.{name}")
-        bands = (reduced_band(band, bands, output) for band, bands in layers(images).items())
-        return Image(tuple(bands), {}, footprint_of(images))
+        return _composite(
+            collection, f"reduce.{name}", lambda band, bands: [reduced_band(band, bands, output)]
+        )
 
     register(f"reduce.{name}")(apply)
 
@@ -134,21 +130,20 @@ for _name in ("min", "max", "count", "sum", "mean", "median", "mode"):
 
 @register("ImageCollection.toBands")
 def to_bands(collection: Collection) -> Image:
-    """All bands of all images, named with the index of their image before."""
-    images = images_of(collection, "ImageCollection.toBands")
+    """Return all bands of all images, named with the index of their image before."""
+    images = [to_image(element, "ImageCollection.toBands") for element in collection.elements]
     bands = [
         replace(band, name=f"{image.properties.get('system:index', place)}_{band.name}")
         for place, image in enumerate(images)
         for band in image.bands
     ]
-    return Image(tuple(bands), {}, footprint_of(images))
+    return Image(tuple(bands), {}, _footprint_of(images))
 
 
 @register("Image.reduce")
 def reduce_bands(image: Image, reducer: Reducer) -> Image:
-    """A reducer of the bands of one image; its results are the bands, e.g. "max"."""
+    """Reduce the bands of one image; the results are the bands, e.g. "max"."""
     if reducer.repeats:
         raise EngineError("Image.reduce: the emulator knows no repeated reducers here.")
-    bands = [reduced_band(out.name, list(image.bands), out) for out in reducer.outputs]
-    at = image.projection
-    return image.with_bands(replace(band, projection=at) for band in bands)
+    bands = (reduced_band(out.name, list(image.bands), out) for out in reducer.outputs)
+    return image.with_bands(replace(band, projection=image.projection) for band in bands)

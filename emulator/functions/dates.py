@@ -40,17 +40,17 @@ register_all(
 
 
 def when(millis: int) -> datetime:
-    """The date and time of milliseconds since 1970."""
+    """Return the date and time of milliseconds since 1970."""
     return _EPOCH + timedelta(milliseconds=millis)
 
 
 def millis(moment: datetime) -> int:
-    """Milliseconds since 1970 of a date and time."""
+    """Return milliseconds since 1970 of a date and time."""
     return round((moment - _EPOCH) / timedelta(milliseconds=1))
 
 
 def parse(text: str) -> Date:
-    """A date of ISO 8601; a year or a month alone is its first day."""
+    """Read a date of ISO 8601; a year or a month alone is its first day."""
     padded = text + "-01-01" if re.fullmatch(r"\d{4}", text) else text
     padded = padded + "-01" if re.fullmatch(r"\d{4}-\d{2}", padded) else padded
     try:
@@ -61,7 +61,7 @@ def parse(text: str) -> Date:
 
 
 def _unit(unit: str) -> str:
-    """The name of a unit without the s of its plural."""
+    """Return the name of a unit without the s of its plural."""
     name = unit.lower().removesuffix("s")
     if name not in _MILLIS:
         raise EngineError(

@@ -24,7 +24,7 @@ _PLACES = (".all", ".geo")
 
 
 def _side(element: Any, field: str | None, value: Any) -> Any:
-    """What stands on one side: a property of an element, or a constant."""
+    """Return what stands on one side: a property of an element, or a constant."""
     if field is None:
         return value
     if field in _PLACES:
@@ -56,12 +56,12 @@ def _plain(value: Any) -> Any:
 
 
 def _ordered(compare: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
-    """A comparison of numbers, or of strings; of one with the other it is false."""
+    """Compare numbers, or strings; of one with the other it is false."""
     return lambda a, b: isinstance(a, str) == isinstance(b, str) and compare(a, b)
 
 
 def intersecting(left: Any, right: Any) -> bool:
-    """Whether two shapes meet; one without bounds meets all."""
+    """Return whether two shapes meet; one without bounds meets all."""
     a, b = (to_geometry(side, "Filter.intersects").shape for side in (left, right))
     if a is None or b is None:
         return True
@@ -98,13 +98,13 @@ def intersects(
     right_field: str | None = None,
     left_value: Any = None,
 ) -> Filter:
-    """Elements whose place meets a shape."""
+    """Let elements pass whose place meets a shape."""
     return comparing(intersecting)(left_field, right_value, right_field, left_value)
 
 
 @register("Filter.rangeContains")
 def range_contains(field: str, min_value: Any, max_value: Any) -> Filter:
-    """Elements of which a property is between two values, both included."""
+    """Let elements pass of which a property is between two values, both included."""
 
     def test(element: Any) -> bool:
         value = _plain(properties_of(element).get(field))
@@ -115,7 +115,7 @@ def range_contains(field: str, min_value: Any, max_value: Any) -> Filter:
 
 @register("Filter.calendarRange")
 def calendar_range(start: int, end: int | None = None, field: str = "day_of_year") -> Filter:
-    """Elements taken in a part of the year, month, week or day; from a late one to an early one, over its end."""
+    """Let elements pass that were taken in a part of the year, month, week or day; from late to early, over its end."""
     last = start if end is None else end
     read: dict[str, Callable[[Any], int]] = {
         "year": lambda m: m.year,
@@ -143,29 +143,29 @@ def calendar_range(start: int, end: int | None = None, field: str = "day_of_year
 
 @register("Filter.dayOfYear")
 def day_of_year(start: int, end: int) -> Filter:
-    """Elements taken from one day of the year to before another."""
+    """Let elements pass that were taken from one day of the year to before another."""
     return calendar_range(start, end - 1)
 
 
 @register("Filter.and")
 def all_of(filters: list[Filter]) -> Filter:
-    """Elements that pass all."""
+    """Let elements pass that pass all."""
     return Filter(lambda element: all(f.test(element) for f in filters))
 
 
 @register("Filter.or")
 def any_of(filters: list[Filter]) -> Filter:
-    """Elements that pass any."""
+    """Let elements pass that pass any."""
     return Filter(lambda element: any(f.test(element) for f in filters))
 
 
 @register("Filter.not")
 def none_of(filter_: Filter) -> Filter:
-    """Elements that do not pass."""
+    """Let elements pass that do not pass a filter."""
     return Filter(lambda element: not filter_.test(element))
 
 
 @register("Filter.notNull")
 def not_null(properties: list[str]) -> Filter:
-    """Elements that have all of these properties."""
+    """Let elements pass that have all of these properties."""
     return Filter(lambda e: all(properties_of(e).get(name) is not None for name in properties))

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ..errors import EngineError
 from ..expressions import evaluate
-from ..grid import Grid
-from ..image import Image, Pixels, Workspace, both
+from ..image import Image
 from ..pixeltype import FLOAT, PixelType, union
 from ..registry import call, register
 from .bands import chosen
@@ -22,24 +21,18 @@ from .promotion import to_image
 
 @register("Image.normalizedDifference")
 def normalized_difference(input_: Image, band_names: list[str] | None = None) -> Image:
-    """(first - second) / (first + second) as "nd", masked where either is negative; properties are lost."""
+    """Compute (first - second) / (first + second) as "nd", masked where either is negative; properties are lost."""
     bands = chosen(input_, band_names or [0, 1], "Image.normalizedDifference")
     if len(bands) != 2:
         raise EngineError("Image.normalizedDifference: Need exactly two bands.")
-    first, second = bands
-    kind = union([first.type, second.type, FLOAT])
+    kind = union([*(band.type for band in bands), FLOAT])
 
     def compute(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         total = a + b
-        return np.where(total == 0, 0, (a - b) / np.where(total == 0, 1, total))
+        index = np.where(total == 0, 0, (a - b) / np.where(total == 0, 1, total))
+        return np.where((a < 0) | (b < 0), np.nan, index)
 
-    found = pixelwise("nd", [first, second], kind, compute, exact=False)
-
-    def source(grid: Grid, work: Workspace) -> Pixels:
-        pixels, a, b = found.at(grid, work), first.at(grid, work), second.at(grid, work)
-        return Pixels(pixels.values, both(pixels.valid, (a.values >= 0) & (b.values >= 0)))
-
-    return Image((replace(found, source=source),), {}, input_.footprint)
+    return Image((pixelwise("nd", bands, kind, compute, exact=False),), {}, input_.footprint)
 
 
 def _clamped_type(kind: PixelType, low: float, high: float) -> PixelType:
@@ -51,24 +44,23 @@ def _clamped_type(kind: PixelType, low: float, high: float) -> PixelType:
 
 @register("Image.clamp")
 def clamp(input_: Image, low: float, high: float) -> Image:
-    """Values within two ends."""
-    bands = [
+    """Keep values within two ends."""
+    return input_.with_bands(
         pixelwise(b.name, [b], _clamped_type(b.type, low, high), lambda a: a.clip(low, high))
         for b in input_.bands
-    ]
-    return input_.with_bands(bands)
+    )
 
 
 @register("Image.unitScale")
 def unit_scale(input_: Image, low: float, high: float) -> Image:
-    """Where between two ends the values are, 0..1."""
-    bands = [
-        pixelwise(
-            b.name, [b], union([b.type, FLOAT]), lambda a: (a - low) / (high - low), exact=False
-        )
-        for b in input_.bands
-    ]
-    return input_.with_bands(bands)
+    """Return where between two ends the values are, 0..1."""
+
+    def compute(a: np.ndarray) -> np.ndarray:
+        return (a - low) / (high - low)
+
+    return input_.with_bands(
+        pixelwise(b.name, [b], union([b.type, FLOAT]), compute, exact=False) for b in input_.bands
+    )
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from shapely.geometry.base import BaseGeometry
 
 from ..errors import EngineError
 from ..grid import Grid, lon_lat
-from ..image import Band, Image, Pixels, Workspace, both, constant
+from ..image import Band, Image, Pixels, Workspace, both, constant, derived
 from ..pixeltype import BOOLEAN, cast, of_number, union
 from ..registry import register
 from .bands import chosen
@@ -19,68 +19,57 @@ from .maths import matched, shared
 from .promotion import to_geometry
 
 
-def masked_with(band: Band, mask: Band) -> Band:
-    """A band, masked where another is zero or masked."""
+def _masked_with(band: Band, mask: Band) -> Band:
+    """Mask a band where another is zero or masked."""
 
-    def source(grid: Grid, work: Workspace) -> Pixels:
-        pixels, other = band.at(grid, work), mask.at(grid, work)
+    def compute(pixels: Pixels, other: Pixels) -> Pixels:
         return Pixels(pixels.values, both(pixels.valid, other.valid, other.values != 0))
 
-    return replace(band, source=source)
+    return derived(band, mask, compute=compute)
 
 
 @register("Image.updateMask")
 def update_mask(image: Image, mask: Image) -> Image:
-    """Masked in addition where a mask is zero or masked; the metadata and footprint stay."""
-    return image.with_bands(masked_with(b, m) for _, b, m in _against(image, mask, "updateMask"))
+    """Mask an image in addition where another is zero or masked; the metadata and footprint stay."""
+    return image.with_bands(_masked_with(b, m) for _, b, m in _against(image, mask, "updateMask"))
 
 
 def _against(image: Image, other: Image, name: str) -> list[tuple[str, Band, Band]]:
-    """The bands of an image, each with the one of another that belongs to it."""
+    """Pair the bands of an image with those of another that belong to them."""
     pairs = matched(image, other, f"Image.{name}")
     return pairs[:1] if len(image.bands) == 1 else pairs
 
 
 @register("Image.selfMask")
 def self_mask(image: Image) -> Image:
-    """Masked where it is zero."""
-    return image.with_bands(masked_with(band, band) for band in image.bands)
+    """Mask an image where it is zero."""
+    return image.with_bands(_masked_with(band, band) for band in image.bands)
 
 
 @register("Image.mask")
 def image_mask(image: Image, mask: Image | None = None) -> Image:
-    """The mask of an image as 0 and 1, or the image with a mask in place of its own."""
+    """Return the mask of an image as 0 and 1, or the image with a mask in place of its own."""
     if mask is None:
-        bands = (replace(b, type=BOOLEAN, source=_mask_source(b)) for b in image.bands)
-        return image.with_bands(bands)
-    return image.with_bands(_with_mask(b, m) for _, b, m in _against(image, mask, "mask"))
+        return image.with_bands(
+            derived(b, compute=lambda p: Pixels(p.mask().astype("uint8"), None), type=BOOLEAN)
+            for b in image.bands
+        )
 
+    def compute(pixels: Pixels, other: Pixels) -> Pixels:
+        # What becomes valid by it is zero.
+        return Pixels(pixels.filled(), both(other.valid, other.values != 0))
 
-def _mask_source(band: Band) -> Any:
-    def source(grid: Grid, work: Workspace) -> Pixels:
-        return Pixels(band.at(grid, work).mask().astype("uint8"), None)
-
-    return source
-
-
-def _with_mask(band: Band, mask: Band) -> Band:
-    """A band under another mask; what becomes valid by it is zero."""
-
-    def source(grid: Grid, work: Workspace) -> Pixels:
-        other = mask.at(grid, work)
-        return Pixels(band.at(grid, work).filled(), both(other.valid, other.values != 0))
-
-    return replace(band, source=source)
+    pairs = _against(image, mask, "mask")
+    return image.with_bands(derived(b, m, compute=compute) for _, b, m in pairs)
 
 
 @register("Image.unmask")
 def unmask(input_: Image, value: Image | None = None, same_footprint: bool = True) -> Image:
-    """Masked pixels get the value (and mask) of another image; within the footprint only, unless told otherwise."""
-    other = value or constant(0)
-    inside = input_.footprint if same_footprint else None
-    pairs = _against(input_, other, "unmask")
-    bands = (_unmasked(band, filler, inside) for _, band, filler in pairs)
-    return replace(input_.with_bands(bands), footprint=inside)
+    """Give masked pixels the value (and mask) of another image; within the footprint only, unless told otherwise."""
+    within = input_.footprint if same_footprint else None
+    pairs = _against(input_, value or constant(0), "unmask")
+    bands = (_unmasked(band, filler, within) for _, band, filler in pairs)
+    return replace(input_.with_bands(bands), footprint=within)
 
 
 def _unmasked(band: Band, filler: Band, footprint: BaseGeometry | None) -> Band:
@@ -99,7 +88,7 @@ def _unmasked(band: Band, filler: Band, footprint: BaseGeometry | None) -> Band:
 
 
 def inside(shape: BaseGeometry | None, grid: Grid) -> np.ndarray | None:
-    """Where the centres of a grid are in a shape, (height, width); None: all are."""
+    """Return where the centres of a grid are in a shape, (height, width); None: all are."""
     if shape is None:
         return None
     lon, lat = lon_lat(grid)
@@ -112,7 +101,7 @@ def inside(shape: BaseGeometry | None, grid: Grid) -> np.ndarray | None:
 
 @register("Image.clip")
 def clip(input_: Image, geometry: Any) -> Image:
-    """Masked outside a shape."""
+    """Mask an image outside a shape."""
     shape = to_geometry(geometry, "Image.clip").shape
     if shape is None:
         return input_
@@ -132,9 +121,9 @@ def _clipped(band: Band, shape: BaseGeometry) -> Band:
 
 @register("Image.where")
 def where(input_: Image, test: Image, value: Image) -> Image:
-    """Another value where a test is not zero; neither a masked test nor a masked value changes anything."""
-    tests = [t for _, _, t in _against(input_, test, "where")]
-    values = [v for _, _, v in _against(input_, value, "where")]
+    """Give another value where a test is not zero; neither a masked test nor a masked value changes anything."""
+    tests = (t for _, _, t in _against(input_, test, "where"))
+    values = (v for _, _, v in _against(input_, value, "where"))
     bands = (_where(b, t, v) for b, t, v in zip(input_.bands, tests, values, strict=False))
     return input_.with_bands(bands)
 
@@ -142,12 +131,11 @@ def where(input_: Image, test: Image, value: Image) -> Image:
 def _where(band: Band, test: Band, value: Band) -> Band:
     kind = union([band.type, value.type])
 
-    def source(grid: Grid, work: Workspace) -> Pixels:
-        old, condition, new = (b.at(grid, work) for b in (band, test, value))
+    def compute(old: Pixels, condition: Pixels, new: Pixels) -> Pixels:
         changed = np.asarray(both(condition.values != 0, condition.valid, new.valid))
         return Pixels(np.where(changed, cast(new.values, kind), cast(old.values, kind)), old.valid)
 
-    return replace(band, type=kind, source=source)
+    return derived(band, test, value, compute=compute, type=kind)
 
 
 @register("Image.remap")
@@ -158,7 +146,7 @@ def remap(
     default_value: Any = None,
     band_name: str | None = None,
 ) -> Image:
-    """Values replaced by a table; those that are not in it get the default, or are masked."""
+    """Replace values by a table; those that are not in it get the default, or are masked."""
     if len(from_) != len(to):
         raise EngineError(
             f"Image.remap: 'from' and 'to' lists must be the same length. Got {len(from_)} and {len(to)}."
@@ -168,8 +156,7 @@ def remap(
     kind = union([of_number(value) for value in [*to, *others]])
     table = dict(zip(from_, to, strict=True))
 
-    def source(grid: Grid, work: Workspace) -> Pixels:
-        pixels = band.at(grid, work)
+    def compute(pixels: Pixels) -> Pixels:
         keys, place = np.unique(pixels.values, return_inverse=True)
         found = [table.get(key, default_value) for key in keys.tolist()]
         new = np.array([0 if value is None else value for value in found], dtype=kind.dtype)
@@ -177,12 +164,12 @@ def remap(
         place = place.reshape(pixels.values.shape)
         return Pixels(new[place], both(pixels.valid, known[place]))
 
-    return image.with_bands([replace(band, name="remapped", type=kind, source=source)])
+    return image.with_bands([derived(band, compute=compute, name="remapped", type=kind)])
 
 
 @register("Image.blend")
 def blend(bottom: Image, top: Image) -> Image:
-    """One image over another, by its mask."""
+    """Put one image over another, by its mask."""
     pairs = matched(bottom, top, "Image.blend")
     bands = [_unmasked(over, under, None) for _, under, over in pairs]
     named = [replace(band, name=name) for band, (name, _, _) in zip(bands, pairs, strict=True)]

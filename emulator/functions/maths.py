@@ -34,12 +34,12 @@ _MOST_SHIFT = 63
 
 
 def _real(left: PixelType, right: PixelType) -> PixelType:
-    """Single precision where nothing is double, whatever the whole numbers."""
+    """Return single precision where nothing is double, whatever the whole numbers."""
     return union([left, right, FLOAT])
 
 
 def _double_of_int(left: PixelType, right: PixelType) -> PixelType:
-    """Double precision of whole numbers, else what the inputs have."""
+    """Return double precision of whole numbers, else what the inputs have."""
     found = union([left, right])
     return DOUBLE if found.is_int else found
 
@@ -54,12 +54,12 @@ def _boolean(left: PixelType, right: PixelType) -> PixelType:
 
 
 def _range_of(operation: Callable[[int, int], int]) -> Typing:
-    """The type of a result that is least and greatest at the ends of the inputs' ranges."""
+    """Return the type of a result that is least and greatest at the ends of the inputs' ranges."""
     return lambda left, right: arithmetic(left, right, operation)
 
 
 def _bits(left: PixelType, right: PixelType) -> PixelType:
-    """Whole numbers with as many bits as the longer of the two."""
+    """Return the type of whole numbers with as many bits as the longer of the two."""
     low, high = union([left, right]).bounds if left.is_int and right.is_int else (-1, 2**63 - 1)
     if low < 0:
         return integer("int64")
@@ -150,7 +150,7 @@ def pixelwise(
     *,
     exact: bool = True,
 ) -> Band:
-    """A band computed pixel by pixel from others, masked where any of them is.
+    """Compute a band pixel by pixel from others, masked where any of them is.
 
     Parameters
     ----------
@@ -180,7 +180,7 @@ def pixelwise(
 
 
 def matched(left: Image, right: Image, asked_by: str) -> list[tuple[str, Band, Band]]:
-    """Bands in pairs: by name, else in order; a single one with each of the other image's."""
+    """Pair the bands of two images: by name, else in order; a single one with each of the other image's."""
     a, b = left.bands, right.bands
     if not a or not b:
         if a or b:
@@ -204,7 +204,7 @@ def matched(left: Image, right: Image, asked_by: str) -> list[tuple[str, Band, B
 
 
 def shared(left: Image, right: Image) -> Any:
-    """The footprint of what two images give: where both are."""
+    """Return the footprint of what two images give: where both are."""
     if left.footprint is None or right.footprint is None:
         return left.footprint if right.footprint is None else right.footprint
     if left.footprint is right.footprint or left.footprint.equals(right.footprint):
@@ -213,7 +213,7 @@ def shared(left: Image, right: Image) -> Any:
 
 
 def computed(bands: list[Band], like: Image, footprint: Any) -> Image:
-    """The image that maths gives: of the properties only the index is left."""
+    """Return the image that maths gives: of the properties only the index is left."""
     kept = {key: like.properties[key] for key in ("system:index",) if key in like.properties}
     return Image(tuple(bands), kept, footprint)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,16 +13,15 @@ from ..errors import EngineError
 from ..grid import Grid
 from ..image import Band, Image, Pixels, Workspace
 from ..pixeltype import PixelType
-from ..registry import register
+from ..registry import register, register_all
 
 # "Neighborhood is too large": the service has a limit of its own, in pixels from the centre.
 _MOST_RADIUS = 512
-_UNITS = ("pixels", "meters")
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """A neighbourhood: its half sizes and shape, in pixels or metres.
+    """A neighbourhood.
 
     Parameters
     ----------
@@ -32,66 +31,62 @@ class Kernel:
         Half its size.
     units : {"pixels", "meters"}
         Of the radius.
-    rows : tuple of (int, int)
-        Of a fixed one: rows from the middle, and how many columns it goes to either side there.
+    rows : mapping
+        Of a fixed one: rows from the middle -> how many columns it goes to either side there.
     """
 
     shape: str
     radius: float
     units: str = "pixels"
-    rows: tuple[tuple[int, int], ...] = ()
+    rows: Mapping[int, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.shape not in {"circle", "square", "fixed"} or self.units not in {
+            "pixels",
+            "meters",
+        }:
+            raise EngineError(
+                "Kernel: the emulator knows the kernels circle, square and fixed, in pixels or meters; "
+                f"got '{self.shape}' in '{self.units}'."
+            )
 
 
-def _kernel(name: str) -> Callable[..., Kernel]:
-    def make(radius: float, units: str = "pixels") -> Kernel:
-        if units not in _UNITS:
-            raise EngineError(f"Kernel.{name}: Unknown unit '{units}'. Known: pixels, meters.")
-        return Kernel(name, radius, units)
-
-    return make
-
-
-register("Kernel.circle")(_kernel("circle"))
-register("Kernel.square")(_kernel("square"))
+register_all(
+    {
+        "Kernel.circle": lambda radius, units="pixels": Kernel("circle", radius, units),
+        "Kernel.square": lambda radius, units="pixels": Kernel("square", radius, units),
+    }
+)
 
 
 @register("Kernel.fixed")
 def fixed(
-    weights: list[list[float]],
-    *,
-    width: int = -1,
-    height: int = -1,
-    x: int = -1,
-    y: int = -1,
+    weights: list[list[float]], *, width: int = -1, height: int = -1, x: int = -1, y: int = -1
 ) -> Kernel:
-    """A kernel by its weights. Which are 0 counts; all others count the same."""
+    """Make a kernel of its weights. Which are 0 counts; all others count the same."""
     inside = np.array(weights, dtype=float) != 0
     rows, columns = inside.shape
-    if {width, columns} - {-1, columns} or {height, rows} - {-1, rows}:
-        raise EngineError(
-            f"Kernel.fixed: the weights are {rows} x {columns}, not {height} x {width}."
-        )
-    halves = {}
-    for row in range(rows):
-        count = int(inside[row].sum())
-        if count:
-            halves[row - rows // 2] = count // 2
-        middle = slice((columns - count) // 2, (columns + count) // 2)
-        # Rows that are runs about the focus: what a running maximum can do, and every ellipse is.
-        if count and (count % 2 == 0 or not inside[row, middle].all()):
-            raise EngineError(
-                "Kernel.fixed: the emulator knows kernels whose rows are runs about the middle."
-            )
-    centred = {x, columns // 2} - {-1, columns // 2} or {y, rows // 2} - {-1, rows // 2}
-    if not rows % 2 or not columns % 2 or centred or not halves:
+    middle = [(width, columns), (height, rows), (x, columns // 2), (y, rows // 2)]
+    even = rows % 2 == 0 or columns % 2 == 0
+    halves = {row - rows // 2: int(n) // 2 for row, n in enumerate(inside.sum(axis=1)) if n}
+    # Rows that are runs about the focus: what a running maximum can do, and every ellipse is.
+    runs = [
+        [abs(column - columns // 2) <= halves.get(row - rows // 2, -1) for column in range(columns)]
+        for row in range(rows)
+    ]
+    if any(given not in (-1, own) for given, own in middle) or even or not halves:
         raise EngineError(
             "Kernel.fixed: the emulator knows kernels with the focus in their middle."
         )
-    return Kernel("fixed", max(rows, columns) / 2, "pixels", tuple(halves.items()))
+    if not np.array_equal(inside, runs):
+        raise EngineError(
+            "Kernel.fixed: the emulator knows kernels whose rows are runs about the middle."
+        )
+    return Kernel("fixed", max(rows, columns) / 2, rows=halves)
 
 
 def half_widths(kernel: Kernel, grid: Grid) -> dict[int, int]:
-    """Rows of a kernel from its middle -> how many columns it goes to either side there."""
+    """Return rows of a kernel from its middle -> how many columns it goes to either side there."""
     if kernel.rows:
         return dict(kernel.rows)
     radius = kernel.radius
@@ -108,7 +103,7 @@ def half_widths(kernel: Kernel, grid: Grid) -> dict[int, int]:
 
 
 def _running(values: np.ndarray, half: int, pick: np.ufunc) -> np.ndarray:
-    """The greatest (or least) of 2 half + 1 values in a row; the result is 2 half columns shorter."""
+    """Find the greatest (or least) of 2 half + 1 values in a row; the result is 2 half columns shorter."""
     width = 2 * half + 1
     found, covered = values, 1
     while covered < width:
@@ -119,7 +114,7 @@ def _running(values: np.ndarray, half: int, pick: np.ufunc) -> np.ndarray:
 
 
 def _extreme(values: np.ndarray, halves: dict[int, int], pick: np.ufunc) -> np.ndarray:
-    """The greatest (or least) value in a kernel around each pixel of a padded array.
+    """Find the greatest (or least) value in a kernel around each pixel of a padded array.
 
     Row by row of the kernel: rows of one width share their running maximum.
     """
@@ -136,7 +131,7 @@ def _extreme(values: np.ndarray, halves: dict[int, int], pick: np.ufunc) -> np.n
 
 
 def _ends(kind: PixelType) -> tuple[Any, Any]:
-    """The least and greatest number of a type."""
+    """Return the least and greatest number of a type."""
     if not kind.is_int:
         return -np.inf, np.inf
     info = np.iinfo(kind.dtype)
@@ -169,22 +164,13 @@ def _focal(pick: np.ufunc) -> Callable[..., Image]:
         iterations: int = 1,
         kernel: Kernel | None = None,
     ) -> Image:
-        shape = kernel or _kernel_of(kernel_type, radius, units)
+        shape = kernel or Kernel(kernel_type, radius, units)
         bands = list(image.bands)
         for _ in range(int(iterations)):
             bands = [_extreme_band(band, shape, pick) for band in bands]
         return image.with_bands(bands)
 
     return apply
-
-
-def _kernel_of(kernel_type: str, radius: float, units: str) -> Kernel:
-    if kernel_type not in {"circle", "square"} or units not in _UNITS:
-        raise EngineError(
-            f"Image.focal: the emulator knows the kernels circle and square, in pixels or meters; "
-            f"got '{kernel_type}' in '{units}'."
-        )
-    return Kernel(kernel_type, radius, units)
 
 
 register("Image.focalMax", "Image.focal_max")(_focal(np.maximum))

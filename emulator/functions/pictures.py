@@ -20,7 +20,7 @@ from .geometries import bounded
 
 
 def _per_band(value: Any, size: int) -> list[Any]:
-    """A number for each band, of one for all or of a list or a string of them."""
+    """Return a number for each band, of one for all or of a list or a string of them."""
     if value is None:
         return [None] * size
     if isinstance(value, str):
@@ -45,7 +45,7 @@ def visualize(
     palette: Any = None,
     force_rgb_output: bool = False,
 ) -> Image:
-    """An image of colours, 0..255: "vis-red", "vis-green" and "vis-blue", or "vis-gray" of a single band."""
+    """Draw an image in colours, 0..255: "vis-red", "vis-green" and "vis-blue", or "vis-gray" of a single band."""
     if isinstance(bands, str):
         bands = [name.strip() for name in bands.split(",")]
     shown = chosen(image, bands, "Image.visualize") if bands else list(image.bands[:3])
@@ -70,7 +70,7 @@ def visualize(
 
 
 def _options(size: int, ends: Mapping[str, Any], gamma: Any) -> dict[str, Any]:
-    """The parameters as a request for a map has them; gain and bias as the ends that they mean."""
+    """Write the parameters as a request for a map has them; gain and bias as the ends that they mean."""
     columns = (_per_band(ends[name], size) for name in ("min", "max", "gain", "bias"))
     ranges = []
     for least, most, slope, shift in zip(*columns, strict=True):
@@ -91,11 +91,11 @@ class _Painter:
         self._picture, self._options = picture, options
 
     def __call__(self, grid: Grid, work: Workspace) -> Pixels:
-        """Red, green, blue and opacity of all pixels, as values (height, width, 4)."""
+        """Return red, green, blue and opacity of all pixels, as values (height, width, 4)."""
         return Pixels(painted(self._picture, grid, self._options, work), None)
 
     def channel(self, number: int) -> Any:
-        """One of its colours, as the source of a band."""
+        """Return one of its colours, as the source of a band."""
 
         def source(grid: Grid, work: Workspace) -> Pixels:
             colours = work.pixels(self, grid).values

@@ -26,7 +26,7 @@ for _name, _output in SIMPLE.items():
 
 @register("Reducer.minMax")
 def min_max() -> Reducer:
-    """The least and the greatest."""
+    """Make a reducer to the least and the greatest value."""
     return Reducer((SIMPLE["min"], SIMPLE["max"]))
 
 
@@ -40,14 +40,14 @@ def percentiles(percentiles: list[Any], output_names: list[str] | None = None) -
 
 @register("Reducer.toList")
 def to_list(tuple_size: int | None = None, num_optional: int = 0) -> Reducer:
-    """All values."""
+    """Make a reducer that lists all values."""
     if tuple_size not in (None, 0, 1) or num_optional:
         raise EngineError("Reducer.toList: the emulator knows single values only; use repeat().")
     return Reducer((Output("list", None, lambda kind: kind, list),))
 
 
 def _histogram(values: list[Any]) -> dict[str, int]:
-    """How often each value comes, in their order."""
+    """Count how often each value comes, in their order."""
     keys = sorted(set(values))
     return {_label(key): values.count(key) for key in keys}
 
@@ -58,13 +58,13 @@ def _label(key: Any) -> str:
 
 @register("Reducer.frequencyHistogram")
 def frequency_histogram() -> Reducer:
-    """How often each value comes."""
+    """Make a reducer that counts how often each value comes."""
     return Reducer((Output("histogram", None, lambda kind: kind, _histogram),))
 
 
 @register("Reducer.repeat")
 def repeat(reducer: Reducer, count: int) -> Reducer:
-    """A reducer of so many inputs, each on its own."""
+    """Make a reducer of so many inputs, each on its own."""
     return replace(reducer, repeats=int(count))
 
 
@@ -72,7 +72,7 @@ def repeat(reducer: Reducer, count: int) -> Reducer:
 def combine(
     reducer1: Reducer, reducer2: Reducer, output_prefix: str = "", shared_inputs: bool = False
 ) -> Reducer:
-    """Two reducers of the same inputs."""
+    """Make one reducer of two with the same inputs."""
     if not shared_inputs:
         raise EngineError("Reducer.combine: the emulator knows sharedInputs=True only.")
     second = [replace(out, name=output_prefix + out.name) for out in reducer2.outputs]
@@ -105,13 +105,13 @@ for _name, _own in {
 
 @register("AggregateFeatureCollection.histogram")
 def aggregate_histogram(collection: Any, property_: str) -> dict[str, int]:
-    """How often each value of a property comes."""
+    """Count how often each value of a property comes."""
     values = [element.properties.get(property_) for element in collection.elements]
     return _histogram([value for value in values if value is not None])
 
 
 @register("List.reduce")
 def reduce_list(list_: list[Any], reducer: Reducer) -> Any:
-    """A reducer of a list: its result, or a dictionary if it has several."""
+    """Reduce a list to a result, or to a dictionary of several."""
     found = reducer.of_list(list(list_))
     return next(iter(found.values())) if len(found) == 1 else found

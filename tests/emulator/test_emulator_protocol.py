@@ -80,7 +80,7 @@ def test_statuses_are_counted(emulator):
     with pytest.raises(ee.EEException, match="not found"):
         ee.ImageCollection("NO/SUCH").size().getInfo()
     ee.Number(1).getInfo()
-    assert emulator.requests.as_dict() == {"value": 2, 200: 1, 400: 1}
+    assert emulator.requests == {"value": 2, 200: 1, 400: 1}
     assert "not found" in emulator.log[0].message
     assert emulator.log[1].seconds >= 0
 

@@ -28,6 +28,12 @@ def sample_grid(resolution: int = 10) -> PixelGrid:
     return PixelGrid(sample.CRS, left, top, resolution, grid.height, grid.width)
 
 
+def scene_ids() -> list[str]:
+    """Return the name of each scene as an item of Earth Search, e.g. "S2A_34TER_20150801_0_L2A"."""
+    scenes = zip(sample.platforms(), sample.scene_times(), strict=True)
+    return [f"S2{of[-1].upper()}_{sample.TILE}_{time:%Y%m%d}_0_L2A" for of, time in scenes]
+
+
 def write_catalog(
     folder: str | Path,
     *,
@@ -63,7 +69,7 @@ def write_catalog(
 
 def write_item(folder: Path, scene: int, bands: Sequence[str]) -> pystac.Item:
     """Write the COGs of a scene into `folder`, and return its item."""
-    name = sample.scene_ids("earth-search")[scene]
+    name = scene_ids()[scene]
     footprint = _footprint(sample_grid())
     item = pystac.Item(
         name,

@@ -26,7 +26,7 @@ def opened(sample, **options):
 
 
 def asked():
-    return sum(emulator().requests.as_dict().values())
+    return sum(emulator().requests.values())
 
 
 @pytest.mark.parametrize(
@@ -95,9 +95,9 @@ def test_a_collection_of_ones_own_with_bad_options_is_refused_before_anything_is
 ):
     connect_emulator()
     before = asked()
+    usual = {"images": ee.ImageCollection(S2), "aoi": BOX, "cache": False, "url": emulator().url}
     with pytest.raises(TimoError, match=message):
-        usual = {"images": ee.ImageCollection(S2), "aoi": BOX, "cache": False}
-        from_ee_image_collection(**{**usual, "url": emulator().url, **options})
+        from_ee_image_collection(**{**usual, **options})
     assert asked() == before
 
 

@@ -9,7 +9,7 @@ import pystac
 import pytest
 import rasterio
 from ee_emulator import sample
-from sample_catalog import sample_grid, write_catalog
+from sample_catalog import sample_grid, scene_ids, write_catalog
 
 from timo.sources import open_cube
 
@@ -32,9 +32,9 @@ def items(catalog):
 def test_scenes_are_the_samples_dates():
     cube = open_cube("sample", bands=["B4"])
     np.testing.assert_array_equal(sample.scene_times().normalize(), cube.time)
-    assert len(set(sample.scene_ids())) == len(set(sample.scene_ids("earth-search"))) == 140
+    assert len(set(sample.scene_ids())) == len(set(scene_ids())) == 140
     assert sample.scene_ids()[0] == "20150801T093000_20150801T093000_T34TER"
-    assert sample.scene_ids("earth-search")[0] == "S2A_34TER_20150801_0_L2A"
+    assert scene_ids()[0] == "S2A_34TER_20150801_0_L2A"
 
 
 def test_each_satellite_comes_every_ten_days():
@@ -77,7 +77,7 @@ def test_cloud_percent_counts_clouds_and_cirrus():
 
 def test_items_are_described_as_earth_search_does(items):
     assert [item.id for item in items] == ["S2B_34TER_20180701_0_L2A", "S2A_34TER_20180706_0_L2A"]
-    scene = sample.scene_ids("earth-search").index(items[0].id)
+    scene = scene_ids().index(items[0].id)
     said = items[0].properties
     assert said["eo:cloud_cover"] == sample.cloud_percent()[scene]
     assert said["earthsearch:boa_offset_applied"] is False
@@ -89,7 +89,7 @@ def test_items_are_described_as_earth_search_does(items):
 
 def test_cogs_hold_the_numbers_and_the_items_say_how_they_lie(items):
     for item in items:
-        scene = sample.scene_ids("earth-search").index(item.id)
+        scene = scene_ids().index(item.id)
         for name, band in (("red", "B4"), ("swir16", "B11"), ("scl", "SCL")):
             asset = item.assets[name]
             with rasterio.open(asset.get_absolute_href()) as file:
