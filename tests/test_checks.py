@@ -4,7 +4,7 @@ import contextlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pytest
@@ -28,6 +28,7 @@ from timo.checks import (
     flag,
     is_number,
     number,
+    phrase,
     whole,
 )
 from timo.errors import TimoError
@@ -158,6 +159,7 @@ def test_fields_of_options_are_checked_and_converted():
 
 
 def test_single_values():
+    assert phrase(Mapping[str, Any]) == "a mapping of text to anything"
     assert whole(np.int16(3), "n") == 3
     assert number(3, "n") == 3.0
     assert flag(np.bool_(False), "n") is False

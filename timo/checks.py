@@ -467,6 +467,7 @@ _SIMPLE = {
     float: "a number",
     bool: "True or False",
     str: "text",
+    Any: "anything",
     type(None): "None",
 }
 
