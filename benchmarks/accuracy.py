@@ -52,7 +52,7 @@ import timo
 from timo.atomic import replacing
 from timo.cube import valid_mask
 from timo.errors import TimoError
-from timo.models.shipped import load_shipped
+from timo.loading import load_shipped
 from timo.models.weights import CONFIG, WEIGHTS
 from timo.training import ChipOptions, Optimisation
 

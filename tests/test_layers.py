@@ -42,7 +42,9 @@ FLOORS = {
 }
 INTERFACE = {"timo_widgets", "ipywidgets", "leafmap", "ipyleaflet", "anywidget", "IPython"}
 MODEL_LIBRARIES = {"lazy_loader", "torch", "einops", "jaxtyping", "safetensors", "numpy"}
-MODEL_NEIGHBOURS = ("timo.models", "timo.errors", "timo.sensors", "timo.atomic")
+MODEL_NEIGHBOURS = tuple(
+    f"timo.{name}" for name in ("models", "errors", "checks", "cancel", "sensors", "atomic")
+)
 
 
 def find_modules(packages: dict[str, Path]) -> dict[str, Path]:

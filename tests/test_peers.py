@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 import timo
 from timo.errors import TimoError
+from timo.loading import load_shipped
 from timo.models import save_encoder
-from timo.models.shipped import load_shipped
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))

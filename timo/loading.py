@@ -1,25 +1,31 @@
-"""A model for a cube: by the name of a size, or from a folder."""
+"""A model for a cube: by the name of a size, from the weights that come with timo, or from a folder."""
 
 import logging
 import math
-import warnings
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from importlib.resources import files
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import xarray as xr
 
 from timo import cube as cubes
-from timo.errors import TimoError
-from timo.models.config import SIZES, EncoderConfig, encoder_config
-from timo.models.shipped import SHIPPED, load_shipped
-from timo.models.tasks import ModelConfig, TiMo, build
-from timo.models.weights import SavedEncoder, kind_of, load, load_encoder
+from timo.atomic import check_name
+from timo.checks import PathLike, Seed, checked, did_you_mean
+from timo.errors import TimoError, warn
+from timo.models.config import SIZES, EncoderConfig, check_overrides, encoder_config
+from timo.models.tasks import ModelConfig, Task, TiMo, build
+from timo.models.weights import CONFIG, WEIGHTS, SavedEncoder, kind_of, load, load_encoder
 from timo.sensors import Sensor, get_sensor
 
 logger = logging.getLogger(__name__)
 
+# The folders of timo/weights; each holds what `save_encoder` writes and, for people, a model card.
+SHIPPED = ("timo-tiny",)
 # Options that may be changed for an existing encoder: its weights keep their meaning.
 FREE = ("drop_path", "checkpoint")
 
@@ -33,12 +39,13 @@ class _Data:
 
     @property
     def wavelengths(self) -> tuple[float, ...]:
+        """Return the wavelength of each band."""
         return self.sensor.wavelengths(self.bands)
 
-    def codes(self, options: dict[str, Any]) -> dict[str, float]:
+    def codes(self, options: Mapping[str, Any]) -> dict[str, float]:
         """Return the wavelength of each band: the one chosen, else the sensor's; NaN where it has none."""
         own = [band.wavelength_um for band in self.sensor.select(self.bands)]
-        return dict(zip(self.bands, list(options.get("wavelengths", ())) or own, strict=True))
+        return dict(zip(self.bands, options.get("wavelengths") or own, strict=True))
 
 
 @dataclass(frozen=True)
@@ -50,14 +57,15 @@ class _Start:
     saved: SavedEncoder | None = None
 
 
+@checked
 def load_model(
-    name: str | Path,
+    name: PathLike,
     cube: xr.DataArray | None = None,
     classes: Sequence[str] | None = None,
     *,
-    task: str = "segmentation",
+    task: Task = "segmentation",
     per_date: bool = True,
-    seed: int = 0,
+    seed: Seed = 0,
     pretrained: bool | None = None,
     **encoder: Any,
 ) -> TiMo:
@@ -106,31 +114,27 @@ def load_model(
     size = f"timo-{str(name).removeprefix('timo-')}"
     path = None if size.removeprefix("timo-") in SIZES else _existing(name)
     if path is not None and kind_of(path) == "model":
-        _check_no_options(path, encoder, pretrained)
+        given = sorted(encoder) + (["pretrained"] if pretrained is not None else [])
+        if given:
+            raise TimoError(f"{given} are options of a new model, {str(path)!r} is a saved one")
         return _saved(path, cube, classes)
-    data, labels = _data(name, cube, classes)
-    if path is not None:
-        start = _from_folder(path, data, encoder, pretrained)
-    else:
-        start = _from_size(size, data, encoder, pretrained, seed)
-    return _new(start, data, labels, task=task, per_date=per_date, seed=seed)
-
-
-def _data(
-    name: str | Path, cube: xr.DataArray | None, classes: Sequence[str] | None
-) -> tuple[_Data, tuple[str, ...]]:
-    """Return bands, sensor and classes of a new model."""
     if cube is None or classes is None:
         raise TimoError(
             f'a new {name} needs a cube to read and classes to predict: load_model("{name}", cube=cube, '
             'classes=["forest", "other"])'
         )
+    options = check_overrides(encoder)
     sensor = get_sensor(cubes.check(cube, sensor="sentinel-2").attrs.get("sensor", "sentinel-2"))
-    return _Data(tuple(str(band) for band in cube.band.values), sensor), _names(classes)
+    data = _Data(tuple(str(band) for band in cube.band.values), sensor)
+    if path is not None:
+        start = _from_folder(path, data, options, pretrained)
+    else:
+        start = _from_size(size, data, options, pretrained, seed)
+    return _new(start, data, tuple(classes), task=task, per_date=per_date, seed=seed)
 
 
 def _new(
-    start: _Start, data: _Data, classes: tuple[str, ...], *, task: str, per_date: bool, seed: int
+    start: _Start, data: _Data, classes: tuple[str, ...], *, task: Task, per_date: bool, seed: int
 ) -> TiMo:
     """Make a model with a random head; the encoder's weights are random as well unless it starts from others."""
     saved = start.saved
@@ -160,10 +164,13 @@ def _new(
 
 
 def _from_size(
-    size: str, data: _Data, options: dict[str, Any], pretrained: bool | None, seed: int
+    size: str, data: _Data, options: Mapping[str, Any], pretrained: bool | None, seed: int
 ) -> _Start:
     """Start from the weights that come with timo, or from random ones."""
-    config = _random_config(size, data, options)
+    if "in_channels" in options:
+        raise TimoError("in_channels is the number of the cube's bands: leave it out")
+    named = _with_wavelengths(data, options) if options.get("stem") == "wavelength" else options
+    config = encoder_config(size, len(data.bands), **named)
     saved = load_shipped(size) if size in SHIPPED and pretrained is not False else None
     codes = data.codes(options)
     radar = any(code <= 0 for code in codes.values())
@@ -178,26 +185,29 @@ def _from_size(
         logger.info("%s: random weights, seed %d (%s)", size, seed, why)
         return _Start(config, f"random (seed {seed})")
     if radar:
-        never = f"the pretrained weights of {size} never saw radar: what they make of its bands is random still"
-        warnings.warn(never, stacklevel=3)
+        warn(
+            f"the pretrained weights of {size} never saw radar: what they make of its bands is random still"
+        )
     start = _Start(_continued(saved, data, options), _title(saved, size), saved)
     logger.info("%s: starts from %s; head random, seed %d", size, start.initial_weights, seed)
     return start
 
 
-def _obstacle(saved: SavedEncoder | None, options: dict[str, Any], codes: dict[str, float]) -> str:
+def _obstacle(
+    saved: SavedEncoder | None, options: Mapping[str, Any], codes: dict[str, float]
+) -> str:
     """Return why the shipped weights cannot be used; empty if they can."""
     if saved is None:
         return f"timo comes with those of {', '.join(SHIPPED)} alone"
     if changed := _settled(saved.config, options):
         return f"with another {' and '.join(changed)} it is not the encoder that was pretrained"
     if without := [name for name, code in codes.items() if math.isnan(code)]:
-        return f"they tell bands apart by their wavelengths, and there is none of {' and '.join(without)}"
+        return f"they know bands by their wavelengths, and there is none of {' and '.join(without)}"
     return ""
 
 
 def _from_folder(
-    path: Path, data: _Data, options: dict[str, Any], pretrained: bool | None
+    path: Path, data: _Data, options: Mapping[str, Any], pretrained: bool | None
 ) -> _Start:
     """Start from a pretrained encoder in a folder."""
     if pretrained is False:
@@ -215,12 +225,10 @@ def _from_folder(
     return start
 
 
-def _settled(config: EncoderConfig, options: dict[str, Any]) -> list[str]:
+def _settled(config: EncoderConfig, options: Mapping[str, Any]) -> list[str]:
     """Return the options that would change a pretrained encoder."""
     free = (*FREE, "wavelengths") if config.stem == "wavelength" else FREE
-    own = config.__dict__
-    given = {n: tuple(v) if isinstance(v, list) else v for n, v in options.items()}
-    return sorted(n for n, v in given.items() if n not in free and (n not in own or v != own[n]))
+    return sorted(n for n, v in options.items() if n not in free and v != getattr(config, n))
 
 
 def _check_bands(path: Path, saved: SavedEncoder, data: _Data) -> None:
@@ -235,10 +243,10 @@ def _check_bands(path: Path, saved: SavedEncoder, data: _Data) -> None:
         )
 
 
-def _continued(saved: SavedEncoder, data: _Data, options: dict[str, Any]) -> EncoderConfig:
+def _continued(saved: SavedEncoder, data: _Data, options: Mapping[str, Any]) -> EncoderConfig:
     """Return the config of a pretrained encoder, for these bands."""
     if saved.config.stem == "wavelength":
-        options = {"in_channels": len(data.bands)} | _with_wavelengths(data, options)
+        options = {"in_channels": len(data.bands), **_with_wavelengths(data, options)}
     return replace(saved.config, **options)
 
 
@@ -248,50 +256,73 @@ def _title(saved: SavedEncoder, name: str) -> str:
     return f"{' '.join(str(p) for p in parts if p)} (pretrained, sha256 {saved.sha256[:12]})"
 
 
-def _with_wavelengths(data: _Data, options: dict[str, Any]) -> dict[str, Any]:
+def _with_wavelengths(data: _Data, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options with the wavelengths of the cube's bands, unless others were chosen."""
-    return options if "wavelengths" in options else {"wavelengths": data.wavelengths} | options
+    own = {} if "wavelengths" in options else {"wavelengths": data.wavelengths}
+    return own | dict(options)
 
 
-def _random_config(size: str, data: _Data, options: dict[str, Any]) -> EncoderConfig:
-    """Return the config of a new encoder for these bands."""
-    if "in_channels" in options:
-        raise TimoError("in_channels is the number of the cube's bands: leave it out")
-    if options.get("stem") == "wavelength":
-        options = _with_wavelengths(data, options)
-    return encoder_config(size, len(data.bands), **options)
-
-
-def _names(classes: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(classes, str):
-        # A text is a sequence as well: of letters.
-        raise TimoError(f"classes must be a list of names, got the text {classes!r}")
-    return tuple(classes)
-
-
-def _existing(name: str | Path) -> Path:
-    path = Path(name).expanduser()
+def _existing(name: PathLike) -> Path:
+    path = check_name(name, "read")
     if not path.exists():
+        sizes = [f"timo-{size}" for size in SIZES]
         raise TimoError(
-            f"unknown model {str(name)!r}: neither a size (timo-{', timo-'.join(SIZES)}) nor a folder that timo.save "
-            "wrote"
+            f"unknown model {str(name)!r}: neither a size ({', '.join(sizes)}) nor a folder that timo.save wrote."
+            f"{did_you_mean(str(name), sizes)}"
         )
     return path
 
 
-def _check_no_options(path: Path, options: dict[str, Any], pretrained: bool | None) -> None:
-    given = sorted(options) + (["pretrained"] if pretrained is not None else [])
-    if given:
-        raise TimoError(f"{given} are options of a new model, {str(path)!r} is a saved one")
-
-
 def _saved(path: Path, cube: xr.DataArray | None, classes: Sequence[str] | None) -> TiMo:
     model = load(path)
-    if classes is not None and _names(classes) != model.config.classes:
+    if classes is not None and tuple(classes) != model.config.classes:
         raise TimoError(
-            f"the model at {path} tells {model.config.classes} apart, not {_names(classes)}: leave classes out, or "
+            f"the model at {path} has the classes {model.config.classes}, not {tuple(classes)}: leave classes out, or "
             "train a new model"
         )
     if cube is not None:
         cubes.select_bands(cube, model.config.bands, model.config.sensor)
     return model
+
+
+def load_shipped(name: str) -> SavedEncoder:
+    """Read a pretrained encoder that came with timo.
+
+    Parameters
+    ----------
+    name : str
+        One of `SHIPPED`, e.g. "timo-tiny".
+
+    Raises
+    ------
+    TimoError
+        If there is none of that name, or this installation lacks its files or holds damaged ones.
+    """
+    if name not in SHIPPED:
+        raise TimoError(
+            f"no weights of {name!r} come with timo: there are those of {', '.join(SHIPPED)}"
+        )
+    with shipped_folder(name) as folder:
+        try:
+            return load_encoder(folder)
+        except TimoError as error:
+            raise TimoError(
+                f"the pretrained weights of {name} in this installation of timo cannot be used: install timo again, or "
+                f"take random weights with pretrained=False ({error})"
+            ) from error
+
+
+@contextmanager
+def shipped_folder(name: str) -> Iterator[Path]:
+    """Give the folder of shipped weights; of a package inside an archive, a copy for as long as the block lasts."""
+    folder = files("timo").joinpath("weights", name)
+    if isinstance(folder, Path):
+        yield folder
+        return
+    with TemporaryDirectory() as copy:
+        for part in (WEIGHTS, CONFIG):
+            source = folder.joinpath(part)
+            if source.is_file():
+                with source.open("rb") as packed, (Path(copy) / part).open("wb") as file:
+                    shutil.copyfileobj(packed, file)
+        yield Path(copy)

@@ -8,11 +8,11 @@ import rioxarray  # noqa: F401  registers .rio
 import torch
 import xarray as xr
 from einops import rearrange
+from plain_attention import median_over_time
 
 from timo.models.attention import SpatiotemporalAttention
 from timo.models.config import EncoderConfig
 from timo.models.encoder import STRIDES
-from timo.models.plain import median_over_time
 from timo.models.tasks import ModelConfig, build
 
 BANDS = ("B2", "B3", "B4")

@@ -1,5 +1,6 @@
 """The fused attentions against their formulas, and what they promise beside: memory, precision, independence."""
 
+import plain_attention as plain
 import pytest
 import torch
 from hypothesis import given, settings
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 from torch.autograd import gradcheck
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from timo.models import fused, plain, spatial, temporal
+from timo.models import fused, spatial, temporal
 from timo.models.attention import Gate, SpatiotemporalAttention, dstga, median_over_time, stga
 
 few = settings(max_examples=40, deadline=None)

@@ -125,10 +125,10 @@ def test_a_unit_with_any_pixel_is_one(t, i, j, unit, seed):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"ratio": 0.0}, "between 0 and 1, got 0"),
-        ({"ratio": 1.0}, "between 0 and 1, got 1"),
-        ({"random": 0.0}, "at least one above 0"),
-        ({"tube": -1.0}, "chances of 0 or more"),
+        ({"ratio": 0.0}, "above 0 and below 1; got 0"),
+        ({"ratio": 1.0}, "above 0 and below 1; got 1"),
+        ({"random": 0.0}, "random, tube and date are all 0"),
+        ({"tube": -1.0}, "tube must be a number of 0 or more; got -1"),
     ],
 )
 def test_options_that_make_no_sense_are_told(options, message):

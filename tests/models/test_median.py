@@ -2,12 +2,13 @@
 
 import itertools
 
+import plain_attention as plain
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from timo.models import median, plain
+from timo.models import median
 from timo.models.median import comparators, median_over_time
 
 

@@ -19,7 +19,7 @@ from timo.models import (
     save_encoder,
 )
 from timo.models.mim import MaskedAutoencoder, MaskedConfig
-from timo.models.tasks import build
+from timo.models.tasks import TiMo, build
 from timo.models.weights import CONFIG, WEIGHTS
 
 
@@ -213,9 +213,12 @@ def test_a_config_of_another_format_is_told(saved, content):
         (lambda config: config["model"].pop("encoder"), "missing 1 required .* 'in_channels'"),
         (lambda config: config["model"].pop("bands"), "missing 1 required .* 'bands'"),
         (lambda config: config["model"].update(colour="red"), "unexpected keyword .* 'colour'"),
-        (lambda config: config["model"].update(mean=["a", "b"]), "could not convert .* 'a'"),
+        (
+            lambda config: config["model"].update(mean=["a", "b"]),
+            "mean must be a list of numbers; .*number 0 is 'a'",
+        ),
         (lambda config: config["model"].update(bands=["B4"]), "2 channels need 2 bands"),
-        (lambda config: config["model"]["encoder"].update(in_channels="2"), "whole numbers"),
+        (lambda config: config["model"]["encoder"].update(in_channels="2"), "whole number from 1"),
     ],
 )
 def test_a_config_that_is_no_model_is_told(unchecked, saved, change, message):
@@ -365,7 +368,7 @@ def test_what_makes_no_encoder_is_told(unchecked, tmp_path):
         save_encoder(encoder, tmp_path / "e", **ABOUT | {"bands": ("B4",)})
     with pytest.raises(TimoError, match=r"float32 or torch\.float16, got torch\.int8"):
         save_encoder(encoder, tmp_path / "e", **ABOUT, dtype=torch.int8)
-    with pytest.raises(TimoError, match="the card cannot be written as JSON"):
+    with pytest.raises(TimoError, match="card of this encoder cannot be written as JSON"):
         save_encoder(encoder, tmp_path / "e", **ABOUT, card={"model": encoder})
     with torch.no_grad():
         encoder.stem.conv1.weight[0, 0, 0, 0] = 1e6
@@ -377,11 +380,14 @@ def test_what_makes_no_encoder_is_told(unchecked, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c["encoder"].pop("bands"), "not the config of a timo encoder: 'bands'"),
+        (lambda c: c["encoder"].pop("bands"), "not the config of a timo encoder: .* 'bands'"),
         (lambda c: c["encoder"].pop("encoder"), "not the config of a timo encoder: .*in_channels"),
-        (lambda c: c["encoder"].update(mean=["x"]), "not the config of a timo encoder: could not"),
+        (
+            lambda c: c["encoder"].update(mean=["x"]),
+            "not the config of a timo encoder: mean must be a list",
+        ),
         (lambda c: c["encoder"].update(bands=["B4"]), "2 channels need 2 bands"),
-        (lambda c: c["encoder"].update(colour="red"), "unknown .*colour"),
+        (lambda c: c["encoder"].update(colour="red"), "unexpected keyword argument 'colour'"),
         (lambda c: c["encoder"]["encoder"].update(dims=[16, 8, 8, 8]), "do not fit each other: "),
         (lambda c: c.update(weights_sha256="0"), "its checksum is not the one"),
     ],
@@ -391,3 +397,109 @@ def test_a_damaged_encoder_is_told(unchecked, tmp_path, change, message):
     change_config(folder, change)
     with pytest.raises(TimoError, match=message):
         load_encoder(folder)
+
+
+# --- what could not be loaded again is refused before anything is written
+
+
+def with_another_head(model):
+    model.head.classifier[1] = torch.nn.Conv2d(8, 5, 1)
+    return model
+
+
+def without_a_layer(model):
+    del model.head.merge
+    return model
+
+
+def with_another_config(model, config):
+    model.config = config
+    return model
+
+
+def with_changed_classes(model):
+    object.__setattr__(model.config, "classes", ["a", "b"])
+    return model
+
+
+def with_two_weights_that_are_one(model):
+    blocks = [stage.blocks[0] for stage in model.encoder.stages]
+    blocks[1].norm1.weight = blocks[0].norm1.weight
+    return model
+
+
+class Other(TiMo):
+    """It would be read back as what it inherits from."""
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: torch.nn.Linear(2, 2), "got a Linear.* safetensors.torch.save_model"),
+        (lambda: torch.nn.Sequential(make_model()), r"got a Sequential.*model\.module"),
+        (lambda: make_model().encoder, "got a TiMoEncoder.*timo.models.save_encoder"),
+        (lambda: Other(make_model().config), "got a Other"),
+        (lambda: {"weight": 1}, r"model must be a torch\.Module; got .*timo\.load_model"),
+        (lambda: with_another_head(make_model()), r"layers are not .*is \(5, 8, 1, 1\) instead of"),
+        (lambda: without_a_layer(make_model()), r"layers are not .*missing head\.merge"),
+        (lambda: with_another_config(make_model(), None), "cannot be written as JSON"),
+        (lambda: with_another_config(make_model(), {"a": 1}), "cannot be written as JSON"),
+        (lambda: with_another_config(make_model(), make_autoencoder().config), "not the config of"),
+        (lambda: with_changed_classes(make_model()), "would not be read as it is"),
+        (lambda: with_two_weights_that_are_one(make_model()), "weights .* cannot be written"),
+        (lambda: make_model().to("meta"), "weights .* cannot be written"),
+    ],
+)
+def test_a_model_that_could_not_be_loaded_again_is_refused(tmp_path, unchecked, make, message):
+    before = make()
+    state = torch.get_rng_state()
+    with pytest.raises(TimoError, match=message):
+        save(before, tmp_path / "model")
+    assert not list(tmp_path.iterdir())
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def deep():
+    card = {}
+    for _ in range(10_000):
+        card = {"more": card}
+    return card
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"card": {"a": {1, 2}}}, "cannot be written as JSON: Object of type set"),
+        ({"card": {("a", "b"): 1}}, "card must be a mapping of text to anything"),
+        ({"card": deep()}, "cannot be written as JSON"),
+        ({"card": [1]}, r"card must be a mapping .*; got \[1\]"),
+        ({"bands": ("B4", 8)}, "bands must be a list of text; .*number 1 is 8"),
+        ({"mean": (0.1, np.nan)}, "mean must be a list of numbers; .*number 1 is nan"),
+        ({"std": (0.1, 0.0)}, "std must be a list of numbers above 0; .*number 1 is 0"),
+        ({"sensor": None}, "sensor must be text; got None"),
+        ({"dtype": "float16"}, r"dtype must be a torch\.dtype; got 'float16'"),
+    ],
+)
+def test_an_encoder_that_could_not_be_loaded_again_is_refused(tmp_path, unchecked, change, message):
+    with pytest.raises(TimoError, match=message):
+        save_encoder(create_encoder("tiny", 2, **SMALL), tmp_path / "encoder", **ABOUT | change)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("path", ["~nobody-of-that-name/model", "a\0b", "n" * 300])
+def test_a_path_that_no_folder_can_have_is_refused(path):
+    with pytest.raises(TimoError, match="cannot write"):
+        save(make_model(), path)
+    with pytest.raises(TimoError, match="cannot read"):
+        load(path)
+    with pytest.raises(TimoError, match="path must be text or a path; got 3"):
+        load(3)
+
+
+def test_numbers_of_numpy_are_saved(tmp_path, unchecked):
+    encoder = create_encoder("tiny", np.int64(2), **SMALL)
+    mean, std = np.float32([0.1, 0.2]), np.array([1, 2])
+    about = {"bands": np.array(["B4", "B8"]), "mean": mean, "std": std, "sensor": "sentinel-2"}
+    found = load_encoder(save_encoder(encoder, tmp_path / "encoder", **about))
+    assert (found.bands, found.std) == (("B4", "B8"), (1.0, 2.0))
+    assert {type(value) for value in (*found.mean, *found.std)} == {float}

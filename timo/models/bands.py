@@ -30,18 +30,18 @@ PICOMETRES = 1_000_000
 
 
 def precise(device: torch.device) -> torch.dtype:
-    """The finest floating point of a device: Apple's has no float64."""
+    """Return the finest floating point of a device: Apple's has no float64."""
     return torch.float32 if device.type == "mps" else torch.float64
 
 
 def to_picometres(wavelengths: Real[Tensor, " c"]) -> Int[Tensor, " c"]:
-    """Codes of bands (micrometres, or <= 0 for radar) as whole numbers."""
+    """Return codes of bands (micrometres, or <= 0 for radar) as whole numbers."""
     exact = wavelengths.to(precise(wavelengths.device))
     return (exact * PICOMETRES).round().long()
 
 
 def wavelength_code(bands: Int[Tensor, " c"], channels: int) -> Float[Tensor, "c {channels}"]:
-    """Sine-cosine code of the logarithm of wavelengths in picometres: equal ratios are equally far apart."""
+    """Code the logarithm of wavelengths in picometres by sines and cosines: equal ratios are equally far apart."""
     log = (bands.to(precise(bands.device)) / PICOMETRES).log()
     longest, shortest = (math.log(p) for p in PERIODS)
     periods = torch.linspace(longest, shortest, channels // 2, dtype=log.dtype, device=log.device)
@@ -94,7 +94,7 @@ class WavelengthConv(nn.Module):
         nn.init.normal_(self.kernel.weight, std=(2 / SIZE**2 / HIDDEN) ** 0.5)
 
     def kernels(self, bands: Int[Tensor, " c"]) -> Float[Tensor, "d c 7 7"]:
-        """Kernels of bands in picometres; NaN for a code that is none."""
+        """Make kernels of bands in picometres; NaN for a code that no band has."""
         radar = bands <= 0
         token = self.tokens[(-bands // PICOMETRES).clamp(0, len(POLARISATIONS) - 1)]
         code = wavelength_code(bands.clamp(min=1), CODE).to(token.dtype)
@@ -111,7 +111,7 @@ class WavelengthConv(nn.Module):
 
 
 def _known(bands: Int[Tensor, " c"]) -> Bool[Tensor, " c"]:
-    """Which bands in picometres `check_wavelengths` would let pass."""
+    """Return which bands in picometres `check_wavelengths` would let pass."""
     low, high = (round(limit * PICOMETRES) for limit in OPTICAL)
     code, rest = -bands // PICOMETRES, bands % PICOMETRES
     radar = (rest == 0) & (code >= 0) & (code < len(POLARISATIONS))
@@ -119,14 +119,14 @@ def _known(bands: Int[Tensor, " c"]) -> Bool[Tensor, " c"]:
 
 
 def as_bands(wavelengths: Wavelengths, device: torch.device) -> Int[Tensor, " c"]:
-    """Bands in picometres on the device.
+    """Return bands in picometres on the device.
 
-    A tensor on an accelerator is not read back, which would wait for it: there, a code that is none gives NaN.
+    A tensor on an accelerator is not read back, which would wait for it: there, a code that no band has gives NaN.
 
     Raises
     ------
     TimoError
-        If a wavelength is none (see `timo.models.config.check_wavelengths`).
+        If no band has a wavelength (see `timo.models.config.check_wavelengths`).
     """
     if isinstance(wavelengths, Tensor):
         if wavelengths.device.type == "cpu" and not torch.compiler.is_compiling():
@@ -138,7 +138,7 @@ def as_bands(wavelengths: Wavelengths, device: torch.device) -> Int[Tensor, " c"
 
 
 def check_fit(x: Tensor, wavelengths: Wavelengths) -> None:
-    """Meet wavelengths that are not one for each band.
+    """Refuse wavelengths that are not one for each band.
 
     Raises
     ------

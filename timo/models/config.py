@@ -1,13 +1,18 @@
 """What an encoder is made of: one frozen dataclass, and the named sizes."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
+from timo.checks import Count, Range, check, check_fields, checked, did_you_mean, hints_of
 from timo.errors import TimoError
 from timo.sensors import POLARISATIONS
 
 Attention = Literal["d-stga", "stga", "global"]
+# More than any model has: a slip of the keyboard does not ask for terabytes of weights.
+Channels = Annotated[int, Range(least=1, most=8192)]
+Blocks = Annotated[int, Range(least=1, most=256)]
+Rate = Annotated[float, Range(least=0, below=1)]
 
 # Micrometres: from the ultraviolet to well beyond the thermal infrared. Wavelengths in nanometres lie outside.
 OPTICAL = (0.1, 100.0)
@@ -48,16 +53,16 @@ class EncoderConfig:
     Raises
     ------
     TimoError
-        If the stages do not fit together.
+        If an option is of another type or out of range, or the stages do not fit together.
     """
 
-    in_channels: int
-    dims: tuple[int, ...] = (32, 64, 128, 256)
-    depths: tuple[int, ...] = (1, 1, 2, 1)
-    heads: tuple[int, ...] = (1, 2, 4, 8)
+    in_channels: Channels
+    dims: tuple[Channels, ...] = (32, 64, 128, 256)
+    depths: tuple[Blocks, ...] = (1, 1, 2, 1)
+    heads: tuple[Count, ...] = (1, 2, 4, 8)
     attention: tuple[Attention, ...] = ("d-stga", "d-stga", "global", "global")
-    mlp_ratio: int = 4
-    drop_path: float = 0.0
+    mlp_ratio: Blocks = 4
+    drop_path: Rate = 0.0
     norm: Literal["layer", "batch"] = "layer"
     position: Literal["date", "fourier", "index"] = "date"
     stem: Literal["plain", "wavelength"] = "plain"
@@ -65,46 +70,16 @@ class EncoderConfig:
     checkpoint: bool = False
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for field in ("dims", "depths", "heads", "attention"):
-            value = getattr(self, field)
-            if not isinstance(value, list | tuple) or len(value) != 4:
-                raise TimoError(f"{field} must name four stages, got {value!r}")
-            # JSON gives lists back; tuples keep the config hashable.
-            object.__setattr__(self, field, tuple(value))
-        self._check_choices()
-        self._check_numbers()
-        self._check_bands()
-
-    def _check_choices(self) -> None:
-        if bad := [kind for kind in self.attention if kind not in get_args(Attention)]:
-            raise TimoError(f"unknown attention {bad}: use 'd-stga', 'stga' or 'global'")
-        choices = {
-            "norm": ("layer", "batch"),
-            "position": ("date", "fourier", "index"),
-            "stem": ("plain", "wavelength"),
-        }
-        for field, known in choices.items():
-            if (value := getattr(self, field)) not in known:
-                raise TimoError(f"{field} is one of {', '.join(map(repr, known))}, got {value!r}")
-
-    def _check_numbers(self) -> None:
-        counts = {
-            f: getattr(self, f) for f in ("in_channels", "mlp_ratio", "dims", "depths", "heads")
-        }
-        for field, value in counts.items():
-            values = value if isinstance(value, tuple) else (value,)
-            if not all(isinstance(number, int) and number >= 1 for number in values):
-                raise TimoError(f"{field} must hold whole numbers of at least 1, got {value!r}")
-        if not 0 <= self.drop_path < 1:
-            raise TimoError(f"drop_path must be at least 0 and less than 1, got {self.drop_path}")
+            if len(value := getattr(self, field)) != 4:
+                raise TimoError(f"{field} must name four stages; got {value}")
         for dim, heads in zip(self.dims, self.heads, strict=True):
             if dim % heads:
                 raise TimoError(f"{dim} channels cannot be shared by {heads} heads: use a multiple")
         if self.dims[0] % 8:
             # Half the channels code the frame, a quarter each the row and the column, in sine-cosine pairs.
-            raise TimoError(f"the first stage needs a multiple of 8 channels, got {self.dims[0]}")
-
-    def _check_bands(self) -> None:
+            raise TimoError(f"the first stage needs a multiple of 8 channels; got {self.dims[0]}")
         object.__setattr__(self, "wavelengths", check_wavelengths(self.wavelengths))
         count = len(self.wavelengths)
         if count != self.in_channels and (count or self.stem == "wavelength"):
@@ -113,12 +88,12 @@ class EncoderConfig:
             )
 
 
-def check_wavelengths(wavelengths: Iterable[float | int]) -> tuple[float, ...]:
-    """Return the codes of bands as plain numbers, refusing what is none.
+def check_wavelengths(wavelengths: Sequence[float | int]) -> tuple[float, ...]:
+    """Check the codes of bands, and return them as Python's floats.
 
     Parameters
     ----------
-    wavelengths : iterable of float
+    wavelengths : sequence of float
         Micrometres, or the code of a radar polarisation (`timo.sensors.POLARISATIONS`).
 
     Raises
@@ -126,10 +101,7 @@ def check_wavelengths(wavelengths: Iterable[float | int]) -> tuple[float, ...]:
     TimoError
         If one is neither.
     """
-    try:
-        codes = tuple(float(wavelength) for wavelength in wavelengths)
-    except (TypeError, ValueError) as error:
-        raise TimoError(f"wavelengths must be numbers, got {wavelengths!r}") from error
+    codes = tuple(map(float, check(wavelengths, Sequence[float], "wavelengths")))
     low, high = OPTICAL
     radar = tuple(POLARISATIONS.values())
     for code in codes:
@@ -142,6 +114,31 @@ def check_wavelengths(wavelengths: Iterable[float | int]) -> tuple[float, ...]:
     return codes
 
 
+def with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options with tuples, which the configs hold, for the lists that JSON knows."""
+    return {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+
+
+def check_reads_bands(config: Any) -> None:
+    """Check the fields of a config, and its bands and their normalisation against its encoder.
+
+    Raises
+    ------
+    TimoError
+        If a field is of another type, there is not one mean and one std for each band, or a std is not positive.
+    """
+    check_fields(config)
+    for field in ("mean", "std"):
+        # Whole numbers would make a tensor of whole numbers.
+        object.__setattr__(config, field, tuple(map(float, getattr(config, field))))
+    count = config.encoder.in_channels
+    if {len(config.bands), len(config.mean), len(config.std)} != {count}:
+        raise TimoError(
+            f"{count} channels need {count} bands, means and standard deviations, got "
+            f"{len(config.bands)}, {len(config.mean)} and {len(config.std)}"
+        )
+
+
 # tiny and small are ours, for laptops; base, large and huge are the published sizes (TiMo, supplement).
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": {"dims": (32, 64, 128, 256), "depths": (1, 1, 2, 1), "heads": (1, 2, 4, 8)},
@@ -152,8 +149,9 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 
 
-def encoder_config(size: str, in_channels: int, **overrides: Any) -> EncoderConfig:
-    """Config of a named size.
+@checked
+def encoder_config(size: str, in_channels: Channels, **overrides: Any) -> EncoderConfig:
+    """Return the config of a named size.
 
     Parameters
     ----------
@@ -173,9 +171,23 @@ def encoder_config(size: str, in_channels: int, **overrides: Any) -> EncoderConf
     if name not in SIZES:
         raise TimoError(
             f"unknown model {size!r}: known sizes are {', '.join(SIZES)}; a folder written by "
-            "timo.save is loaded by its path"
+            f"timo.save is loaded by its path.{did_you_mean(name, SIZES)}"
         )
-    known = EncoderConfig.__dataclass_fields__
-    if unknown := sorted(set(overrides) - set(known)):
-        raise TimoError(f"unknown encoder option {unknown}: known are {', '.join(known)}")
-    return EncoderConfig(**{"in_channels": in_channels, **SIZES[name], **overrides})
+    return EncoderConfig(in_channels, **SIZES[name] | check_overrides(overrides))
+
+
+def check_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Check options of an encoder one by one, and return them as the fields of an `EncoderConfig` are.
+
+    Raises
+    ------
+    TimoError
+        If one is unknown or of another type.
+    """
+    known = hints_of(EncoderConfig)
+    for name in overrides:
+        if name not in known:
+            raise TimoError(
+                f"unknown encoder option {name!r}: known are {', '.join(known)}.{did_you_mean(name, known)}"
+            )
+    return {name: check(value, known[name], name) for name, value in overrides.items()}

@@ -1,6 +1,6 @@
 """The TiMo encoder: four stages, attention across dates and places in each (arXiv 2505.08723, section 3)."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from timo.checks import checked
 from timo.errors import TimoError
 from timo.models.attention import SpatiotemporalAttention
 from timo.models.bands import WavelengthConv, Wavelengths, check_fit
-from timo.models.config import Attention, EncoderConfig, encoder_config
+from timo.models.config import Attention, Channels, EncoderConfig, encoder_config
 from timo.models.embedding import Downsample, FourierDates, Position, Stem
 from timo.models.packed import Layout, worth_packing
 
@@ -62,7 +63,7 @@ class Block(nn.Module):
 
 
 def recomputed(block: nn.Module) -> Callable[..., Tensor]:
-    """The block, whose inside training computes a second time for its gradients instead of keeping it."""
+    """Return the block, whose inside training computes a second time for its gradients instead of keeping it."""
     if not (block.training and torch.is_grad_enabled()):
         return block
     return partial(
@@ -72,7 +73,7 @@ def recomputed(block: nn.Module) -> Callable[..., Tensor]:
 
 @contextmanager
 def _counted(block: nn.Module) -> Iterator[None]:
-    """Batch statistics of the block have been counted, and are not counted again."""
+    """Count no batch statistics of the block: they have been counted."""
     norms = [module for module in block.modules() if isinstance(module, nn.BatchNorm1d)]
     before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
@@ -136,6 +137,7 @@ class TiMoEncoder(nn.Module):
         Shape and behaviour.
     """
 
+    @checked
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.config = config
@@ -155,7 +157,7 @@ class TiMoEncoder(nn.Module):
         wavelengths: Wavelengths | None = None,
         packed: bool = False,
     ) -> list[Float[Tensor, "b t _dim _i _j"]]:
-        """Four feature maps per date, at strides 4, 8, 16 and 32 (sizes rounded up).
+        """Compute four feature maps per date, at strides 4, 8, 16 and 32 (sizes rounded up).
 
         Parameters
         ----------
@@ -170,16 +172,16 @@ class TiMoEncoder(nn.Module):
             `timo.sensors.POLARISATIONS`. In any number and order; permuted with the bands they change nothing. None:
             the config's.
         packed : bool
-            Whether nobody will read the maps at tokens without a valid pixel. They are then left out of all blocks and
-            zero in the maps; the other tokens, and all gradients, are the same up to the rounding of the matrix
-            products. The segmentation head does read them: what is under a cloud it tells from what the cloud's token
-            gathered. Without effect where few tokens are invalid, and in training with ``norm="batch"``, whose
-            statistics count all tokens. Stem and downsampling convolutions are dense in any case.
+            Whether to skip tokens without a valid pixel: they are left out of all blocks, and their features are
+            zero. The other tokens, and all gradients, are the same up to the rounding of the matrix products. Not for
+            the segmentation head, which predicts what is under a cloud from what the cloud's token gathered. Without
+            effect where few tokens are invalid, and in training with ``norm="batch"``, whose statistics count all
+            tokens. Stem and downsampling convolutions are dense in any case.
 
         Raises
         ------
         TimoError
-            If the shapes do not fit each other or the config, or a wavelength is none.
+            If the shapes do not fit each other or the config, or no band has one of the wavelengths.
         """
         if wavelengths is not None:
             check_fit(x, wavelengths)
@@ -209,37 +211,81 @@ class TiMoEncoder(nn.Module):
         return maps
 
 
+class PhysicalModel(nn.Module):
+    """A model that takes physical values and normalises them itself.
+
+    Parameters
+    ----------
+    mean, std : sequence of float
+        Normalisation of each band, in the units of the cube.
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        # Part of the config, not of the weights.
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(std)[:, None, None], persistent=False)
+
+    def normalise(
+        self, x: Float[Tensor, "b t c h w"], valid: Bool[Tensor, "b t h w"] | None = None
+    ) -> tuple[Float[Tensor, "b t c h w"], Bool[Tensor, "b t h w"]]:
+        """Return values as the encoder reads them, zero where there is no observation; and where there is one."""
+        finite = x.isfinite().all(dim=2)
+        valid = finite if valid is None else valid & finite
+        return torch.where(valid[:, :, None], (x - self.mean) / self.std, 0.0), valid
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Make weights on the CPU from a seed; torch's own generator goes on as if nothing had been drawn."""
+    with torch.device("cpu"), torch.random.fork_rng(devices=[]):
+        # Not torch.manual_seed, which would also seed every accelerator, and those are not put back.
+        torch.random.default_generator.manual_seed(seed)
+        yield
+
+
 def check_series(x: Tensor, dates: Tensor | None, valid: Tensor | None, channels: int) -> None:
-    """Meet a series that does not fit a model, or itself, before it is broadcast into something else.
+    """Refuse a series that does not fit a model, or itself, before it is broadcast into something else.
 
     Raises
     ------
     TimoError
-        If `x` is not floating point of shape (b, t, channels, h, w), `dates` not of shape (b, t), or `valid` not
-        boolean of shape (b, t, h, w).
+        If one is no tensor, `x` is not floating point of shape (b, t, channels, h, w), `dates` not of shape (b, t), or
+        `valid` not boolean of shape (b, t, h, w).
     """
+    for name, given in (("x", x), ("dates", dates), ("valid", valid)):
+        if given is not None and not isinstance(given, Tensor):
+            raise TimoError(
+                f"{name} must be a torch.Tensor; got {type(given).__name__}. torch.from_numpy makes one of an array"
+            )
     if x.ndim != 5 or x.shape[2] != channels or 0 in x.shape or not x.is_floating_point():
         raise TimoError(
             f"expected x of shape (b, t, {channels}, h, w), none of them 0, in floating point, got "
             f"{tuple(x.shape)} in {x.dtype}"
         )
     if dates is not None and dates.shape != x.shape[:2]:
-        raise TimoError(
-            f"dates of shape {tuple(dates.shape)} do not fit x of shape {tuple(x.shape)}: expected "
-            f"{tuple(x.shape[:2])}"
-        )
+        raise misfit("dates", dates, x, tuple(x.shape[:2]))
     expected = (*x.shape[:2], *x.shape[3:])
     if valid is not None and (valid.shape != expected or valid.dtype != torch.bool):
-        raise TimoError(
-            f"valid of shape {tuple(valid.shape)} in {valid.dtype} does not fit x of shape {tuple(x.shape)}: "
-            f"expected {expected} in torch.bool"
-        )
+        raise misfit("valid", valid, x, expected, " in torch.bool")
+
+
+def misfit(
+    name: str, found: Tensor, x: Tensor, expected: tuple[int, ...], of: str = ""
+) -> TimoError:
+    """Return the error of a tensor that does not fit the series it comes with."""
+    return TimoError(
+        f"{name} of shape {tuple(found.shape)} in {found.dtype} does not fit x of shape {tuple(x.shape)}: "
+        f"expected {expected}{of}"
+    )
 
 
 def _pad(
     x: Float[Tensor, "b t c h w"], valid: Bool[Tensor, "b t h w"]
 ) -> tuple[Float[Tensor, "b t c h2 w2"], Bool[Tensor, "b t h2 w2"]]:
-    """Zeros, marked invalid, to the right and below, up to the coarsest stride."""
+    """Add zeros, marked invalid, to the right and below, up to the coarsest stride."""
     down, right = (-x.shape[-2] % STRIDES[-1]), (-x.shape[-1] % STRIDES[-1])
     if not (down or right):
         return x, valid
@@ -247,7 +293,7 @@ def _pad(
 
 
 def _coarsen(valid: Bool[Tensor, "b t h w"], factor: int) -> Bool[Tensor, "b t i j"]:
-    """A token is valid when any pixel (or finer token) under it is."""
+    """Return which tokens are valid: those with a valid pixel (or finer token) under them."""
     cells = rearrange(valid, "b t (i p) (j q) -> b t i j (p q)", p=factor, q=factor)
     return cells.any(dim=-1)
 
@@ -267,8 +313,9 @@ def _initialise(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
-def create_encoder(size: str = "tiny", bands: int = 10, **overrides: Any) -> TiMoEncoder:
-    """Encoder of a named size with random weights.
+@checked
+def create_encoder(size: str = "tiny", bands: Channels = 10, **overrides: Any) -> TiMoEncoder:
+    """Make an encoder of a named size with random weights.
 
     Parameters
     ----------

@@ -1,12 +1,13 @@
-"""Masked image modelling: an encoder learns from series without labels, by telling what was hidden from it.
+"""Masked image modelling: an encoder learns from series without labels, by reconstructing hidden units.
 
-What is hidden is to the encoder what a cloud is: not valid, so that no token attends to it and no convolution reads it.
-The encoder that is pretrained is therefore the one that is fine-tuned, gates and all, on any shape, number of dates and
-gaps. (TiMo, section 3.3, attends globally over the visible tokens instead, and its gates start at random afterwards.)
+Hidden pixels are treated exactly like clouds: invalid, never attended to, read by no convolution. The encoder that is
+pretrained is therefore the one that is fine-tuned, gates and all, on any shape, number of dates and gaps. (TiMo,
+section 3.3, attends globally over the visible tokens instead, and its gates start at random afterwards.)
 """
 
 import math
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import torch
 from einops import rearrange, repeat
@@ -14,13 +15,14 @@ from jaxtyping import Bool, Float, Real
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from timo.checks import Positive, Range, checked
 from timo.errors import TimoError
-from timo.models.config import EncoderConfig
+from timo.models.config import Blocks, Channels, EncoderConfig, check_reads_bands
 from timo.models.embedding import Position
-from timo.models.encoder import STRIDES, Block, TiMoEncoder, check_series
+from timo.models.encoder import STRIDES, Block, PhysicalModel, TiMoEncoder, check_series, misfit
 from timo.models.masking import units_with_any
 
-TARGETS = ("values", "frame", "unit", "batch")
+Target = Literal["values", "frame", "unit", "batch"]
 # Variance below which a frame's contrast is noise (normalised values): under haze or snow it is not blown up to 1.
 FRAME_NOISE = 1e-2
 UNIT_NOISE = 1e-6
@@ -46,8 +48,8 @@ class MaskedConfig:
     decoder_dim, decoder_depth, decoder_heads : int
         Width, blocks and attention heads of the decoder (published: 512, 8, 16).
     target : {"values", "frame", "unit", "batch"}
-        What is told: the normalised values; the same, normalised once more over each date and band of the series, so
-        that what sets a place apart is told and not the date's light or haze; or within each unit (MAE's
+        What is predicted: the normalised values; the same, normalised once more over each date and band of the
+        series, so that what sets a place apart is learnt and not the date's light or haze; or within each unit (MAE's
         ``norm_pix_loss``, which trades brightness for texture); or over all hidden pixels of the batch (as published).
 
     Raises
@@ -59,36 +61,26 @@ class MaskedConfig:
     encoder: EncoderConfig
     bands: tuple[str, ...]
     mean: tuple[float, ...]
-    std: tuple[float, ...]
+    std: tuple[Positive, ...]
     sensor: str = "sentinel-2"
-    unit: int = 32
-    decoder_dim: int = 128
-    decoder_depth: int = 2
-    decoder_heads: int = 4
-    target: str = "values"
+    unit: Annotated[int, Range(least=STRIDES[0], most=4096)] = 32
+    decoder_dim: Channels = 128
+    decoder_depth: Blocks = 2
+    decoder_heads: Channels = 4
+    target: Target = "values"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "bands", tuple(self.bands))
-        for field in ("mean", "std"):
-            object.__setattr__(self, field, tuple(map(float, getattr(self, field))))
-        count = self.encoder.in_channels
-        if {len(self.bands), len(self.mean), len(self.std)} != {count}:
-            raise TimoError(
-                f"{count} channels need {count} bands, means and standard deviations, got "
-                f"{len(self.bands)}, {len(self.mean)} and {len(self.std)}"
-            )
-        if self.unit < STRIDES[0] or self.unit & (self.unit - 1):
+        check_reads_bands(self)
+        if self.unit & (self.unit - 1):
             raise TimoError(
                 f"unit must be a power of two of at least {STRIDES[0]}, got {self.unit}"
             )
-        if self.target not in TARGETS:
-            raise TimoError(f"target is one of {', '.join(TARGETS)}, got {self.target!r}")
         # Built once here, so that its own checks say what is wrong with the decoder's width and heads.
         _ = self.decoder
 
     @property
     def decoder(self) -> EncoderConfig:
-        """The decoder's blocks, in the encoder's terms."""
+        """Describe the decoder's blocks in the encoder's terms."""
         return EncoderConfig(
             in_channels=self.encoder.in_channels,
             dims=(self.decoder_dim,) * 4,
@@ -112,7 +104,7 @@ class Reconstruction:
     scored : Tensor of bool, shape (b, t, i, j)
         Units that the loss is the mean of: hidden, with a valid pixel.
     prediction : Tensor, shape (b, t, c, h, w)
-        Values told, of all units, normalised as the target is.
+        Predicted values of all units, normalised as the target is.
     """
 
     loss: Float[Tensor, ""]
@@ -152,8 +144,8 @@ class Fusion(nn.Module):
         return torch.stack(fused).sum(dim=0)
 
 
-class MaskedAutoencoder(nn.Module):
-    """Encoder, and a decoder that tells the hidden units from what the encoder saw of the others.
+class MaskedAutoencoder(PhysicalModel):
+    """Encoder, and a decoder that predicts the hidden units from what the encoder saw of the others.
 
     Parameters
     ----------
@@ -161,8 +153,9 @@ class MaskedAutoencoder(nn.Module):
         What to build.
     """
 
+    @checked
     def __init__(self, config: MaskedConfig) -> None:
-        super().__init__()
+        super().__init__(config.mean, config.std)
         self.config = config
         dim, blocks = config.decoder_dim, config.decoder
         self.encoder = TiMoEncoder(config.encoder)
@@ -177,11 +170,6 @@ class MaskedAutoencoder(nn.Module):
         self.norm = nn.LayerNorm(dim, eps=1e-6)
         self.predict = nn.Linear(dim, config.unit**2 * len(config.bands))
         nn.init.normal_(self.mask_token, std=0.02)
-        # Part of the config, not of the weights.
-        self.mean: Tensor
-        self.std: Tensor
-        self.register_buffer("mean", torch.tensor(config.mean)[:, None, None], persistent=False)
-        self.register_buffer("std", torch.tensor(config.std)[:, None, None], persistent=False)
 
     def forward(
         self,
@@ -190,7 +178,7 @@ class MaskedAutoencoder(nn.Module):
         dates: Real[Tensor, "b t"] | None = None,
         valid: Bool[Tensor, "b t h w"] | None = None,
     ) -> Reconstruction:
-        """Tell the hidden units.
+        """Predict the hidden units.
 
         Parameters
         ----------
@@ -211,13 +199,10 @@ class MaskedAutoencoder(nn.Module):
         check_series(x, dates, valid, len(self.config.bands))
         height, width = x.shape[-2:]
         self._check_hidden(hidden, x)
-        finite = x.isfinite().all(dim=2)
-        valid = finite if valid is None else valid & finite
-        values = torch.where(valid[:, :, None], (x - self.mean) / self.std, 0.0)
-        values, valid, hidden = self._pad(values, valid, hidden)
-        told = self._told(values, valid, hidden, dates)
+        values, valid, hidden = self._pad(*self.normalise(x, valid), hidden)
+        predicted = self._predict(values, valid, hidden, dates)
         target = normalise(values, valid, hidden, self.config)
-        error = (told - target).square().mean(dim=2) * valid
+        error = (predicted - target).square().mean(dim=2) * valid
         count = self._per_unit(valid.to(error.dtype))
         unit_loss = self._per_unit(error) / count.clamp(min=1)
         scored = hidden & (count > 0)
@@ -226,10 +211,10 @@ class MaskedAutoencoder(nn.Module):
         loss = (unit_loss * weight).sum() / weight.sum().clamp(min=1)
         i, j = -(-height // self.config.unit), -(-width // self.config.unit)
         return Reconstruction(
-            loss, unit_loss[..., :i, :j], scored[..., :i, :j], told[..., :height, :width]
+            loss, unit_loss[..., :i, :j], scored[..., :i, :j], predicted[..., :height, :width]
         )
 
-    def _told(
+    def _predict(
         self,
         values: Float[Tensor, "b t c h w"],
         valid: Bool[Tensor, "b t h w"],
@@ -245,7 +230,7 @@ class MaskedAutoencoder(nn.Module):
         tokens = self.position(tokens, dates, seen.flatten(2).any(dim=-1))
         rows = tokens.shape[2]
         tokens = rearrange(tokens, "b t i j d -> b t (i j) d")
-        # Units without an observation are neither told nor asked.
+        # Units without an observation are neither predicted nor attended to.
         present = units_with_any(valid, unit).flatten(2)
         for block in self.blocks:
             tokens = block(tokens, present)
@@ -255,7 +240,7 @@ class MaskedAutoencoder(nn.Module):
     def _place(
         self, tokens: Float[Tensor, "b t i j d"], visible: Bool[Tensor, "b t i j 1"]
     ) -> Float[Tensor, "b 1 i j d"]:
-        """What the other dates say of a place, for a hidden unit to begin with.
+        """Return what the other dates say of a place, for a hidden unit to begin with.
 
         Without it the decoder has to find the same place among all tokens before the encoder learns anything but the
         date's mean: for hundreds of steps the loss does not move.
@@ -269,7 +254,7 @@ class MaskedAutoencoder(nn.Module):
         valid: Bool[Tensor, "b t h w"],
         hidden: Bool[Tensor, "b t i j"],
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """To whole units and whole tokens of the last stage; what is added is not valid."""
+        """Pad to whole units and whole tokens of the last stage; what is added is not valid."""
         side = math.lcm(self.config.unit, STRIDES[-1])
         height, width = values.shape[-2:]
         around = (0, -width % side, 0, -height % side)
@@ -285,9 +270,12 @@ class MaskedAutoencoder(nn.Module):
     def _check_hidden(self, hidden: Tensor, x: Tensor) -> None:
         expected = (*x.shape[:2], *(-(-size // self.config.unit) for size in x.shape[-2:]))
         if hidden.shape != expected or hidden.dtype != torch.bool:
-            raise TimoError(
-                f"hidden of shape {tuple(hidden.shape)} in {hidden.dtype} does not fit x of shape {tuple(x.shape)} in "
-                f"units of {self.config.unit} pixels: expected {expected} in torch.bool"
+            raise misfit(
+                "hidden",
+                hidden,
+                x,
+                expected,
+                f" in torch.bool, for units of {self.config.unit} pixels",
             )
 
 
@@ -297,7 +285,7 @@ def normalise(
     hidden: Bool[Tensor, "b t i j"],
     config: MaskedConfig,
 ) -> Float[Tensor, "b t c h w"]:
-    """Target of the reconstruction: the values, or what is left of them without their mean and scale.
+    """Return the target of the reconstruction: the values, or what is left of them without their mean and scale.
 
     Over the valid pixels of each date and band ("frame"), or of each unit with all its bands ("unit"), or of all hidden
     units of the batch ("batch").
@@ -324,7 +312,7 @@ def _standardise(
     axes: tuple[int, ...],
     noise: float = UNIT_NOISE,
 ) -> Float[Tensor, "*s"]:
-    """Without the mean and scale, over `axes`, of the values `of` counts; `noise` is added to the variance."""
+    """Take away mean and scale, over `axes`, of the values that `of` marks; `noise` is added to the variance."""
     count = of.sum(dim=axes, keepdim=True).clamp(min=1)
     mean = (values * of).sum(dim=axes, keepdim=True) / count
     spread = ((values - mean).square() * of).sum(dim=axes, keepdim=True)

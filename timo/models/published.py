@@ -5,7 +5,7 @@ only; each is convolved alone, and attention runs over the tokens of all visible
 """
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import torch
 from einops import rearrange, repeat
@@ -13,9 +13,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from timo.checks import check_fields, checked
 from timo.errors import TimoError
-from timo.models.config import EncoderConfig
-from timo.models.encoder import STRIDES, Block, TiMoEncoder, check_series
+from timo.models.config import Blocks, Channels, EncoderConfig
+from timo.models.encoder import STRIDES, Block, TiMoEncoder, check_series, misfit
 
 UNIT = STRIDES[-1]
 Target = Literal["values", "unit", "batch"]
@@ -32,8 +33,8 @@ class AutoencoderConfig:
     decoder_dim, decoder_depth, decoder_heads : int
         Channels, blocks and attention heads of the decoder.
     target : {"values", "unit", "batch"}
-        What is told: the values; the same, normalised over the pixels of each unit, as in MAE; or normalised over all
-        masked pixels of the batch, as the published code does it.
+        What is predicted: the values; the same, normalised over the pixels of each unit, as in MAE; or normalised over
+        all masked pixels of the batch, as the published code does it.
 
     Raises
     ------
@@ -42,30 +43,28 @@ class AutoencoderConfig:
     """
 
     encoder: EncoderConfig
-    decoder_dim: int = 512
-    decoder_depth: int = 8
-    decoder_heads: int = 16
+    decoder_dim: Channels = 512
+    decoder_depth: Blocks = 8
+    decoder_heads: Channels = 16
     target: Target = "values"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if set(self.encoder.attention) != {"global"} or self.encoder.position != "index":
             raise TimoError(
                 "the published autoencoder attends globally in all stages and knows no dates: expected an encoder "
                 f"with attention 'global' and position 'index', got {self.encoder.attention} and "
                 f"{self.encoder.position!r}"
             )
-        numbers = (self.decoder_dim, self.decoder_depth, self.decoder_heads)
-        if min(numbers) < 1 or self.decoder_dim % 8 or self.decoder_dim % self.decoder_heads:
+        if self.decoder_dim % 8 or self.decoder_dim % self.decoder_heads:
             raise TimoError(
-                "decoder_dim must be a multiple of 8 and of decoder_heads, and all at least 1, got decoder_dim, "
-                f"decoder_depth and decoder_heads {numbers}"
+                "decoder_dim must be a multiple of 8 and of decoder_heads; got decoder_dim="
+                f"{self.decoder_dim}, decoder_heads={self.decoder_heads}"
             )
-        if self.target not in get_args(Target):
-            raise TimoError(f"target is 'values', 'unit' or 'batch', got target={self.target!r}")
 
 
 class Reconstruction(NamedTuple):
-    """What a `PublishedAutoencoder` gives.
+    """Result of a `PublishedAutoencoder`.
 
     Attributes
     ----------
@@ -92,6 +91,7 @@ class PublishedAutoencoder(nn.Module):
         `timo.models.transfer_encoder`. It has no gates.
     """
 
+    @checked
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
         self.config = config
@@ -137,7 +137,7 @@ class PublishedAutoencoder(nn.Module):
     def encode(
         self, x: Float[Tensor, "b t c h w"], keep: Bool[Tensor, "b u"]
     ) -> Float[Tensor, "b k d"]:
-        """Last tokens of the visible units; what stands in the masked ones is never read."""
+        """Return the last tokens of the visible units; what stands in the masked ones is never read."""
         check_series(x, None, None, self.config.encoder.in_channels)
         rows, columns = _check_units(x, keep)
         encoder, (b, t) = self.encoder, x.shape[:2]
@@ -160,7 +160,7 @@ class PublishedAutoencoder(nn.Module):
     def decode(
         self, latent: Float[Tensor, "b k d"], keep: Bool[Tensor, "b u"], rows: int, columns: int
     ) -> Float[Tensor, "b t {rows} {columns} p"]:
-        """Pixels of every unit, visible or not, from the latent of the visible ones."""
+        """Predict the pixels of every unit, visible or not, from the latent of the visible ones."""
         visible = self.embed(latent)
         tokens = self.mask_token.to(visible.dtype).expand(*keep.shape, -1)
         tokens = tokens.masked_scatter(keep[..., None], visible)
@@ -175,12 +175,12 @@ class PublishedAutoencoder(nn.Module):
 
 
 def to_units(x: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b u p"]:
-    """Pixels of each mask unit (c * 32 * 32, band by band), units in the order of date, row and column."""
+    """Return the pixels of each mask unit (c * 32 * 32, band by band), units in the order of date, row and column."""
     return rearrange(x, "b t c (i p) (j q) -> b (t i j) (c p q)", p=UNIT, q=UNIT)
 
 
 def _normalised(target: Float[Tensor, "m p"], over: Target) -> Float[Tensor, "m p"]:
-    """Target of mean 0 and variance 1 over each unit, over all of them, or as it is."""
+    """Return the target with mean 0 and variance 1 over each unit, over all of them, or as it is."""
     if over == "values":
         return target
     axes = -1 if over == "unit" else (0, 1)
@@ -189,7 +189,7 @@ def _normalised(target: Float[Tensor, "m p"], over: Target) -> Float[Tensor, "m 
 
 
 def _check_units(x: Tensor, keep: Tensor) -> tuple[int, int]:
-    """Rows and columns of units of a frame."""
+    """Return the rows and columns of units of a frame."""
     height, width = x.shape[-2:]
     if height % UNIT or width % UNIT:
         raise TimoError(
@@ -199,10 +199,8 @@ def _check_units(x: Tensor, keep: Tensor) -> tuple[int, int]:
     rows, columns = height // UNIT, width // UNIT
     expected = (x.shape[0], x.shape[1] * rows * columns)
     if keep.shape != expected or keep.dtype != torch.bool:
-        raise TimoError(
-            f"keep of shape {tuple(keep.shape)} in {keep.dtype} does not fit x of shape {tuple(x.shape)}: expected "
-            f"{expected} (samples, dates x rows x columns of units) in torch.bool"
-        )
+        wanted = " (samples, dates x rows x columns of units) in torch.bool"
+        raise misfit("keep", keep, x, expected, wanted)
     visible = keep.sum(dim=1)
     if int(visible.min()) < 1 or int(visible.min()) != int(visible.max()):
         raise TimoError(

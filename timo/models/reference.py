@@ -7,18 +7,17 @@ make it a classifier; any other is the encoder of a segmentation model, whose `h
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, fields, replace
 from re import Match
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+from timo.checks import Count, PathLike, Range, check_fields, checked, did_you_mean
 from timo.errors import TimoError
-from timo.models.checkpoint import read_checkpoint
-from timo.models.config import Attention, EncoderConfig
-from timo.models.encoder import TiMoEncoder
+from timo.models.config import Attention, Blocks, Channels, EncoderConfig, Rate, with_tuples
+from timo.models.encoder import TiMoEncoder, seeded
 from timo.models.published import AutoencoderConfig, PublishedAutoencoder
 from timo.models.tasks import ModelConfig, TiMo
 from timo.models.transfer import (
@@ -26,27 +25,20 @@ from timo.models.transfer import (
     Bands,
     LoadReport,
     Reshaped,
+    Sources,
     adapt_kernel,
     adapt_pixels,
     announce,
     band_sources,
     fill,
     is_identity,
+    read_state_dict,
 )
 
 Kind = Literal["encoder", "classifier", "autoencoder"]
 Model = TiMoEncoder | TiMo | PublishedAutoencoder
 
 ATTENTION: tuple[Attention, ...] = ("global", "stga", "d-stga")  # by the number in "local"
-REQUIRED = ("embed_dims", "sa_num_heads", "depths")
-# What the published code was only ever given, and what these modules therefore are.
-FIXED = {"head_conv": 7, "use_pos": "ts", "qkv_bias": True}
-KNOWN = {
-    *REQUIRED,
-    *FIXED,
-    *("local", "mlp_ratios", "in_chans", "num_classes", "img_size", "drop_path_rate"),
-    *("decoder_embed_dim", "decoder_depth", "decoder_heads", "norm_pix_loss"),
-}
 
 RENAMED: dict[str, str | Callable[[Match[str]], str]] = {
     r"^patch_embed1\.conv\.0": "stem.conv1",
@@ -74,15 +66,73 @@ class Loaded(NamedTuple):
     report: LoadReport
 
 
+@dataclass(frozen=True)
+class _Published:
+    """Arguments of the published constructor; what stands as a `Literal` is all that its code was ever given."""
+
+    embed_dims: tuple[Channels, ...]
+    sa_num_heads: tuple[Count, ...]
+    depths: tuple[Blocks, ...]
+    local: tuple[Annotated[int, Range(least=0, most=2)], ...] | None = None
+    mlp_ratios: Blocks | tuple[Blocks, ...] = 4
+    in_chans: Channels | None = None
+    num_classes: Count | None = None
+    img_size: Any = None
+    drop_path_rate: Rate = 0.0
+    decoder_embed_dim: Channels | None = None
+    decoder_depth: Blocks | None = None
+    decoder_heads: Channels | None = None
+    norm_pix_loss: bool = False
+    head_conv: Literal[7] = 7
+    use_pos: Literal["ts"] = "ts"
+    qkv_bias: Literal[True] = True
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any] | str) -> "_Published":
+        """Check the arguments; in file metadata they stand as JSON under "cfg"."""
+        try:
+            settings = json.loads(config) if isinstance(config, str) else config
+        except (ValueError, RecursionError) as error:
+            raise TimoError(f"the config is not JSON ({error}): give a mapping or JSON") from error
+        if not isinstance(settings, Mapping):
+            raise TimoError(f"the config must be a mapping or JSON of one, got {type(settings)}")
+        if "cfg" in settings:
+            return cls.of(settings["cfg"])
+        if missing := [n for n in ("embed_dims", "sa_num_heads", "depths") if n not in settings]:
+            raise TimoError(
+                f"the config lacks {', '.join(missing)} (per stage), it has {[*settings]}"
+            )
+        known = [field.name for field in fields(cls)]
+        if unknown := sorted(set(settings) - set(known)):
+            raise TimoError(
+                f"unknown in the config: {', '.join(unknown)}. Known are {', '.join(known)}; leave out what does not "
+                f"change the model.{did_you_mean(unknown[0], known)}"
+            )
+        return cls(**with_tuples(settings))
+
+    @property
+    def attention(self) -> tuple[Attention, ...]:
+        """Return the attention of each stage."""
+        if self.local is None:
+            raise TimoError(
+                "the config must name the attention of each stage as 'local': 2 for D-STGA, 1 for STGA, 0 for global"
+            )
+        return tuple(ATTENTION[kind] for kind in self.local)
+
+
+@checked
 def load_reference(
-    state_dict: Mapping[str, Any] | str | Path,
+    state_dict: Mapping[str, Any] | PathLike,
     config: Mapping[str, Any] | str,
     *,
     bands: Bands = None,
     kind: Kind | None = None,
     per_date: bool = False,
 ) -> Model:
-    """Model of a checkpoint of the published code; its report is logged.
+    """Make a model of a checkpoint of the published code; its report is logged.
 
     Parameters
     ----------
@@ -126,15 +176,16 @@ def load_reference(
     return model
 
 
+@checked
 def read_reference(
-    state_dict: Mapping[str, Any] | str | Path,
+    state_dict: Mapping[str, Any] | PathLike,
     config: Mapping[str, Any] | str,
     *,
     bands: Bands = None,
     kind: Kind | None = None,
     per_date: bool = False,
 ) -> Loaded:
-    """Model of a checkpoint of the published code, and what became of every key.
+    """Make a model of a checkpoint of the published code, and report what became of every key.
 
     Parameters and errors are those of `load_reference`; nothing is logged.
 
@@ -143,32 +194,32 @@ def read_reference(
     Loaded
         ``model`` and ``report``.
     """
-    settings = _parse_config(config)
-    source = read_checkpoint(state_dict)
+    published = _Published.of(config)
+    source = read_state_dict(state_dict)
     tensors = {name: value for name, value in source.items() if isinstance(value, Tensor)}
-    kind = _kind(tensors, settings) if kind is None else kind
-    if kind not in get_args(Kind):
-        raise TimoError(f"kind is one of {', '.join(get_args(Kind))}, got {kind!r}")
-    count = _count_bands(tensors, settings)
-    sources = band_sources(settings.get("in_chans", count) if bands is None else bands, count)
-    encoder = _encoder_config(kind, settings, len(sources))
-    scoring: dict[str, Any] = {"per_date": per_date}
-    if isinstance(bands, Mapping):
-        scoring["bands"] = tuple(bands)
-    model = _build(kind, encoder, settings, tensors, scoring)
+    kind = kind or _kind(tensors, published)
+    kernels = (t for name, t in tensors.items() if encoder_name(name) == STEM_KERNEL)
+    count = next((k.shape[1] for k in kernels if k.ndim == 4), published.in_chans or 3)
+    sources = band_sources((published.in_chans or count) if bands is None else bands, count)
+    encoder = _encoder_config(kind, published, len(sources))
+    with seeded(0):
+        model: Model
+        if kind == "encoder":
+            model = TiMoEncoder(encoder)
+        elif kind == "autoencoder":
+            model = PublishedAutoencoder(_autoencoder_config(encoder, published, tensors))
+        else:
+            scoring = replace(_classifier_config(encoder, published, tensors), per_date=per_date)
+            if isinstance(bands, Mapping):
+                scoring = replace(scoring, bands=tuple(bands))
+            model = TiMo(scoring)
     if {t.dtype for t in tensors.values() if t.is_floating_point()} == {torch.float64}:
         model.double()
     return Loaded(model.eval(), _fill(model, source, sources, count))
 
 
-def _count_bands(tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> int:
-    """Bands of the weights; of the config where they hold no stem."""
-    kernels = (t for name, t in tensors.items() if encoder_name(name) == STEM_KERNEL)
-    return next((k.shape[1] for k in kernels if k.ndim == 4), settings.get("in_chans", 3))
-
-
 def encoder_name(name: str) -> str:
-    """Our name of a weight of the published code, without the prefix of the module that holds the encoder."""
+    """Return our name of a weight of the published code, without the prefix of the module that holds the encoder."""
     for pattern, ours in RENAMED.items():
         name = re.sub(pattern, ours, name)
     return name
@@ -182,7 +233,7 @@ def _model_name(name: str, model: Model) -> str:
     return ours if outside else f"encoder.{ours}"
 
 
-def _fill(model: Model, source: Mapping[str, Any], sources: tuple, count: int) -> LoadReport:
+def _fill(model: Model, source: Mapping[str, Any], sources: Sources, count: int) -> LoadReport:
     own = model.state_dict()
     tensors, names, unused = {}, {}, []
     for name, value in source.items():
@@ -196,21 +247,21 @@ def _fill(model: Model, source: Mapping[str, Any], sources: tuple, count: int) -
 
 
 def _without_effect(ours: str, own: Mapping[str, Tensor]) -> bool:
-    """A head that nothing calls, or the gate of a block whose attention uses none."""
+    """Return whether it is of a head that nothing calls, or the gate of a block whose attention uses none."""
     block, gate, _ = ours.partition(".attention.gate.")
     idle_gate = bool(gate) and f"{block}.attention.q.weight" in own
     return ours not in own and (ours in ("head.weight", "head.bias") or idle_gate)
 
 
 def _adapt(
-    tensors: dict[str, Any], own: Mapping[str, Tensor], sources: tuple, count: int
+    tensors: dict[str, Any], own: Mapping[str, Tensor], sources: Sources, count: int
 ) -> list[Reshaped]:
     """Fit what depends on the bands, in place: the first convolution, and the pixels that a decoder predicts."""
     adapted = []
     for name in (STEM_KERNEL, f"encoder.{STEM_KERNEL}", "predict.weight", "predict.bias"):
         found = tensors.get(name)
         # What has another number of axes, or of pixels, stays as it is, for the report.
-        if name not in own or found is None or found.ndim != own[name].ndim:
+        if name not in own or not isinstance(found, Tensor) or found.ndim != own[name].ndim:
             continue
         if name.endswith(STEM_KERNEL):
             tensors[name] = adapt_kernel(found, sources)
@@ -221,86 +272,56 @@ def _adapt(
     return adapted
 
 
-def _kind(tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Kind:
+def _kind(tensors: Mapping[str, Tensor], published: _Published) -> Kind:
     if "mask_token" in tensors or any(name.startswith("decoder_") for name in tensors):
         return "autoencoder"
     gated = {int(m[1]) for n in tensors if (m := re.match(r"block(\d)\..*cheap_operation", n))}
-    idle = {i for i, attention in enumerate(_attention(settings), start=1) if attention != "d-stga"}
+    idle = {i for i, attention in enumerate(published.attention, start=1) if attention != "d-stga"}
     return "classifier" if gated & idle and "head.weight" in tensors else "encoder"
 
 
-def _attention(settings: Mapping[str, Any]) -> tuple[Attention, ...]:
-    local = settings.get("local")
-    if not isinstance(local, list | tuple) or not all(x in (0, 1, 2) for x in local):
-        raise TimoError(
-            "the config must name the attention of each stage as 'local': 2 for D-STGA, 1 for STGA, 0 for global, got "
-            f"local={local!r}"
-        )
-    return tuple(ATTENTION[int(x)] for x in local)
-
-
-def _encoder_config(kind: Kind, settings: Mapping[str, Any], count: int) -> EncoderConfig:
-    ratios = settings.get("mlp_ratios", (4,))
+def _encoder_config(kind: Kind, published: _Published, count: int) -> EncoderConfig:
+    ratios = published.mlp_ratios
     ratios = ratios if isinstance(ratios, tuple) else (ratios,)
-    if len(set(ratios)) != 1 or not isinstance(ratios[0], int):
-        raise TimoError(
-            f"mlp_ratios must be the same whole number in all stages, got {settings['mlp_ratios']}"
-        )
+    if len(set(ratios)) != 1:
+        raise TimoError(f"mlp_ratios must be the same in all stages, got {ratios}")
     return EncoderConfig(
         in_channels=count,
-        dims=settings["embed_dims"],
-        depths=settings["depths"],
-        heads=settings["sa_num_heads"],
-        attention=("global",) * 4 if kind == "autoencoder" else _attention(settings),
+        dims=published.embed_dims,
+        depths=published.depths,
+        heads=published.sa_num_heads,
+        attention=("global",) * 4 if kind == "autoencoder" else published.attention,
         mlp_ratio=ratios[0],
-        drop_path=settings.get("drop_path_rate", 0.0),
+        drop_path=published.drop_path_rate,
         norm="batch",
         position="index",
     )
 
 
-def _build(
-    kind: Kind,
-    encoder: EncoderConfig,
-    settings: Mapping[str, Any],
-    tensors: Mapping[str, Tensor],
-    scoring: dict[str, Any],
-) -> Model:
-    # As in timo.models.tasks.build: torch's own generator goes on as if nothing had been drawn.
-    with torch.device("cpu"), torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(0)
-        if kind == "encoder":
-            return TiMoEncoder(encoder)
-        if kind == "autoencoder":
-            return PublishedAutoencoder(_autoencoder_config(encoder, settings, tensors))
-        return TiMo(replace(_classifier_config(encoder, settings, tensors), **scoring))
-
-
 def _autoencoder_config(
-    encoder: EncoderConfig, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]
+    encoder: EncoderConfig, published: _Published, tensors: Mapping[str, Tensor]
 ) -> AutoencoderConfig:
-    if "decoder_heads" not in settings:
+    if published.decoder_heads is None:
         raise TimoError(
-            "the weights are of a masked autoencoder: its config needs decoder_heads, which they do not tell"
+            "the weights are of a masked autoencoder: its config needs decoder_heads, which no weight shows"
         )
     found = {int(m[1]) for name in tensors if (m := re.match(r"decoder_blocks\.(\d+)\.", name))}
     token = tensors.get("mask_token")
+    width = 512 if token is None or not token.ndim else token.shape[-1]
     return AutoencoderConfig(
         encoder,
-        decoder_dim=settings.get("decoder_embed_dim", 512 if token is None else token.shape[-1]),
-        decoder_depth=settings.get("decoder_depth", max(found, default=7) + 1),
-        decoder_heads=settings["decoder_heads"],
-        target="batch" if settings.get("norm_pix_loss") else "values",
+        decoder_dim=published.decoder_embed_dim or width,
+        decoder_depth=published.decoder_depth or max(found, default=7) + 1,
+        decoder_heads=published.decoder_heads,
+        target="batch" if published.norm_pix_loss else "values",
     )
 
 
 def _classifier_config(
-    encoder: EncoderConfig, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]
+    encoder: EncoderConfig, published: _Published, tensors: Mapping[str, Tensor]
 ) -> ModelConfig:
     head = tensors.get("head.weight")
-    classes = (
-        settings.get("num_classes") if head is None else settings.get("num_classes", len(head))
-    )
+    classes = published.num_classes or (len(head) if head is not None and head.ndim else None)
     if classes is None:
         raise TimoError("a classifier without head.weight needs num_classes in its config")
     count = encoder.in_channels
@@ -312,27 +333,3 @@ def _classifier_config(
         std=(1.0,) * count,
         task="classification",
     )
-
-
-def _parse_config(config: Mapping[str, Any] | str) -> dict[str, Any]:
-    """Arguments of the published constructor, checked; in file metadata they stand as JSON under "cfg"."""
-    try:
-        settings = json.loads(config) if isinstance(config, str) else config
-        if isinstance(settings, Mapping) and "cfg" in settings:
-            return _parse_config(settings["cfg"])
-    except ValueError as error:
-        raise TimoError(f"the config is not JSON ({error}): give a mapping or JSON") from error
-    if not isinstance(settings, Mapping):
-        raise TimoError(f"the config must be a mapping or JSON of one, got {type(settings)}")
-    if missing := [name for name in REQUIRED if name not in settings]:
-        raise TimoError(f"the config lacks {', '.join(missing)} (per stage), it has {[*settings]}")
-    if unknown := sorted(set(settings) - KNOWN):
-        raise TimoError(
-            f"unknown in the config: {', '.join(unknown)}. Known are {', '.join(sorted(KNOWN))}; leave out what does "
-            "not change the model"
-        )
-    for name, only in FIXED.items():
-        if settings.get(name, only) != only:
-            raise TimoError(f"only {name}={only!r} is supported, the config has {settings[name]!r}")
-    # JSON knows lists only; the configs hold tuples.
-    return {name: tuple(v) if isinstance(v, list) else v for name, v in settings.items()}

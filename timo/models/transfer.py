@@ -1,23 +1,34 @@
-"""Moving weights into a model: what fits, what is adapted to other bands, and a report of every key."""
+"""State dicts of others: read without running any code of theirs, fitted into a model, every key reported."""
 
 import logging
-import warnings
+import pickle
+import re
+import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from einops import rearrange
 from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from timo.errors import TimoError
+from timo.atomic import check_name
+from timo.checks import PathLike, check_fields, checked
+from timo.errors import TimoError, warn
+from timo.models.config import Channels
 from timo.models.encoder import TiMoEncoder
 
 logger = logging.getLogger(__name__)
 
-Bands = int | Sequence[int | None] | Mapping[str, int | None] | None
+Sources = Sequence[int | None]
+Bands = Channels | Sources | Mapping[str, int | None] | None
 STEM_KERNEL = "stem.conv1.weight"
+WRAPPERS = ("model", "state_dict", "model_state_dict", "module")
+PREFIXES = ("module.", "_orig_mod.")  # of DistributedDataParallel and of torch.compile
 
 
 class Reshaped(NamedTuple):
@@ -46,7 +57,7 @@ class LoadReport:
     misshapen : tuple of Reshaped
         Weights that the source holds in a shape that does not fit: they keep the values they had.
     unexpected : tuple of str
-        Keys of the source that the model knows nothing of.
+        Keys of the source that the model does not have.
     unused : tuple of str
         Keys of the source that are known to have no effect, and were left out.
     """
@@ -58,9 +69,12 @@ class LoadReport:
     unexpected: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
     @property
     def complete(self) -> bool:
-        """Whether every weight of the model came from the source."""
+        """Return whether every weight of the model came from the source."""
         return not (self.missing or self.misshapen)
 
     def __str__(self) -> str:
@@ -79,8 +93,12 @@ class LoadReport:
         return "\n".join(lines)
 
 
+@checked
 def transfer_encoder(
-    state_dict: Mapping[str, Tensor], encoder: TiMoEncoder, *, bands: Bands = None
+    state_dict: Annotated[Mapping[str, Any], "encoder.state_dict() gives one."],
+    encoder: TiMoEncoder,
+    *,
+    bands: Bands = None,
 ) -> LoadReport:
     """Start an encoder from the weights of another: copy every weight that fits.
 
@@ -110,10 +128,9 @@ def transfer_encoder(
     }
     outside = [k for k in state_dict if not k.startswith("encoder.")] if inside else []
     tensors = dict(inside or state_dict)
-    own = encoder.state_dict().get(STEM_KERNEL)
+    own, found = encoder.state_dict().get(STEM_KERNEL), tensors.get(STEM_KERNEL)
     adapted = []
-    if own is not None and STEM_KERNEL in tensors:
-        found = tensors[STEM_KERNEL]
+    if own is not None and isinstance(found, Tensor):
         tensors[STEM_KERNEL] = _fit_stem(found, own, bands)
         if tensors[STEM_KERNEL] is not found:
             adapted.append(Reshaped(STEM_KERNEL, tuple(found.shape), tuple(own.shape)))
@@ -123,7 +140,7 @@ def transfer_encoder(
 
 
 def _fit_stem(found: Tensor, own: Tensor, bands: Bands) -> Tensor:
-    """The kernel of a source for the bands of a target; the kernel itself where there is nothing to do."""
+    """Return the kernel of a source for the bands of a target; itself where there is nothing to do."""
     alike = found.ndim == own.ndim == 4 and found[:, 0].shape == own[:, 0].shape
     if not alike or (bands is None and found.shape == own.shape):
         return found
@@ -135,8 +152,8 @@ def _fit_stem(found: Tensor, own: Tensor, bands: Bands) -> Tensor:
     return found if is_identity(sources, found.shape[1]) else adapt_kernel(found, sources)
 
 
-def band_sources(bands: int | Sequence[int | None] | Mapping[str, int | None], count: int) -> tuple:
-    """Source channel of each new band; None stands for the mean of all.
+def band_sources(bands: int | Sources | Mapping[str, int | None], count: int) -> Sources:
+    """Return the source channel of each new band; None stands for the mean of all.
 
     Parameters
     ----------
@@ -152,11 +169,10 @@ def band_sources(bands: int | Sequence[int | None] | Mapping[str, int | None], c
         If there is no band, or a source channel that does not exist.
     """
     if isinstance(bands, int):
-        sources: tuple = tuple(range(count)) if bands == count else (None,) * bands
+        sources: Sources = tuple(range(count)) if bands == count else (None,) * bands
     else:
         sources = tuple(bands.values() if isinstance(bands, Mapping) else bands)
-    bad = [s for s in sources if s is not None and not (isinstance(s, int) and s in range(count))]
-    if bad or not sources:
+    if not sources or any(source not in (None, *range(count)) for source in sources):
         raise TimoError(
             f"bands={bands!r} does not fit weights of {count} bands: expected at least one band, each with its source "
             f"channel 0..{count - 1}, or None for the mean kernel"
@@ -164,15 +180,15 @@ def band_sources(bands: int | Sequence[int | None] | Mapping[str, int | None], c
     return sources
 
 
-def is_identity(sources: Sequence[int | None], count: int) -> bool:
-    """Whether each band takes its own channel, and none is left over."""
+def is_identity(sources: Sources, count: int) -> bool:
+    """Return whether each band takes its own channel, and none is left over."""
     return list(sources) == list(range(count))
 
 
 def adapt_kernel(
-    kernel: Float[Tensor, "d c kh kw"], sources: Sequence[int | None]
+    kernel: Float[Tensor, "d c kh kw"], sources: Sources
 ) -> Float[Tensor, "d n kh kw"]:
-    """Kernels for other bands: those of the source channels, or their mean, times c / n.
+    """Make kernels for other bands: those of the source channels, or their mean, times c / n.
 
     With that factor bands of like values excite the next layer as much as before, however many they are.
     """
@@ -182,9 +198,9 @@ def adapt_kernel(
 
 
 def adapt_pixels(
-    weight: Float[Tensor, "out *d"], sources: Sequence[int | None], count: int
+    weight: Float[Tensor, "out *d"], sources: Sources, count: int
 ) -> Float[Tensor, "new *d"]:
-    """Rows that predict the pixels of `count` bands, band by band, for other bands: of the source band, or the mean."""
+    """Make rows that predict the pixels of other bands, band by band: of the source band, or the mean of all."""
     by_band = rearrange(weight, "(c p) ... -> c p ...", c=count)
     mean = by_band.mean(dim=0)
     return torch.cat([mean if s is None else by_band[s] for s in sources])
@@ -192,7 +208,7 @@ def adapt_pixels(
 
 def fill(
     model: nn.Module,
-    tensors: Mapping[str, Tensor],
+    tensors: Mapping[str, Any],
     *,
     adapted: Sequence[Reshaped] = (),
     unused: Iterable[str] = (),
@@ -246,8 +262,91 @@ def announce(report: LoadReport, what: str) -> None:
     kept = [*report.missing, *(entry.name for entry in report.misshapen)]
     if kept:
         more = f" and {len(kept) - 3} more" if len(kept) > 3 else ""
-        warnings.warn(
+        warn(
             f"{len(kept)} weights of the {what} were not loaded and keep their initial (random) values: "
-            f"{', '.join(kept[:3])}{more}; the report, which is logged too, names them all",
-            stacklevel=3,
+            f"{', '.join(kept[:3])}{more}; the report, which is logged too, names them all"
         )
+
+
+def read_state_dict(source: Mapping[str, Any] | PathLike) -> dict[str, Any]:
+    """Read a state dict from a file or a mapping, by the names that its model had.
+
+    Parameters
+    ----------
+    source : mapping or path
+        A .safetensors file, a file of `torch.save`, or what one holds. The state dict may lie under "model" or
+        "state_dict", and names may begin with "module.".
+
+    Returns
+    -------
+    dict
+        From names to tensors, and to whatever else lay beside them.
+
+    Raises
+    ------
+    TimoError
+        If the file is missing or damaged, holds more than weights (such a pickle is never run), or there is no tensor.
+    """
+    return _unwrap(source if isinstance(source, Mapping) else _read(check_name(source, "read")))
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    if not path.is_file():
+        raise TimoError(f"no checkpoint at {path}: expected a .safetensors, .pt or .pth file")
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise TimoError(
+                f"{path} is damaged or not a safetensors file ({error}): fetch it again"
+            ) from error
+    try:
+        # Memory-mapped: the weights are read once, into the model. The format before torch 1.6 cannot be.
+        return torch.load(
+            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
+        )
+    except (
+        pickle.UnpicklingError,
+        RuntimeError,
+        EOFError,
+        OSError,
+        LookupError,
+        ValueError,
+    ) as error:
+        foreign = re.search(r"GLOBAL (\S+)", str(error))
+        if foreign is None:
+            raise TimoError(f"{path} is damaged or not a checkpoint: fetch it again") from error
+        raise TimoError(
+            f"{path} holds more than weights ({foreign[1]}), and reading that could run code: it was not read. If you "
+            "trust it, load it yourself and save its state dict alone, as safetensors"
+        ) from error
+
+
+def _unwrap(found: Any) -> dict[str, Any]:
+    """Return the state dict itself, without wrappers round it and before its names."""
+    while isinstance(found, Mapping):
+        inner = next((found[w] for w in WRAPPERS if isinstance(found.get(w), Mapping)), None)
+        if inner is None:
+            break
+        found = inner
+    if not isinstance(found, Mapping) or not any(isinstance(v, Tensor) for v in found.values()):
+        held = f"a {type(found).__name__}"
+        if isinstance(found, Mapping):
+            held = f"a mapping with {', '.join(map(repr, list(found)[:5])) or 'nothing'}"
+        raise TimoError(f"expected a state dict, a mapping from names to tensors, got {held}")
+    plain = {_without_prefix(str(name)): value for name, value in found.items()}
+    for wrapper in WRAPPERS:
+        inside = {
+            n.removeprefix(f"{wrapper}."): v
+            for n, v in plain.items()
+            if n.startswith(f"{wrapper}.")
+        }
+        if inside:
+            return inside
+    return plain
+
+
+def _without_prefix(name: str) -> str:
+    while name.startswith(PREFIXES):
+        name = name.partition(".")[2]
+    return name

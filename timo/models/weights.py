@@ -1,32 +1,65 @@
-"""Weights on disk: safetensors and JSON, nothing that can run code."""
+"""Models in folders of timo's own, written and read: safetensors and JSON, nothing that can run code."""
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Annotated, Any, Literal, overload
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from timo.atomic import replacing
+from timo.atomic import check_name, replacing
+from timo.checks import PathLike, Positive, check_fields, checked
 from timo.errors import TimoError
-from timo.models.config import EncoderConfig
-from timo.models.encoder import TiMoEncoder
+from timo.models.config import EncoderConfig, check_reads_bands, with_tuples
+from timo.models.encoder import TiMoEncoder, seeded
 from timo.models.mim import MaskedAutoencoder, MaskedConfig
-from timo.models.tasks import ModelConfig, TiMo, build
+from timo.models.tasks import ModelConfig, TiMo
 
 WEIGHTS, CONFIG = "weights.safetensors", "config.json"
 FORMAT = 1
+
+
+@dataclass(frozen=True)
+class EncoderAlone:
+    """Config of an encoder in a folder of its own."""
+
+    encoder: EncoderConfig
+    bands: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[Positive, ...]
+    sensor: str
+
+    def __post_init__(self) -> None:
+        check_reads_bands(self)
+
+
+Config = ModelConfig | MaskedConfig | EncoderAlone
 # What a folder may hold, and how it is read. Folders of before there were kinds hold models.
-KINDS = {
+KINDS: dict[str, type[Config]] = {
+    "model": ModelConfig,
+    "autoencoder": MaskedConfig,
+    "encoder": EncoderAlone,
+}
+READ_WITH = {
     "model": "timo.load_model(folder)",
     "autoencoder": 'timo.models.load(folder, kind="autoencoder")',
     "encoder": "timo.models.load_encoder(folder)",
 }
+
+
+@dataclass(frozen=True)
+class _Entries:
+    """What the config file of a folder says."""
+
+    kind: str
+    config: Config
+    checksum: str | None
+    card: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -60,11 +93,19 @@ class SavedEncoder:
     card: dict[str, Any] = field(default_factory=dict)
     sha256: str = ""
 
+    def __post_init__(self) -> None:
+        check_fields(self)
 
-def save(model: TiMo | MaskedAutoencoder, path: str | Path) -> Path:
+
+@checked
+def save(
+    model: Annotated[nn.Module, "timo.load_model and timo.pretrain give models that can be saved."],
+    path: PathLike,
+) -> Path:
     """Write a model to a folder: ``weights.safetensors`` and ``config.json``.
 
-    The folder appears whole or not at all.
+    The folder appears whole or not at all. What `timo.load_model` could not read back is refused before anything is
+    written.
 
     Parameters
     ----------
@@ -81,22 +122,32 @@ def save(model: TiMo | MaskedAutoencoder, path: str | Path) -> Path:
     Raises
     ------
     TimoError
-        If the folder cannot be written, or holds something other than a model.
+        If the model is another module, or its layers are no longer those of its config; or if the folder cannot be
+        written, or holds something other than a model.
     """
-    kind = "autoencoder" if isinstance(model, MaskedAutoencoder) else "model"
-    return _write(path, kind, model.state_dict(), {kind: asdict(model.config)})
+    # By type: a subclass would be read back as what it inherits from, and answer otherwise.
+    if type(model) is TiMo:
+        return _write(path, "model", model.config, model.state_dict())
+    if type(model) is MaskedAutoencoder:
+        return _write(path, "autoencoder", model.config, model.state_dict())
+    raise TimoError(
+        f"timo.save writes a TiMo or a MaskedAutoencoder, which can be loaded again; got a {type(model).__name__}. "
+        "Of a wrapper give the model inside (model.module, model._orig_mod); write a TiMoEncoder with "
+        "timo.models.save_encoder, any other module with safetensors.torch.save_model"
+    )
 
 
+@checked
 def save_encoder(
     encoder: TiMoEncoder,
-    path: str | Path,
+    path: PathLike,
     *,
     bands: Sequence[str],
     mean: Sequence[float],
     std: Sequence[float],
     sensor: str,
     dtype: torch.dtype = torch.float32,
-    card: dict[str, Any] | None = None,
+    card: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write an encoder alone to a folder, as what fine-tuning starts from.
 
@@ -114,7 +165,7 @@ def save_encoder(
         Their sensor.
     dtype : torch.float32 or torch.float16
         Of the weights on disk; float16 halves the file and keeps three digits. They are float32 again when read.
-    card : dict, optional
+    card : mapping, optional
         Data, recipe, figures, limits: anything that JSON can hold.
 
     Returns
@@ -128,60 +179,87 @@ def save_encoder(
         If the folder cannot be written or holds something else, bands and normalisation do not fit the encoder, a
         weight is not finite in this type, or the card is not JSON.
     """
-    count = encoder.config.in_channels
-    if {len(bands), len(mean), len(std)} != {count}:
-        raise TimoError(
-            f"{count} channels need {count} bands, means and standard deviations, got {len(bands)}, {len(mean)} and "
-            f"{len(std)}"
-        )
     if dtype not in (torch.float32, torch.float16):
         raise TimoError(f"weights are saved in torch.float32 or torch.float16, got {dtype}")
+    config = EncoderAlone(encoder.config, tuple(bands), tuple(mean), tuple(std), sensor)
     weights = {
         name: value.to(dtype) if value.is_floating_point() else value
         for name, value in encoder.state_dict().items()
     }
     if wrong := [name for name, value in weights.items() if not value.isfinite().all()]:
         raise TimoError(f"these weights are not finite in {dtype}: {', '.join(wrong[:3])}")
-    about: dict[str, Any] = {
-        "encoder": asdict(encoder.config),
-        "bands": list(bands),
-        "sensor": sensor,
-    }
-    about |= {"mean": [float(m) for m in mean], "std": [float(s) for s in std]}
-    return _write(path, "encoder", weights, {"encoder": about, "card": card or {}})
+    return _write(path, "encoder", config, weights, card or {})
 
 
 def _write(
-    path: str | Path, kind: str, weights: dict[str, Tensor], entries: dict[str, Any]
+    path: PathLike,
+    kind: str,
+    config: Config,
+    weights: Mapping[str, Tensor],
+    card: Mapping[str, Any] | None = None,
 ) -> Path:
-    path = Path(path).expanduser()
+    path = check_name(path)
     if path.exists() and not (path / CONFIG).exists() and (path.is_file() or any(path.iterdir())):
         raise TimoError(f"{path} holds something other than a model: choose another folder")
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    entries = _check_readable(kind, config, weights, card)
     with replacing(path) as partial:
         partial.mkdir(parents=True)
-        save_file(tensors, partial / WEIGHTS, metadata={"format": "pt"})
-        config = {"format": FORMAT, "kind": kind, "weights_sha256": _sha256(partial / WEIGHTS)}
         try:
-            text = json.dumps(config | entries, indent=2)
-        except (TypeError, ValueError) as error:
-            raise TimoError(f"the card cannot be written as JSON: {error}") from error
-        (partial / CONFIG).write_text(text + "\n", encoding="utf-8")
+            tensors = {name: t.detach().cpu().contiguous() for name, t in weights.items()}
+            save_file(tensors, partial / WEIGHTS, metadata={"format": "pt"})
+        except RuntimeError as error:  # without data, or two weights that are one
+            raise TimoError(f"the weights of this {kind} cannot be written: {error}") from error
+        entries["weights_sha256"] = _sha256(partial / WEIGHTS)
+        (partial / CONFIG).write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
         # safetensors keeps its file to whoever wrote it; a model is for all whom the folder is for.
         (partial / WEIGHTS).chmod((partial / CONFIG).stat().st_mode)
     return path
 
 
-@overload
-def load(path: str | Path, kind: Literal["model"] = "model") -> TiMo: ...
+def _check_readable(
+    kind: str, config: Config, weights: Mapping[str, Tensor], card: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Return the entries of the config file, which give the same config when read, and that the weights fit."""
+    try:
+        entries = {"format": FORMAT, "kind": kind, "weights_sha256": "", kind: asdict(config)}
+        entries |= {} if card is None else {"card": dict(card)}
+        text = json.dumps(entries)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise TimoError(
+            f"config or card of this {kind} cannot be written as JSON: {error}. They hold text, numbers, lists and "
+            "mappings of them"
+        ) from error
+    if _parse(text).config != config:
+        raise TimoError(
+            f"the config of this {kind} would not be read as it is: make a new one, e.g. by dataclasses.replace"
+        )
+    with torch.device("meta"):
+        expected = _build(config).state_dict()
+    if misfits := _misfits(weights, expected):
+        raise TimoError(
+            f"this {kind} could not be loaded again, its layers are not those of its config: {misfits}. Make a model "
+            "of the config you want and copy the weights, or save the state_dict with safetensors.torch.save_file"
+        )
+    return entries
+
+
+def _build(config: Config) -> nn.Module:
+    if isinstance(config, EncoderAlone):
+        return TiMoEncoder(config.encoder)
+    return TiMo(config) if isinstance(config, ModelConfig) else MaskedAutoencoder(config)
 
 
 @overload
-def load(path: str | Path, kind: Literal["autoencoder"]) -> MaskedAutoencoder: ...
+def load(path: PathLike, kind: Literal["model"] = "model") -> TiMo: ...
 
 
+@overload
+def load(path: PathLike, kind: Literal["autoencoder"]) -> MaskedAutoencoder: ...
+
+
+@checked
 def load(
-    path: str | Path, kind: Literal["model", "autoencoder"] = "model"
+    path: PathLike, kind: Literal["model", "autoencoder"] = "model"
 ) -> TiMo | MaskedAutoencoder:
     """Read a model that `save` wrote.
 
@@ -203,32 +281,34 @@ def load(
         If the folder holds no model of this kind, its files are damaged, or weights and config do not fit each other.
     """
     path = _folder(path)
-    entries = _read_config(path / CONFIG)
-    if entries["kind"] != kind:
+    entries = _read_config(path)
+    if entries.kind != kind:
         raise TimoError(
-            f"{path} holds an encoder or model of another kind: expected {kind!r}, got {entries['kind']!r}, which is "
-            f"read with {KINDS[entries['kind']]}"
+            f"{path} holds an encoder or model of another kind: expected {kind!r}, got {entries.kind!r}, which is "
+            f"read with {READ_WITH[entries.kind]}"
         )
-    config = _model_config(path / CONFIG, entries)
-    tensors = _read_weights(path / WEIGHTS, entries.get("weights_sha256"))
-    model = build(config) if isinstance(config, ModelConfig) else _build_autoencoder(config)
+    tensors = _read_weights(path, entries.checksum)
+    with seeded(0):
+        model = _build(entries.config).eval()
     _check_fit(path, tensors, model.state_dict())
     model.load_state_dict(tensors)
+    assert isinstance(model, TiMo | MaskedAutoencoder)
     return model
 
 
-def kind_of(path: str | Path) -> str:
-    """What a folder holds: "model", "autoencoder" or "encoder".
+def kind_of(path: PathLike) -> str:
+    """Return what a folder holds: "model", "autoencoder" or "encoder".
 
     Raises
     ------
     TimoError
-        If it is none of these.
+        If it holds none of these.
     """
-    return str(_read_config(_folder(path) / CONFIG)["kind"])
+    return _read_config(_folder(path)).kind
 
 
-def load_encoder(path: str | Path) -> SavedEncoder:
+@checked
+def load_encoder(path: PathLike) -> SavedEncoder:
     """Read the encoder out of a folder that `save` or `save_encoder` wrote: of a model, an autoencoder or an encoder.
 
     Parameters
@@ -247,26 +327,30 @@ def load_encoder(path: str | Path) -> SavedEncoder:
         If the folder holds none of these, its files are damaged, or weights and config do not fit each other.
     """
     path = _folder(path)
-    entries = _read_config(path / CONFIG)
-    about = _encoder_entries(path / CONFIG, entries)
-    tensors = _read_weights(path / WEIGHTS, entries.get("weights_sha256"))
-    if entries["kind"] != "encoder":
-        tensors = {
-            name.removeprefix("encoder."): value
-            for name, value in tensors.items()
-            if name.startswith("encoder.")
-        }
+    entries = _read_config(path)
+    tensors = _read_weights(path, entries.checksum)
+    if entries.kind != "encoder":
+        inside = [name for name in tensors if name.startswith("encoder.")]
+        tensors = {name.removeprefix("encoder."): tensors[name] for name in inside}
+    config = entries.config
     with torch.device("meta"):
-        expected = TiMoEncoder(about["config"]).state_dict()
+        expected = TiMoEncoder(config.encoder).state_dict()
     _check_fit(path, tensors, expected)
-    state = {n: v.float() if v.is_floating_point() else v for n, v in tensors.items()}
-    checksum = entries.get("weights_sha256") or _sha256(path / WEIGHTS)
-    return SavedEncoder(**about, state=state, card=_read_card(path / CONFIG), sha256=checksum)
+    return SavedEncoder(
+        config=config.encoder,
+        bands=config.bands,
+        mean=config.mean,
+        std=config.std,
+        sensor=config.sensor,
+        state={n: v.float() if v.is_floating_point() else v for n, v in tensors.items()},
+        card=entries.card,
+        sha256=entries.checksum or _sha256(path / WEIGHTS),
+    )
 
 
-def _folder(path: str | Path) -> Path:
-    """A folder that holds both files."""
-    path = Path(path).expanduser()
+def _folder(path: PathLike) -> Path:
+    """Return a folder that holds both files."""
+    path = check_name(path, "read")
     if path.is_file():
         raise TimoError(
             f"{path.name} is a file, a model is a folder with {WEIGHTS} and {CONFIG}. Pickled weights (.pt, .pth, "
@@ -280,32 +364,35 @@ def _folder(path: str | Path) -> Path:
     return path
 
 
-def _build_autoencoder(config: MaskedConfig) -> MaskedAutoencoder:
-    with torch.device("cpu"), torch.random.fork_rng(devices=[]):
-        return MaskedAutoencoder(config).eval()
+def _read_config(folder: Path) -> _Entries:
+    path = folder / CONFIG
+    try:
+        return _parse(path.read_text(encoding="utf-8"))
+    except TimoError as error:
+        raise TimoError(f"{path} is {error}") from error
+    except (ValueError, OSError) as error:
+        raise TimoError(f"{path} is damaged: not JSON ({error})") from error
 
 
-def _check_fit(path: Path, found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    if misfits := _misfits(found, expected):
-        more = f" and {len(misfits) - 3} more" if len(misfits) > 3 else ""
-        raise TimoError(
-            f"weights and config of {path} do not fit each other: {'; '.join(misfits[:3])}{more}"
-        )
+def _parse(text: str) -> _Entries:
+    try:
+        entries = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    kind = entries.get("kind", "model") if isinstance(entries, dict) else None
+    if kind not in KINDS or entries.get("format") != FORMAT or kind not in entries:
+        raise TimoError(f"not the config of a timo model of format {FORMAT}")
+    try:
+        options = with_tuples(entries[kind])
+        encoder = EncoderConfig(**with_tuples(options.pop("encoder", {})))
+        config = KINDS[kind](encoder=encoder, **options)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise TimoError(f"not the config of a timo {kind}: {error}") from error
+    return _Entries(kind, config, entries.get("weights_sha256"), entries.get("card", {}))
 
 
-def _misfits(found: dict[str, Tensor], expected: dict[str, Tensor]) -> list[str]:
-    return [
-        *(f"missing {name}" for name in expected if name not in found),
-        *(f"unexpected {name}" for name in found if name not in expected),
-        *(
-            f"{name} is {tuple(found[name].shape)} instead of {tuple(tensor.shape)}"
-            for name, tensor in expected.items()
-            if name in found and found[name].shape != tensor.shape
-        ),
-    ]
-
-
-def _read_weights(path: Path, checksum: str | None) -> dict[str, Tensor]:
+def _read_weights(folder: Path, checksum: str | None) -> dict[str, Tensor]:
+    path = folder / WEIGHTS
     try:
         tensors = load_file(path)
         # safetensors would not notice a changed number. A config written by hand need not hold the checksum.
@@ -328,58 +415,21 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _read_config(path: Path) -> dict[str, Any]:
-    """Entries of the file: the kind, what is said of it, the checksum of its weights."""
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"), object_hook=_with_tuples)
-    except (ValueError, OSError) as error:
-        raise TimoError(f"{path} is damaged: not JSON ({error})") from error
-    if not isinstance(entries, dict) or entries.get("format") != FORMAT:
-        raise TimoError(f"{path} is not the config of a timo model of format {FORMAT}")
-    kind = entries.setdefault("kind", "model")
-    if kind not in KINDS or kind not in entries:
-        raise TimoError(f"{path} is not the config of a timo model of format {FORMAT}")
-    return entries
+def _check_fit(path: Path, found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    if misfits := _misfits(found, expected):
+        raise TimoError(f"weights and config of {path} do not fit each other: {misfits}")
 
 
-def _read_card(path: Path) -> dict[str, Any]:
-    """The card as it was given, lists and all."""
-    return json.loads(path.read_text(encoding="utf-8")).get("card", {})
-
-
-def _model_config(path: Path, entries: dict[str, Any]) -> ModelConfig | MaskedConfig:
-    try:
-        config = dict(entries[entries["kind"]])
-        encoder = EncoderConfig(**config.pop("encoder", {}))
-        kind = ModelConfig if entries["kind"] == "model" else MaskedConfig
-        return kind(encoder=encoder, **config)
-    except (TypeError, ValueError) as error:
-        raise TimoError(f"{path} is not the config of a timo model: {error}") from error
-
-
-def _encoder_entries(path: Path, entries: dict[str, Any]) -> dict[str, Any]:
-    """What a `SavedEncoder` says of itself."""
-    if entries["kind"] != "encoder":
-        config = _model_config(path, entries)
-        named = ("bands", "mean", "std", "sensor")
-        return {"config": config.encoder} | {name: getattr(config, name) for name in named}
-    try:
-        about = dict(entries["encoder"])
-        about["config"] = EncoderConfig(**about.pop("encoder", {}))
-        about |= {name: tuple(map(float, about[name])) for name in ("mean", "std")}
-        about |= {"bands": tuple(about["bands"]), "sensor": str(about["sensor"])}
-    except (TypeError, ValueError, LookupError) as error:
-        raise TimoError(f"{path} is not the config of a timo encoder: {error}") from error
-    count = about["config"].in_channels
-    if {len(about[name]) for name in ("bands", "mean", "std")} != {count}:
-        raise TimoError(
-            f"{path} is not the config of a timo encoder: {count} channels need {count} bands"
-        )
-    if unknown := sorted(set(about) - {"config", "bands", "mean", "std", "sensor"}):
-        raise TimoError(f"{path} is not the config of a timo encoder: unknown {unknown}")
-    return about
-
-
-def _with_tuples(values: dict[str, Any]) -> dict[str, Any]:
-    """JSON knows lists only; the configs hold tuples."""
-    return {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+def _misfits(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
+    """Return the first three differences in names and shapes; empty where there are none."""
+    misfits = [
+        *(f"missing {name}" for name in expected if name not in found),
+        *(f"unexpected {name}" for name in found if name not in expected),
+        *(
+            f"{name} is {tuple(found[name].shape)} instead of {tuple(tensor.shape)}"
+            for name, tensor in expected.items()
+            if name in found and found[name].shape != tensor.shape
+        ),
+    ]
+    more = f" and {len(misfits) - 3} more" if len(misfits) > 3 else ""
+    return "; ".join(misfits[:3]) + more

@@ -1,4 +1,4 @@
-"""STGA and D-STGA as their formulas read: one joint softmax, every logit held in memory (TiMo, section 3.2).
+"""STGA and D-STGA as their formulas read: one joint softmax, every logit in memory (TiMo, section 3.2).
 
 The oracle that the fused forms of `timo.models.attention` have to equal, and the naive form that the benchmark times.
 Letters: b samples, t and s dates, n and m places (tokens of a frame), h heads, d channels of a head.
