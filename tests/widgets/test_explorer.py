@@ -370,11 +370,10 @@ def test_ten_runs_leak_nothing(cube):
 
 def test_the_thread_ends(cube):
     def threads():
-        return [t for t in threading.enumerate() if t.name.startswith("timo-explorer")]
+        return [t for t in threading.enumerate() if t.name == "timo-work"]
 
     slow = Slow(cube.isel(time=slice(0, 3)))
     shown = CubeExplorer(slow.cube)
-    shown.wait()
     assert threads()
     shown.close()
     until = time.monotonic() + 10

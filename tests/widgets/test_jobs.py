@@ -6,14 +6,12 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from timo_widgets.run.jobs import MOST_LINES, MOST_LOSSES, PAUSE_S
-from timo_widgets.run.queue import Queue
+from timo_widgets.base.background import PAUSE_S
+from timo_widgets.run.jobs import MOST_LINES, MOST_LOSSES, Queue
 
+from timo.cancel import CancelledError
+from timo.compute import StepReport
 from timo.errors import TimoError
-
-
-class CancelledError(TimoError):
-    pass
 
 
 @pytest.fixture
@@ -24,12 +22,12 @@ def queue():
 
 
 def until_stopped(job):
-    while not job.is_set():
+    while not job.stop.is_set():
         time.sleep(0.005)
 
 
 def report(step, steps=10, loss=0.5):
-    return SimpleNamespace(step=step, steps=steps, epoch=0, loss=loss, eta=float(steps - step))
+    return StepReport(step, steps, epoch=0, loss=loss, eta=float(steps - step))
 
 
 def test_a_job_runs_and_gives_its_result(queue):
@@ -184,10 +182,10 @@ def test_no_thread_is_left():
     assert set(threading.enumerate()) == before  # none while there is nothing to do
     running = queue.submit("long", until_stopped)
     waiting = queue.submit("never", lambda _: 1)
-    queue.close()
+    queue.close(5)
     assert set(threading.enumerate()) == before
     assert (running.state, waiting.state) == ("cancelled", "cancelled")
-    with pytest.raises(RuntimeError, match="closed"):
+    with pytest.raises(TimoError, match="closed"):
         queue.submit("late", lambda _: 1)
 
 

@@ -1,5 +1,5 @@
 import pytest
-from timo_widgets.base import reruns
+from timo_widgets.base import part as reruns
 
 
 class Widget:

@@ -8,7 +8,7 @@ import pytest
 import traitlets
 from timo_widgets import State, Workbench
 from timo_widgets.app.workbench import TABS
-from timo_widgets.base import reruns
+from timo_widgets.base import part as reruns
 
 import timo
 from timo.errors import TimoError

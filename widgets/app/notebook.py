@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 
 from timo.atomic import check_writable, replacing
+from timo.checks import PathLike, checked
+from timo.cube import check_labels
 from timo.errors import TimoError
 
 from ..base.state import State
@@ -25,7 +27,8 @@ _NAMED = ("aoi", "start", "end", "bands")
 _LARGEST_BYTES = 2e9
 
 
-def export_notebook(state: State, path: str | Path) -> Path:
+@checked
+def export_notebook(state: State, path: PathLike) -> Path:
     """Write a notebook that does what was done by hand, from the cube to the exported map.
 
     Beside it the labels are saved as GeoJSON, and what cannot be made again from the parameters: the cube, if nothing
@@ -56,7 +59,7 @@ def export_notebook(state: State, path: str | Path) -> Path:
         raise TimoError(f"A notebook's name ends with .ipynb: '{path.name}' does not")
     if state.cube is None:
         raise TimoError("There is no cube to put into a notebook: open one in the tab Area")
-    if state.labels is None or int(state.labels.max()) < 0:
+    if state.labels is None or int(check_labels(state.labels, state.cube).max()) < 0:
         raise TimoError(
             "Nothing is labelled yet: the notebook would have nothing to train on. Label in the tab Label"
         )
@@ -81,7 +84,7 @@ class _Plan:
 def _keep_cube(state: State, path: Path, plan: _Plan) -> None:
     """Parameters that open the cube: those it was opened with, or else where it is saved."""
     # The line that opened it is surer than the state, whose area may have been drawn anew since.
-    options = plan.recipe.opened or _options_of(state)
+    options = _as_written(plan.recipe.opened or {}) or _options_of(state)
     if not options or not options.get("source"):
         options = _save_cube(state.cube, path)
     options = dict(options)

@@ -1,26 +1,19 @@
-"""What was done, read back from the lines that the workbench noted: how the model came about, and the map."""
+"""How the model and the map came about, from the steps that the workbench noted."""
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-# Where a model begins, what changes it, and what makes the map.
-_BEGINS = "load_model"
-_OPENS = "open_cube"
+from ..base.steps import Name, Step, call_code
+
 _TRAINS = ("finetune", "fit_head")
-_MAPS = "predict"
 # The parameter of a notebook that says where the weights lie that a new model begins with.
 START = "start_folder"
-# How a training that was cancelled is noted: what it left cannot be had again by code.
-_STOPPED = "# stopped"
 # Arguments that are parameters of a notebook rather than values in its cells.
 _PARAMETERS = ("epochs", "seed", "classes")
-# Names that a notebook has when it trains.
-_THERE = {"timo", "model", "cube", "labels", "classes"}
-# A notebook trains anew and in one go; the weights are the same with and without a checkpoint on the way.
+# A notebook trains again and in one go; the weights are the same with and without a checkpoint on the way.
 _LEFT_OUT = ("folder", "resume")
 
 
@@ -32,8 +25,7 @@ class Recipe:
     ----------
     training : list of str
         From the model's beginning to its last training, with epochs, seed and classes as names; empty if code cannot
-        make the model: none was noted, a training was cancelled, the labels were changed between two of them, or an
-        argument is a name that only the notebook knows in which it was done.
+        make the model: none was noted, a training was cancelled, or the labels were changed between two of them.
     start : str
         Folder of the weights that the model began with; in `training` it is the name `START`. Empty if it began with
         a size.
@@ -46,7 +38,7 @@ class Recipe:
     unmapped : bool
         Whether the model was trained after the last map was made.
     opened : dict or None
-        Options of the last `timo.open_cube`, its source among them; None if it was not noted, or not in literals.
+        Options of the last `timo.open_cube`, its source among them; None if it was not noted.
     """
 
     training: list[str] = field(default_factory=list)
@@ -59,135 +51,56 @@ class Recipe:
 
 
 def read_recipe(lines: Iterable[str]) -> Recipe:
-    """Read the recipe from lines of code.
-
-    Parameters
-    ----------
-    lines : iterable of str
-        In the order in which things were done; what is no Python is passed over.
-    """
-    steps: list[ast.stmt] = []
+    """Read the recipe from what was noted, in the order in which it was done; lines that are no `Step` are left out."""
+    steps: list[Step] = []
     recipe, repeatable, changed, trained, mapped = Recipe(), True, False, False, False
-    for line in lines:
-        if line.startswith(_STOPPED) and "pretrain(" not in line:
+    for step in (line for line in lines if isinstance(line, Step)):
+        if step.name == "open_cube":
+            recipe.opened = {"source": step.given[0], **step.options}
+        elif step.name == "load_model":
+            # A new model: what was done to the one before is of no account, nor is its map.
+            steps, recipe.prediction, repeatable, changed = [step], "", True, False
+            trained = False
+        elif step.name in _TRAINS and step.stopped:
             repeatable, recipe.unmapped = False, mapped
-        for statement in _parsed(line):
-            name = _called(statement)
-            if name == _OPENS:
-                recipe.opened = _options(statement)
-            elif name == _BEGINS:
-                # A new model: what was done to the one before is of no account, nor is its map.
-                steps, recipe.prediction, repeatable, changed = [statement], "", True, False
-                trained = False
-            elif name in _TRAINS:
-                repeatable &= not (changed and len(steps) > 1)
-                steps.append(statement)
-                changed, trained, recipe.unmapped = False, True, mapped
-            elif name == _MAPS:
-                recipe.prediction = ast.unparse(statement)
-                mapped, recipe.unmapped = True, False
-            elif name != "save" and _is_about_labels(statement):
-                changed = True
+        elif step.name in _TRAINS:
+            repeatable &= not (changed and len(steps) > 1)
+            steps.append(step)
+            changed, trained, recipe.unmapped = False, True, mapped
+        elif step.name == "predict":
+            recipe.prediction, mapped, recipe.unmapped = str(step), True, False
+        elif step.function.startswith(("store.", "label_files.")):
+            changed = changed or step.name != "save"
     recipe.outdated = changed and trained
-    if repeatable and len(steps) > 1 and all(map(_is_complete, steps)):
+    if repeatable and len(steps) > 1 and steps[0].name == "load_model":
         recipe.values, recipe.start = _values(steps), _start(steps[0])
-        recipe.training = [_with_names(statement, recipe.values) for statement in steps]
+        recipe.training = [_with_names(step, recipe.values, recipe.start) for step in steps]
     return recipe
 
 
-def _parsed(line: str) -> list[ast.stmt]:
-    try:
-        return ast.parse(line).body
-    except SyntaxError:
-        # A note in words.
-        return []
-
-
-def _call(statement: ast.stmt) -> ast.Call | None:
-    value = getattr(statement, "value", None)
-    return value if isinstance(value, ast.Call) else None
-
-
-def _called(statement: ast.stmt) -> str:
-    """Name of the function that a statement calls, without the modules before it."""
-    call = _call(statement)
-    if call is None:
-        return ""
-    function = call.func
-    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
-
-
-def _options(statement: ast.stmt) -> dict[str, Any] | None:
-    call = _call(statement)
-    assert call is not None
-    try:
-        options = {str(word.arg): ast.literal_eval(word.value) for word in call.keywords}
-        return dict(zip(["source"], map(ast.literal_eval, call.args), strict=False)) | options
-    except ValueError:
-        return None
-
-
-def _is_about_labels(statement: ast.stmt) -> bool:
-    """Whether it changes labels: something is called on them, or put in their place."""
-    names = {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
-    return bool(names & {"labels", "labeler", "store"})
-
-
-def _is_complete(statement: ast.stmt) -> bool:
-    """Whether all names in it are there in a notebook."""
-    names = {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
-    return names <= _THERE
-
-
-def _literal(node: ast.expr) -> Any:
-    """The value of a literal; None of anything else."""
-    try:
-        return ast.literal_eval(node)
-    except ValueError:
-        return None
-
-
-def _values(steps: list[ast.stmt]) -> dict[str, Any]:
-    """Parameters of the last step that has them."""
-    values: dict[str, Any] = {}
-    for statement in steps:
-        call = _call(statement)
-        assert call is not None
-        if _called(statement) == _BEGINS:
-            # It is left out of the line where it is the default.
-            values["seed"] = 0
-        for keyword in call.keywords:
-            if keyword.arg in _PARAMETERS and (value := _literal(keyword.value)) is not None:
-                values[keyword.arg] = value
+def _values(steps: list[Step]) -> dict[str, Any]:
+    """Return the parameters of the last step that has them."""
+    # The seed is left out of a line where it is the default.
+    values: dict[str, Any] = {"seed": 0}
+    for step in steps:
+        values |= {name: step.options[name] for name in _PARAMETERS if name in step.options}
     return values
 
 
-def _start(statement: ast.stmt) -> str:
-    """The folder that `timo.load_model` is given, if it is one; its place in the statement takes a parameter."""
+def _start(step: Step) -> str:
+    """Return the folder that a model begins with; empty for a size."""
     from timo.models.config import SIZES
 
-    call = _call(statement)
-    if _called(statement) != _BEGINS or call is None or not call.args:
-        return ""
-    first = call.args[0]
-    if not isinstance(first, ast.Constant):
-        return ""
-    start = str(first.value)
-    if start.removeprefix("timo-") in SIZES:
-        return ""
-    call.args[0] = ast.Name(START)
-    return start
+    first = str(step.given[0])
+    return "" if first.removeprefix("timo-") in SIZES else first
 
 
-def _with_names(statement: ast.stmt, values: dict[str, Any]) -> str:
-    """The statement with the names of parameters where it has their values."""
-    call = _call(statement)
-    assert call is not None
-    call.keywords = [keyword for keyword in call.keywords if keyword.arg not in _LEFT_OUT]
-    given = {keyword.arg for keyword in call.keywords}
-    if _called(statement) == _BEGINS and "seed" not in given and values["seed"] == 0:
-        call.keywords.append(ast.keyword("seed", ast.Constant(0)))
-    for keyword in call.keywords:
-        if keyword.arg in values and _literal(keyword.value) == values[keyword.arg]:
-            keyword.value = ast.Name(keyword.arg)
-    return ast.unparse(statement)
+def _with_names(step: Step, values: dict[str, Any], start: str) -> str:
+    """Return the line of a step with the names of parameters where it has their values."""
+    given, options = step.given, {k: v for k, v in step.options.items() if k not in _LEFT_OUT}
+    if step.name == "load_model":
+        given = (Name(START), *given[1:]) if start else given
+        if values["seed"] == 0:
+            options.setdefault("seed", 0)
+    named = {k: Name(k) if k in values and values[k] == v else v for k, v in options.items()}
+    return call_code(step.function, *given, target=step.target, **named)

@@ -9,24 +9,34 @@ from typing import Any
 import ipywidgets
 import xarray as xr
 
-from ..base.reruns import replace_earlier
-from ..base.state import State
-from ..base.style import Message, PictureFallback, close_tree, style_sheet
+from timo.checks import checked
+from timo.errors import TimoError
+
+from ..base.part import Part, replace_earlier
+from ..base.state import State, clear_date
+from ..base.steps import Step
+from ..base.style import Message, PictureFallback, close_tree, figure_png, style_sheet
 
 
 @dataclass(frozen=True)
 class _Tab:
-    """A tab: where its part is, what of the state it cannot do without, and where that comes from."""
+    """A tab: where its part is, and what of the state it cannot do without."""
 
     title: str
     part: str  # "room.module:class", imported when the tab is first opened
     needs: tuple[str, ...] = ()
     begins: bool = False  # with the options of the state
 
+    @property
+    def name(self) -> str:
+        """Name of the class of its part."""
+        return self.part.partition(":")[2]
+
     def make(self, state: State) -> ipywidgets.Widget:
-        module, name = self.part.split(":")
+        """Make its part."""
+        module = import_module(f"..{self.part.partition(':')[0]}", __package__)
         begin = {k: v for k, v in state.options.items() if v is not None} if self.begins else {}
-        return getattr(import_module(f"..{module}", __package__), name)(state=state, **begin)
+        return getattr(module, self.name)(state=state, **begin)
 
 
 TABS = (
@@ -45,7 +55,7 @@ _REMEDY = {
 }
 
 
-class Workbench(PictureFallback, ipywidgets.VBox):
+class Workbench(PictureFallback, Part):
     """Draw, fetch, look, label, train, map, and see what the model looked at, in one place.
 
     The parts are the tabs; each is made when it is first opened, and says what it still needs. All share one `State`:
@@ -78,65 +88,60 @@ class Workbench(PictureFallback, ipywidgets.VBox):
         If the cube is none.
     """
 
+    @checked
     def __init__(
         self, cube: xr.DataArray | None = None, state: State | None = None, **options: Any
     ) -> None:
-        self.state = State() if state is None else state
+        super().__init__(state, cube)
         if options:
             self.state.options = {**self.state.options, **options}
         if cube is not None:
-            from timo.cube import check
-
-            self.state.cube = check(cube)
-            self.state.date = self.state.date or _clear_date(cube)
+            self.state.date = clear_date(cube, self.state.date)
             if options.get("source") is not None and not self.state.code:
-                given = "".join(f", {k}={v!r}" for k, v in options.items() if k != "source")
-                self.state.echo(f"cube = timo.open_cube({options['source']!r}{given})")
+                given = {name: value for name, value in options.items() if name != "source"}
+                self.state.echo(Step("timo.open_cube", options["source"], target="cube", **given))
         self.parts: dict[str, ipywidgets.Widget] = {}
         self._waiting = [Message() for _ in TABS]
         self._rooms = [ipywidgets.VBox([message]) for message in self._waiting]
         self.tabs = ipywidgets.Tab(self._rooms, titles=[tab.title for tab in TABS])
-        self._style = style_sheet()
-        super().__init__([self._style, self.tabs])
-        self.add_class("timo")
+        self.children = [style_sheet(), self.tabs]
         self.tabs.selected_index = 0 if self.state.cube is None else 1
-        self.tabs.observe(self._open, names="selected_index")
-        self.state.observe(self._open, names=list(_REMEDY))
+        self.follow(self.tabs, self._open, "selected_index")
+        self.follow(self.state, self._open, *_REMEDY)
         self._open()
         replace_earlier(self)
 
+    @checked
     def show(self, title: str) -> ipywidgets.Widget | None:
-        """Open a tab by a word of its title ("Look"); returns its part, or None while something is missing."""
-        position = next(i for i, tab in enumerate(TABS) if title.lower() in tab.title.lower())
-        self.tabs.selected_index = position
-        return self.parts.get(_class_of(TABS[position]))
+        """Open a tab by a word of its title ("Look"); return its part, or None while something is missing.
+
+        Raises
+        ------
+        TimoError
+            If no tab has such a title.
+        """
+        found = [i for i, tab in enumerate(TABS) if title.lower() in tab.title.lower()]
+        if not found:
+            titles = ", ".join(tab.title for tab in TABS)
+            raise TimoError(f"There is no tab {title!r}. The tabs are: {titles}.")
+        self.tabs.selected_index = found[0]
+        return self.parts.get(TABS[found[0]].name)
 
     def picture(self) -> bytes:
         """PNG of the tab that is open, or of the last one with something to show."""
         open_first = [TABS[self.tabs.selected_index or 0], *reversed(TABS)]
-        for part in (self.parts.get(_class_of(tab)) for tab in open_first):
+        for part in (self.parts.get(tab.name) for tab in open_first):
             if part is not None and hasattr(part, "picture"):
                 return part.picture()
         return _blank()
 
-    def close(self) -> None:
-        """Close all parts: their threads end, and neither the state nor the browser holds anything of them."""
-        if self.comm is None:
-            return
-        self.tabs.unobserve(self._open, names="selected_index")
-        self.state.unobserve(self._open, names=list(_REMEDY))
+    def _stop(self) -> None:
         for part in self.parts.values():
             part.close()
         self.parts.clear()
         for room, message in zip(self._rooms, self._waiting, strict=True):
             room.children = ()
             close_tree(message)
-        for child in (self._style, self.tabs):
-            close_tree(child)
-        self.children = ()
-        layout = self.layout
-        super().close()
-        layout.close()
 
     def _open(self, _: Any = None) -> None:
         """Make the part of the open tab, if it is not there and nothing that it needs is missing."""
@@ -146,7 +151,7 @@ class Workbench(PictureFallback, ipywidgets.VBox):
         self._rest(position)
         tab, room, message = TABS[position], self._rooms[position], self._waiting[position]
         missing = [name for name in tab.needs if getattr(self.state, name) is None]
-        made = self.parts.get(_class_of(tab))
+        made = self.parts.get(tab.name)
         if missing:
             message.info(_REMEDY[missing[0]])
             room.children = [message]
@@ -156,9 +161,9 @@ class Workbench(PictureFallback, ipywidgets.VBox):
             self._make(tab, room, message)
 
     def _rest(self, position: int) -> None:
-        """What nobody sees need not answer: a part that can rest does so while another tab is open."""
+        """Let parts that can rest do so while another tab is open."""
         for i, tab in enumerate(TABS):
-            part = self.parts.get(_class_of(tab))
+            part = self.parts.get(tab.name)
             if part is not None and part.has_trait("active"):
                 part.active = i == position
 
@@ -170,27 +175,13 @@ class Workbench(PictureFallback, ipywidgets.VBox):
         except Exception as error:  # noqa: BLE001 - whatever it is, it is shown in the tab, and the others go on
             message.error(f"{tab.title} could not be opened. {type(error).__name__}: {error}")
             return
-        self.parts[_class_of(tab)] = part
+        self.parts[tab.name] = part
         message.clear()
         room.children = [part]
 
 
-def _class_of(tab: _Tab) -> str:
-    return tab.part.partition(":")[2]
-
-
-def _clear_date(cube: xr.DataArray) -> int:
-    """The date that shows most, of a cube in memory: the first may be all clouds. Some of the pixels tell enough."""
-    if cube.chunks is not None:
-        return 0
-    steps = {name: slice(None, None, max(cube.sizes[name] // 50, 1)) for name in ("y", "x")}
-    return int(cube.isel({"band": 0} | steps).notnull().mean(("y", "x")).argmax("time"))
-
-
 def _blank() -> bytes:
     from matplotlib.figure import Figure
-
-    from ..base.style import figure_png
 
     figure = Figure(figsize=(6, 1))
     figure.text(0.5, 0.5, "The workbench: open the notebook to use it.", ha="center", va="center")

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
+from collections import deque
 from typing import Any
 
 import ipywidgets as w
 import pandas as pd
 
+from timo.checks import did_you_mean
+from timo.compute import StepReport
 from timo.errors import TimoError
 from timo.sensors import get_sensor
 from timo.sources import SOURCES
 
-from ..base.style import Message, button
-from .progress import FetchBar
+from ..base.style import Message, button, control
 
 SENSORS = ("sentinel-2", "landsat-8-9", "sentinel-1", "modis", "modis-vegetation")
 SAMPLE_BANDS = ("B2", "B3", "B4", "B8", "B8A", "B11")
@@ -39,40 +42,32 @@ _TAKES = {
     "stac": {"aoi", "sensor", "composite", "max_cloud", "resolution", "catalog"},
     "files": {"aoi", "sensor", "composite", "resolution", "path"},
 }
-_STYLE = {"description_width": "90px"}
-_LAYOUT = {"width": "98%"}
+# Seconds over which the pace is taken: what was in the cache comes in no time, and says nothing of the rest.
+_PACE_S = 20.0
+_SIZES = {"width": "98%", "label": "90px"}
 
 
 class Options:
-    """The controls that say what is opened.
-
-    Attributes
-    ----------
-    source, start, end, sensor, bands, composite, max_cloud, resolution, project, catalog, path : ipywidgets widgets
-        One for each option.
-    extra : dict
-        Options without a control, passed on as they are.
-    """
+    """The controls that say what is opened: an attribute for each option; `extra` holds those without a control."""
 
     def __init__(self, source: str, given: dict[str, Any]) -> None:
         if source not in SOURCES:
-            raise TimoError(f"Unknown source {source!r}. Known: {', '.join(sorted(SOURCES))}.")
-        text: dict[str, Any] = {"style": _STYLE, "layout": _LAYOUT, "continuous_update": False}
+            known = ", ".join(sorted(SOURCES))
+            raise TimoError(
+                f"Unknown source {source!r}. Known: {known}.{did_you_mean(source, SOURCES)}"
+            )
+        text: dict[str, Any] = {**_SIZES, "continuous_update": False}
         self.source = _choice("Source", [(_NAMES.get(s, s), s) for s in SOURCES], source)
-        self.start = w.DatePicker(description="From", style=_STYLE, layout=_LAYOUT)
-        self.end = w.DatePicker(description="To", style=_STYLE, layout=_LAYOUT)
+        self.start = control(w.DatePicker, "From", **_SIZES)
+        self.end = control(w.DatePicker, "To", **_SIZES)
         self.sensor = _choice("Sensor", list(SENSORS), "sentinel-2")
-        self.bands = w.SelectMultiple(description="Bands", rows=6, style=_STYLE, layout=_LAYOUT)
+        self.bands = control(w.SelectMultiple, "Bands", rows=6, **_SIZES)
         self.composite = _choice("Composite", list(COMPOSITES.items()), "")
-        self.max_cloud = w.IntSlider(
-            100, 0, 100, description="Cloud up to", style=_STYLE, layout=_LAYOUT
-        )
-        self.resolution = w.Text(
-            description="Cell size", placeholder="finest band (metres)", **text
-        )
-        self.project = w.Text(description="Project", placeholder="Google Cloud project", **text)
-        self.catalog = w.Text("earth-search", description="Catalog", **text)
-        self.path = w.Text(description="Path", placeholder="scenes/*.tif", **text)
+        self.max_cloud = control(w.IntSlider, "Cloud up to", value=100, min=0, max=100, **_SIZES)
+        self.resolution = control(w.Text, "Cell size", placeholder="finest band (metres)", **text)
+        self.project = control(w.Text, "Project", placeholder="Google Cloud project", **text)
+        self.catalog = control(w.Text, "Catalog", value="earth-search", **text)
+        self.path = control(w.Text, "Path", placeholder="scenes/*.tif", **text)
         self.extra = dict(given)
         self._take(self.extra)
         self.adapt()
@@ -87,9 +82,9 @@ class Options:
 
     def adapt(self) -> None:
         """Offer what the chosen source and sensor have."""
-        for name, control in self.all().items():
+        for name, one in self.all().items():
             always = name in {"source", "start", "end", "bands"}
-            control.layout.display = None if always or self.takes(name) else "none"
+            one.layout.display = None if always or self.takes(name) else "none"
         names = self._band_names()
         if tuple(self.bands.options) != names:
             kept = tuple(name for name in self.bands.value if name in names)
@@ -164,25 +159,16 @@ class Options:
 
 
 class Controls:
-    """The controls of the picker beside those of `Options`.
+    """The controls of the picker beside those of `Options`: ways to say where, and opening."""
 
-    Attributes
-    ----------
-    text, use, upload, recent, forget : ipywidgets widgets
-        Ways to say where.
-    size, cost, message, bar
-        What is said, and how far the fetching is.
-    fetch, open, cancel
-        Opening.
-    """
-
-    def __init__(self) -> None:
-        self.text = w.Text(
-            description="Box or WKT",
+    def __init__(self, message: Message) -> None:
+        self.text = control(
+            w.Text,
+            "Box or WKT",
+            "80%",
+            "90px",
             placeholder="west, south, east, north",
             continuous_update=False,
-            style=_STYLE,
-            layout={"width": "80%"},
         )
         self.use = button("Use", "check", "Take the area that is written here")
         self.upload = w.FileUpload(
@@ -194,7 +180,7 @@ class Controls:
         self.forget = button("Remove area", "trash", "Begin again without an area")
         self.recent = _choice("Recent", [("none yet", -1)], -1)
         self.size = w.HTML()
-        self.cost, self.message, self.bar = Message(), Message(), FetchBar()
+        self.cost, self.message, self.bar = Message(), message, FetchBar()
         self.fetch = w.Checkbox(True, description="Fetch the pixels at once", indent=False)
         self.open = button("Open", "play", "Open the cube with timo.open_cube", style="primary")
         self.cancel = button("Cancel", "stop", "Stop fetching; what came is kept")
@@ -225,8 +211,69 @@ class Controls:
         ]
 
 
+class FetchBar(w.HTML):
+    """A bar with its share and the time to go; hidden while nothing is fetched.
+
+    It is HTML's own element for progress, whose share screen readers say when they come to it.
+
+    Attributes
+    ----------
+    share : float
+        How much is there, 0..1; NaN while it is hidden.
+    text : str
+        What stands beside the bar, without mark-up.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: deque[tuple[float, float]] = deque()
+        self.hide()
+
+    def show(self, report: StepReport) -> None:
+        """Show how much is there."""
+        self.share = report.step / max(report.steps, 1)
+        self._seen.append((report.seconds, self.share))
+        while len(self._seen) > 2 and self._seen[1][0] < report.seconds - _PACE_S:
+            self._seen.popleft()
+        percent = math.floor(100 * self.share)
+        left = about(self._left(report.seconds))
+        self.text = f"{percent} %" + (f", {left} to go" if left else "")
+        self.value = (
+            '<div style="display:flex;flex-flow:row wrap;align-items:center;gap:2px 8px;line-height:1.4">'
+            f'<span>Fetching</span><progress max="100" value="{percent}" aria-label="Fetching the pixels" '
+            f'aria-valuetext="{self.text}" style="flex:1 1 120px;min-width:80px;height:14px;'
+            f'accent-color:var(--jp-brand-color1,#1976d2)"></progress><span>{self.text}</span></div>'
+        )
+        self.layout.display = None
+
+    def hide(self) -> None:
+        """Show nothing, and forget the pace."""
+        self._seen.clear()
+        self.share, self.text, self.value = math.nan, "", ""
+        self.layout.display = "none"
+
+    def _left(self, seconds: float) -> float:
+        """Return the seconds to go at the pace of late; NaN where there is none yet."""
+        began, first = self._seen[0]
+        if self.share <= first:
+            return math.nan
+        return (1 - self.share) * (seconds - began) / (self.share - first)
+
+
+def about(seconds: float) -> str:
+    """Say a time that is only roughly known: about 20 s, about 3 min, about 1 h 10 min; "" for NaN."""
+    if not math.isfinite(seconds):
+        return ""
+    if seconds < 55:
+        return f"about {max(5 * math.ceil(seconds / 5), 5)} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"about {max(minutes, 1)} min"
+    return f"about {minutes // 60} h {10 * (minutes % 60 // 10)} min".replace(" 0 min", "")
+
+
 def _choice(title: str, options: list[Any], value: Any) -> w.Dropdown:
-    return w.Dropdown(options=options, value=value, description=title, style=_STYLE, layout=_LAYOUT)
+    return control(w.Dropdown, title, options=options, value=value, **_SIZES)
 
 
 def _day(date: Any, edge: str) -> dt.date:

@@ -11,24 +11,24 @@ import ipywidgets
 import shapely
 import xarray as xr
 
+from timo.checks import NotNegative, PathLike, checked
 from timo.errors import TimoError
 from timo.sources import Area, parse_aoi
 
+from ..base.part import Part
 from ..base.state import State
-from ..base.style import PictureFallback, close_tree, style_sheet
+from ..base.style import PictureFallback, close_tree, figure_png, style_sheet
 from .area_map import AreaMap
-from .opening import Opener
+from .opening import Estimates, Opener
 from .panel import Controls, Options
-from .picture import area_picture
 from .recent import RecentAreas
-from .text import code_lines, hectares_text, read_text, read_upload, short_form
-from .work import Estimates
+from .text import area_name, code_lines, hectares_text, read_text, read_upload, short_form
 
 # Where the sample, and so the emulator, has data: west, south, east, north.
 SAMPLE_PLACE = (22.1452, 45.2009, 22.1583, 45.2101)
 
 
-class AOIPicker(PictureFallback, ipywidgets.VBox):
+class AOIPicker(PictureFallback, Part):
     """Draw, upload or write an area of interest, choose dates and bands, and open the cube.
 
     Parameters
@@ -60,8 +60,7 @@ class AOIPicker(PictureFallback, ipywidgets.VBox):
         If the source, the base map or the area is none.
     """
 
-    _closed = False
-
+    @checked
     def __init__(
         self,
         state: State | None = None,
@@ -69,17 +68,15 @@ class AOIPicker(PictureFallback, ipywidgets.VBox):
         *,
         basemap: str | None = None,
         height: str = "420px",
-        recent: Any = None,
+        recent: PathLike | None = None,
         **options: Any,
     ) -> None:
-        super().__init__()
-        self.add_class("timo")
+        super().__init__(state)
         self._own = False
-        self.state = state or State()
         self.area: Area | None = None
         given = options.pop("aoi", None)
         self.recent = RecentAreas(recent)
-        self.options, self.controls = Options(source, options), Controls()
+        self.options, self.controls = Options(source, options), Controls(self.message)
         self.map = AreaMap(self._drawn, basemap, height)
         # Earth Engine's client has one connection a process: one question at a time.
         turn = threading.Lock()
@@ -88,7 +85,7 @@ class AOIPicker(PictureFallback, ipywidgets.VBox):
         self._wire()
         self.children = self._boxes()
         self._list_recent()
-        self.state.observe(self._on_aoi, names="aoi")
+        self.follow(self.state, self._on_aoi, "aoi")
         given = self.state.aoi if given is None else given
         if given is not None:
             self.set_area(given)
@@ -110,6 +107,7 @@ class AOIPicker(PictureFallback, ipywidgets.VBox):
 
     # ---- where --------------------------------------------------------------------------------
 
+    @checked
     def set_area(self, aoi: Any) -> None:
         """Take an area in any form that `timo.open_cube` takes, and show it.
 
@@ -254,7 +252,8 @@ class AOIPicker(PictureFallback, ipywidgets.VBox):
         """Stop opening or fetching; chunks that came are kept in the cache."""
         self._opening.cancel()
 
-    def wait(self, seconds: float | None = 60) -> None:
+    @checked
+    def wait(self, seconds: NotNegative | None = 60) -> None:
         """Wait until nothing is being estimated or opened (in scripts and tests; a notebook need not)."""
         self._estimates.wait(seconds)
         self._opening.wait(seconds)
@@ -289,35 +288,34 @@ class AOIPicker(PictureFallback, ipywidgets.VBox):
         return [style_sheet(), body]
 
     def _attempt(self, action: Callable[[], Any]) -> bool:
-        """Do something, and show what is wrong with it; whether it was done."""
-        message = self.controls.message
         # First: a thread that the action begins may have its own error to show before the action returns.
-        if message.kind == "error":
-            message.clear()
-        try:
-            action()
-        except TimoError as error:
-            message.error(error)
-            return False
-        except Exception as error:  # noqa: BLE001 - shown in the panel; in a callback nobody else would see it
-            message.error(f"{type(error).__name__}: {error}", "Please report this.")
-            return False
-        return True
+        if self.message.kind == "error":
+            self.message.clear()
+        return self.attempt(action)
 
     def picture(self) -> bytes:
-        """PNG of the area."""
-        return area_picture(self.area, SAMPLE_PLACE)
+        """Return a PNG of the area's outline on axes in degrees; of the sample's place if there is none."""
+        from matplotlib.figure import Figure
 
-    def close(self) -> None:
-        """Stop the threads and close all widgets."""
-        # ipywidgets calls it once more when the object is thrown away.
-        if self._closed:
-            return
-        self._closed = True
+        area = self.area
+        figure = Figure(figsize=(6, 4), layout="constrained")
+        axes = figure.subplots()
+        geometry = shapely.box(*SAMPLE_PLACE) if area is None else area.geometry
+        for part in shapely.get_parts(geometry):
+            x, y = part.exterior.xy
+            axes.plot(x, y, color="#0072B2", linestyle="--" if area is None else "-")
+            axes.fill(x, y, color="#0072B2", alpha=0.0 if area is None else 0.2)
+        axes.set_title("The sample's place; no area yet" if area is None else area_name(area))
+        axes.set_xlabel("longitude (degrees)")
+        axes.set_ylabel("latitude (degrees)")
+        axes.margins(0.5)
+        axes.ticklabel_format(useOffset=False)
+        axes.grid(visible=True, color="#8C8C8C", alpha=0.4)
+        return figure_png(figure)
+
+    def _stop(self) -> None:
         self._estimates.drop()
         self._opening.drop()
-        self.state.unobserve(self._on_aoi, names="aoi")
         self.map.close()
-        for widget in (*self.children, *self.controls.all(), self.layout):
+        for widget in self.controls.all():
             close_tree(widget)
-        super().close()

@@ -10,6 +10,8 @@ import shapely
 from timo.errors import TimoError
 from timo.sources import Area
 
+from ..base.steps import Step
+
 
 def area_name(area: Area) -> str:
     """Place and size, for a list."""
@@ -51,8 +53,7 @@ def read_upload(file: Mapping[str, Any]) -> str:
 
 def code_lines(source: str, options: Mapping[str, Any], *, fetched: bool) -> list[str]:
     """The lines of Python that open the same cube."""
-    given = "".join(f", {name}={value!r}" for name, value in options.items())
-    lines = ["import timo", f"cube = timo.open_cube({source!r}{given})"]
+    lines = ["import timo", Step("timo.open_cube", source, target="cube", **options)]
     return [*lines, "cube = timo.fetch(cube)"] if fetched else lines
 
 

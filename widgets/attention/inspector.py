@@ -9,11 +9,13 @@ import ipywidgets
 import traitlets
 import xarray as xr
 
+from timo.checks import NotNegative, checked
 from timo.models.encoder import STRIDES
 from timo.models.tasks import TiMo
 
+from ..base.part import Part
 from ..base.state import Held, State
-from ..base.style import Message, PictureFallback, close_tree, figure_png, style_sheet
+from ..base.style import PictureFallback, control, figure_png, style_sheet
 from .view import AttentionView
 from .work import LAYERS, ROLLOUT, Asker, Likeness, Question, iso
 
@@ -25,7 +27,7 @@ KINDS = {
 }
 
 
-class AttentionInspector(PictureFallback, ipywidgets.VBox):
+class AttentionInspector(PictureFallback, Part):
     """Attention of one pixel on one date, over a map and over the dates; and places that are like it to the model.
 
     A click on the map chooses the pixel, the slider the date of the query; a click on a bar, or the arrow keys in the
@@ -69,30 +71,23 @@ class AttentionInspector(PictureFallback, ipywidgets.VBox):
     active = traitlets.Bool(True)
     answer = Held(None, allow_none=True)
 
+    @checked
     def __init__(
         self,
         model: TiMo | None = None,
         cube: xr.DataArray | None = None,
         state: State | None = None,
     ) -> None:
-        self.state = state or State()
-        self.view = AttentionView(self.state.look_at)
-        self._asker = Asker(self._answered, self._failed, self._begun)
-        self._closed = self._offering = self._answering = False
-        super().__init__()
-        self.add_class("timo")
-        self._build()
-        if cube is not None:
-            self.state.cube = cube
+        super().__init__(state, cube)
         if model is not None:
             self.state.model = model
-        self._listened: list[tuple[Callable[[Any], None], list[str]]] = [
-            (self._new_cube, ["cube"]),
-            (self._new_model, ["model"]),
-            (self._moved, ["pixels", "date"]),
-        ]
-        for handler, names in self._listened:
-            self.state.observe(handler, names=names)
+        self.view = AttentionView(self.state.look_at)
+        self._asker = Asker(self._answered, self._failed, self._begun)
+        self._offering = self._answering = False
+        self._build()
+        self.follow(self.state, self._new_cube, "cube")
+        self.follow(self.state, self._new_model, "model")
+        self.follow(self.state, self._moved, "pixels", "date")
         self.observe(self._asked, names=["mode", "stage", "block", "head", "window", "active"])
         self.observe(self._draw, names=["shown", "answer"])
         self._new_cube()
@@ -100,12 +95,10 @@ class AttentionInspector(PictureFallback, ipywidgets.VBox):
     # What it is made of
 
     def _build(self) -> None:
-        wide, drop = {"description_width": "80px"}, {"width": "460px", "max_width": "98%"}
-
         def dropdown(text: str, options: Any = ()) -> ipywidgets.Dropdown:
-            return ipywidgets.Dropdown(
-                description=text, options=options, layout={**drop}, style={**wide}
-            )
+            made = control(ipywidgets.Dropdown, text, "460px", "80px", options=options)
+            made.layout.max_width = "98%"
+            return made
 
         tips = ["Attention of a pixel", "Search by similarity"]
         self.modes = ipywidgets.ToggleButtons(options=[ATTENTION, ALIKE], tooltips=tips)
@@ -113,14 +106,14 @@ class AttentionInspector(PictureFallback, ipywidgets.VBox):
         self.stages, self.blocks, self.heads = map(dropdown, ("Stage", "Block", "Head"))
         lengths = [("12 dates, as for a map", 12), ("24 dates", 24), ("48 dates", 48)]
         self.windows, self.layers = dropdown("Model sees", lengths), dropdown("Layer", LAYERS)
-        self.dates = ipywidgets.SelectionSlider(
-            description="Query date",
+        self.dates = control(
+            ipywidgets.SelectionSlider,
+            "Query date",
+            "98%",
+            "80px",
             options=["-"],
             continuous_update=False,
-            layout={"width": "98%"},
-            style={**wide},
         )
-        self.message = Message()
         self._links = [
             traitlets.link((self, "mode"), (self.modes, "value")),
             traitlets.link((self, "window"), (self.windows, "value")),
@@ -205,7 +198,7 @@ class AttentionInspector(PictureFallback, ipywidgets.VBox):
     # Asking
 
     def _asked(self, _: Any = None) -> None:
-        """Something of the question has changed: ask it anew."""
+        """Something of the question has changed: ask it again."""
         if self._closed or self._offering:
             return
         self._offer()
@@ -260,7 +253,8 @@ class AttentionInspector(PictureFallback, ipywidgets.VBox):
             self._offering = False
         self.heads.disabled = self.block == ROLLOUT
 
-    def wait(self, timeout: float | None = 60) -> None:
+    @checked
+    def wait(self, timeout: NotNegative | None = 60) -> None:
         """Wait for the answer, in a script or a test; in a notebook it comes by itself, once the cell has ended."""
         self._asker.wait(timeout)
 
@@ -292,7 +286,7 @@ class AttentionInspector(PictureFallback, ipywidgets.VBox):
     # What is left
 
     def picture(self) -> bytes:
-        """PNG of the map, beside the weights over dates where there are any."""
+        """Return a PNG of the map, beside the weights over dates where there are any."""
         import io
 
         from matplotlib.figure import Figure
@@ -310,23 +304,11 @@ class AttentionInspector(PictureFallback, ipywidgets.VBox):
             right.tick_params(axis="x", labelrotation=30)
         return figure_png(figure)
 
-    def close(self) -> None:
-        """Close the widgets, forget the answers, and stop listening to the state."""
-        if self._closed:
-            return
-        self._closed = True
-        for handler, names in self._listened:
-            self.state.unobserve(handler, names=names)
+    def _stop(self) -> None:
         for link in self._links:
             link.unlink()
         self._asker.close()
         self.view.close()
-        for part in (self.stages, self.blocks, self.heads, self.layers, self.windows):
-            close_tree(part)
-        for child in self.children:
-            close_tree(child)
-        super().close()
-        self.layout.close()
 
 
 def _blocks(depth: int) -> list[tuple[str, Any]]:
@@ -335,11 +317,11 @@ def _blocks(depth: int) -> list[tuple[str, Any]]:
 
 
 def _choose(
-    control: ipywidgets.Dropdown, options: list[tuple[str, Any]], wanted: Any, otherwise: Any
+    choice: ipywidgets.Dropdown, options: list[tuple[str, Any]], wanted: Any, otherwise: Any
 ) -> Any:
     """Offer options and choose what is wanted, if it is among them; return what was chosen."""
     value = wanted if wanted in [value for _, value in options] else otherwise
-    if list(control.options) != options:
-        control.options = options
-    control.value = value
+    if list(choice.options) != options:
+        choice.options = options
+    choice.value = value
     return value

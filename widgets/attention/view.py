@@ -6,18 +6,21 @@ import html
 from collections.abc import Callable
 
 import ipywidgets
+import matplotlib as mpl
 import numpy as np
 import xarray as xr
 
+from timo import cube as cubes
+from timo.errors import TimoError
+
 from ..base.chart import SeriesChart
 from ..base.style import OKABE_ITO
-from ..maps.colours import ramp_picture
+from ..maps.colours import opaque, photograph, ramp_picture
 from ..maps.rastermap import RasterMap
-from .pictures import RAMP, heat, index_series, opaque, photograph, ramp_html
 from .work import FEATURES, PHOTOGRAPH, Question, iso
 
 QUERY, FOUND = OKABE_ITO[5], OKABE_ITO[0]
-ANSWER = "answer"
+ANSWER, RAMP = "answer", "viridis"
 
 
 class AttentionView:
@@ -92,7 +95,7 @@ class AttentionView:
         """Draw the map: the photograph of a date, on it the answer, and the marks."""
         if self.map is None or self._cube is None:
             return
-        self.map.show("photograph", photograph(self._cube, shown))
+        self.map.show("photograph", photograph(self._cube.isel(time=[shown]).compute()))
         marks = [] if pixel is None else [(*pixel, QUERY, "?")]
         if answer is None:
             self.map.hide(ANSWER)
@@ -143,3 +146,34 @@ class AttentionView:
         if self.map is not None:
             self.map.close()
         self.map, self._cube, self._part = None, None, None
+
+
+def heat(weight: np.ndarray, stride: int, part: xr.DataArray, cube: xr.DataArray) -> np.ndarray:
+    """Paint the weights of a frame's tokens as a picture on the cube's grid, clear where there is little weight."""
+    height, width = part.sizes["y"], part.sizes["x"]
+    fine = weight.repeat(stride, 0).repeat(stride, 1)[:height, :width]
+    share = fine / max(float(weight.max()), 1e-12)
+    picture = mpl.colormaps[RAMP](share, bytes=True)
+    # The photograph stays to be seen where the model hardly looks.
+    picture[..., 3] = np.round(255 * np.clip(np.sqrt(share), 0, 0.85)).astype("uint8")
+    whole = np.zeros((cube.sizes["y"], cube.sizes["x"], 4), "uint8")
+    top, left = (int(np.flatnonzero(cube[d].values == part[d].values[0])[0]) for d in ("y", "x"))
+    whole[top : top + height, left : left + width] = picture
+    return whole
+
+
+def index_series(pixel: xr.DataArray) -> tuple[str, np.ndarray]:
+    """Return name and values of the series of one pixel: NDVI where there are the bands, the first band otherwise."""
+    try:
+        return "NDVI", cubes.ndvi(pixel).values[:, 0, 0]
+    except TimoError:
+        return str(pixel.band.values[0]), pixel.values[:, 0, 0, 0]
+
+
+def ramp_html() -> str:
+    """Return the ramp of the weights as a bar in a line of text."""
+    stops = ", ".join(mpl.colors.to_hex(mpl.colormaps[RAMP](s)) for s in np.linspace(0, 1, 6))
+    style = f"background:linear-gradient(90deg, {stops})"
+    return (
+        f'<span class="timo-ramp" style="{style}" role="img" aria-label="from low to high"></span>'
+    )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import xarray as xr
 from timo import inspection
 from timo.models.tasks import TiMo
 
-from ..base.computing import Task
+from ..base.background import Background
 
 ROLLOUT = "rollout"
 # What the map can show of places like one.
@@ -125,38 +125,6 @@ class Likeness:
         return f"timo.inspection.embed(model, {seen}, window={self.window})"
 
 
-class Memory:
-    """The latest answers, by question."""
-
-    def __init__(self) -> None:
-        self._kept: OrderedDict[Hashable, Any] = OrderedDict()
-
-    def get(self, key: Hashable) -> Any:
-        """The answer, or None."""
-        if key in self._kept:
-            self._kept.move_to_end(key)
-        return self._kept.get(key)
-
-    def keep(self, key: Hashable, answer: Any) -> None:
-        """Remember an answer; the oldest is forgotten."""
-        self._kept[key] = answer
-        while len(self._kept) > _KEPT:
-            self._kept.popitem(last=False)
-
-    def clear(self) -> None:
-        """Forget all."""
-        self._kept.clear()
-
-
-@dataclass(frozen=True)
-class _Run:
-    """A thread at work on a question, and its answer once it is there."""
-
-    wanted: tuple[Any, ...]
-    task: Task
-    answers: list[Any]
-
-
 class Asker:
     """Answers one question at a time in a thread; of those asked meanwhile only the last counts.
 
@@ -167,7 +135,7 @@ class Asker:
     failed : callable
         Called with the exception instead.
     begun : callable
-        Called when a question takes a thread.
+        Called when a question has to be computed.
     """
 
     def __init__(
@@ -176,98 +144,51 @@ class Asker:
         failed: Callable[[Exception], None],
         begun: Callable[[], None],
     ) -> None:
-        self._answered, self._failed, self._begun = answered, failed, begun
-        self._memory = Memory()
-        self._run: _Run | None = None
-        self._wanted: tuple[Any, ...] | None = None
-        self._closed = False
+        self._answered, self._begun = answered, begun
+        self._background = Background(failed)
+        self._kept: dict[Hashable, Any] = {}
+        self.close, self.wait = self._background.close, self._background.wait
 
     def ask(self, question: Question | Likeness, model: TiMo, cube: xr.DataArray) -> None:
-        """Answer from memory, or start a thread; what is being computed for another question is finished first."""
-        self._wanted = (version(model), question, model, cube)
-        self._go_on()
+        """Answer from memory, or in the thread; what is being computed for another question is finished first."""
+        kept, age = self._kept, version(model)
+        key = (age, question)
+        if key in kept:
+            self._background.drop()
+            self._answered(question, kept[key])
+            return
+        self._begun()
+        self._background.run(
+            lambda _: _remember(kept, key, lambda: _compute(kept, age, question, model, cube)),
+            partial(self._answered, question),
+        )
 
     def forget(self) -> None:
         """Forget the question and all answers: they were of another cube or model."""
-        self._wanted = None
-        self._memory.clear()
+        self._background.drop()
+        # Another object: what is still being computed goes into the old one.
+        self._kept = {}
 
-    def close(self) -> None:
-        """Answer no more."""
-        self._closed = True
-        self.forget()
-        if self._run is not None:
-            self._run.task.cancel()
 
-    def wait(self, timeout: float | None = 60) -> None:
-        """Wait until the question that is asked is answered, and take the answer.
+def _compute(
+    kept: dict[Hashable, Any], age: Any, question: Question | Likeness, model: TiMo, cube: Any
+) -> xr.Dataset:
+    if isinstance(question, Question):
+        return question.ask(model, cube)
+    # Features are the same for all pixels.
+    key = (age, tuple(question.dates(cube)), question.window)
+    embedding = _remember(kept, key, lambda: question.embed(model, cube))
+    alike = inspection.similar(embedding, row=question.row, col=question.col, k=question.k)
+    return alike.assign(picture=inspection.pca_picture(embedding))
 
-        In a notebook it would be delivered between two cells, too late for the output of this one.
-        """
-        while (run := self._run) is not None:
-            run.task.wait(timeout)
-            if run.answers:
-                self._came(run, run.answers[0])
-            if run is self._run:
-                return
 
-    def _go_on(self) -> None:
-        if self._closed or self._wanted is None:
-            return
-        known = self._memory.get(self._wanted[:2])
-        if known is not None:
-            self._answered(self._wanted[1], known)
-        elif self._run is None:
-            self._begun()
-            self._start(self._wanted)
-
-    def _start(self, wanted: Any) -> None:
-        answers: list[Any] = []
-
-        def work(_: Task) -> Any:
-            answers.append(self._compute(*wanted))
-            return answers[0]
-
-        task = Task(
-            work, lambda answer: self._came(run, answer), lambda error: self._broke(run, error)
-        )
-        run = _Run(wanted, task, answers)
-        # Known before it begins: without an event loop the answer may come at once.
-        self._run = run
-        task.start()
-
-    def _compute(
-        self, age: Any, question: Question | Likeness, model: TiMo, cube: xr.DataArray
-    ) -> xr.Dataset:
-        if isinstance(question, Question):
-            return question.ask(model, cube)
-        # Features are the same for all pixels.
-        key = (age, tuple(question.dates(cube)))
-        embedding = self._memory.get(key)
-        if embedding is None:
-            embedding = question.embed(model, cube)
-            self._memory.keep(key, embedding)
-        alike = inspection.similar(embedding, row=question.row, col=question.col, k=question.k)
-        return alike.assign(picture=inspection.pca_picture(embedding))
-
-    def _came(self, run: _Run, answer: Any) -> None:
-        if run is not self._run:
-            return
-        self._run = None
-        if self._closed:
-            return
-        if self._wanted is not None and run.wanted[3] is self._wanted[3]:
-            self._memory.keep(run.wanted[:2], answer)
-        self._go_on()
-
-    def _broke(self, run: _Run, error: Exception) -> None:
-        if run is not self._run:
-            return
-        self._run = None
-        if run.wanted is self._wanted and not self._closed:
-            self._failed(error)
-        else:
-            self._go_on()
+def _remember(kept: dict[Hashable, Any], key: Hashable, compute: Callable[[], Any]) -> Any:
+    """Compute an answer, unless it is known; of too many the oldest is forgotten."""
+    if key not in kept:
+        kept[key] = compute()
+        while len(kept) > _KEPT:
+            del kept[next(iter(kept))]
+    return kept[key]
 
 
 def version(model: TiMo) -> tuple[int, int]:

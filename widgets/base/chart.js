@@ -27,6 +27,9 @@ function make(name, attributes, parent, text) {
 }
 
 const day = (iso) => Date.parse(iso.length === 10 ? iso + "T00:00:00Z" : iso);
+// Steps of a training are numbers, all else dates.
+const timeOf = (model) => (model.get("numeric") ? Number : day);
+const shortDate = (text) => text.slice(0, 10);
 const known = (value) => value !== null && value !== undefined && Number.isFinite(value);
 const short = (value) => (known(value) ? Number(value.toPrecision(3)).toString() : "–");
 
@@ -40,7 +43,8 @@ function niceTicks(low, high, most) {
 }
 
 // Starts of years, or of months where the series is short, that leave each other room.
-function dateTicks(times, width) {
+function dateTicks(times, width, numeric) {
+  if (numeric) return niceTicks(times[0], times[times.length - 1], width / 60).map((at) => [at, String(at)]);
   const first = new Date(times[0]);
   const last = times[times.length - 1];
   const monthly = (last - times[0]) / 864e5 < 800;
@@ -92,7 +96,9 @@ function draw(model, svg, width) {
       model.get("empty"));
     return null;
   }
-  const times = dates.map(day);
+  const numeric = model.get("numeric");
+  const time = timeOf(model);
+  const times = dates.map(time);
   const left = compact ? 8 : 58;
   const right = compact ? width - 8 : width - 14;
   const top = compact ? 3 : title ? 26 : 10;
@@ -109,7 +115,7 @@ function draw(model, svg, width) {
   const middle = both ? foot - Math.max(40, (foot - top) * 0.3) : foot;
 
   if (title) make("text", { x: left, y: 15, class: "timo-chart-title" }, svg, title);
-  drawDates(svg, { dates, times, even, place, x, left, right, foot, compact });
+  drawDates(svg, { dates, times, even, place, x, left, right, foot, compact, numeric });
   if (series.length) {
     const [low, high] = range(model, series);
     // What was not seen has no height: it gets rows of its own under the values.
@@ -121,7 +127,7 @@ function draw(model, svg, width) {
     make("rect", { x: left - 6, y: top - 4, width: right - left + 12, height: middle - top + 8 },
       make("clipPath", { id: clip }, svg));
     const group = make("g", { "clip-path": `url(#${clip})` }, svg);
-    series.forEach((one, i) => drawSeries(group, one, i, { dates, place, x, y, even, bottom: middle }));
+    series.forEach((one, i) => drawSeries(group, one, i, { place, x, y, even, time, numeric, bottom: middle }));
   }
   if (bars.length) drawBars(svg, model, { place, left, right, top: both ? middle + 12 : top, foot, compact });
   const selected = model.get("selected");
@@ -133,10 +139,10 @@ function draw(model, svg, width) {
   return { place, count: times.length, left, right };
 }
 
-function drawDates(svg, { dates, times, even, place, x, left, right, foot, compact }) {
+function drawDates(svg, { dates, times, even, place, x, left, right, foot, compact, numeric }) {
   make("line", { x1: left, x2: right, y1: foot, y2: foot, stroke: FAINT }, svg);
   let free = -Infinity;
-  for (const [at, text] of dateTicks(times, right - left)) {
+  for (const [at, text] of dateTicks(times, right - left, numeric)) {
     const i = times.findIndex((time) => time >= at);
     const here = even ? place(i) : x(at);
     make("line", { x1: here, x2: here, y1: foot, y2: foot + 4, stroke: INK }, svg);
@@ -147,7 +153,7 @@ function drawDates(svg, { dates, times, even, place, x, left, right, foot, compa
     make("text", { x: Math.max(here, half), y: foot + (compact ? 12 : 16), "text-anchor": "middle" }, svg, text);
   }
   if (free === -Infinity) {
-    make("text", { x: left, y: foot + (compact ? 12 : 16) }, svg, dates[0].slice(0, 10));
+    make("text", { x: left, y: foot + (compact ? 12 : 16) }, svg, shortDate(dates[0]));
   }
 }
 
@@ -160,14 +166,16 @@ function drawAxis(svg, { low, high, y, left, right, top, bottom, label }) {
   make("text", { transform: `translate(13,${middle}) rotate(-90)`, "text-anchor": "middle" }, svg, label);
 }
 
-function drawSeries(svg, one, index, { dates, place, x, y, even, bottom }) {
-  const at = (i) => (even || !one.times.length ? place(i) : x(day(one.times[i])));
+function drawSeries(svg, one, index, { place, x, y, even, time, numeric, bottom }) {
+  const at = (i) => (even || !one.times.length ? place(i) : x(time(one.times[i])));
   const points = one.values.map((value, i) => [at(i), value, one.valid[i]]);
   const line = points.filter(([, value, valid]) => valid && known(value));
   make("path", {
     d: line.map(([px, value], i) => `${i ? "L" : "M"}${px.toFixed(1)},${y(value).toFixed(1)}`).join(""),
-    fill: "none", stroke: one.colour, "stroke-width": 1.2,
+    fill: "none", stroke: one.colour, "stroke-width": numeric ? 2 : 1.2,
   }, svg);
+  // A curve of many steps; a line of one point is not seen.
+  if (numeric && points.length > 1) return;
   const form = SHAPES[index % SHAPES.length];
   const [shape, small] = [form(points.length > 400 ? 1.6 : 2.6), form(1.9)];
   for (const [px, value, valid] of points) {
@@ -196,7 +204,7 @@ function drawBars(svg, model, { place, left, right, top, foot, compact }) {
   }
   bars.forEach((value, i) => {
     const tall = known(value) ? Math.max(1, (Math.min(value, most) / most) * (foot - top)) : foot - top;
-    // What nobody has looked at yet is an outline.
+    // What was not looked at yet is an outline.
     const look = known(value)
       ? { fill: model.get("bars_colour"), opacity: i === model.get("selected") ? 1 : 0.75 }
       : { fill: "none", stroke: MASKED, "stroke-dasharray": "2,2", "stroke-width": 0.6 };
@@ -221,7 +229,7 @@ function describe(model, i) {
 function legend(model, box) {
   box.replaceChildren();
   const series = model.get("series");
-  box.style.display = model.get("compact") ? "none" : "";
+  box.style.display = model.get("compact") || model.get("numeric") ? "none" : "";
   const entry = (colour, shape, text, hollow) => {
     const item = document.createElement("span");
     const icon = make("svg", { width: 12, height: 12, viewBox: "-6 -6 12 12", "aria-hidden": "true" }, item);
@@ -247,13 +255,13 @@ function render({ model, el }) {
   const speak = () => {
     const dates = model.get("dates");
     const i = model.get("selected");
-    svg.setAttribute("aria-label", model.get("title") || model.get("y_label") || "Chart over dates");
+    svg.setAttribute("aria-label", model.get("title") || model.get("y_label") || "Chart");
     svg.setAttribute("aria-valuemin", 0);
     svg.setAttribute("aria-valuemax", Math.max(0, dates.length - 1));
     svg.setAttribute("aria-valuenow", Math.max(0, i));
     if (i >= 0 && i < dates.length) {
       const said = describe(model, i).map(([, name, value]) => `${name}: ${value}`);
-      svg.setAttribute("aria-valuetext", [dates[i].slice(0, 10), ...said].join(", "));
+      svg.setAttribute("aria-valuetext", [shortDate(dates[i]), ...said].join(", "));
     }
   };
   const redraw = () => {
@@ -295,7 +303,7 @@ function render({ model, el }) {
     const i = nearest(event);
     tip.replaceChildren();
     const head = document.createElement("b");
-    head.textContent = model.get("dates")[i].slice(0, 10);
+    head.textContent = shortDate(model.get("dates")[i]);
     tip.append(head);
     for (const [colour, name, value] of describe(model, i)) {
       const row = document.createElement("div");
@@ -311,7 +319,7 @@ function render({ model, el }) {
   svg.addEventListener("pointerleave", () => { tip.hidden = true; });
 
   const names_ = ["dates", "series", "bars", "bars_label", "bars_colour", "bars_range", "selected", "title", "y_label",
-    "y_range", "height", "even", "compact", "empty"];
+    "y_range", "height", "even", "compact", "numeric", "empty"];
   // Several traits often change at once: one drawing is enough.
   let waiting = 0;
   const later = () => { waiting = waiting || requestAnimationFrame(() => { waiting = 0; redraw(); }); };

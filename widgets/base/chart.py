@@ -1,9 +1,9 @@
-"""Series over dates, drawn in the browser: valid and masked observations told apart, one cursor."""
+"""Series over dates or steps, drawn in the browser: valid and masked observations apart, one cursor."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import traitlets
 
+from timo.checks import checked, described, did_you_mean, plain
 from timo.errors import TimoError
 
 from .style import MASKED, OKABE_ITO, PictureFallback, figure_png
@@ -66,6 +67,8 @@ class SeriesChart(PictureFallback, anywidget.AnyWidget):
         Space dates evenly, as a slider does, instead of by time.
     compact : bool
         A strip without axis, title and legend.
+    numeric : bool
+        The dates are numbers, such as the steps of a training, and the series curves without marks.
     empty : str
         What is said while there is nothing to draw.
     """
@@ -87,13 +90,21 @@ class SeriesChart(PictureFallback, anywidget.AnyWidget):
     height = traitlets.Int(240).tag(sync=True)
     even = traitlets.Bool(False).tag(sync=True)
     compact = traitlets.Bool(False).tag(sync=True)
+    numeric = traitlets.Bool(False).tag(sync=True)
     empty = traitlets.Unicode("Nothing to show yet").tag(sync=True)
 
-    def __init__(self, **traits: Any) -> None:
-        for name, plain in (("dates", iso_dates), ("series", _plain_series), ("bars", _numbers)):
-            if name in traits:
-                traits[name] = plain(traits[name])
-        super().__init__(**traits)
+    @checked
+    def __init__(
+        self,
+        *,
+        dates: Any = (),
+        series: Sequence[Mapping[str, Any]] = (),
+        bars: Any = (),
+        **traits: Any,
+    ) -> None:
+        super().__init__()
+        self._set(traits)
+        self.show(series, dates=dates, bars=bars)
 
     @traitlets.validate("series")
     def _complete(self, proposal: dict[str, Any]) -> list[dict[str, Any]]:
@@ -101,11 +112,12 @@ class SeriesChart(PictureFallback, anywidget.AnyWidget):
 
     @traitlets.validate("bars")
     def _without_nan(self, proposal: dict[str, Any]) -> list[float | None]:
-        return _numbers(proposal["value"])
+        return _numbers(proposal["value"], "bars")
 
+    @checked
     def show(
         self,
-        series: Iterable[dict[str, Any]] = (),
+        series: Sequence[Mapping[str, Any]] = (),
         *,
         dates: Any = None,
         bars: Any = None,
@@ -116,79 +128,123 @@ class SeriesChart(PictureFallback, anywidget.AnyWidget):
         Raises
         ------
         TimoError
-            If a series or the bars are not as many as their dates.
+            If a series or the bars are not as many as their dates, or a trait cannot be set.
         """
-        days = self.dates if dates is None else iso_dates(dates)
-        plain = _plain_series(series)
-        heights = self.bars if bars is None else _numbers(bars)
-        _check_lengths(days, plain, heights)
+        days = self.dates
+        if dates is not None:
+            days = _texts(dates) if self.numeric else iso_dates(dates)
+        lines = _plain_series(series)
+        heights = self.bars if bars is None else _numbers(bars, "bars")
+        _check_lengths(days, lines, heights)
         with self.hold_sync():
-            self.dates, self.series, self.bars = days, plain, heights
-            for name, value in traits.items():
-                setattr(self, name, value)
+            self.dates, self.series, self.bars = days, lines, heights
+            self._set(traits)
+
+    def _set(self, traits: Mapping[str, Any]) -> None:
+        known = self.trait_names()
+        for name, value in traits.items():
+            if name not in known:
+                raise TimoError(f"A chart has no {name!r}.{did_you_mean(name, known)}")
+            try:
+                setattr(self, name, plain(value))
+            except traitlets.TraitError as error:
+                raise TimoError(f"{name}={described(value)} cannot be set: {error}") from None
 
     def picture(self) -> bytes:
-        """PNG of the chart."""
+        """Return a PNG of the chart."""
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(8, max(self.height, 120) / 90))
         self.plot(figure.subplots())
         return figure_png(figure)
 
+    @checked
     def plot(self, axes: Any) -> None:
         """Draw the same with matplotlib."""
         for one in self.series:
-            times = pd.to_datetime(one["times"] or self.dates)
+            times = self._places(one["times"] or self.dates)
             values = np.array([math.nan if v is None else v for v in one["values"]], "float64")
             valid = np.array(one["valid"], bool)
             seen, masked = valid & np.isfinite(values), ~valid & np.isfinite(values)
-            axes.plot(times[seen], values[seen], ".-", color=one["colour"], label=one["name"], lw=1)
+            form = "-" if self.numeric else ".-"
+            axes.plot(times[seen], values[seen], form, color=one["colour"], label=one["name"], lw=1)
             axes.plot(times[masked], values[masked], "o", mfc="none", mec=MASKED, ms=4)
         if self.bars:
             heights = [0.0 if v is None else v for v in self.bars]
             below = axes.twinx() if self.series else axes
-            below.bar(pd.to_datetime(self.dates), heights, width=5, color=self.bars_colour)
+            below.bar(self._places(self.dates), heights, width=5, color=self.bars_colour)
             below.set_ylabel(self.bars_label)
         if 0 <= self.selected < len(self.dates):
-            axes.axvline(pd.Timestamp(self.dates[self.selected]), color=MASKED, lw=1)
+            axes.axvline(self._places(self.dates)[self.selected], color=MASKED, lw=1)
         if self.series:
             axes.set_ylabel(self.y_label)
             axes.legend(fontsize=8)
         axes.set_title(self.title, fontsize=10)
 
+    def _places(self, dates: list[str]) -> Any:
+        return np.array(dates, float) if self.numeric else pd.to_datetime(dates)
+
 
 def iso_dates(dates: Any) -> list[str]:
-    """Dates of any kind as ISO text: days, and the time of day only where a date has one."""
-    index = pd.DatetimeIndex(np.asarray(getattr(dates, "values", dates)))
+    """Return dates of any kind as ISO text: days, and the time of day only where a date has one.
+
+    Raises
+    ------
+    TimoError
+        If they are no dates.
+    """
+    try:
+        given = np.asarray(getattr(dates, "values", dates))
+        index = pd.DatetimeIndex(given)
+        read = not index.hasnans and (given.dtype.kind not in "iufb" or not given.size)
+    except (TypeError, ValueError, OverflowError):
+        read = False
+    if not read:
+        raise TimoError(
+            f"dates cannot be read: {described(dates)}. Give dates of NumPy or pandas, or text such as "
+            '["2019-07-31"].'
+        )
     return [str(day.date()) if day == day.normalize() else day.isoformat() for day in index]
 
 
-def _numbers(values: Iterable[Any]) -> list[float | None]:
+def _texts(steps: Any) -> list[str]:
+    # Numbers as they are; others have no place on the axis.
+    return [str(plain(step)) for step in steps if _numbers([step], "dates")]
+
+
+def _numbers(values: Any, name: str) -> list[float | None]:
     # JSON knows no NaN.
-    array = np.array([math.nan if v is None else v for v in values], "float64")
+    try:
+        array = np.array([math.nan if v is None else v for v in values], "float64")
+    except (TypeError, ValueError):
+        array = np.zeros((0, 0))
+    if array.ndim != 1:
+        raise TimoError(
+            f"{name} must be a list of numbers, None where nothing is known; got {described(values)}."
+        )
     return [float(v) if math.isfinite(v) else None for v in array]
 
 
-def _plain_series(series: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    plain = []
+def _plain_series(series: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    made = []
     for i, one in enumerate(series):
-        values = _numbers(one["values"])
-        valid = one.get("valid")
-        times = one.get("times")
-        plain.append(
+        name = str(one.get("name", f"series {i + 1}"))
+        values = _numbers(one.get("values"), f"values of the series {name!r}")
+        valid, times = one.get("valid"), one.get("times")
+        made.append(
             {
-                "name": str(one.get("name", f"series {i + 1}")),
+                "name": name,
                 "colour": one.get("colour") or OKABE_ITO[i % len(OKABE_ITO)],
                 "times": [] if times is None or not len(times) else iso_dates(times),
                 "values": values,
                 "valid": [v is not None for v in values] if valid is None else _flags(valid),
             }
         )
-    return plain
+    return made
 
 
-def _flags(valid: Iterable[Any]) -> list[bool]:
-    return [bool(flag) for flag in np.asarray(list(valid))]
+def _flags(valid: Any) -> list[bool]:
+    return [bool(flag) for flag in np.asarray(list(valid)).ravel()]
 
 
 def _check_lengths(

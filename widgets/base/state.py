@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 import numpy as np
 import traitlets
 import xarray as xr
+
+from timo.checks import Range, check, checked
+from timo.cube import check as check_cube
+from timo.cube import grid_mismatch
+
+Index = Annotated[int, Range(least=0)]
 
 
 class Held(traitlets.Any):
@@ -70,6 +77,33 @@ class State(traitlets.HasTraits):
     # The control that was moved last, and its line.
     _moved = ("", "")
 
+    @checked
+    def __init__(
+        self,
+        *,
+        aoi: Any = None,
+        options: Mapping[str, Any] | None = None,
+        cube: xr.DataArray | None = None,
+        classes: Sequence[str] = (),
+        labels: xr.DataArray | None = None,
+        model: Any = None,
+        result: xr.Dataset | None = None,
+        date: Index = 0,
+        pixels: Sequence[tuple[Index, Index]] = (),
+        code: Sequence[str] = (),
+    ) -> None:
+        super().__init__()
+        # The cube first: the date is one of its.
+        self.cube, self.aoi, self.options, self.classes = (
+            cube,
+            aoi,
+            dict(options or {}),
+            list(classes),
+        )
+        self.labels, self.model, self.result, self.date = labels, model, result, date
+        self.pixels, self.code = list(pixels), list(code)
+
+    @checked
     def echo(self, line: str, control: str = "") -> None:
         """Note the Python that does what was just done by hand; a line that only repeats the last is left out.
 
@@ -89,6 +123,7 @@ class State(traitlets.HasTraits):
         self._moved = (control, line)
         self.code = code
 
+    @checked
     def echo_setting(self, widget: str, setting: str, control: str) -> None:
         """Note how a widget is set, after the line that makes it unless it is there since the cube was opened.
 
@@ -106,26 +141,29 @@ class State(traitlets.HasTraits):
             self.echo(widget)
         self.echo(setting, control)
 
-    def look_at(self, row: int, column: int) -> None:
+    @checked
+    def look_at(self, row: Index, column: Index) -> None:
         """Add a pixel to those that are looked at, or make it the latest; the oldest of more than five goes."""
-        pixel = (int(row), int(column))
-        others = [p for p in self.pixels if p != pixel]
-        self.pixels = [*others, pixel][-self.MOST_PIXELS :]
+        others = [p for p in self.pixels if p != (row, column)]
+        self.pixels = [*others, (row, column)][-self.MOST_PIXELS :]
+
+    @traitlets.validate("cube")
+    def _is_cube(self, proposal: dict[str, Any]) -> xr.DataArray | None:
+        cube = proposal["value"]
+        return None if cube is None else check_cube(cube)
+
+    @traitlets.validate("labels", "result")
+    def _is_data(self, proposal: dict[str, Any]) -> Any:
+        name = proposal["trait"].name
+        kind = xr.DataArray if name == "labels" else xr.Dataset
+        return check(proposal["value"], kind | None, name)
 
     @traitlets.observe("cube")
-    def _start_anew(self, change: dict[str, Any]) -> None:
-        """What belongs to another grid has no meaning on a new one."""
+    def _start_again(self, change: dict[str, Any]) -> None:
+        """Forget what belongs to another grid."""
         old, new = change["old"], change["new"]
-        same = (
-            old is not None
-            and new is not None
-            and old.sizes["y"] == new.sizes["y"]
-            and old.sizes["x"] == new.sizes["x"]
-            and bool((old.y.values == new.y.values).all())
-            and bool((old.x.values == new.x.values).all())
-        )
         # What was there before the first cube came with it: State(cube=..., labels=...).
-        if old is not None and not same:
+        if old is not None and (new is None or grid_mismatch(new, old)):
             self.pixels, self.labels, self.result = [], None, None
         if new is not None:
             self.date = min(self.date, new.sizes["time"] - 1)
@@ -137,7 +175,7 @@ class State(traitlets.HasTraits):
 
 
 def clear_date(cube: xr.DataArray, date: int) -> int:
-    """A date to begin with: this one, or the clearest if it shows nothing.
+    """Return a date to begin with: this one, or the clearest if it shows nothing.
 
     Parameters
     ----------
@@ -148,5 +186,5 @@ def clear_date(cube: xr.DataArray, date: int) -> int:
     """
     if cube.chunks is not None or np.isfinite(cube[date, 0].values).any():
         return date
-    # An observation counts in all bands or in none: one band tells.
+    # An observation counts in all bands or in none: one band is enough.
     return int(np.isfinite(cube.isel(band=0).values).mean(axis=(1, 2)).argmax())

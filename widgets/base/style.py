@@ -6,13 +6,19 @@ import base64
 import colorsys
 import html
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
 import anywidget
 import ipywidgets
 import numpy as np
+
+from timo.checks import Range, checked
+from timo.errors import TimoError
+
+Control = TypeVar("Control", bound=ipywidgets.Widget)
 
 # Okabe and Ito, "Color Universal Design" (2008), in an order that keeps neighbours far apart. Their black would vanish
 # on a dark theme: grey stands for it. Their yellow comes late, since it is faint on white.
@@ -60,8 +66,9 @@ CSS = """
 """
 
 
-def class_colours(n: int) -> list[str]:
-    """Colours for `n` classes or series, as hex.
+@checked
+def class_colours(n: Annotated[int, Range(least=0, most=10_000)]) -> list[str]:
+    """Return colours for `n` classes or series, as hex.
 
     The first eight are those of Okabe and Ito, which people with any colour vision tell apart. More than eight cannot
     be told apart by colour alone: each further round is darker, and needs names beside it.
@@ -77,7 +84,17 @@ def class_colours(n: int) -> list[str]:
 
 
 def rgb(colour: str) -> tuple[int, int, int]:
-    """Red, green and blue, 0..255, of a colour written ``#RRGGBB``."""
+    """Return red, green and blue, 0..255, of a colour written ``#RRGGBB``.
+
+    Raises
+    ------
+    TimoError
+        If it is written otherwise.
+    """
+    if not re.fullmatch("#[0-9a-fA-F]{6}", colour):
+        raise TimoError(
+            f"The colour {colour!r} is not understood. Write it as #RRGGBB, e.g. #0072B2."
+        )
     return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
 
 
@@ -195,6 +212,25 @@ def close_tree(widget: ipywidgets.Widget) -> None:
         one.close()
 
 
+def control(
+    kind: type[Control], text: str, width: str = "auto", label: str = "initial", **traits: Any
+) -> Control:
+    """Make a control with its description.
+
+    Parameters
+    ----------
+    kind : class of ipywidgets
+    text : str
+        The description, also for screen readers.
+    width, label : str
+        Widths of the whole and of the description, in CSS.
+    **traits
+        Of the control.
+    """
+    layout, style = {"width": width}, {"description_width": label}
+    return kind(description=text, layout=layout, style=style, **traits)
+
+
 class Message(ipywidgets.HTML):
     """One line that says what goes on, or what went wrong and what to do; nothing is shown while there is nothing.
 
@@ -236,6 +272,13 @@ class Message(ipywidgets.HTML):
         if isinstance(problem, Exception) and not text.strip():
             text = type(problem).__name__
         self._say("error", f"{text} {remedy}".strip())
+
+    def failure(self, error: Exception) -> None:
+        """Say what went wrong; an error that is not ours is named, since its text was not written for this panel."""
+        if isinstance(error, TimoError):
+            self.error(error)
+        else:
+            self.error(f"{type(error).__name__}: {error}", "Please report this.")
 
     def _say(self, kind: str, text: str) -> None:
         self.kind, self.text = kind, text

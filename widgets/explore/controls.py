@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable
-from typing import Any
 
 import ipywidgets
 import numpy as np
 import xarray as xr
 
 from ..base.chart import SeriesChart, iso_dates
-from ..base.style import OKABE_ITO, Message, button, close_tree
+from ..base.style import OKABE_ITO, Message, button, control
 from .bandviews import View, viridis
 from .split import Split
 
@@ -20,50 +18,27 @@ _ROW = {"flex_flow": "row wrap", "align_items": "center", "grid_gap": "4px 12px"
 
 
 class ExplorerControls:
-    """Everything of the explorer that is not the map.
-
-    Attributes
-    ----------
-    view, stretch, quantity, before : ipywidgets.Dropdown
-        Which bands are shown, how they are stretched, what the series is of, and the earlier date.
-    opacity : ipywidgets.FloatSlider
-        Of the pictures.
-    compare : ipywidgets.Checkbox
-        Two dates, left and right of a divider.
-    split : Split
-        The divider.
-    play : ipywidgets.Play
-        Moves the slider.
-    slider : ipywidgets.SelectionSlider
-        The date; its value is the position.
-    date, legend, csv : ipywidgets.HTML
-        The date in words, what the colours mean, the link that saves the series.
-    message : Message
-        What is waited for, or went wrong.
-    strip, chart : SeriesChart
-        Share of clear pixels for each date; the series.
-    """
+    """Everything of the explorer that is not the map; `strip` has the share of clear pixels, `chart` the series."""
 
     def __init__(self, message: Message) -> None:
-        wide = {"description_width": "initial"}
-        self.view = ipywidgets.Dropdown(description="Bands", style=wide, layout={"width": "215px"})
-        self.stretch = ipywidgets.Dropdown(
-            description="Stretch",
+        self.view = control(ipywidgets.Dropdown, "Bands", "215px")
+        self.stretch = control(
+            ipywidgets.Dropdown,
+            "Stretch",
+            "165px",
             options=[("each date", "date"), ("whole series", "series")],
-            style=wide,
-            layout={"width": "165px"},
             tooltip="What is dark and bright: for each date, or the same for all",
         )
-        self.opacity = ipywidgets.FloatSlider(
-            description="Opacity",
+        self.opacity = control(
+            ipywidgets.FloatSlider,
+            "Opacity",
+            "190px",
             value=1,
             min=0,
             max=1,
             step=0.05,
             readout_format=".0%",
-            style=wide,
         )
-        self.opacity.layout.width = "190px"
         self.compare = ipywidgets.Checkbox(
             description="Compare with", indent=False, layout={"width": "auto"}
         )
@@ -78,15 +53,12 @@ class ExplorerControls:
             layout={"flex": "0 0 auto"},
         )
         # Over dates, not numbers: it says where it stands also to whoever does not see the date beside it.
-        self.slider = ipywidgets.SelectionSlider(
-            description="Date",
-            options=_NO_DATE,
-            readout=False,
-            style={"description_width": "34px"},
-            layout={"width": "auto", "flex": "1 1 auto"},
+        self.slider = control(
+            ipywidgets.SelectionSlider, "Date", label="34px", options=_NO_DATE, readout=False
         )
+        self.slider.layout.flex = "1 1 auto"
         self.date = ipywidgets.HTML(layout={"flex": "0 0 150px"})
-        self._link = ipywidgets.jslink((self.play, "value"), (self.slider, "index"))
+        self.link = ipywidgets.jslink((self.play, "value"), (self.slider, "index"))
         self.strip = SeriesChart(
             compact=True,
             even=True,
@@ -101,17 +73,13 @@ class ExplorerControls:
         self.strip.layout.margin = "0 0 0 42px"
         self.strip.layout.width = "calc(100% - 42px)"
         self.legend = ipywidgets.HTML()
-        self.quantity = ipywidgets.Dropdown(
-            description="Series of", style=wide, layout={"width": "190px"}
-        )
+        self.quantity = control(ipywidgets.Dropdown, "Series of", "190px")
         self.csv = ipywidgets.HTML(link_html("", ""))
         self.chart = SeriesChart(
             height=220, empty="Click pixels on the map to see their series (up to five)"
         )
         self.forget = button("Clear pixels", "eraser", "Forget the pixels that were clicked")
-        self._forgetters: list[Any] = []
         self.message = message
-        self._boxes: list[ipywidgets.Widget] = []
 
     def arrange(self, map_place: ipywidgets.Widget) -> list[ipywidgets.Widget]:
         """The rows of the explorer, with the map among them."""
@@ -124,17 +92,7 @@ class ExplorerControls:
         over = ipywidgets.VBox([self.slider, self.strip], layout={"flex": "1 1 300px"})
         dates = _row(self.play, over, self.date)
         bottom = _row(self.quantity, self.forget, self.csv)
-        self._boxes = [top, two, notes, over, dates, bottom]
         return [top, map_place, notes, dates, bottom, self.chart]
-
-    def on_forget(self, callback: Callable[[], Any]) -> None:
-        """Call back when the pixels are to be forgotten."""
-
-        def pressed(_: Any) -> None:
-            callback()
-
-        self._forgetters.append(pressed)
-        self.forget.on_click(pressed)
 
     def take(
         self,
@@ -157,7 +115,7 @@ class ExplorerControls:
         self._enable(True)
 
     def clear(self) -> None:
-        """Nothing to control."""
+        """Have nothing to control."""
         self.strip.show(dates=[], bars=[])
         self.chart.show(dates=[])
         self.date.value = self.legend.value = ""
@@ -165,19 +123,9 @@ class ExplorerControls:
         self._enable(False)
 
     def _enable(self, on: bool) -> None:
-        for control in (self.view, self.stretch, self.opacity, self.compare, self.slider):
-            control.disabled = not on
-        for control in (self.play, self.quantity, self.forget):
-            control.disabled = not on
-
-    def close(self) -> None:
-        """Close every control."""
-        for pressed in self._forgetters:
-            self.forget.on_click(pressed, remove=True)
-        self._link.unlink()
-        for part in (*vars(self).values(), *self._boxes):
-            if isinstance(part, ipywidgets.Widget):
-                close_tree(part)
+        switched = (self.view, self.stretch, self.opacity, self.compare, self.slider)
+        for one in (*switched, self.play, self.quantity, self.forget):
+            one.disabled = not on
 
 
 def _row(*children: ipywidgets.Widget) -> ipywidgets.Box:
@@ -185,7 +133,7 @@ def _row(*children: ipywidgets.Widget) -> ipywidgets.Box:
 
 
 def date_text(cube: xr.DataArray, date: int, share: float | None) -> str:
-    """The date in words, and how much of it is clear."""
+    """Say the date, and how much of it is clear."""
     day = iso_dates(cube.time[date : date + 1])[0]
     clear = "not read yet" if share is None else f"{share:.0%} clear"
     note = f"{clear}, {date + 1} / {cube.sizes['time']}"
@@ -199,7 +147,7 @@ NOTHING_SEEN = (
 
 
 def legend_html(view: View, limits: np.ndarray) -> str:
-    """What the colours of the picture mean."""
+    """Say what the colours of the picture mean."""
     low, high = (f"{value:.3g}" for value in limits[0])
     if view.single:
         ramp = ", ".join(f"rgb({r}, {g}, {b})" for r, g, b, _ in viridis()[::32])
@@ -216,7 +164,7 @@ def legend_html(view: View, limits: np.ndarray) -> str:
 
 
 def link_html(address: str, name: str) -> str:
-    """Link that saves the series; greyed out without an address."""
+    """Return a link that saves the series; greyed out without an address."""
     icon = '<i class="fa fa-download" aria-hidden="true"></i> Download CSV'
     if not address:
         return f'<span class="timo-link timo-link-off" aria-disabled="true">{icon}</span>'
@@ -225,5 +173,5 @@ def link_html(address: str, name: str) -> str:
 
 
 def pixel_name(index: int, row: int, column: int) -> str:
-    """What a pixel is called in the chart."""
+    """Return the name of a pixel in the chart."""
     return f"{index + 1}: row {row}, column {column}"

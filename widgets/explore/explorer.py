@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-import os
+import io
 from typing import Any
 
 import ipywidgets
 import pandas as pd
 import xarray as xr
 
-from timo.cube import check
+from timo.checks import NotNegative, PathLike, checked
 from timo.errors import TimoError
 
 from ..base.background import Background
-from ..base.reruns import replace_earlier
+from ..base.chart import SeriesChart
+from ..base.part import Part, replace_earlier
 from ..base.state import State, clear_date
-from ..base.style import Message, PictureFallback, close_tree, style_sheet
+from ..base.style import PictureFallback, figure_png, style_sheet
 from ..maps.rastermap import RasterMap
 from . import bandviews
 from .controls import ExplorerControls
 from .picturepane import PicturePane
 from .reading import CubeReader
 from .seriespane import SeriesPane
-from .snapshot import snapshot
 
 
-class CubeExplorer(PictureFallback, ipywidgets.VBox):
+class CubeExplorer(PictureFallback, Part):
     """A map of the cube with a slider over its dates, and the series of up to five pixels.
 
     Click a pixel, and its series appears; move the slider, the strip under it, or the cursor of the chart, and the map
@@ -59,62 +59,42 @@ class CubeExplorer(PictureFallback, ipywidgets.VBox):
         If the cube is not one (see `timo.cube.check`).
     """
 
-    # Of an explorer that was refused there is nothing to close.
-    _closed = True
-
+    @checked
     def __init__(
         self, cube: xr.DataArray | None = None, state: State | None = None, height: str = "420px"
     ) -> None:
-        if cube is not None:
-            check(cube)
+        super().__init__(state, cube)
         replace_earlier(self)
-        self.state = State() if state is None else state
         self.map: RasterMap | None = None
         self._height = height
         self._reader: CubeReader | None = None
-        self._closed = False
-        self.message = Message()
         self._background = Background(self._failed)
-        self.controls = ExplorerControls(self.message)
-        self.chart = self.controls.chart
-        shared = (self.state, self.controls, self._background, self._settled)
+        self.controls = c = ExplorerControls(self.message)
+        self.chart = c.chart
+        shared = (self.state, c, self._background, self._settled)
         self.pictures, self.pane = PicturePane(*shared), SeriesPane(*shared)
         self._map_place = ipywidgets.VBox()
-        super().__init__(children=[style_sheet(), *self.controls.arrange(self._map_place)])
-        self.add_class("timo")
+        self.children = [style_sheet(), *c.arrange(self._map_place)]
         self.add_class("timo-explorer")
-        self._wires = self._connect()
-        if cube is not None and cube is not self.state.cube:
-            self.state.cube = cube
-        else:
-            self._take_cube()
-
-    def _connect(self) -> list[tuple[Any, Any, str]]:
-        """Observe state and controls; what was connected, so that close() can undo it."""
-        c, state = self.controls, self.state
-        wires = [
-            (state, self._take_cube, "cube"),
-            (state, self._take_date, "date"),
-            (state, self._take_pixels, "pixels"),
-            (c.view, self.pictures.change_view, "value"),
-            (c.stretch, self.pictures.change_stretch, "value"),
-            (c.opacity, self.pictures.change_opacity, "value"),
-            (c.compare, self.pictures.change_compare, "value"),
-            (c.before, self.pictures.change_compare, "value"),
-            (c.quantity, self._change_quantity, "value"),
-            (c.slider, self._move, "value"),
-            (c.strip, self._move, "selected"),
-            (c.chart, self._move, "selected"),
-        ]
-        for source, handler, name in wires:
-            source.observe(handler, names=name)
-        c.on_forget(self._forget_pixels)
-        return wires
+        self.follow(self.state, self._take_cube, "cube")
+        self.follow(self.state, self._take_date, "date")
+        self.follow(self.state, self._take_pixels, "pixels")
+        self.follow(c.view, self.pictures.change_view, "value")
+        self.follow(c.stretch, self.pictures.change_stretch, "value")
+        self.follow(c.opacity, self.pictures.change_opacity, "value")
+        self.follow(c.compare, self.pictures.change_compare, "value")
+        self.follow(c.before, self.pictures.change_compare, "value")
+        self.follow(c.quantity, self._change_quantity, "value")
+        self.follow(c.slider, self._move, "value")
+        self.follow(c.strip, self._move, "selected")
+        self.follow(c.chart, self._move, "selected")
+        c.forget.on_click(self._forget_pixels)
+        self._take_cube()
 
     # The cube
 
     def _take_cube(self, _: Any = None) -> None:
-        self._background.forget("series")
+        self._background.drop("series")
         cube = self.state.cube
         if self.map is not None:
             self.map.close()
@@ -130,7 +110,7 @@ class CubeExplorer(PictureFallback, ipywidgets.VBox):
         self.map = RasterMap(cube.isel(time=0, band=0, drop=True), height=self._height)
         self.map.on_click(self._clicked)
         self._map_place.children = (self.map.widget,)
-        with self._silent():
+        with self.silent():
             self.controls.take(cube, list(views), list(quantities), self._reader.clear_shares())
         self.pictures.take(self._reader, self.map, views)
         self.pane.take(self._reader, self.map, quantities)
@@ -143,10 +123,6 @@ class CubeExplorer(PictureFallback, ipywidgets.VBox):
         self.map = self._reader = None
         self.pictures.take(None, None, {})
         self.pane.take(None, None, {})
-
-    def _silent(self) -> Any:
-        """Controls that are filled must not act."""
-        return _Paused(self._wires)
 
     # The date
 
@@ -183,7 +159,7 @@ class CubeExplorer(PictureFallback, ipywidgets.VBox):
         self.pane.echo()
         self.pane.show()
 
-    def _forget_pixels(self) -> None:
+    def _forget_pixels(self, _: Any) -> None:
         self.state.pixels = []
 
     def series(self) -> pd.DataFrame:
@@ -196,7 +172,8 @@ class CubeExplorer(PictureFallback, ipywidgets.VBox):
         """
         return self.pane.table()
 
-    def save_series(self, path: str | os.PathLike[str]) -> None:
+    @checked
+    def save_series(self, path: PathLike) -> None:
         """Write the series that are shown to a CSV file, whole or not at all.
 
         Raises
@@ -212,12 +189,13 @@ class CubeExplorer(PictureFallback, ipywidgets.VBox):
         remedy = "Move the slider or click again to retry."
         self.message.error(error, "" if isinstance(error, TimoError) else remedy)
 
-    def wait(self, seconds: float = 60) -> None:
+    @checked
+    def wait(self, seconds: NotNegative | None = 60) -> None:
         """Wait until what is being fetched has come; for scripts and tests."""
         self._background.wait(seconds)
 
     def picture(self) -> bytes:
-        """PNG of the map and, if pixels were chosen, their series."""
+        """Return a PNG of the map and, if pixels were chosen, their series."""
         if self.map is None:
             return snapshot(None, self.message.text, self.chart)
         c = self.controls
@@ -226,35 +204,28 @@ class CubeExplorer(PictureFallback, ipywidgets.VBox):
         cut = c.split.position if c.split.active else None
         return snapshot(self.map.picture(cut=cut), f"{c.view.value}, {days}", self.chart)
 
-    def close(self) -> None:
-        """Stop the thread, unobserve all, and close every widget that was made."""
-        if self._closed:
-            return
-        self._closed = True
+    def _stop(self) -> None:
         self._background.close()
-        for source, handler, name in self._wires:
-            source.unobserve(handler, names=name)
         if self.map is not None:
             self.map.close()
-        self.controls.close()
         self._forget_cube()
-        close_tree(self._map_place)
-        for child in self.children:
-            close_tree(child)
-        super().close()
-        self.layout.close()
+        self.controls.link.unlink()
+        self.controls.forget.on_click(self._forget_pixels, remove=True)
 
 
-class _Paused:
-    """Unobserve for a while."""
+def snapshot(map_png: bytes | None, title: str, chart: SeriesChart) -> bytes:
+    """Return a PNG of a map and, under it, the chart's series if it has any; of the title alone without a map."""
+    from matplotlib.figure import Figure
+    from PIL import Image
 
-    def __init__(self, wires: list[tuple[Any, Any, str]]) -> None:
-        self._wires = wires
-
-    def __enter__(self) -> None:
-        for source, handler, name in self._wires:
-            source.unobserve(handler, names=name)
-
-    def __exit__(self, *_: object) -> None:
-        for source, handler, name in self._wires:
-            source.observe(handler, names=name)
+    series = bool(chart.series)
+    figure = Figure(figsize=(8, 8 if series else 5), layout="constrained")
+    axes = figure.subplots(1 + series, 1, squeeze=False, height_ratios=[2, 1][: 1 + series])
+    top = axes[0, 0]
+    top.axis("off")
+    top.set_title(title, fontsize=10)
+    if map_png is not None:
+        top.imshow(Image.open(io.BytesIO(map_png)))
+    if series:
+        chart.plot(axes[1, 0])
+    return figure_png(figure)

@@ -51,7 +51,7 @@ class PicturePane:
     ) -> None:
         """Show another cube from now on; None: none."""
         for name in (PICTURE, BEFORE):
-            self._background.forget(name)
+            self._background.drop(name)
         self._reader, self._map, self._views = reader, raster_map, views
         self._limits: dict[str, np.ndarray] = {}
         self._shown: dict[str, tuple[int, str]] = {}
@@ -100,15 +100,15 @@ class PicturePane:
         assert self._reader is not None
         view, reader = self.view, self._reader
         if reader.has_date(date, view.bands):
-            self._background.forget(name)
+            self._background.drop(name)
             self._paint(name, date, view, reader.date(date, view.bands))
         else:
             day = str(self._state.cube.time.values[date])[:10]
             self._controls.message.busy(f"Fetching {day} …")
-            self._background.submit(
-                name,
-                lambda: reader.date(date, view.bands),
+            self._background.run(
+                lambda _: reader.date(date, view.bands),
                 lambda values: self._arrived(reader, name, date, view, values),
+                name,
             )
 
     def _arrived(
@@ -180,7 +180,7 @@ class PicturePane:
         c.split.active = bool(wanted)
         self.label_date()
         if not wanted:
-            self._background.forget(BEFORE)
+            self._background.drop(BEFORE)
             self._shown.pop(BEFORE, None)
             self._map.hide(BEFORE)
             return

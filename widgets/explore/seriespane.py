@@ -85,10 +85,10 @@ class SeriesPane:
         self._plot()
         if missing:
             self._controls.message.busy("Fetching the pixel's series …")
-            self._background.submit(
-                "series",
-                lambda: [reader.pixel(*pixel, bands) for pixel in missing],
+            self._background.run(
+                lambda _: [reader.pixel(*pixel, bands) for pixel in missing],
                 lambda _: self._plot(),
+                "series",
             )
 
     def _plot(self) -> None:

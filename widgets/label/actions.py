@@ -11,10 +11,11 @@ import shapely
 
 from timo.errors import TimoError
 
-from ..base.state import State
+from ..base.part import Part
+from ..base.steps import STORE, Step
 from ..maps.rastermap import RasterMap
+from . import label_files
 from .cells import shortened
-from .label_files import from_geojson, load, save, to_geojson
 from .panel import DRAW, ERASE, PAINT, SIDES, Controls
 from .sheet import Label
 from .store import LabelStore
@@ -26,10 +27,9 @@ _LAST = "labels = store.labels()"
 _ROUNDING_DEGREES = 2e-6
 
 
-class LabelActions:
+class LabelActions(Part):
     """The part of the labeler that acts; `Labeler` is the other, which shows."""
 
-    state: State
     store: LabelStore | None
     map: RasterMap | None
     controls: Controls
@@ -53,9 +53,9 @@ class LabelActions:
             classes=c.name,
             opacity=c.opacity,
             sizes=list(SIDES),
-            on_stroke=lambda stroke: self._attempt(lambda: self._stroke(stroke)),
-            on_undo=lambda: self._attempt(self._undo),
-            on_redo=lambda: self._attempt(self._redo),
+            on_stroke=lambda stroke: self.attempt(lambda: self._stroke(stroke)),
+            on_undo=lambda: self.attempt(self._undo),
+            on_redo=lambda: self.attempt(self._redo),
         )
 
     def _wire(self) -> None:
@@ -68,11 +68,11 @@ class LabelActions:
             c.delete: self._delete,
             c.undo: self._undo,
             c.redo: self._redo,
-            c.clear: lambda: self._do("store.clear()", lambda s: s.clear()),
+            c.clear: lambda: self._do("clear"),
             c.save: self._save,
             c.open: self._load,
         }.items():
-            made.on_click(lambda _, action=action: self._attempt(action))
+            made.on_click(lambda _, action=action: self.attempt(action))
         c.upload.observe(self._uploaded, names="value")
         c.mode.observe(self._set_mode, names="value")
         c.whole.observe(self._set_mode, names="value")
@@ -102,13 +102,13 @@ class LabelActions:
 
     def _list_clicked(self, _: Any) -> None:
         if not self._own and self.store is not None:
-            self._attempt(self._show_chosen)
+            self.attempt(self._show_chosen)
 
     def _undo(self) -> None:
-        self._do("store.undo()", lambda s: s.undo())
+        self._do("undo")
 
     def _redo(self) -> None:
-        self._do("store.redo()", lambda s: s.redo())
+        self._do("redo")
 
     def _clicked(self, row: int, column: int) -> None:
         c = self.controls
@@ -125,9 +125,7 @@ class LabelActions:
             values = [*path[0], *values]
         else:
             name, values = f"{name}_along", [path, *values]
-        said = [*map(repr, values), *(f"{key}={value!r}" for key, value in given.items())]
-        line = f"store.{name}({', '.join(said)})"
-        self._do(line, lambda s: getattr(s, name)(*values, **given))
+        self._do(name, *values, **given)
 
     def _has(self, row: int, column: int) -> bool:
         assert self.store is not None
@@ -142,17 +140,15 @@ class LabelActions:
             number = (feature.get("properties") or {}).get("number")
             known = placed.pop(number, None)
             if number is None or (known is not None and not _alike(known, feature)):
-                self._attempt(partial(self._add, feature["geometry"], number))
+                self.attempt(partial(self._add, feature["geometry"], number))
         for number in placed:
-            self._attempt(partial(self._remove, number))
+            self.attempt(partial(self._remove, number))
         self._show_chosen()
 
     def _add(self, geometry: dict[str, Any], number: int | None = None) -> None:
         name, dates = self._meant(number)
-        extra = "".join(f", {key}={value!r}" for key, value in dates.items())
-        extra += "" if number is None else f", number={number}"
-        line = f"store.add({geometry}, {name!r}{extra})"
-        self._do(line, lambda s: s.add(geometry, name, number=number, **dates))
+        options: dict[str, Any] = {**dates, **({} if number is None else {"number": number})}
+        self._do("add", geometry, name, **options)
 
     def _meant(self, number: int | None) -> tuple[str, dict[str, str | None]]:
         """Class and dates of a label that is there; for a new one, those that are set."""
@@ -165,61 +161,55 @@ class LabelActions:
 
     def _add_class(self) -> None:
         name = self.controls.title.value
-        self._do(f"store.add_class({name!r})", lambda s: s.add_class(name))
+        self._do("add_class", name)
         self.controls.title.value = ""
         self.controls.name.value = name.strip()
 
     def _rename_class(self) -> None:
         old, new = self._class(), self.controls.title.value
-        self._do(f"store.rename_class({old!r}, {new!r})", lambda s: s.rename_class(old, new))
+        self._do("rename_class", old, new)
         self.controls.title.value = ""
 
     def _change(self) -> None:
         label, name = self._known(), self._class()
         dates = {"start": None, "end": None, **self._dates()}
-        extra = ", ".join(f"{key}={value!r}" for key, value in dates.items())
-        line = f"store.change({label.number}, name={name!r}, {extra})"
-        self._do(line, lambda s: s.change(label.number, name=name, **dates))
+        self._do("change", label.number, name=name, **dates)
 
     def _delete(self) -> None:
         self._remove(self._known().number)
 
     def _remove(self, number: int) -> None:
-        self._do(f"store.delete({number})", lambda s: s.delete(number))
+        self._do("delete", number)
 
     def _save(self) -> None:
         assert self.store is not None
         path = Path(self.controls.path.value)
-        save(self.store, path)
+        label_files.save(self.store, path)
         self.controls.download.offer(path.expanduser())
-        self._echo(f"label_files.save(store, {str(path)!r})")
-        self.controls.message.info(f"{len(self.store.sheet.labels)} labels are in {path}.")
+        self._echo(Step("label_files.save", STORE, str(path)))
+        self.message.info(f"{len(self.store.sheet.labels)} labels are in {path}.")
 
     def _load(self) -> None:
         path, keep = self.controls.path.value, self.controls.keep.value
-        line = f"label_files.load(store, {path!r}, keep={keep})"
-        self._say_left_out(self._do(line, lambda s: load(s, path, keep=keep)))
+        self._say_left_out(self._do(label_files.load, path, keep=keep))
 
     def _uploaded(self, change: dict[str, Any]) -> None:
         for file in change["new"]:
-            data, keep = bytes(file["content"]), self.controls.keep.value
-
-            def read(data: bytes = data, keep: bool = keep) -> None:
-                # The file is on the user's machine: what was in it goes into the line.
-                line = "label_files.from_geojson(store, {!r}, keep={})"
-                text = data.decode("utf-8-sig", errors="replace")
-                done = self._do(line.format(text, keep), lambda s: from_geojson(s, data, keep=keep))
-                self._say_left_out(done)
-
-            self._attempt(read)
+            # The file is on the user's machine: what was in it goes into the line.
+            text = bytes(file["content"]).decode("utf-8-sig", errors="replace")
+            self.attempt(partial(self._read, text))
         if change["new"]:
             self.controls.upload.value = ()
+
+    def _read(self, text: str) -> None:
+        keep = self.controls.keep.value
+        self._say_left_out(self._do(label_files.from_geojson, text, keep=keep))
 
     def _say_left_out(self, outside: int) -> None:
         assert self.store is not None
         text = f"{len(self.store.sheet.labels)} labels are here now."
         beyond = f" {outside} features lie beside the cube and were left out." if outside else ""
-        self.controls.message.info(text + beyond)
+        self.message.info(text + beyond)
 
     def _chosen(self) -> Label | None:
         number = self.controls.shapes.value
@@ -245,16 +235,29 @@ class LabelActions:
         given = {"start": c.start.value, "end": c.end.value}
         return {key: f"{day:%Y-%m-%d}" for key, day in given.items() if day is not None}
 
-    def _do(self, line: str, action: Callable[[LabelStore], Any]) -> Any:
-        """Do something with the store, note the line that does it, and show what came of it."""
+    def _do(self, action: str | Callable[..., Any], *given: Any, **options: Any) -> Any:
+        """Do something with the store, note the line that does it, and show what came of it.
+
+        Parameters
+        ----------
+        action : str or callable
+            A method of the store, or a function of `label_files`, which takes the store.
+        *given, **options
+            Its arguments.
+        """
         if self.store is None:
             raise TimoError("There is no cube to label yet. Open one first")
         before = self.store.sheet
         first = _opening(self.store) if not self._told else []
-        done = action(self.store)
-        self.controls.message.clear()
+        if isinstance(action, str):
+            step = Step(f"store.{action}", *given, **options)
+            done = getattr(self.store, action)(*given, **options)
+        else:
+            step = Step(f"label_files.{action.__name__}", STORE, *given, **options)
+            done = action(self.store, *given, **options)
+        self.message.clear()
         if self.store.sheet is not before:
-            self._echo(line, first)
+            self._echo(step, first)
             self.refresh()
         return done
 
@@ -265,14 +268,6 @@ class LabelActions:
             code.pop()
         self._told = True
         self.state.code = [*code, *first, line, _LAST]
-
-    def _attempt(self, action: Callable[[], Any]) -> None:
-        try:
-            action()
-        except TimoError as error:
-            self.controls.message.error(error)
-        except Exception as error:  # noqa: BLE001 - shown in the panel; in a callback nobody else would see it
-            self.controls.message.error(f"{type(error).__name__}: {error}", "Please report this.")
 
 
 def _alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
@@ -292,5 +287,5 @@ def _opening(store: LabelStore) -> list[str]:
         f"store = timo_widgets.LabelStore(cube, {store.classes!r})",
     ]
     if store.sheet.labels:
-        lines.append(f"label_files.from_geojson(store, {to_geojson(store)!r})")
+        lines.append(f"label_files.from_geojson(store, {label_files.to_geojson(store)!r})")
     return lines

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import shapely
 
 from timo.atomic import replacing
+from timo.checks import PathLike, checked, is_number
 from timo.errors import TimoError
 from timo.sources import Area, parse_aoi
 
@@ -19,8 +19,9 @@ from .sheet import Label, check_dates
 from .store import LabelStore
 
 
+@checked
 def to_geojson(store: LabelStore) -> dict[str, Any]:
-    """The labels as a GeoJSON FeatureCollection in degrees, the later feature on top.
+    """Return the labels as a GeoJSON FeatureCollection in degrees, the later feature on top.
 
     Each has the properties "class" (its name), "start" and "end" ("2019-07-31", or null). Painted pixels become
     polygons along the edges of the cells. The member "classes" keeps the order of the classes.
@@ -32,6 +33,7 @@ def to_geojson(store: LabelStore) -> dict[str, Any]:
     }
 
 
+@checked
 def from_geojson(store: LabelStore, data: Any, *, keep: bool = False) -> int:
     """Replace the labels of a store by those of a GeoJSON object, in one step to undo.
 
@@ -76,7 +78,8 @@ def from_geojson(store: LabelStore, data: Any, *, keep: bool = False) -> int:
     return outside
 
 
-def save(store: LabelStore, path: str | os.PathLike[str]) -> None:
+@checked
+def save(store: LabelStore, path: PathLike) -> None:
     """Write the labels to a GeoJSON file, which appears when it is complete.
 
     Raises
@@ -88,7 +91,8 @@ def save(store: LabelStore, path: str | os.PathLike[str]) -> None:
         partial.write_text(json.dumps(to_geojson(store), ensure_ascii=False), encoding="utf-8")
 
 
-def load(store: LabelStore, path: str | os.PathLike[str], *, keep: bool = False) -> int:
+@checked
+def load(store: LabelStore, path: PathLike, *, keep: bool = False) -> int:
     """Read labels from a GeoJSON file; see `from_geojson`.
 
     Raises
@@ -122,7 +126,7 @@ def _feature(label: Label, store: LabelStore) -> dict[str, Any]:
 
 
 def _plain(geometry: dict[str, Any]) -> dict[str, Any]:
-    """The same with lists for tuples, as it comes back from a file."""
+    """Return the same with lists for tuples, as it comes back from a file."""
     return json.loads(json.dumps(geometry))
 
 
@@ -148,7 +152,7 @@ def _parsed(data: Any) -> Mapping[str, Any]:
 def _label(
     feature: Any, data: Mapping[str, Any], store: LabelStore, classes: list[str], number: int
 ) -> Label | None:
-    """The label of a feature; None if it covers no pixel."""
+    """Return the label of a feature; None if it covers no pixel."""
     if not isinstance(feature, Mapping) or not isinstance(feature.get("geometry"), Mapping):
         raise TimoError("it has no geometry. Give it a polygon, or leave it out")
     given = feature.get("properties") or {}
@@ -169,13 +173,13 @@ def _label(
 
 
 def _code(value: Any, classes: list[str]) -> int:
-    """Code of a class by name, or by number; an unknown one is added."""
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(classes):
-        return value
-    if isinstance(value, float) and value.is_integer():
-        return _code(int(value), classes)
-    if isinstance(value, bool) or not isinstance(value, str | int):
+    """Return the code of a class by name, or by number; an unknown one is added."""
+    if is_number(value) and value == int(value) and 0 <= value < len(classes):
+        return int(value)
+    if isinstance(value, bool) or not (isinstance(value, str) or is_number(value)):
         raise TimoError(f"its class {value!r} is no name and no number")
+    if is_number(value) and value == int(value):
+        value = int(value)
     name = str(value).strip()
     if not name:
         raise TimoError("its class is empty")

@@ -6,11 +6,12 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-import ipywidgets
 import pandas as pd
 import shapely
 import xarray as xr
 
+from timo.checks import checked
+from timo.cube import grid_mismatch
 from timo.errors import TimoError
 
 from ..base.state import State, clear_date
@@ -27,7 +28,7 @@ from .view import date_image, label_image, label_line, summary
 IMAGE, CHOSEN = "image", "chosen"
 
 
-class Labeler(LabelActions, PictureFallback, ipywidgets.VBox):
+class Labeler(PictureFallback, LabelActions):
     """Label a cube by hand.
 
     Draw polygons and rectangles, or press and drag to paint and erase pixels; choose the class and, if it does not hold
@@ -62,8 +63,7 @@ class Labeler(LabelActions, PictureFallback, ipywidgets.VBox):
         If the cube has no even grid with a CRS, or the names of the classes are not different.
     """
 
-    _closed = False
-
+    @checked
     def __init__(
         self,
         cube: xr.DataArray | None = None,
@@ -72,13 +72,11 @@ class Labeler(LabelActions, PictureFallback, ipywidgets.VBox):
         state: State | None = None,
         height: str = "460px",
     ) -> None:
-        super().__init__()
-        self.add_class("timo")
+        super().__init__(state, cube)
         self.add_class("timo-labeler")
-        self.state = state or State()
         self.store: LabelStore | None = None
         self.map: RasterMap | None = None
-        self.controls = Controls()
+        self.controls = Controls(self.message)
         self.strokes = self._make_strokes()
         self._height, self._classes = height, None if classes is None else list(classes)
         self._placed: list[dict[str, Any]] = []
@@ -86,12 +84,10 @@ class Labeler(LabelActions, PictureFallback, ipywidgets.VBox):
         self._own = False
         self._told = False
         self._wire()
-        if cube is not None:
-            self.state.cube = cube
         self._start()
-        self.state.observe(self._on_cube, names="cube")
-        self.state.observe(self._on_labels, names=["labels", "classes"])
-        self.state.observe(self._on_date, names="date")
+        self.follow(self.state, self._on_cube, "cube")
+        self.follow(self.state, self._on_labels, "labels", "classes")
+        self.follow(self.state, self._on_date, "date")
 
     @property
     def labels(self) -> xr.DataArray | None:
@@ -105,13 +101,13 @@ class Labeler(LabelActions, PictureFallback, ipywidgets.VBox):
         old, cube = self.store, self.state.cube
         self._drop_map()
         if cube is None:
-            self.controls.message.info("There is no cube yet: open one first.")
-            self.children = [self.controls.message]
+            self.message.info("There is no cube yet: open one first.")
+            self.children = [self.message]
             return
         # The classes that were given count for the first cube, and where nobody else has named any.
         names, self._classes = self._classes or list(self.state.classes), None
         self.store, self._told = LabelStore(cube, names), False
-        if old is not None and _same_grid(old.cube, cube):
+        if old is not None and not grid_mismatch(cube, old.cube):
             # Labels hold on days, whatever dates the cube has.
             self.store = LabelStore(cube)
             self.store.take_sheet(old.sheet)
@@ -119,14 +115,14 @@ class Labeler(LabelActions, PictureFallback, ipywidgets.VBox):
             self.store = _adopted(cube, names, self.state.labels)
         self.map = RasterMap(cube, self._height)
         self.map.on_click(self._clicked)
-        self.map.enable_drawing(("polygon", "rectangle"), _leave_to_data)
+        self.map.enable_drawing(("polygon", "rectangle"))
         self.map.draw.observe(self._shapes_drawn, names="data")
         self._fill_date_slider(cube)
         for box, size in ((self.controls.row, "y"), (self.controls.column, "x")):
             box.max = cube.sizes[size] - 1
         self.strokes.fit(self.map)
         self.children = [*self.controls.whole_box(self.map.widget), self.strokes]
-        self.controls.message.clear()
+        self.message.clear()
         self._choose_date()
         self._show_date()
         self._set_mode()
@@ -136,18 +132,20 @@ class Labeler(LabelActions, PictureFallback, ipywidgets.VBox):
         days = [f"{day:%Y-%m-%d}" for day in pd.DatetimeIndex(cube.time.values)]
         self._own = True
         self.controls.date.options = [(day, i) for i, day in enumerate(days)]
-        self.controls.date.value = self.state.date
         self._own = False
 
     def _choose_date(self) -> None:
         """Begin with a clear date if that of the state shows nothing."""
         self.state.date = clear_date(self.state.cube, self.state.date)
+        self._set_slider()
+
+    def _set_slider(self) -> None:
         self._own = True
         self.controls.date.value = self.state.date
         self._own = False
 
     def _on_cube(self, _: Any) -> None:
-        self._attempt(self._start)
+        self.attempt(self._start)
 
     def _on_labels(self, change: dict[str, Any]) -> None:
         """Take over what somebody else put into the state."""
@@ -155,9 +153,9 @@ class Labeler(LabelActions, PictureFallback, ipywidgets.VBox):
         if self._own or self.store is None or self.store.cube is not self.state.cube:
             return
         if change["name"] == "labels":
-            self._attempt(lambda: self._adopt(change["new"]))
+            self.attempt(lambda: self._adopt(change["new"]))
         elif change["new"] and list(change["new"]) != self.store.classes:
-            self._attempt(lambda: self._adopt_classes(list(change["new"])))
+            self.attempt(lambda: self._adopt_classes(list(change["new"])))
 
     def _adopt(self, labels: xr.DataArray | None) -> None:
         assert self.store is not None
@@ -226,17 +224,15 @@ class Labeler(LabelActions, PictureFallback, ipywidgets.VBox):
         self.map.show(IMAGE, image)
         day = pd.Timestamp(self.state.cube.time.values[self.state.date])
         if not image[..., 3].any():
-            self.controls.message.info(f"{day:%Y-%m-%d} has no clear pixel: choose another date.")
-        elif self.controls.message.kind == "info":
-            self.controls.message.clear()
+            self.message.info(f"{day:%Y-%m-%d} has no clear pixel: choose another date.")
+        elif self.message.kind == "info":
+            self.message.clear()
 
     def _on_date(self, _: Any) -> None:
         if self.map is None:
             return
-        self._own = True
-        self.controls.date.value = self.state.date
-        self._own = False
-        self._attempt(self._show_date)
+        self._set_slider()
+        self.attempt(self._show_date)
         self._show_labels()
 
     def _show_chosen(self, _: Any = None) -> None:
@@ -256,18 +252,15 @@ class Labeler(LabelActions, PictureFallback, ipywidgets.VBox):
 
         assert self.map is not None
         assert self.store is not None
-        # Not by the map's own add and remove: leafmap makes a row of controls for each layer that comes.
-        shown = self.map.map
-        old = [layer for layer in shown.layers if layer.name == CHOSEN]
-        if old:
-            shown.layers = tuple(layer for layer in shown.layers if layer not in old)
-        for layer in old:
-            close_tree(layer)
+        for layer in self.map.map.layers:
+            if layer.name == CHOSEN:
+                self.map.map.remove(layer)
+                close_tree(layer)
         if label is not None and label.painted:
             cells = self.map.turned(outline(label.cells, self.store.cube))
             data = _feature(cells, label.number)
             style = {"color": "#ffffff", "weight": 3, "fill": False, "dashArray": "4"}
-            shown.layers = (*shown.layers, GeoJSON(data=data, name=CHOSEN, style=style))
+            self.map.map.add(GeoJSON(data=data, name=CHOSEN, style=style))
 
     def _place(self, features: list[dict[str, Any]]) -> None:
         """Let these, and no others, be on the drawing control."""
@@ -278,7 +271,7 @@ class Labeler(LabelActions, PictureFallback, ipywidgets.VBox):
         self._own = before
 
     def picture(self) -> bytes:
-        """PNG of the map."""
+        """Return a PNG of the map."""
         if self.map is None:
             raise TimoError("There is no cube to show yet. Open one first")
         return self.map.picture()
@@ -290,23 +283,10 @@ class Labeler(LabelActions, PictureFallback, ipywidgets.VBox):
             self.map.close()
         self.map, self.store = None, None
 
-    def close(self) -> None:
-        """Stop observing the state and close all widgets."""
-        # ipywidgets calls it once more when the object is thrown away.
-        if self._closed:
-            return
-        self._closed = True
-        self.state.unobserve(self._on_cube, names="cube")
-        self.state.unobserve(self._on_labels, names=["labels", "classes"])
-        self.state.unobserve(self._on_date, names="date")
+    def _stop(self) -> None:
         self._drop_map()
-        for widget in (*self.children, *self.controls.everything(), self.strokes, self.layout):
+        for widget in self.controls.everything():
             close_tree(widget)
-        super().close()
-
-
-def _same_grid(one: xr.DataArray, other: xr.DataArray) -> bool:
-    return bool(one.rio.crs == other.rio.crs and one.y.equals(other.y) and one.x.equals(other.x))
 
 
 def _adopted(cube: xr.DataArray, classes: Sequence[str], labels: xr.DataArray | None) -> LabelStore:
@@ -321,7 +301,3 @@ def _adopted(cube: xr.DataArray, classes: Sequence[str], labels: xr.DataArray | 
 def _feature(geometry: Any, number: int) -> dict[str, Any]:
     shape = json.loads(json.dumps(shapely.geometry.mapping(geometry)))
     return {"type": "Feature", "properties": {"number": number}, "geometry": shape}
-
-
-def _leave_to_data(_: dict[str, Any]) -> None:
-    """What was drawn is read from the control's data, which hold edits and deletions as well."""

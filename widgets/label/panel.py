@@ -5,41 +5,25 @@ from __future__ import annotations
 import ipywidgets as w
 
 from ..base.downloads import Download
-from ..base.style import Message, button, style_sheet
+from ..base.style import Message, button, control, style_sheet
 from .strokes import key_style
 
 DRAW, PAINT, ERASE = "Draw shapes", "Paint pixels", "Erase"
 # Of the brush, in pixels.
 SIDES = (1, 3, 5)
 _KEYS = "Keys: 1 to 9 class · Ctrl or Cmd+Z undo, with Shift redo · space and drag: move the map"
-_WIDE = {"description_width": "90px"}
+_WIDE = "90px"
 
 
 class Controls:
-    """The controls of the labeler, by name.
+    """The controls of the labeler, by name: tools, labels that are there, classes, files."""
 
-    Attributes
-    ----------
-    mode, name, size, whole, start, end : ipywidgets widgets
-        What a stroke or a shape does: its class, the brush's side and the dates on which it holds.
-    row, column, place
-        A pixel by number, for those who do not use a mouse.
-    title, add, rename
-        Classes.
-    shapes, change, delete, undo, redo, clear
-        Labels that are there.
-    path, save, load, keep, download
-        GeoJSON files.
-    summary, message, date, opacity
-        What is said, and what is looked at.
-    """
-
-    def __init__(self) -> None:
+    def __init__(self, message: Message) -> None:
         self._make_tools()
         self._make_lists()
         self._make_files()
         self.summary = w.HTML()
-        self.message = Message()
+        self.message = message
         self.date = w.SelectionSlider(
             options=[("", 0)],
             description="Date",
@@ -71,23 +55,17 @@ class Controls:
         self.keys = w.HTML(f'<span class="timo-note">{_KEYS}</span>')
         self.keys.add_class("timo-keys")
         self.whole = w.Checkbox(True, description="Whole series", indent=False)
-        self.start = w.DatePicker(description="From", style=_WIDE, layout={"width": "270px"})
-        self.end = w.DatePicker(description="To", style=_WIDE, layout={"width": "270px"})
-        self.row = w.BoundedIntText(0, description="Row", style=_WIDE, layout={"width": "160px"})
-        self.column = w.BoundedIntText(
-            0, description="Column", style={"description_width": "55px"}, layout={"width": "130px"}
-        )
+        self.start = control(w.DatePicker, "From", "270px", _WIDE)
+        self.end = control(w.DatePicker, "To", "270px", _WIDE)
+        self.row = control(w.BoundedIntText, "Row", "160px", _WIDE)
+        self.column = control(w.BoundedIntText, "Column", "130px", "55px")
         self.place = button("Label this pixel", "crosshairs", "The same as a click on this pixel")
 
     def _make_lists(self) -> None:
-        self.title = w.Text(
-            description="Name", placeholder="of a class", style=_WIDE, layout={"width": "290px"}
-        )
+        self.title = control(w.Text, "Name", "290px", _WIDE, placeholder="of a class")
         self.add = button("Add class", "plus", "Add a class of this name")
         self.rename = button("Rename class", "pencil", "Give the chosen class this name")
-        self.shapes = w.Select(
-            options=[], rows=6, description="Labels", style=_WIDE, layout={"width": "98%"}
-        )
+        self.shapes = control(w.Select, "Labels", "98%", _WIDE, options=[], rows=6)
         self.change = button(
             "Apply class and dates", "check", "Give the chosen label the class and dates above"
         )
@@ -99,9 +77,7 @@ class Controls:
         self.clear = button("Clear all", "eraser", "Remove all labels; Undo brings them back")
 
     def _make_files(self) -> None:
-        self.path = w.Text(
-            "labels.geojson", description="File", style=_WIDE, layout={"width": "290px"}
-        )
+        self.path = control(w.Text, "File", "290px", _WIDE, value="labels.geojson")
         self.save = button("Save", "save", "Write the labels to this GeoJSON file")
         self.open = button("Load", "folder-open", "Read labels from this GeoJSON file")
         self.upload = w.FileUpload(

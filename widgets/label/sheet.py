@@ -1,10 +1,10 @@
-"""Labels at one moment: shapes of a class, in order, and what they make of a grid."""
+"""Labels at one moment and their history: shapes of a class, in order, and what they make of a grid."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from shapely.geometry.base import BaseGeometry
 from timo.errors import TimoError
 
 UNLABELLED = -1
+_MOST_STEPS = 200
 # Fewer labelled pixels than this say little of a class.
 FEW_PIXELS = 20
 
@@ -75,8 +76,73 @@ class Sheet:
     labels: tuple[Label, ...] = ()
 
 
+class History:
+    """A sheet of labels with those before it, and those that were taken back.
+
+    Parameters
+    ----------
+    classes : sequence of str
+        Names of the classes, in order of their codes.
+
+    Attributes
+    ----------
+    sheet : Sheet
+        The labels as they are now.
+
+    Raises
+    ------
+    TimoError
+        If a name is empty or there twice.
+    """
+
+    def __init__(self, classes: Sequence[str] = ()) -> None:
+        self.sheet = Sheet(check_names(classes))
+        self._past: list[Sheet] = []
+        self._future: list[Sheet] = []
+
+    def undo(self) -> bool:
+        """Take the last step back; False if there is none."""
+        return self._travel(self._past, self._future)
+
+    def redo(self) -> bool:
+        """Make the step that was taken back again; False if there is none."""
+        return self._travel(self._future, self._past)
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether there is a step to take back."""
+        return bool(self._past)
+
+    @property
+    def can_redo(self) -> bool:
+        """Whether there is a step to make again."""
+        return bool(self._future)
+
+    def take_sheet(self, sheet: Sheet) -> None:
+        """Begin with these labels: there is nothing to undo then."""
+        self.sheet, self._past, self._future = sheet, [], []
+
+    def next_number(self) -> int:
+        """Return a number that no label has or had."""
+        # Past and future count too: a number that comes back by undo must not mean another label by then.
+        sheets = (self.sheet, *self._past, *self._future)
+        return 1 + max((label.number for s in sheets for label in s.labels), default=0)
+
+    def _put(self, **values: Any) -> None:
+        self._past = [*self._past, self.sheet][-_MOST_STEPS:]
+        self._future = []
+        self.sheet = replace(self.sheet, **values)
+
+    def _travel(self, source: list[Sheet], target: list[Sheet]) -> bool:
+        if not source:
+            return False
+        target.append(self.sheet)
+        self.sheet = source.pop()
+        return True
+
+
 def planes(sheet: Sheet, cube: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
-    """The different (y, x) int16 label maps of a sheet, stacked, and which of them each date of the cube has."""
+    """Return the different (y, x) int16 label maps of a sheet, stacked, and which of them each date of the cube has."""
     shape = cube.sizes["y"], cube.sizes["x"]
     days = _days(cube)
     holds = np.array([_holds(label, days) for label in sheet.labels])
@@ -91,7 +157,7 @@ def planes(sheet: Sheet, cube: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def from_raster(labels: xr.DataArray, cube: xr.DataArray, number: int) -> Iterator[Label]:
-    """One label for each class and each run of dates with the same pixels, numbered from `number` on."""
+    """Yield a label for each class and each run of dates with the same pixels, numbered from `number` on."""
     dated = "time" in labels.dims
     values = labels.values if dated else labels.values[None]
     days = [f"{day:%Y-%m-%d}" for day in _days(cube)]
@@ -109,7 +175,7 @@ def _days(cube: xr.DataArray) -> pd.DatetimeIndex:
 
 
 def check_dates(start: Any, end: Any) -> tuple[str | None, str | None]:
-    """First and last day, as "2019-07-31", of dates or parts of dates; None stays None.
+    """Return first and last day, as "2019-07-31", of dates or parts of dates; None stays None.
 
     Raises
     ------
@@ -128,7 +194,7 @@ def check_dates(start: Any, end: Any) -> tuple[str | None, str | None]:
 
 
 def starving(counts: Mapping[str, int]) -> dict[str, str]:
-    """Classes that need more labels, each with what to say of it.
+    """Return the classes that need more labels, each with what to say of it.
 
     Parameters
     ----------
@@ -145,15 +211,13 @@ def starving(counts: Mapping[str, int]) -> dict[str, str]:
 
 
 def check_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Names of classes, without blanks around them.
+    """Return names of classes, without blanks around them.
 
     Raises
     ------
     TimoError
         If one is empty, or there twice.
     """
-    if isinstance(names, str):
-        raise TimoError(f"classes must be a list of names; got the text {names!r}")
     tidy = tuple(str(name).strip() for name in names)
     if not all(tidy):
         raise TimoError("The name of a class is empty. Give it a name")
@@ -163,14 +227,14 @@ def check_names(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _holds(label: Label, days: pd.DatetimeIndex) -> np.ndarray:
-    """(time,) whether the label holds on each day."""
+    """Return (time,) whether the label holds on each day."""
     after = np.ones(days.size, bool) if label.start is None else days >= pd.Timestamp(label.start)
     before = np.ones(days.size, bool) if label.end is None else days <= pd.Timestamp(label.end)
     return np.asarray(after & before)
 
 
 def _runs(masks: np.ndarray) -> list[tuple[int, int]]:
-    """First and after-last index of runs of equal (y, x) masks along the first axis."""
+    """Return first and after-last index of runs of equal (y, x) masks along the first axis."""
     new = (masks[1:] != masks[:-1]).any(axis=(1, 2))
     edges = [0, *(np.flatnonzero(new) + 1).tolist(), len(masks)]
     return list(itertools.pairwise(edges))

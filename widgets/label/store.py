@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
+from timo.checks import Range, checked, choice
 from timo.cube import cell_area_m2, check_grid, check_labels
 from timo.errors import TimoError
 from timo.sources import parse_aoi
 
+from ..base.state import Index
 from .cells import along, brush, cells_in
-from .history import History
-from .sheet import Label, check_dates, check_names, from_raster, planes
+from .sheet import History, Label, check_dates, check_names, from_raster, planes
+
+# Of a brush, in pixels; that it is odd is checked where it is used.
+Side = Annotated[int, Range(least=1, most=9_999)]
 
 
 class LabelStore(History):
@@ -35,6 +39,7 @@ class LabelStore(History):
         If the cube has no even grid with a CRS, or a name is empty or there twice.
     """
 
+    @checked
     def __init__(self, cube: xr.DataArray, classes: Sequence[str] = ()) -> None:
         check_grid(cube, what="cube")
         super().__init__(classes)
@@ -52,6 +57,7 @@ class LabelStore(History):
 
     # ---- what can be done; each is one step to undo -------------------------------------------
 
+    @checked
     def add(
         self,
         shape: Any,
@@ -93,8 +99,16 @@ class LabelStore(History):
             self._exchange(label)
         return label
 
+    @checked
     def paint(
-        self, row: int, column: int, name: str, *, size: int = 1, start: Any = None, end: Any = None
+        self,
+        row: int,
+        column: int,
+        name: str,
+        *,
+        size: Side = 1,
+        start: Any = None,
+        end: Any = None,
     ) -> Label:
         """Label a square of pixels around one; strokes of one class and date range become one label.
 
@@ -116,12 +130,13 @@ class LabelStore(History):
         """
         return self._paint(brush(row, column, size, self.shape), name, start, end)
 
+    @checked
     def paint_along(
         self,
         path: Sequence[tuple[int, int]],
         name: str,
         *,
-        size: int = 1,
+        size: Side = 1,
         start: Any = None,
         end: Any = None,
     ) -> Label:
@@ -153,8 +168,9 @@ class LabelStore(History):
             self._exchange(grown)
         return grown
 
-    def erase(self, row: int, column: int, *, size: int = 1) -> int:
-        """Take a square of pixels out of all labels, on all dates; how many were labelled.
+    @checked
+    def erase(self, row: int, column: int, *, size: Side = 1) -> int:
+        """Take a square of pixels out of all labels, on all dates; return how many were labelled.
 
         Raises
         ------
@@ -163,8 +179,9 @@ class LabelStore(History):
         """
         return self._erase(brush(row, column, size, self.shape))
 
-    def erase_along(self, path: Sequence[tuple[int, int]], *, size: int = 1) -> int:
-        """Take what a brush covers on its way (see `paint_along`) out of all labels; how many were labelled.
+    @checked
+    def erase_along(self, path: Sequence[tuple[int, int]], *, size: Side = 1) -> int:
+        """Take what a brush covers on its way (see `paint_along`) out of all labels; return how many were labelled.
 
         Raises
         ------
@@ -187,6 +204,7 @@ class LabelStore(History):
             self._put(labels=tuple(kept))
         return lost
 
+    @checked
     def change(self, number: int, **values: Any) -> Label:
         """Give a label another class (`name`) or other dates (`start`, `end`).
 
@@ -195,6 +213,8 @@ class LabelStore(History):
         TimoError
             If there is no such label, class or date.
         """
+        for given in values:
+            choice(given, "A value of a label", ("name", "start", "end"))
         label = self.label(number)
         start, end = check_dates(values.get("start", label.start), values.get("end", label.end))
         code = self.code_of(values["name"]) if "name" in values else label.code
@@ -203,6 +223,7 @@ class LabelStore(History):
             self._exchange(changed)
         return changed
 
+    @checked
     def delete(self, number: int) -> None:
         """Remove a label.
 
@@ -219,6 +240,7 @@ class LabelStore(History):
         if self.sheet.labels:
             self._put(labels=())
 
+    @checked
     def add_class(self, name: str) -> None:
         """Add a class after the last.
 
@@ -229,6 +251,7 @@ class LabelStore(History):
         """
         self._put(classes=check_names([*self.classes, name]))
 
+    @checked
     def rename_class(self, old: str, new: str) -> None:
         """Give a class another name; its labels keep it.
 
@@ -242,6 +265,7 @@ class LabelStore(History):
         if names != self.classes:
             self._put(classes=check_names(names))
 
+    @checked
     def adopt(self, labels: xr.DataArray) -> None:
         """Take labels that were made elsewhere, in place of all that are here.
 
@@ -267,7 +291,7 @@ class LabelStore(History):
     # ---- what comes out -----------------------------------------------------------------------
 
     def labels(self) -> xr.DataArray:
-        """The labels on the cube's grid.
+        """Return the labels on the cube's grid.
 
         Returns
         -------
@@ -285,13 +309,16 @@ class LabelStore(History):
         out = xr.DataArray(values, dims=dims, coords=coords, name="label", attrs=attrs)
         return out.rio.write_crs(self.cube.rio.crs)
 
-    def plane(self, date: int) -> np.ndarray:
-        """(y, x) int16, the labels of one date."""
+    @checked
+    def plane(self, date: Index) -> np.ndarray:
+        """Return the (y, x) int16 labels of one date, by its position."""
+        if date >= self.cube.sizes["time"]:
+            raise TimoError(f"The cube has {self.cube.sizes['time']} dates: there is no {date}.")
         maps, which = planes(self.sheet, self.cube)
         return maps[which[date]]
 
     def counts(self) -> pd.DataFrame:
-        """Pixels and hectares of each class, by name: places that bear the class on any date.
+        """Count pixels and hectares of each class, by name: places that bear the class on any date.
 
         Hectares are NaN in a projection that distorts areas, such as Web Mercator.
         """
@@ -304,8 +331,9 @@ class LabelStore(History):
         }
         return pd.DataFrame(table, index=pd.Index(self.classes, name="class"))
 
+    @checked
     def label(self, number: int) -> Label:
-        """The label of a number.
+        """Return the label of a number.
 
         Raises
         ------
@@ -317,8 +345,9 @@ class LabelStore(History):
                 return label
         raise TimoError(f"There is no label {number}: it was deleted. Choose one from the list")
 
+    @checked
     def code_of(self, name: str) -> int:
-        """Code of a class.
+        """Return the code of a class.
 
         Raises
         ------
@@ -331,7 +360,7 @@ class LabelStore(History):
         raise TimoError(f"There is no class {name!r}. Known: {known}. Add it first")
 
     def _hectares_of_cells(self) -> np.ndarray:
-        """(y,) hectares of a cell in each row."""
+        """Return (y,) hectares of a cell in each row."""
         try:
             return cell_area_m2(self.cube) / 1e4
         except TimoError:
@@ -340,7 +369,8 @@ class LabelStore(History):
 
     # ---- inside -------------------------------------------------------------------------------
 
-    def replace_all(self, classes: Sequence[str], labels: Iterable[Label]) -> None:
+    @checked
+    def replace_all(self, classes: Sequence[str], labels: Sequence[Label]) -> None:
         """Replace classes and labels in one step.
 
         Raises

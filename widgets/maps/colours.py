@@ -34,14 +34,18 @@ def ramp_picture(values: np.ndarray, low: float, high: float, ramp: str) -> np.n
 
 
 def photograph(one: xr.DataArray) -> np.ndarray:
-    """True colour of a cube of one date; grey, of the first band, where the sensor does not see colours."""
+    """Return the true colour of a cube of one date; grey, of the first band, where the sensor does not see colours."""
     try:
         image = cubes.true_colour(one).values[0]
     except TimoError:
         image = np.repeat(_stretched(one.values[0, 0])[..., None], 3, axis=-1)
-    seen = np.isfinite(image).all(axis=-1)
-    colours = (np.nan_to_num(image) * 255).astype("uint8")
-    return np.dstack([colours, np.where(seen, 255, 0).astype("uint8")])
+    return opaque(image)
+
+
+def opaque(rgb: np.ndarray) -> np.ndarray:
+    """Turn a (y, x, 3) picture in 0..1 into (y, x, 4) uint8; NaN is transparent."""
+    seen = np.isfinite(rgb).all(axis=-1)
+    return np.dstack([np.nan_to_num(rgb) * 255, seen * 255]).astype("uint8")
 
 
 def _stretched(values: np.ndarray) -> np.ndarray:

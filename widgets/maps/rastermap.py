@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Literal
 
 import ipywidgets
 import numpy as np
@@ -14,6 +14,7 @@ import xarray as xr
 from shapely.affinity import translate
 from shapely.geometry.base import BaseGeometry
 
+from timo.checks import Count, Range, Share, checked
 from timo.errors import TimoError
 
 from ..base.style import close_tree, picture_uri, png, rgb, style_sheet, text_colour
@@ -37,20 +38,21 @@ class RasterMap:
     ----------
     widget : ipywidgets.VBox
         What is put into a notebook or a box.
-    map : leafmap.Map
-        The map itself; a base map can be added to it, as to any.
+    map : ipyleaflet.Map
+        The map itself; a base map can be added to it, as to any: `map.add(basemap_to_tiles(...))` of ipyleaflet.
 
     Raises
     ------
     TimoError
-        If `like` has no CRS.
+        If `like` has no grid with a CRS.
     """
 
+    @checked
     def __init__(self, like: xr.DataArray | xr.Dataset, height: str = "420px") -> None:
-        if like.rio.crs is None:
-            raise TimoError("The raster has no CRS: set one with .rio.write_crs(...).")
-        self.shape = (like.sizes["y"], like.sizes["x"])
+        from ipyleaflet import LayerGroup
+
         self._warp = Warp(like)
+        self.shape = (like.sizes["y"], like.sizes["x"])
         self._shown: dict[str, np.ndarray] = {}
         self._layers: dict[str, Any] = {}
         self._marks: list[tuple[int, int, str, str]] = []
@@ -59,15 +61,16 @@ class RasterMap:
         self._draw: Any = None
         self.map = _plain_map(self._warp.bounds, height)
         self.map.on_interaction(self._interacted)
-        self._pins = _pins_layer()
-        _add(self.map, self._pins)
+        self._pins = LayerGroup(name="pixels")
+        self.map.add(self._pins)
         self.widget = ipywidgets.VBox([style_sheet(), self.map])
         self.widget.add_class("timo")
 
     # Pictures
 
+    @checked
     def show(
-        self, name: str, rgba: np.ndarray, opacity: float | None = None, front: bool = False
+        self, name: str, rgba: np.ndarray, opacity: Share | None = None, front: bool = False
     ) -> None:
         """Show a picture, in the place of the one that had the same name.
 
@@ -107,41 +110,47 @@ class RasterMap:
 
         bounds = self._warp.bounds
         layer = ImageOverlay(url=address, bounds=bounds, name=name, pane=FRONT if front else "")
-        _add(self.map, layer)
+        self.map.add(layer)
         return layer
 
+    @checked
     def hide(self, name: str) -> None:
         """Take a picture off the map; nothing happens if it is not there."""
         layer = self._layers.pop(name, None)
         self._shown.pop(name, None)
         if layer is not None:
-            _remove(self.map, layer)
+            self.map.remove(layer)
             close_tree(layer)
 
-    def set_opacity(self, name: str, value: float) -> None:
+    @checked
+    def set_opacity(self, name: str, value: Share) -> None:
         """Set the opacity, 0..1, of a picture; nothing happens if it is not there."""
         if name in self._layers:
             self._layers[name].opacity = float(value)
 
     # Places
 
+    @checked
     def pixel_of(self, latitude: float, longitude: float) -> tuple[int, int] | None:
-        """Row and column of the pixel at a place in degrees; None outside the grid."""
+        """Return row and column of the pixel at a place in degrees; None outside the grid."""
         return self._warp.pixel_of(latitude, longitude)
 
+    @checked
     def latlon_of(self, row: float, column: float) -> tuple[float, float]:
-        """Latitude and longitude of a pixel's centre, in the turn of the globe of the pictures."""
+        """Return latitude and longitude of a pixel's centre, in the turn of the globe of the pictures."""
         longitude, latitude = self._warp.lonlat_of(row + 0.5, column + 0.5)
         return float(latitude), float(self._warp.turned(longitude))
 
+    @checked
     def turned(self, geometry: BaseGeometry) -> BaseGeometry:
         """Move a geometry in degrees by whole turns of the globe, to where the pictures are."""
         west, _, east, _ = geometry.bounds
         middle = (west + east) / 2
         return translate(geometry, self._warp.turned(middle) - middle)
 
-    def lattice(self, nodes: int = 33) -> tuple[np.ndarray, np.ndarray]:
-        """Places from the pictures to the grid and back, for what is drawn in the browser; linear between the nodes.
+    @checked
+    def lattice(self, nodes: Annotated[int, Range(least=2)] = 33) -> tuple[np.ndarray, np.ndarray]:
+        """Return the way from the pictures to the grid and back, for the browser; linear between the nodes.
 
         Parameters
         ----------
@@ -163,12 +172,13 @@ class RasterMap:
         to_picture = (x - left) / (right - left), (top - y) / (top - bottom)
         return np.stack(to_grid, -1).astype("float32"), np.stack(to_picture, -1).astype("float32")
 
+    @checked
     def on_click(self, callback: Callable[[int, int], Any], remove: bool = False) -> None:
         """Call back with row and column when a pixel is clicked; clicks beside the grid are left out."""
-        if remove:
-            self._on_click.remove(callback)
-        else:
+        if not remove:
             self._on_click.append(callback)
+        elif callback in self._on_click:
+            self._on_click.remove(callback)
 
     def _interacted(self, **event: Any) -> None:
         if event.get("type") != "click":
@@ -178,12 +188,13 @@ class RasterMap:
             for callback in list(self._on_click):
                 callback(*pixel)
 
-    def mark(self, marks: Iterable[tuple[int, int, str, str]]) -> None:
+    @checked
+    def mark(self, marks: Sequence[tuple[int, int, str, str]]) -> None:
         """Mark pixels, in the place of those marked before.
 
         Parameters
         ----------
-        marks : iterable of (row, column, colour, label)
+        marks : sequence of (row, column, colour, label)
             The colour as ``#RRGGBB``; the label is one or two characters.
         """
         self._marks = list(marks)
@@ -207,19 +218,20 @@ class RasterMap:
             self._draw.on_draw(self._drawn)
         return self._draw
 
+    @checked
     def enable_drawing(
         self,
-        kinds: Iterable[str],
-        callback: Callable[[dict[str, Any]], Any],
+        kinds: Sequence[Literal["rectangle", "polygon", "polyline", "circlemarker", "marker"]],
+        callback: Callable[[dict[str, Any]], Any] | None = None,
         colour: str = "#E69F00",
     ) -> None:
         """Let the user draw.
 
         Parameters
         ----------
-        kinds : iterable of str
+        kinds : sequence of str
             Of "rectangle", "polygon", "polyline", "circlemarker", "marker".
-        callback : callable
+        callback : callable, optional
             Called with the GeoJSON geometry, in degrees, of each shape that was drawn.
         colour : str
             Of the shapes.
@@ -229,12 +241,12 @@ class RasterMap:
             options = {"shapeOptions": {"color": colour}} if kind in kinds else {}
             setattr(self.draw, kind, options)
         if self.draw not in self.map.controls:
-            _add(self.map, self.draw)
+            self.map.add(self.draw)
 
     def disable_drawing(self) -> None:
         """Take the drawing tools off the map."""
         if self._draw is not None and self._draw in self.map.controls:
-            _remove(self.map, self._draw)
+            self.map.remove(self._draw)
         self._on_draw = None
 
     def _drawn(self, _: Any, action: str, geo_json: dict[str, Any]) -> None:
@@ -243,8 +255,9 @@ class RasterMap:
 
     # The end
 
-    def picture(self, least: int = 480, cut: float | None = None) -> bytes:
-        """PNG of what is shown, on the grid itself.
+    @checked
+    def picture(self, least: Count = 480, cut: Share | None = None) -> bytes:
+        """Return a PNG of what is shown, on the grid itself.
 
         Parameters
         ----------
@@ -280,65 +293,39 @@ class RasterMap:
             self._draw.on_draw(self._drawn, remove=True)
             close_tree(self._draw)
         self._shown, self._layers = {}, {}
-        close_tree(self.map._layer_manager_widget)
         close_tree(self.widget)
 
 
 def _plain_map(bounds: tuple[tuple[float, float], tuple[float, float]], height: str) -> Any:
-    import leafmap.leafmap as leafmap  # noqa: PLR0402 - four seconds, only where a map is drawn
-    from ipyleaflet import FullScreenControl, ScaleControl
+    from ipyleaflet import FullScreenControl, Map, ScaleControl
 
     (south, west), (north, east) = bounds
-    made = leafmap.Map(
+    made = Map(
         center=((south + north) / 2, (west + east) / 2),
         zoom=_fitting_zoom(bounds, height),
         zoom_snap=0.25,
-        height=height,
+        max_zoom=24,
+        scroll_wheel_zoom=True,
         panes={FRONT: {"zIndex": 410}},
-        draw_control=False,
-        measure_control=False,
-        search_control=False,
-        toolbar_control=False,
+        # The tiles of a base map would need the network.
+        layers=(),
         attribution_control=False,
-        fullscreen_control=False,
-        scale_control=False,
+        layout={"height": height},
     )
-    # The base map's tiles would need the network.
-    for layer in made.layers:
-        _remove(made, layer)
-        close_tree(layer)
-    _add(made, FullScreenControl())
-    _add(made, ScaleControl(position="bottomleft", imperial=False))
+    made.add(FullScreenControl())
+    made.add(ScaleControl(position="bottomleft", imperial=False))
     return made
-
-
-def _add(chart: Any, part: Any) -> None:
-    # leafmap builds its layer manager anew with every layer, shown or not: ipyleaflet's own methods do not.
-    from ipyleaflet import Map
-
-    Map.add(chart, part)
-
-
-def _remove(chart: Any, part: Any) -> None:
-    from ipyleaflet import Map
-
-    Map.remove(chart, part)
 
 
 def _fitting_zoom(bounds: tuple[tuple[float, float], tuple[float, float]], height: str) -> float:
     # The notebook's width is not known here: the map is taken to be as wide as one and a half times its height.
-    pixels = float(height.removesuffix("px")) if height.endswith("px") else 400.0
+    number = height.removesuffix("px")
+    pixels = float(number) if number.isdecimal() and number != height else 400.0
     (south, west), (north, east) = bounds
     across = max(east - west, 1e-9) / 1.5
     down = max(north - south, 1e-9) / math.cos(math.radians((south + north) / 2))
     zoom = math.log2(360 / 256 * 0.95 * pixels / max(across, down))
     return min(max(math.floor(zoom * 4) / 4, 1.0), 22.0)
-
-
-def _pins_layer() -> Any:
-    from ipyleaflet import LayerGroup
-
-    return LayerGroup(name="pixels")
 
 
 def _pin(place: tuple[float, float], colour: str, label: str) -> Any:

@@ -11,6 +11,7 @@ import rioxarray  # noqa: F401  registers .rio
 import xarray as xr
 from pyproj import Transformer
 
+from timo.errors import TimoError
 from timo.sources.place.area import continuous
 
 # Of the sphere of Web Mercator, and of what it shows: the pole is infinitely far.
@@ -42,6 +43,7 @@ class Warp:
     """
 
     def __init__(self, like: xr.DataArray | xr.Dataset) -> None:
+        check_raster(like)
         self.transform = like.rio.transform()
         self._rows, self._columns = like.sizes["y"], like.sizes["x"]
         self._to_grid = Transformer.from_crs("EPSG:4326", like.rio.crs, always_xy=True)
@@ -70,7 +72,7 @@ class Warp:
         return (float(lat.min()), west - turn), (float(lat.max()), east - turn)
 
     def lonlat_of(self, row: Any, column: Any) -> tuple[Any, Any]:
-        """Longitude and latitude of places on the grid; whole numbers are corners of pixels."""
+        """Return longitude and latitude of places on the grid; whole numbers are corners of pixels."""
         x, y = moved(self.transform, np.asarray(column), np.asarray(row))
         longitude, latitude = self._to_grid.transform(x, y, direction="INVERSE")
         return (np.asarray(x) if self._geographic else longitude), latitude
@@ -81,7 +83,7 @@ class Warp:
         return longitude - 360 * np.round((longitude - (west + east) / 2) / 360)
 
     def on_grid(self, x: Any, y: Any) -> tuple[Any, Any]:
-        """Column and row, with fractions, of places in Web Mercator."""
+        """Return column and row, with fractions, of places in Web Mercator."""
         longitude, latitude = from_web(x, y)
         east, north = self._to_grid.transform(longitude, latitude)
         if self._geographic:
@@ -105,7 +107,7 @@ class Warp:
         return padded.take(self._lookup).view("uint8").reshape(*self._lookup.shape, 4)
 
     def pixel_of(self, latitude: float, longitude: float) -> tuple[int, int] | None:
-        """Row and column of the pixel at a place in degrees; None outside the grid."""
+        """Return row and column of the pixel at a place in degrees; None outside the grid."""
         column, row = self.on_grid(*to_web(longitude, latitude))
         if not (math.isfinite(column) and math.isfinite(row)):
             return None
@@ -114,13 +116,29 @@ class Warp:
         return (row, column) if inside else None
 
 
+def check_raster(raster: xr.DataArray | xr.Dataset) -> None:
+    """Raise a TimoError unless something has y, x with numbers, and a CRS."""
+    if raster.rio.crs is None:
+        raise TimoError("The raster has no CRS: set one with .rio.write_crs(...).")
+    for dim in ("y", "x"):
+        values = raster.indexes.get(dim) if dim in raster.dims else None
+        if values is None or values.dtype.kind not in "iuf" or not np.isfinite(values).all():
+            raise TimoError(
+                f"A map needs the coordinate {dim!r}, in the unit of the CRS; this has the dims "
+                f"{tuple(map(str, raster.dims))} and the coordinates {', '.join(map(str, raster.coords)) or 'none'}. "
+                "Take a cube, or something on its grid."
+            )
+        if len(values) == 0:
+            raise TimoError(f"The raster is empty along {dim!r}. Choose a larger part of it.")
+
+
 def to_web(longitude: Any, latitude: Any) -> tuple[Any, Any]:
-    """Web Mercator of degrees, on and on beyond the antimeridian."""
+    """Turn degrees into Web Mercator, on and on beyond the antimeridian."""
     return _RADIUS_M * np.radians(longitude), _RADIUS_M * np.arctanh(np.sin(np.radians(latitude)))
 
 
 def from_web(x: Any, y: Any) -> tuple[Any, Any]:
-    """Degrees of Web Mercator, on and on beyond the antimeridian."""
+    """Turn Web Mercator into degrees, on and on beyond the antimeridian."""
     return np.degrees(np.asarray(x) / _RADIUS_M), np.degrees(np.arcsin(np.tanh(y / _RADIUS_M)))
 
 
@@ -131,7 +149,7 @@ def moved(transform: Any, x: Any, y: Any) -> tuple[Any, Any]:
 
 
 def _size(width: float, height: float, pixels: int) -> tuple[int, int]:
-    """Rows and columns of the picture: whole multiples of the grid's own for small ones."""
+    """Return rows and columns of the picture: whole multiples of the grid's own for small ones."""
     scale = max(1, math.ceil(SMALLEST / pixels))
     longest = min(pixels * scale, LARGEST)
     longer = max(width, height)
@@ -141,7 +159,7 @@ def _size(width: float, height: float, pixels: int) -> tuple[int, int]:
 def _transformed(
     to_grid: Callable[[Any, Any], tuple[Any, Any]], x: np.ndarray, y: np.ndarray, nodes: int = 65
 ) -> tuple[np.ndarray, Any]:
-    """Columns and rows of all (y, x) on the grid: exact at some nodes, and linear between them.
+    """Return columns and rows of all (y, x) on the grid: exact at some nodes, and linear between them.
 
     A projection is smooth: between 65 nodes the error is a thousandth of a pixel, and the work a thousandth.
     """
@@ -155,6 +173,6 @@ def _transformed(
 
 
 def _weights(many: int, few: int) -> np.ndarray:
-    """(many, few) weights of linear interpolation from few even nodes to many even places."""
+    """Return the (many, few) weights of linear interpolation from few even nodes to many even places."""
     place = np.linspace(0, few - 1, many)[:, None]
     return np.clip(1 - np.abs(place - np.arange(few)), 0, 1)

@@ -1,10 +1,14 @@
 """The interactive map at the end of a notebook, with a picture for where there is no browser."""
 
 import io
+from collections.abc import Mapping
 from typing import Any
 
 import xarray as xr
 from matplotlib.figure import Figure
+
+from timo.checks import checked
+from timo.errors import TimoError
 
 from .overlay import image_overlay
 from .warp import Warp
@@ -28,15 +32,18 @@ class MapWithPicture:
         Name of a leafmap base map, e.g. "OpenStreetMap". None: a plain background, which needs no network.
     """
 
+    @checked
     def __init__(
         self,
-        layers: dict[str, xr.DataArray],
+        layers: Mapping[str, xr.DataArray],
         picture: Figure,
-        legend: dict[str, str] | None = None,
+        legend: Mapping[str, str] | None = None,
         basemap: str | None = None,
     ) -> None:
+        if not layers:
+            raise TimoError("There is no layer to show. Give at least one picture by its name.")
         self.picture = picture
-        self.map = _map(layers, legend or {}, basemap)
+        self.map = _map(dict(layers), dict(legend or {}), basemap)
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         buffer = io.BytesIO()
@@ -67,7 +74,12 @@ def _map(layers: dict[str, xr.DataArray], legend: dict[str, str], basemap: str |
     if basemap is None:
         view.clear_layers()
     else:
-        view.add_basemap(basemap)
+        try:
+            view.add_basemap(basemap)
+        except ValueError as error:
+            raise TimoError(
+                f"There is no base map {basemap!r}. Known are those of leafmap, as OpenStreetMap."
+            ) from error
     for name, image in layers.items():
         view.add(image_overlay(image, name))
     if legend:

@@ -90,17 +90,6 @@ def check_result(result: object) -> None:
         raise TimoError('the result has no CRS: use result.rio.write_crs("EPSG:...")')
 
 
-def same_grid(one: xr.DataArray | xr.Dataset, other: xr.DataArray | xr.Dataset) -> bool:
-    """Whether two rasters have the same cells."""
-    return all(_same_cells(one[dim].values, other[dim].values) for dim in ("y", "x"))
-
-
-def _same_cells(one: np.ndarray, other: np.ndarray) -> bool:
-    # Coordinates are large and cells small: a hundredth of a cell, and not of the coordinate.
-    step = abs(one[-1] - one[0]) / max(one.size - 1, 1)
-    return one.shape == other.shape and np.allclose(one, other, rtol=0, atol=step / 100)
-
-
 def nearest(times: pd.DatetimeIndex, when: pd.Timestamp) -> int:
     """Position of the date nearest to another."""
     return int(np.abs(times.values - np.datetime64(when)).argmin())

@@ -12,8 +12,9 @@ import xarray as xr
 import timo
 from timo.sizes import size_text
 
-from ..base.computing import Worker
+from ..base.background import Background
 from ..base.downloads import Download, size_of
+from ..base.steps import Name, call_code
 from ..base.style import Message, button
 
 FORMATS = {
@@ -38,7 +39,7 @@ class ExportPanel(ipywidgets.VBox):
 
     def __init__(self, choose: Callable[[str], Chosen], echo: Callable[[str], Any]) -> None:
         self._choose, self._echo = choose, echo
-        self.worker = Worker(self._failed)
+        self.worker = Background(self._failed)
         wide = {"width": "100%", "max_width": "420px"}
         self.folder = ipywidgets.Text("exports", description="Folder", layout=wide)
         self.file_name = ipywidgets.Text("map", description="File name", layout=wide)
@@ -86,8 +87,7 @@ class ExportPanel(ipywidgets.VBox):
             options["nodata"] = nodata
         if path.suffix == ".geojson" and self.smallest.value:
             options["smallest_ha"] = self.smallest.value
-        extra = "".join(f", {name}={value!r}" for name, value in options.items())
-        self._line = f'timo.export({code}, "{path.as_posix()}"{extra})'
+        self._line = call_code("timo.export", Name(code), path.as_posix(), **options)
         self.button.disabled = True
         self.message.busy(f"Writing {path} ...")
         self.worker.run(lambda _: timo.export(data, path, **options), self._done)

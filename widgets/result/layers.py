@@ -11,13 +11,16 @@ import pandas as pd
 import xarray as xr
 
 import timo
+from timo.cancel import CancelledError
+from timo.compute import compute
+from timo.cube import grid_mismatch
 
-from ..base.computing import CancelledError, Worker, compute, is_lazy
+from ..base.background import Background, is_lazy
 from ..base.state import State
 from ..base.style import Message, close_tree
 from ..maps.colours import class_picture, photograph, ramp_picture
 from ..maps.rastermap import RasterMap
-from .data import MapData, areas, lost_years, nearest, same_grid
+from .data import MapData, areas, lost_years, nearest
 from .legend import ColourBar, Legend
 
 LAYERS = {
@@ -61,18 +64,11 @@ class LayerPanel(ipywidgets.VBox):
 
     Attributes
     ----------
-    layer : ipywidgets.ToggleButtons
-        "class", "probability", "entropy" or "year".
-    chosen : ipywidgets.Dropdown
-        The class whose probability or loss is shown.
-    opacity : ipywidgets.FloatSlider
-        Of the layer.
-    image : ipywidgets.Checkbox
-        Whether the image of the date lies below.
+    layer, chosen, opacity, image : ipywidgets
+        "class", "probability", "entropy" or "year"; the class whose probability or loss is shown; whether the image of
+        the date lies below.
     legend : Legend or ColourBar
-        Of the layer that is shown.
     map : RasterMap
-        The map.
     """
 
     def __init__(self, message: Message, state: State, clicked: Callable[[int, int], Any]) -> None:
@@ -84,7 +80,7 @@ class LayerPanel(ipywidgets.VBox):
         self._losses: dict[str, xr.Dataset] = {}
         self._hidden: dict[str, list[Any]] = {}
         self._date = 0
-        self.worker, self._reader = Worker(self._failed), Worker(self._failed)
+        self.worker, self._reader = Background(self._failed), Background(self._failed)
         self.legend: Any = None
         self._note = ipywidgets.HTML()
         self._make_controls()
@@ -109,19 +105,14 @@ class LayerPanel(ipywidgets.VBox):
         )
         self.chosen = ipywidgets.Dropdown(description="Class", layout={"width": "220px"})
         self.opacity = ipywidgets.FloatSlider(
-            0.8,
-            min=0,
-            max=1,
-            step=0.05,
-            description="Opacity",
-            readout_format=".0%",
-            layout={"width": "280px"},
+            0.8, min=0, max=1, step=0.05, description="Opacity", layout={"width": "280px"}
         )
+        self.opacity.readout_format = ".0%"
         self.image = ipywidgets.Checkbox(
             False, description="Image below", indent=False, layout={"width": "auto"}
         )
-        self.layer.observe(self._chosen_anew, names="value")
-        self.chosen.observe(self._chosen_anew, names="value")
+        self.layer.observe(self._chosen_again, names="value")
+        self.chosen.observe(self._chosen_again, names="value")
         self.opacity.observe(self._opacity_changed, names="value")
         self.image.observe(self._draw_image, names="value")
 
@@ -133,7 +124,7 @@ class LayerPanel(ipywidgets.VBox):
         old, self.data, self._given = self.data, None, given
         self.worker.drop()
         self._losses.clear()
-        if old is None or self.map is None or not same_grid(old.result, data.result):
+        if old is None or self.map is None or grid_mismatch(data.result.label, old.result.label):
             self._make_map(data)
         if old is None or old.classes != data.classes:
             self._hidden.clear()
@@ -148,8 +139,9 @@ class LayerPanel(ipywidgets.VBox):
 
     def set_cube(self, cube: xr.DataArray | None) -> None:
         """Take another cube for the image below; one that would have to be fetched is not shown by itself."""
-        fits = cube is not None and self.data is not None and same_grid(cube, self.data.result)
-        self._cube = cube if fits else None
+        self._cube = cube
+        if cube is None or self.data is None or grid_mismatch(cube, self.data.result.label):
+            self._cube = None
         self.image.disabled = self._cube is None
         self.image.value = self._cube is not None and not is_lazy(self._cube)
         self._draw_image()
@@ -195,7 +187,7 @@ class LayerPanel(ipywidgets.VBox):
         """The loss that was given, or that of the chosen class, if it is known by now."""
         return self._given if self._given is not None else self._losses.get(self.chosen.value)
 
-    def _chosen_anew(self, _: Any) -> None:
+    def _chosen_again(self, _: Any) -> None:
         if self.data is None:
             return
         self.echo()
@@ -311,7 +303,7 @@ class LayerPanel(ipywidgets.VBox):
             if self.layer.value == "year":
                 self.draw()
 
-        self.worker.run(lambda _: timo.loss_year(probability).compute(), done)
+        self.worker.run(lambda task: compute(timo.loss_year(probability), stop=task.stop), done)
 
     # The image below
 
@@ -325,7 +317,9 @@ class LayerPanel(ipywidgets.VBox):
         one = cube.isel(time=[nearest(cube.indexes["time"], times[self._date])])
         if is_lazy(cube):
             self._message.busy("Reading the image ...")
-            self._reader.run(lambda task: photograph(compute(one, task)), self._photographed)
+            self._reader.run(
+                lambda task: photograph(compute(one, stop=task.stop)), self._photographed
+            )
         else:
             self._photographed(photograph(one))
 
@@ -350,8 +344,8 @@ class LayerPanel(ipywidgets.VBox):
 
     def stop(self) -> None:
         """Stop the threads and close the map: the panel is of no more use."""
-        self.worker.drop()
-        self._reader.drop()
+        self.worker.close()
+        self._reader.close()
         self.data = None
         if self.map is not None:
             self.map.close()

@@ -8,13 +8,17 @@ import ipywidgets
 import pandas as pd
 import xarray as xr
 
+from timo.cancel import CancelledError
+from timo.checks import NotNegative, checked
+from timo.compute import StepReport, compute
 from timo.errors import TimoError
 from timo.sizes import size_text
 
+from ..base.background import Background, is_lazy
 from ..base.chart import iso_dates
-from ..base.computing import CancelledError, Worker, compute, is_lazy
+from ..base.part import Part
 from ..base.state import State
-from ..base.style import Message, PictureFallback, button, close_tree, style_sheet
+from ..base.style import PictureFallback, button, control, style_sheet
 from .data import MapData, check_result, nearest
 from .export import Chosen, ExportPanel
 from .layers import LayerPanel, view_code
@@ -26,7 +30,7 @@ _PIN = "#D55E00"
 _NONE = "There is no map yet: it appears here as soon as timo.predict has made one."
 
 
-class MapView(PictureFallback, ipywidgets.VBox):
+class MapView(PictureFallback, Part):
     """A result of `timo.predict` to look at, to ask and to export.
 
     A lazy result is computed once, all variables together, in a thread that can be cancelled; the computed one takes
@@ -57,6 +61,7 @@ class MapView(PictureFallback, ipywidgets.VBox):
         What goes on, and errors.
     """
 
+    @checked
     def __init__(
         self,
         result: xr.Dataset | None = None,
@@ -64,20 +69,19 @@ class MapView(PictureFallback, ipywidgets.VBox):
         loss: xr.Dataset | None = None,
         state: State | None = None,
     ) -> None:
-        self.state = state or State()
-        self._closed = self._following = False
+        if loss is not None and "loss_year" not in loss:
+            raise TimoError("The loss has no loss_year: MapView takes what timo.loss_year returns.")
+        super().__init__(state, cube)
+        if result is not None:
+            self.state.result = result
+        self._following = False
         self._given_loss = loss
         self.data: MapData | None = None
-        self.message = Message()
         self._make_waiting()
         self.layers = LayerPanel(self.message, self.state, self._look_at)
-        self.date = ipywidgets.SelectionSlider(
-            options=[("", 0)],
-            description="Date",
-            style={"description_width": "auto"},
-            layout={"width": "100%", "max_width": "640px"},
-        )
-        self.date.observe(self._slider_moved, names="value")
+        self.date = control(ipywidgets.SelectionSlider, "Date", "100%", "auto", options=[("", 0)])
+        self.date.layout.max_width = "640px"
+        self.follow(self.date, self._slider_moved, "value")
         self.pixel = PixelPanel(self._look_at, self._choose_date)
         self.export = ExportPanel(self._to_export, self.state.echo)
         # Not an Accordion: its headings cannot be reached by the keyboard.
@@ -88,31 +92,20 @@ class MapView(PictureFallback, ipywidgets.VBox):
             tooltip="GeoTIFF, polygons or Zarr",
             layout={"width": "max-content"},
         )
-        self.files.observe(self._show_files, names="value")
+        self.follow(self.files, self._show_files, "value")
         self._show_files()
         self.body = ipywidgets.VBox([self.layers, self.date, self.pixel, self.files, self.export])
-        super().__init__([style_sheet(), self.message, self._waiting, self.body])
-        self.add_class("timo")
-        if cube is not None:
-            self.state.cube = cube
-        if result is not None:
-            self.state.result = result
-        for name, react in self._reactions().items():
-            self.state.observe(react, names=name)
+        self.children = [style_sheet(), self.message, self._waiting, self.body]
+        self.follow(self.state, self._result_changed, "result")
+        self.follow(self.state, self._cube_changed, "cube")
+        self.follow(self.state, self._date_changed, "date")
+        self.follow(self.state, self._pixels_changed, "pixels")
         self._result_changed()
-
-    def _reactions(self) -> dict[str, Any]:
-        return {
-            "result": self._result_changed,
-            "cube": self._cube_changed,
-            "date": self._date_changed,
-            "pixels": self._pixels_changed,
-        }
 
     # Computing what is lazy
 
     def _make_waiting(self) -> None:
-        self.worker = Worker(self._failed, self._progressed)
+        self.worker = Background(self._failed, self._progressed)
         self.progress = ipywidgets.FloatProgress(
             0, min=0, max=1, description="Computing", layout={"width": "300px"}
         )
@@ -135,7 +128,9 @@ class MapView(PictureFallback, ipywidgets.VBox):
         self.progress.value = 0
         self._show_waiting(True)
         self.message.busy("Computing the map; the notebook stays usable.")
-        self.worker.run(lambda task: compute(result, task), self._computed)
+        self.worker.run(
+            lambda task: compute(result, stop=task.stop, on_step=task.report), self._computed
+        )
 
     def cancel(self) -> None:
         """Stop computing, after the pieces that are under way."""
@@ -143,8 +138,8 @@ class MapView(PictureFallback, ipywidgets.VBox):
             self.message.busy("Stopping ...")
             self.worker.cancel()
 
-    def _progressed(self, share: float) -> None:
-        self.progress.value = share
+    def _progressed(self, report: StepReport) -> None:
+        self.progress.value = report.step / report.steps
 
     def _computed(self, result: xr.Dataset) -> None:
         self.state.echo("result = result.compute()")
@@ -305,29 +300,21 @@ class MapView(PictureFallback, ipywidgets.VBox):
 
     # Outside
 
-    def wait(self, timeout: float | None = None) -> None:
-        """Wait for whatever is being computed or written, for scripts and tests."""
+    @checked
+    def wait(self, timeout: NotNegative | None = None) -> None:
+        """Wait until all is computed and written, in scripts and tests."""
         self.worker.wait(timeout)
         self.layers.wait(timeout)
         self.export.wait(timeout)
 
     def picture(self) -> bytes:
-        """PNG of the map with its legend, for where there is no live kernel."""
+        """Return a PNG of the map with its legend, for where there is no live kernel."""
         from .picture import picture
 
         return picture(self.data, self.layers, self.message.text)
 
-    def close(self) -> None:
-        """Stop the threads, forget the state, and close all parts."""
-        if self._closed:  # it is called once more when the object is forgotten
-            return
-        self._closed = True
-        for name, react in self._reactions().items():
-            self.state.unobserve(react, names=name)
-        self.worker.drop()
+    def _stop(self) -> None:
+        self.worker.close()
         self.export.wait(60)
         self.layers.stop()
         self.data = None
-        for child in (*self.children, self.layout):
-            close_tree(child)
-        super().close()

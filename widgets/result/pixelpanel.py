@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from ..base.chart import SeriesChart
-from ..base.style import button
+from ..base.style import button, control
 from .data import MapData
 
 ENTROPY_COLOUR = "#8C8C8C"
@@ -30,14 +30,10 @@ class PixelPanel(ipywidgets.VBox):
 
     Attributes
     ----------
-    chart : SeriesChart
-        Probabilities of all classes through time.
-    table : ipywidgets.HTML
-        The numbers of the date shown.
+    chart, table : SeriesChart, ipywidgets.HTML
+        Probabilities of all classes through time, and the numbers of the date shown.
     row, column : ipywidgets.BoundedIntText
         The pixel, for whoever does not use a mouse.
-    with_entropy : ipywidgets.Checkbox
-        Whether the chart shows the entropy, as a share of the largest possible.
     """
 
     def __init__(self, look: Callable[[int, int], Any], moved: Callable[[int], Any]) -> None:
@@ -45,12 +41,8 @@ class PixelPanel(ipywidgets.VBox):
         self.data: MapData | None = None
         self._pixel: tuple[int, int] | None = None
         self._date = 0
-        small: dict[str, Any] = {
-            "style": {"description_width": "auto"},
-            "layout": {"width": "130px"},
-        }
-        self.row = ipywidgets.BoundedIntText(0, description="Row", **small)
-        self.column = ipywidgets.BoundedIntText(0, description="Column", **small)
+        self.row = control(ipywidgets.BoundedIntText, "Row", "130px", "auto")
+        self.column = control(ipywidgets.BoundedIntText, "Column", "130px", "auto")
         self.look_button = button(
             "Look at pixel", "crosshairs", "Show the numbers of this row and column", self._typed
         )

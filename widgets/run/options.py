@@ -2,54 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import ipywidgets
 
-from ..base.style import close_tree
+from ..base.style import control
 from .tasks import NEW, PRESENT, Choices
 
 SIZES = ("timo-tiny", "timo-small", "timo-base", "timo-large", "timo-huge")
-_STYLE = {"description_width": "110px"}
-_WIDE = {"width": "340px"}
+_WIDE = "340px", "110px"
 _START = [("a new model", NEW), ("the present model", PRESENT)]
 
 
 class Options:
-    """Controls of the runner.
-
-    Attributes
-    ----------
-    start, size, epochs, seed : ipywidgets
-        Which model is trained, how large a new one is, how long, with which random numbers.
-    pretrained, per_date, folder, resume : ipywidgets
-        Under Advanced: the weights that a new model starts from, a class for each date or for the series, where
-        checkpoints are left, and whether to go on from one.
-    panel, advanced : ipywidgets.VBox
-        The controls that are always there, and the others.
-    """
+    """Controls of the runner; `panel` holds those that are always there, `advanced` the others."""
 
     def __init__(self) -> None:
-        common: dict[str, Any] = {"style": _STYLE, "layout": _WIDE}
-        self.start = ipywidgets.Dropdown(options=_START[:1], description="Train", **common)
-        self.size = ipywidgets.Dropdown(options=SIZES, description="New model", **common)
-        self.epochs = ipywidgets.BoundedIntText(
-            value=20, min=1, max=10_000, description="Epochs", **common
-        )
-        self.seed = ipywidgets.BoundedIntText(
-            value=0, min=0, max=2**31 - 1, description="Seed", **common
-        )
+        self.start = control(ipywidgets.Dropdown, "Train", *_WIDE, options=_START[:1])
+        self.size = control(ipywidgets.Dropdown, "New model", *_WIDE, options=SIZES)
+        numbers = ipywidgets.BoundedIntText
+        self.epochs = control(numbers, "Epochs", *_WIDE, value=20, min=1, max=10_000)
+        self.seed = control(numbers, "Seed", *_WIDE, value=0, min=0, max=2**31 - 1)
         self.pretrained = ipywidgets.Checkbox(
             value=True, description="start from pretrained weights", indent=False
         )
         self.per_date = ipywidgets.Checkbox(
             value=True, description="a class for each date, not for the series", indent=False
         )
-        self.folder = ipywidgets.Text(
-            value="runs",
-            description="Checkpoints in",
-            placeholder="no folder: nothing is written",
-            **common,
+        hint = "no folder: nothing is written"
+        self.folder = control(
+            ipywidgets.Text, "Checkpoints in", *_WIDE, value="runs", placeholder=hint
         )
         self.resume = ipywidgets.Checkbox(
             value=False, description="go on with the last run, if it was stopped", indent=False
@@ -62,7 +42,7 @@ class Options:
 
     @property
     def choices(self) -> Choices:
-        """What is chosen."""
+        """All that is chosen."""
         return Choices(
             start=self.start.value,
             size=self.size.value,
@@ -87,8 +67,3 @@ class Options:
         if encoder not in self.size.options:
             self.size.options = (*self.size.options, encoder)
         self.size.value = encoder
-
-    def close(self) -> None:
-        """Close the controls."""
-        close_tree(self.panel)
-        close_tree(self.advanced)

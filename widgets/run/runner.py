@@ -9,22 +9,23 @@ from typing import Any
 import ipywidgets
 import xarray as xr
 
+from timo.checks import NotNegative, checked
+from timo.cube import check_labels
 from timo.errors import TimoError
 
-from ..base.reruns import replace_earlier
+from ..base.part import Part, replace_earlier
 from ..base.state import State
-from ..base.style import Message, PictureFallback, button, close_tree, style_sheet
+from ..base.style import PictureFallback, button, style_sheet
 from . import tasks, view
-from .jobs import Job
+from .jobs import Job, Queue
 from .options import Options
-from .queue import Queue
 from .tasks import Choices, Inputs, Outcome
 
 _LEFT = {"align_items": "flex-start"}
 _SHOWN = ("cube", "labels", "classes", "model")
 
 
-class Runner(PictureFallback, ipywidgets.VBox):
+class Runner(PictureFallback, Part):
     """Fine-tune, learn from a few clicks, map and pretrain, as jobs beside the notebook.
 
     Jobs run one at a time in a thread, with the number of threads that torch was given; further ones wait. A job works
@@ -50,7 +51,7 @@ class Runner(PictureFallback, ipywidgets.VBox):
 
     Attributes
     ----------
-    queue : queue.Queue
+    queue : jobs.Queue
         The jobs.
     job : jobs.Job or None
         The job that is shown: the one that runs, or the last.
@@ -66,9 +67,7 @@ class Runner(PictureFallback, ipywidgets.VBox):
         Errors, with their remedy.
     """
 
-    # Until it is whole there is nothing to close.
-    _closed = True
-
+    @checked
     def __init__(
         self,
         cube: xr.DataArray | None = None,
@@ -76,15 +75,15 @@ class Runner(PictureFallback, ipywidgets.VBox):
         *,
         state: State | None = None,
     ) -> None:
-        self.state = state or State()
-        if cube is not None:
-            self.state.cube = cube
+        super().__init__(state, cube)
         if labels is not None:
+            if self.state.cube is not None:
+                check_labels(labels, self.state.cube)
             self.state.labels = labels
         self._few = tasks.FewClicks()
         self.job: Job | None = None
         self.queue = Queue(self._show)
-        self.options, self.message = Options(), Message()
+        self.options = Options()
         # Not an Accordion: its headings cannot be reached by the keyboard.
         self.advanced = ipywidgets.ToggleButton(
             description="Advanced",
@@ -95,10 +94,8 @@ class Runner(PictureFallback, ipywidgets.VBox):
         self.advanced.observe(self._show_advanced, names="value")
         self._make_buttons()
         self._make_progress()
-        super().__init__(self._rooms())
-        self.add_class("timo")
-        self.state.observe(self._refresh, names=list(_SHOWN))
-        self._closed = False
+        self.children = self._rooms()
+        self.follow(self.state, self._refresh, *_SHOWN)
         self._refresh()
         replace_earlier(self)
 
@@ -127,11 +124,10 @@ class Runner(PictureFallback, ipywidgets.VBox):
         self.bar = ipywidgets.FloatProgress(
             min=0, max=1, description="Progress", layout={"width": "100%", "max_width": "460px"}
         )
-        self.status, self.loss = ipywidgets.HTML(), ipywidgets.HTML()
-        self.lines, self.listed = ipywidgets.HTML(), ipywidgets.HTML()
+        self.status, self.lines, self.listed = (ipywidgets.HTML() for _ in range(3))
         self.lines.layout.width = "auto"
-        self.status.add_class("timo-loss")
-        self.loss.add_class("timo-loss")
+        self.status.add_class("timo-status")
+        self.loss = view.loss_chart()
 
     def _rooms(self) -> list[Any]:
         actions = ipywidgets.HBox(
@@ -178,26 +174,18 @@ class Runner(PictureFallback, ipywidgets.VBox):
             jobs[0].cancel()
             self._show(jobs[0])
 
-    def wait(self, seconds: float | None = None) -> bool:
+    @checked
+    def wait(self, seconds: NotNegative | None = None) -> bool:
         """Wait in a cell until all jobs have ended, and show what came of them; return whether they have."""
         return self.queue.wait(seconds)
 
     def picture(self) -> bytes:
-        """PNG of the job that is shown."""
-        return view.picture(self.job)
+        """Return a PNG of the job that is shown."""
+        return view.picture(self.job, self.loss)
 
-    def close(self) -> None:
-        """Cancel all jobs, wait for the thread to end, and leave nothing behind."""
-        if self._closed:
-            return
-        self._closed = True
-        self.queue.close()
-        self.state.unobserve(self._refresh, names=list(_SHOWN))
+    def _stop(self) -> None:
+        self.queue.close(5)
         self._few.forget()
-        self.options.close()
-        for part in (*self.children, self.layout):
-            close_tree(part)
-        super().close()
 
     def _submit(self, title: str, task: Callable[[Job, Inputs, Choices], Outcome]) -> Job | None:
         self.message.clear()
@@ -224,8 +212,8 @@ class Runner(PictureFallback, ipywidgets.VBox):
 
     def _take(self, job: Job) -> None:
         """Put what a job gave into the state; say what went wrong."""
-        if job.error is not None:
-            # What is no error of ours is told with its kind: nobody wrote its message for this panel.
+        if job.state == "failed":
+            # An error that is not ours is named: its message was not written for this panel.
             kind = "" if isinstance(job.error, TimoError) else f"{type(job.error).__name__}: "
             self.message.error(f"{job.title}: {kind}{job.error}")
         outcome = job.result
@@ -258,7 +246,7 @@ class Runner(PictureFallback, ipywidgets.VBox):
             shown.state, "info"
         )
         self.status.value = f'<span role="status">{view.status_text(shown)}</span>'
-        self.loss.value = view.loss_svg(shown.losses)
+        view.show_losses(self.loss, shown.losses)
         self.lines.value = view.log_html(list(shown.log))
         self._refresh()
 
@@ -274,5 +262,5 @@ class Runner(PictureFallback, ipywidgets.VBox):
         self.options.has_model(self.state.model is not None)
         if not jobs:
             self.status.value = f'<span role="status">{view.status_text(None)}</span>'
-            self.loss.value = view.loss_svg([])
+            view.show_losses(self.loss, [])
             self.lines.value = view.log_html([])

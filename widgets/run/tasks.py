@@ -1,4 +1,4 @@
-"""What the buttons of the runner do, without a widget: tasks for `queue.Queue`, and the Python that says the same."""
+"""What the buttons of the runner do, without a widget: work for `jobs.Queue`, and the Python that says the same."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ import xarray as xr
 from timo.errors import TimoError
 
 from ..base.state import State
+from ..base.steps import CUBE, LABELS, MODEL, Step
 from .jobs import Job
 
 NEW, PRESENT = "new", "present"
+_TRAINED = (MODEL, CUBE, LABELS)
+_PREDICT = Step("timo.predict", MODEL, CUBE, target="result")
 
 
 @dataclass(frozen=True)
@@ -121,18 +124,14 @@ def new_model(inputs: Inputs, choices: Choices) -> tuple[Any, list[str]]:
     if not choices.pretrained and choices.size.startswith("timo-"):
         options["pretrained"] = False
     model = timo.load_model(choices.size, cube=inputs.cube, classes=classes, **options)
-    given = f"{choices.size!r}, cube=cube, classes={classes!r}{_arguments(options)}"
-    return model, [f"model = timo.load_model({given})"]
+    given = {"cube": CUBE, "classes": classes, **options}
+    return model, [Step("timo.load_model", choices.size, target="model", **given)]
 
 
 def _checked(classes: Sequence[str]) -> list[str]:
     if len(classes) < 2:
         raise TimoError(f"at least two classes are needed, got {list(classes)}: name them first")
     return list(classes)
-
-
-def _arguments(options: dict[str, Any]) -> str:
-    return "".join(f", {name}={value!r}" for name, value in options.items())
 
 
 def finetune(job: Job, inputs: Inputs, choices: Choices) -> Outcome:
@@ -146,17 +145,20 @@ def finetune(job: Job, inputs: Inputs, choices: Choices) -> Outcome:
     if (folder := choices.folder_of("finetune")) is not None:
         options |= {"folder": folder} | ({"resume": True} if choices.resume else {})
     done = timo.finetune(
-        model, inputs.cube, labels, **options, progress=False, stop=job, on_step=job.report
+        model, inputs.cube, labels, **options, progress=False, stop=job.stop, on_step=job.report
     )
-    line = f"timo.finetune(model, cube, labels{_arguments(options)})"
     if not done.stopped:
-        return Outcome(model, code=[*code, line])
+        return Outcome(model, code=[*code, Step("timo.finetune", *_TRAINED, **options)])
     kept = "it is used as it is"
     if folder is not None:
         kept += f"; also timo.load_model('{folder}/model'), and 'go on' trains to the end"
     job.say(f"stopped after step {job.step}: {kept}")
-    note = f"# stopped after step {job.step} of {job.steps}: {line}"
-    return Outcome(model, code=[*code, note], stopped=True)
+    line = Step("timo.finetune", *_TRAINED, stopped=_stopped(job), **options)
+    return Outcome(model, code=[*code, line], stopped=True)
+
+
+def _stopped(job: Job) -> str:
+    return f"stopped after step {job.step} of {job.steps}"
 
 
 class FewClicks:
@@ -179,14 +181,14 @@ class FewClicks:
         model = copy.deepcopy(self._model)
         job.begin_part("training the head")
         done = timo.fit_head(
-            model, inputs.cube, labels, features=self._features, stop=job, on_step=job.report
+            model, inputs.cube, labels, features=self._features, stop=job.stop, on_step=job.report
         )
-        line = "timo.fit_head(model, cube, labels)"
         if done.stopped:
-            return Outcome(model, code=[*self._code, f"# stopped: {line}"], stopped=True)
+            line = Step("timo.fit_head", *_TRAINED, stopped="stopped")
+            return Outcome(model, code=[*self._code, line], stopped=True)
         job.say("mapping")
-        result = self._features.predict(model, stop=job)
-        code = [*self._code, line, "result = timo.predict(model, cube)"]
+        result = self._features.predict(model, stop=job.stop)
+        code = [*self._code, Step("timo.fit_head", *_TRAINED), _PREDICT]
         return Outcome(model, result, code=code)
 
     def forget(self) -> None:
@@ -204,7 +206,7 @@ class FewClicks:
         model, code = new_model(inputs, choices)
         if not (self._holds(inputs.cube) and self._fits(model)):
             job.begin_part("computing the features of the encoder, once")
-            self._features = timo.Features(model, inputs.cube, stop=job, on_step=job.report)
+            self._features = timo.Features(model, inputs.cube, stop=job.stop, on_step=job.report)
             self._cube = inputs.cube
         self._key, self._model, self._code = key, model, code
 
@@ -228,8 +230,8 @@ def predict(job: Job, inputs: Inputs, _: Choices) -> Outcome:
         raise TimoError("there is no model yet: fine-tune one first, or give the state a model")
     job.begin_part("mapping")
     lazy = timo.predict(inputs.model, inputs.cube)
-    result = compute(lazy, stop=job, on_step=job.report)
-    return Outcome(result=result, code=["result = timo.predict(model, cube)"])
+    result = compute(lazy, stop=job.stop, on_step=job.report)
+    return Outcome(result=result, code=[_PREDICT])
 
 
 def pretrain(job: Job, inputs: Inputs, choices: Choices) -> Outcome:
@@ -246,9 +248,11 @@ def pretrain(job: Job, inputs: Inputs, choices: Choices) -> Outcome:
         options["resume"] = True
     size = choices.size.removeprefix("timo-")
     job.begin_part("pretraining")
-    done = timo.pretrain(inputs.cube, size, **options, progress=False, stop=job, on_step=job.report)
-    line = f"timo.pretrain(cube, {size!r}{_arguments(options)})"
+    done = timo.pretrain(
+        inputs.cube, size, **options, progress=False, stop=job.stop, on_step=job.report
+    )
     if done.stopped:
         job.say(f"stopped after step {job.step}: 'go on' trains to the end")
-        line = f"# stopped after step {job.step} of {job.steps}: {line}"
+    note = _stopped(job) if done.stopped else ""
+    line = Step("timo.pretrain", CUBE, size, stopped=note, **options)
     return Outcome(encoder=f"{folder}/encoder", code=[line], stopped=done.stopped)

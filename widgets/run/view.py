@@ -1,4 +1,4 @@
-"""How a job looks: its loss as a curve, its lines, the list of jobs. Plain HTML and SVG, in the theme's colours."""
+"""How a job looks: its loss as a curve, its lines, the list of jobs, in the theme's colours."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from ..base.chart import SeriesChart
 from ..base.style import OKABE_ITO, figure_png
 from .jobs import Job
 
-WIDTH, HEIGHT = 460, 150
-LEFT, RIGHT, TOP, BOTTOM = 52, 10, 10, 24
 # More points than pixels are not seen.
 POINTS = 300
 SHOWN_LINES = 200
@@ -27,7 +26,7 @@ WORDS = {
 
 
 def time_text(seconds: float) -> str:
-    """Seconds as a person says them: 42 s, 3 min 5 s, 1 h 2 min."""
+    """Say seconds as a person does: 42 s, 3 min 5 s, 1 h 2 min."""
     if not math.isfinite(seconds):
         return ""
     whole = max(round(seconds), 0)
@@ -39,7 +38,7 @@ def time_text(seconds: float) -> str:
 
 
 def status_text(job: Job | None) -> str:
-    """One line about a job."""
+    """Say in a line how far a job is."""
     if job is None:
         return "Nothing is running."
     parts = [f"{job.title}: {'stopping' if job.cancelling else WORDS[job.state]}"]
@@ -55,58 +54,31 @@ def status_text(job: Job | None) -> str:
 
 
 def thinned(losses: Sequence[tuple[int, float]]) -> list[tuple[float, float]]:
-    """At most so many points as are seen: means of neighbours."""
+    """Return at most as many points as are seen: means of neighbours."""
     if len(losses) <= POINTS:
         return [(float(step), loss) for step, loss in losses]
     groups = np.array_split(np.asarray(losses, dtype=float), POINTS)
     return [(float(g[:, 0].mean()), float(g[:, 1].mean())) for g in groups]
 
 
-def loss_svg(losses: Sequence[tuple[int, float]]) -> str:
-    """The loss over the steps so far, as SVG."""
-    inside = f'width="100%" viewBox="0 0 {WIDTH} {HEIGHT}" style="max-width:{WIDTH}px"'
-    axes = (
-        f'<path d="M{LEFT} {TOP}V{HEIGHT - BOTTOM}H{WIDTH - RIGHT}" fill="none" stroke="currentColor" '
-        'stroke-opacity="0.5"/>'
+def loss_chart() -> SeriesChart:
+    """Make the chart of the loss over the steps."""
+    chart = SeriesChart(
+        numeric=True, height=150, y_label="loss", empty="the loss of a training appears here"
     )
-    if not losses:
-        text = _text(WIDTH / 2, HEIGHT / 2, "the loss of a training appears here", "middle")
-        return f'<svg role="img" aria-label="No loss yet" {inside}>{axes}{text}</svg>'
+    chart.layout.max_width = "460px"
+    return chart
+
+
+def show_losses(chart: SeriesChart, losses: Sequence[tuple[int, float]]) -> None:
+    """Show the loss over the steps so far."""
     points = thinned(losses)
-    low, high = min(y for _, y in points), max(y for _, y in points)
-    span, first, last = (high - low) or 1.0, losses[0][0], losses[-1][0]
-    wide, tall = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
-    path = " ".join(
-        f"{LEFT + wide * (x - first) / max(last - first, 1):.1f},{TOP + tall * (high - y) / span:.1f}"
-        for x, y in points
-    )
-    curve = (
-        f'<polyline points="{path}" fill="none" stroke="{OKABE_ITO[4]}" stroke-width="2" '
-        'stroke-linejoin="round"/>'
-    )
-    if len(points) == 1:
-        # A line of one point is not seen.
-        curve = f'<circle cx="{LEFT}" cy="{TOP + tall / 2:.1f}" r="3" fill="{OKABE_ITO[4]}"/>'
-    marks = [
-        _text(LEFT - 6, TOP + 8, f"{high:.3g}", "end"),
-        _text(LEFT - 6, HEIGHT - BOTTOM, f"{low:.3g}", "end"),
-        _text(LEFT, HEIGHT - 8, f"{first}", "start"),
-        _text(WIDTH - RIGHT, HEIGHT - 8, f"step {last}", "end"),
-        _text(WIDTH / 2, HEIGHT - 8, "loss", "middle"),
-    ]
-    label = f"Loss over the steps: {points[0][1]:.3f} at first, {points[-1][1]:.3f} now"
-    return f'<svg role="img" aria-label="{label}" {inside}>{axes}{curve}{"".join(marks)}</svg>'
-
-
-def _text(x: float, y: float, text: str, anchor: str) -> str:
-    return (
-        f'<text x="{x:.0f}" y="{y:.0f}" text-anchor="{anchor}" font-size="11" fill="currentColor">'
-        f"{html.escape(text)}</text>"
-    )
+    series = {"name": "loss", "values": [loss for _, loss in points], "colour": OKABE_ITO[4]}
+    chart.show([series] if points else [], dates=[round(step) for step, _ in points])
 
 
 def log_html(lines: Sequence[str]) -> str:
-    """The last lines, the newest in sight: the box is filled from below, and so stays there while it grows."""
+    """Show the last lines, the newest in sight: the box is filled from below, and so stays there while it grows."""
     shown = html.escape("\n".join(list(lines)[-SHOWN_LINES:]))
     return (
         '<div class="timo-log" role="log" tabindex="0" aria-label="Log of the job"><pre>'
@@ -115,7 +87,7 @@ def log_html(lines: Sequence[str]) -> str:
 
 
 def jobs_html(jobs: Sequence[Job]) -> str:
-    """The jobs as a list."""
+    """List the jobs."""
     if not jobs:
         return ""
     rows = "".join(
@@ -134,21 +106,20 @@ CSS = """<style>
   font: 12px/1.4 var(--jp-code-font-family, monospace);
   color: var(--jp-ui-font-color1, #212121); background: transparent; }
 .timo-log:focus-visible { outline: 2px solid var(--jp-brand-color1, #1976d2); }
-.timo-loss { color: var(--jp-ui-font-color1, #212121); }
+.timo-status { color: var(--jp-ui-font-color1, #212121); }
 .timo-jobs { margin: 0; padding-left: 20px; line-height: 1.5; color: var(--jp-ui-font-color1, #212121); }
 .timo-jobs i { color: var(--jp-ui-font-color2, #616161); }
 </style>"""
 
 
-def picture(job: Job | None) -> bytes:
-    """PNG of a job, for where there is no browser."""
+def picture(job: Job | None, chart: SeriesChart) -> bytes:
+    """Return a PNG of a job, for where there is no browser."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 2.2))
     axes: Any = figure.subplots()
-    if job is not None and job.losses:
-        axes.plot(*zip(*thinned(job.losses), strict=True), color=OKABE_ITO[0])
-        axes.set(xlabel="step", ylabel="loss")
+    if chart.series:
+        chart.plot(axes)
     else:
         axes.set_axis_off()
     axes.set_title(status_text(job), fontsize=9)
