@@ -9,6 +9,7 @@ import traitlets
 from timo_widgets import State, Workbench
 from timo_widgets.app.workbench import TABS
 from timo_widgets.base import part as reruns
+from timo_widgets.base.steps import CUBE, LABELS, MODEL, Step
 
 import timo
 from timo.errors import TimoError
@@ -197,18 +198,20 @@ def test_the_code_can_be_run_with_what_it_imports(bench):
 
 def test_what_is_out_of_date_is_said_beside_the_code(bench):
     code = bench.show("code")
-    model = "model = timo.load_model('timo-tiny', cube=cube, classes=['a', 'b'])"
-    for line in (model, "timo.fit_head(model, cube, labels)", "result = timo.predict(model, cube)"):
-        bench.state.echo(line)
+    options = {"target": "model", "cube": CUBE, "classes": ["a", "b"]}
+    mapped = Step("timo.predict", MODEL, CUBE, target="result")
+    bench.state.echo(Step("timo.load_model", "timo-tiny", **options))
+    bench.state.echo(Step("timo.fit_head", MODEL, CUBE, LABELS))
+    bench.state.echo(mapped)
     assert code.notice.kind == ""
-    bench.state.echo("store.undo()")
+    bench.state.echo(Step("store.undo"))
     assert "labels were changed after the last training" in code.notice.text
     assert "Train again in tab 4" in code.notice.text
     assert "The exported notebook trains on the labels as they are now" in code.notice.text
-    bench.state.echo("timo.finetune(model, cube, labels, epochs=1)")
+    bench.state.echo(Step("timo.finetune", MODEL, CUBE, LABELS, epochs=1))
     assert "Press Predict in tab 4" in code.notice.text
     assert "labels were changed" not in code.notice.text
-    bench.state.echo("result = timo.predict(model, cube)")
+    bench.state.echo(mapped)
     assert code.notice.kind == ""
 
 
