@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Sequence
 
-from . import Emulator, Faults, sample_backing
+from . import Emulator, EmulatorError, Faults, sample_backing
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -35,20 +35,27 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until told to stop."""
-    options = _parser().parse_args(arguments)
-    shares = ("quota", "internal", "unavailable", "truncated", "expired")
-    faults = Faults(
-        **{share: getattr(options, share) for share in shares},
-        latency=options.latency,
-        concurrent=options.concurrent,
-        seed=options.seed,
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    names = (
+        "quota",
+        "internal",
+        "unavailable",
+        "truncated",
+        "expired",
+        "latency",
+        "concurrent",
+        "seed",
     )
+    try:
+        faults = Faults(**{name: getattr(options, name) for name in names})
+        backing = sample_backing(everywhere=options.everywhere)
+    except EmulatorError as error:
+        parser.error(str(error))
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    with Emulator(
-        sample_backing(everywhere=options.everywhere), faults, port=options.port
-    ) as emulator:
+    with Emulator(backing, faults, port=options.port) as emulator:
         print(emulator.url, flush=True)  # noqa: T201
         if options.until_eof:
             sys.stdin.read()

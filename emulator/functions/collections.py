@@ -14,8 +14,8 @@ from ..image import Image
 from ..reducers import Reducer
 from ..registry import register, register_all
 from ..values import Algorithm, Collection, Element, Feature, Geometry, Lazy, properties_of
+from .containers import iterate
 from .geometries import bounded
-from .lists import iterate
 from .promotion import to_feature, to_image, union_of
 
 register_all(

@@ -40,3 +40,11 @@ def test_it_says_what_it_takes():
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "--everywhere" in shown
     assert "--quota" in shown
+
+
+def test_what_it_cannot_do_is_said_without_a_traceback():
+    command = [sys.executable, "-m", "ee_emulator", "--quota", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "shares of faults are each 0..1" in done.stderr
+    assert "Traceback" not in done.stderr
