@@ -1,8 +1,10 @@
 """The row of one query against the whole softmax, written out."""
 
+import datetime as dt
 import threading
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import xarray as xr
@@ -131,15 +133,17 @@ def test_two_threads_do_not_meet():
         ),
         ({"row": None, "col": None}, "Give the place as x and y"),
         ({"x": 300_000.0}, "Give the place as x and y"),
-        ({"row": 72}, "row is a whole number from 0 to 71; got 72"),
+        ({"row": 72}, "row must be a whole number from -72 to 71; got 72"),
         ({"time": "2018-01-01"}, "no date near 2018-01-01; the cube has 4 dates from 2019-05-03"),
         ({"time": "tomorrowish"}, "'tomorrowish' is no date"),
-        ({"time": 2}, "time is a date"),
-        ({"stage": 0}, "stage is a number from 1 to 4"),
-        ({"stage": 5}, "stage is a number from 1 to 4"),
-        ({"stage": 3, "block": 2}, "block of stage 3 is a number from 0 to 1"),
-        ({"head": 4}, "head of stage 4 is a number from 0 to 3"),
-        ({"head": "all"}, "or \"mean\"; got 'all'"),
+        ({"time": 2}, "time must be a date"),
+        ({"time": ["2019-05-03"]}, "time must be a date"),
+        ({"time": None}, "time must be a date"),
+        ({"stage": 0}, "stage must be a whole number from 1 to 4; got 0"),
+        ({"stage": True}, "stage must be a whole number from 1 to 4; got True"),
+        ({"stage": 3, "block": 2}, "block of stage 3 must be a whole number from -2 to 1; got 2"),
+        ({"head": 4}, "head of stage 4 must be a whole number from -4 to 3; got 4"),
+        ({"head": "all"}, "head must be a whole number or one of 'mean'; got 'all'"),
         (
             {"stage": 1, "row": 10, "col": 10, "time": "2019-05-20"},
             "On 2019-05-20 no pixel .* nearest with an observation is 2019-05-03",
@@ -150,6 +154,16 @@ def test_says_what_is_wrong(options, message):
     query = {"time": "2019-05-03", "row": 40, "col": 10} | options
     with pytest.raises(TimoError, match=message):
         attention_at(make_model(), make_cube(), **query)
+
+
+@pytest.mark.parametrize(
+    "time", [pd.Timestamp("2019-05-03", tz="UTC"), dt.date(2019, 5, 3), np.datetime64("2019-05-03")]
+)
+def test_takes_dates_of_any_kind(time):
+    options = {"row": np.int64(40), "col": np.array(10), "stage": np.uint8(3), "head": np.int8(1)}
+    found = attention_at(make_model(), make_cube(), time=time, **options)
+    assert found.attrs["date"] == "2019-05-03"
+    assert type(found.attrs["stage"]) is int
 
 
 def test_a_place_that_is_never_seen():
@@ -185,5 +199,5 @@ def test_the_neighbourhood_is_what_a_map_sees():
     whole = neighbourhood(cube, row=0, col=0, time=cube.time[0], pixels=999, window=99)
     assert whole.sizes["y"] == 320
     assert whole.sizes["time"] == 8
-    with pytest.raises(TimoError, match="at least 1"):
+    with pytest.raises(TimoError, match="window must be a whole number of 1 or more; got 0"):
         neighbourhood(cube, row=0, col=0, time=cube.time[0], window=0)

@@ -6,6 +6,7 @@ import torch
 import xarray as xr
 from naive_attention import make_cube, make_model
 
+from timo.cancel import CancelledError
 from timo.errors import TimoError
 from timo.inspection import embed, pca_picture, similar
 
@@ -75,7 +76,7 @@ def test_lazy_cubes_and_several_stages():
     ("options", "message"),
     [
         ({"tile": 100}, "multiples of 32"),
-        ({"stage": 6}, "stage is a number from 1 to 4"),
+        ({"stage": 6}, "stage must be .* from 1 to 4.*; got 6"),
         ({"stage": ()}, "names no stage"),
         ({"date": "1999-01-01"}, "no date near"),
     ],
@@ -83,6 +84,15 @@ def test_lazy_cubes_and_several_stages():
 def test_says_what_is_wrong(options, message):
     with pytest.raises(TimoError, match=message):
         embed(make_model(), make_cube(), **options)
+
+
+def test_it_stops_between_layers():
+    model, cube = make_model(), make_cube(h=32, w=32)
+    asked = []
+    with pytest.raises(CancelledError):
+        embed(model, cube, stop=lambda: asked.append(1) or len(asked) > 5)
+    assert len(asked) == 6
+    assert not any(module._forward_pre_hooks for module in model.modules())
 
 
 def test_the_picture_shows_what_differs():
@@ -140,9 +150,16 @@ def test_similar_says_what_is_wrong():
         similar(fake_embedding(values), row=2, col=2)
     with pytest.raises(TimoError, match="outside"):
         similar(fake_embedding(values), 1e6, 0.0)
-    with pytest.raises(TimoError, match="at least 1"):
+    with pytest.raises(TimoError, match="k must be a whole number of 1 or more; got 0"):
         similar(fake_embedding(values), row=1, col=1, k=0)
     with pytest.raises(TimoError, match="dims"):
         similar(make_cube(), row=1, col=1)
+    flat = fake_embedding(values)
+    with pytest.raises(TimoError, match=r"holds numbers: .*; got .* of <U1"):
+        pca_picture(xr.full_like(flat, "a", dtype="<U1"))
+    with pytest.raises(TimoError, match="no coordinate 'y'"):
+        pca_picture(flat.drop_vars("y"))
+    with pytest.raises(TimoError, match="no coordinate reference system"):
+        similar(flat.drop_vars("spatial_ref"), row=1, col=1)
     with pytest.raises(TimoError, match="nearly everywhere"):
         pca_picture(fake_embedding(np.full((3, 4, 4), np.nan)))

@@ -69,7 +69,7 @@ def test_every_kind_of_attention():
 
 def test_says_what_is_wrong():
     cube = make_cube()
-    with pytest.raises(TimoError, match="stage is a number from 1 to 4"):
+    with pytest.raises(TimoError, match="stage must be a whole number from 1 to 4; got 7"):
         rollout_at(make_model(), cube, time=cube.time[0], row=3, col=3, stage=7)
     with pytest.raises(TimoError, match="Choose another date"):
         rollout_at(make_model(), cube, time=cube.time[1], row=12, col=12, stage=1)

@@ -1,4 +1,4 @@
-"""What a model looked at, and what it made of a place: attention of one query, rollout, embeddings."""
+"""Attention of a model for one query, by block or by rollout, and the features that it gives to pixels."""
 
 import lazy_loader
 
@@ -6,9 +6,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "attention": ["attention_at"],
-        "embedding": ["embed", "pca_picture"],
+        "embedding": ["embed", "pca_picture", "similar"],
         "query": ["neighbourhood"],
         "rollout": ["rollout_at"],
-        "similarity": ["similar"],
     },
 )

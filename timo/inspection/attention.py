@@ -1,7 +1,13 @@
-"""What one pixel on one date looks at, in one stage, block and head of a model."""
+"""Attention of one pixel on one date, in one stage, block and head of a model.
+
+Only one row of the softmax is formed. Letters: t and s dates, n places (tokens of a frame), h heads, d channels of a
+head. The query's own logits are n + t or t n a head, and only the keys that they need are computed; what
+`timo.models.attention` does with all of them at once is the same, and a test holds the two together.
+"""
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import numpy as np
@@ -9,31 +15,35 @@ import torch
 import xarray as xr
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn import functional as F
 
 from timo import cube as cubes
+from timo.checks import checked, whole
 from timo.errors import TimoError
-from timo.inspection.query import Query, check_stage, find_query, token_coords
-from timo.inspection.rows import weights_of
+from timo.inspection.query import Query, Stage, find_query, token_coords
 from timo.inspection.running import Look, borrowed, look, select_bands
 from timo.models.attention import SpatiotemporalAttention
 from timo.models.encoder import STRIDES
+from timo.models.median import median_over_time
+from timo.models.spatial import working_type
 from timo.models.tasks import TiMo
 
 
+@checked
 def attention_at(  # noqa: PLR0917 - a query is a place, a date, a stage, a block and a head, in this order
     model: TiMo,
     cube: xr.DataArray,
     x: float | None = None,
     y: float | None = None,
     time: Any = None,
-    stage: int = 4,
+    stage: Stage = 4,
     block: int | Literal["mean"] = -1,
     head: int | Literal["mean"] = "mean",
     *,
     row: int | None = None,
     col: int | None = None,
 ) -> xr.Dataset:
-    """Weights that a model gives to all that one pixel on one date attends to.
+    """Compute the weights that a model gives to all that one pixel on one date attends to.
 
     Only the row of the softmax that belongs to this query is computed, exactly as the model computes it, and the
     encoder is run no further than to the block that is asked for: no matrix of all tokens by all tokens is ever built.
@@ -42,7 +52,7 @@ def attention_at(  # noqa: PLR0917 - a query is a place, a date, a stage, a bloc
     Parameters
     ----------
     model : TiMo
-        The model; neither its weights nor its mode are touched, whoever else works with it.
+        The model; neither its weights nor its mode are touched, and others may work with it meanwhile.
     cube : xarray.DataArray
         The cube; bands that the model does not read are left out.
     x, y : float
@@ -79,10 +89,8 @@ def attention_at(  # noqa: PLR0917 - a query is a place, a date, a stage, a bloc
         or the token has no valid pixel on that date.
     """
     cube = select_bands(model, cube)
-    number, query = (
-        check_stage(model, stage),
-        find_query(cube, x=x, y=y, time=time, row=row, col=col),
-    )
+    number = stage - 1
+    query = find_query(cube, x=x, y=y, time=time, row=row, col=col)
     ours = borrowed(model)
     of_stage = attentions_of(ours, number)
     blocks = chosen(block, len(of_stage), "block", stage)
@@ -91,36 +99,29 @@ def attention_at(  # noqa: PLR0917 - a query is a place, a date, a stage, a bloc
     weights, seen = _mean_weights(
         ours, cube, query, stage=number, attentions=of_stage[blocks], heads=heads
     )
-    asked = {"stage": int(stage), "block": block, "head": head, "attention": of_stage[0].kind}
+    asked = {"stage": stage, "block": block, "head": head, "attention": of_stage[0].kind}
     return as_dataset(weights, seen, cube, query, stage=number, asked=asked)
 
 
 def attentions_of(model: TiMo, stage: int) -> list[SpatiotemporalAttention]:
-    """Attentions of the blocks of a stage (counted from 0)."""
+    """Return the attentions of the blocks of a stage (counted from 0)."""
     return [
         m for m in model.encoder.stages[stage].modules() if isinstance(m, SpatiotemporalAttention)
     ]
 
 
-def chosen(which: Any, count: int, name: str, stage: int) -> slice:
-    """Blocks or heads that are meant, as a slice.
+def chosen(which: int | Literal["mean"], count: int, name: str, stage: int) -> slice:
+    """Return the blocks or heads that are meant, as a slice.
 
     Raises
     ------
     TimoError
         If there are none such.
     """
-    if isinstance(which, str) and which == "mean":
+    if which == "mean":
         return slice(0, count)
-    if (
-        isinstance(which, bool)
-        or not isinstance(which, int | np.integer)
-        or not -count <= which < count
-    ):
-        raise TimoError(
-            f'{name} of stage {stage} is a number from 0 to {count - 1}, -1 for the last, or "mean"; got {which!r}.'
-        )
-    return slice(int(which) % count, int(which) % count + 1)
+    first = whole(which, f"{name} of stage {stage}", least=-count, most=count - 1) % count
+    return slice(first, first + 1)
 
 
 def check_observed(cube: xr.DataArray, query: Query, stage: int) -> None:
@@ -158,18 +159,15 @@ def _mean_weights(
     attentions: list[SpatiotemporalAttention],
     heads: slice,
 ) -> tuple[Float[Tensor, "t n"], Bool[Tensor, "t n"]]:
-    """Mean over attentions of one stage and over heads of the query's weights; and which tokens are valid."""
+    """Return the query's weights, mean over attentions of one stage and over heads; and which tokens are valid."""
     rows: list[Tensor] = []
     masks: list[Tensor] = []
     place = place_of(cube, query, stage)
 
     def watch(attention: SpatiotemporalAttention) -> Look:
         def see(x: Tensor, valid: Tensor) -> None:
-            rows.append(
-                weights_of(attention, x, valid, date=query.date, place=place, heads=heads).mean(
-                    dim=0
-                )
-            )
+            found = weights_of(attention, x, valid, date=query.date, place=place, heads=heads)
+            rows.append(found.mean(dim=0))
             masks.append(valid[0])
 
         return see
@@ -178,15 +176,102 @@ def _mean_weights(
     return torch.stack(rows).mean(dim=0), masks[0]
 
 
+def weights_of(
+    attention: SpatiotemporalAttention,
+    x: Float[Tensor, "1 t n c"],
+    valid: Bool[Tensor, "1 t n"],
+    *,
+    date: int,
+    place: int,
+    heads: slice,
+) -> Float[Tensor, "h t n"]:
+    """Compute the weights of the query at (date, place) over all tokens of all dates, for some heads.
+
+    They are zero where the query cannot look.
+
+    Parameters
+    ----------
+    attention : SpatiotemporalAttention
+        The attention.
+    x, valid : Tensor
+        Its input.
+    date, place : int
+        The query's token, which must be valid.
+    heads : slice
+        Which heads.
+    """
+    k = _project(attention, x, heads, key=True)
+    if attention.kind == "global":
+        q = _project(attention, x[:, date : date + 1, place : place + 1], heads)
+        return _global(q[0, 0, 0], k[0], valid[0])
+    own = _project(attention, x[:, :, place : place + 1], heads)
+    offset: Tensor | None = None
+    q = q_space = own[0, date, 0]
+    k_space = k[0, date]
+    if attention.gate is not None:
+        q_space = median_over_time(own, valid[:, :, place : place + 1])[0, 0]
+        k_space = median_over_time(k, valid)[0]
+        offset = attention.gate((q - q_space)[None, None, None])[0, 0, 0]
+    spatial = _logits(q_space, k_space)
+    temporal = _logits(q, k[0, :, place])
+    if offset is not None:
+        spatial = spatial + offset[:, None].to(spatial.dtype)
+    return _gyroscope(spatial, temporal, valid[0], date, place)
+
+
+def _project(
+    attention: SpatiotemporalAttention, x: Tensor, heads: slice, key: bool = False
+) -> Float[Tensor, "1 t n h d"]:
+    """Compute queries or keys of some heads; the other heads, and the values, are not computed."""
+    layer = attention.kv if key else attention.q
+    d = x.shape[-1] // attention.heads
+    # The keys are the first half of what that layer gives.
+    some = slice(heads.start * d, heads.stop * d)
+    bias = None if layer.bias is None else layer.bias[some]
+    return F.linear(x, layer.weight[some], bias).unflatten(-1, (-1, d))
+
+
+def _logits(q: Float[Tensor, "h d"], k: Float[Tensor, "n h d"]) -> Float[Tensor, "h n"]:
+    dtype = working_type(k)
+    return torch.einsum("hd,nhd->hn", q.to(dtype), k.to(dtype))
+
+
+def _gyroscope(
+    spatial: Float[Tensor, "h n"],
+    temporal: Float[Tensor, "h t"],
+    valid: Bool[Tensor, "t n"],
+    date: int,
+    place: int,
+) -> Float[Tensor, "h t n"]:
+    """Take one softmax over the own frame and the other dates of the own place."""
+    t, n = valid.shape
+    others = valid[:, place].clone()
+    others[date] = False
+    keep = torch.cat([valid[date], others])
+    logits = torch.cat([spatial, temporal], dim=1).masked_fill(~keep, -math.inf)
+    over_places, over_dates = logits.softmax(dim=1).split([n, t], dim=1)
+    out = logits.new_zeros(len(logits), t, n)
+    out[:, :, place] = over_dates
+    out[:, date] = over_places
+    return out
+
+
+def _global(
+    q: Float[Tensor, "h d"], k: Float[Tensor, "t n h d"], valid: Bool[Tensor, "t n"]
+) -> Float[Tensor, "h t n"]:
+    logits = _logits(q, k.flatten(0, 1)) / math.sqrt(q.shape[-1])
+    return logits.masked_fill(~valid.flatten(), -math.inf).softmax(dim=1).unflatten(1, valid.shape)
+
+
 def grid_of(cube: xr.DataArray, stage: int) -> tuple[int, int]:
-    """Rows and columns of tokens of a stage, the padding to whole tokens of the coarsest stage included."""
+    """Return the rows and columns of tokens of a stage, the padding to whole tokens of the coarsest stage included."""
     coarsest, stride = STRIDES[-1], STRIDES[stage]
     height, width = (-(-cube.sizes[dim] // coarsest) * coarsest // stride for dim in ("y", "x"))
     return height, width
 
 
 def place_of(cube: xr.DataArray, query: Query, stage: int) -> int:
-    """Number of the query's token within its frame."""
+    """Return the number of the query's token within its frame."""
     stride = STRIDES[stage]
     return query.row // stride * grid_of(cube, stage)[1] + query.col // stride
 
@@ -200,7 +285,7 @@ def as_dataset(
     stage: int,
     asked: dict[str, Any],
 ) -> xr.Dataset:
-    """Weights on the grid of tokens, with what was asked."""
+    """Return weights on the grid of tokens, with the query in the attributes."""
     coords = {"time": cube.time, **token_coords(cube, stage)}
     height, width = len(coords["y"][1]), len(coords["x"][1])
     grid, stride = grid_of(cube, stage), STRIDES[stage]

@@ -1,9 +1,9 @@
-"""What an encoder makes of every pixel: features to compare places by, and their picture."""
+"""Features that an encoder gives every pixel: their picture, and places that are alike."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -13,8 +13,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from timo import cube as cubes
+from timo.cancel import Stop, interruptible, obey
+from timo.checks import Count, Range, checked
 from timo.errors import TimoError
-from timo.inspection.query import check_stage, nearest_date
+from timo.inspection.query import Stage, find_pixel, nearest_date
 from timo.inspection.running import borrowed, feature_maps, select_bands
 from timo.models.encoder import STRIDES
 from timo.models.tasks import TiMo
@@ -23,17 +25,19 @@ from timo.models.tasks import TiMo
 _LEAST = 1e-10
 
 
+@checked
 def embed(
     model: TiMo,
     cube: xr.DataArray,
     *,
     date: Any = None,
-    stage: int | Sequence[int] = 1,
-    tile: int = 128,
-    halo: int = 32,
-    window: int = 12,
+    stage: Stage | Sequence[Stage] = 1,
+    tile: Count = 128,
+    halo: Annotated[int, Range(least=0)] = 32,
+    window: Count = 12,
+    stop: Stop | None = None,
 ) -> xr.DataArray:
-    """Features of the encoder for every pixel.
+    """Compute the features of the encoder for every pixel.
 
     Parameters
     ----------
@@ -53,6 +57,8 @@ def embed(
         lie the same in each tile.
     window : int
         Dates that the model sees at once.
+    stop : threading.Event or callable, optional
+        Asked before each layer of the model.
 
     Returns
     -------
@@ -64,17 +70,16 @@ def embed(
     ------
     TimoError
         If model and cube do not fit, or an option makes no sense.
+    CancelledError
+        If `stop` said so.
     """
     cube = select_bands(model, cube)
-    wanted = [stage] if isinstance(stage, int | np.integer) else list(stage)
-    stages = [check_stage(model, number) for number in wanted]
+    stages = [number - 1 for number in ([stage] if isinstance(stage, int) else stage)]
     if not stages:
         raise TimoError("stage names no stage: give one or several of 1 to 4.")
     coarsest = STRIDES[-1]
-    if tile < 1 or tile % coarsest or halo < 0 or halo % coarsest or window < 1:
-        raise TimoError(
-            f"tile and halo are multiples of {coarsest}, window is at least 1; got {tile}, {halo} and {window}."
-        )
+    if tile % coarsest or halo % coarsest:
+        raise TimoError(f"tile and halo must be multiples of {coarsest}; got {tile} and {halo}.")
     at = None if date is None else nearest_date(cube, date)
     dims = [model.config.encoder.dims[number] for number in stages]
     height, width = cube.sizes["y"], cube.sizes["x"]
@@ -89,7 +94,9 @@ def embed(
                 slice(top - north, top - north + tile),
                 slice(left - west, left - west + tile),
             )
-            values = _features(ours, part.compute(), stages, at, window)[inner]
+            obey(stop)
+            with interruptible(ours, stop):
+                values = _features(ours, part.compute(), stages, at, window)[inner]
             out[:, top : top + tile, left : left + tile] = values
     coords: dict[str, Any] = {
         "feature": np.arange(sum(dims)),
@@ -107,7 +114,7 @@ def embed(
 def _features(
     model: TiMo, part: xr.DataArray, stages: list[int], at: int | None, window: int
 ) -> Float[np.ndarray, "f h w"]:
-    """Features of a tile: of one date, or the mean over the valid dates of each token."""
+    """Return the features of a tile: of one date, or the mean over the valid dates of each token."""
     valid = torch.from_numpy(cubes.valid_mask(part).values)
     size = tuple(valid.shape[1:])
     totals: list[Any] = [0.0] * len(stages)
@@ -134,7 +141,7 @@ def _features(
 
 
 def _windows(clear: np.ndarray, at: int | None, window: int) -> Iterator[np.ndarray]:
-    """Dates with an observation, a window at a time; for one date, the window around it, if it has any itself."""
+    """Yield dates with an observation, a window at a time; for one date, the window around it, if it has any itself."""
     dates = np.flatnonzero(clear)
     if at is not None:
         if not clear[at]:
@@ -148,14 +155,14 @@ def _windows(clear: np.ndarray, at: int | None, window: int) -> Iterator[np.ndar
 
 
 def _observed(valid: Tensor, stride: int, size: tuple[int, ...]) -> Tensor:
-    """Whether tokens hold a valid pixel, (t i j)."""
+    """Return whether tokens hold a valid pixel, (t i j)."""
     down, right = (-length % stride for length in size)
     padded = F.pad(valid.float(), (0, right, 0, down))
     return F.max_pool2d(padded, stride) > 0
 
 
 def _to_pixels(total: Tensor, count: Tensor, stride: int, size: tuple[int, ...]) -> Tensor:
-    """Mean over dates of tokens, interpolated between those that are known; NaN in tokens that are not."""
+    """Return the mean over dates of tokens, interpolated between those that are known; NaN in tokens that are not."""
     seen = (count > 0).float()
     mean = total / count.clamp(min=1)
     stack = torch.cat([mean * seen, seen[None]])[None]
@@ -165,8 +172,9 @@ def _to_pixels(total: Tensor, count: Tensor, stride: int, size: tuple[int, ...])
     return values.masked_fill(~known, torch.nan)[:, : size[0], : size[1]]
 
 
+@checked
 def pca_picture(embedding: xr.DataArray) -> xr.DataArray:
-    """Three principal components of an embedding as red, green and blue.
+    """Show three principal components of an embedding as red, green and blue.
 
     Places of the same colour are alike to the encoder; the colours themselves mean nothing, and change with the area.
 
@@ -186,7 +194,7 @@ def pca_picture(embedding: xr.DataArray) -> xr.DataArray:
     TimoError
         If fewer than two pixels are known.
     """
-    features, known = as_rows(embedding)
+    features, known = _as_rows(embedding)
     rows = features[known] - features[known].mean(axis=0)
     variances, axes = np.linalg.eigh(rows.T @ rows / len(rows))
     variances, axes = variances[::-1][:3], axes[:, ::-1][:, :3]
@@ -202,26 +210,110 @@ def pca_picture(embedding: xr.DataArray) -> xr.DataArray:
     result = xr.DataArray(
         picture,
         dims=("y", "x", "rgb"),
-        coords={"y": embedding.y, "x": embedding.x, "rgb": ["red", "green", "blue"]},
+        coords={"y": embedding["y"], "x": embedding["x"], "rgb": ["red", "green", "blue"]},
         attrs={"explained": [float(v) / total for v in variances]},
     )
     return result.rio.write_crs(embedding.rio.crs)
 
 
-def as_rows(
+@checked
+def similar(
+    embedding: xr.DataArray,
+    x: float | None = None,
+    y: float | None = None,
+    *,
+    row: int | None = None,
+    col: int | None = None,
+    k: Count = 8,
+    apart: Count = 8,
+) -> xr.Dataset:
+    """Find places like this one.
+
+    Parameters
+    ----------
+    embedding : xarray.DataArray
+        (feature, y, x), from `timo.inspection.embed`.
+    x, y : float
+        The place, in the embedding's CRS.
+    row, col : int, optional
+        The place by its position in the grid, instead of x and y.
+    k : int
+        How many places.
+    apart : int
+        How many pixels they lie apart at least, from the place and from one another: next to a place all is alike.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``similarity`` (y, x) float32: the cosine between the features of each pixel and those of the place, both after
+        the area's mean is taken away (what all pixels share would make all cosines nearly 1); -1..1, NaN where unknown.
+        ``place_row``, ``place_col``, ``place_x``, ``place_y`` and ``place_similarity`` (place,): the k most similar
+        places, the most similar first; fewer where there is no room for k.
+
+    Raises
+    ------
+    TimoError
+        If the place is not there or has no features, or an option makes no sense.
+    """
+    features, known = _as_rows(embedding)
+    here = find_pixel(embedding, x, y, row, col)
+    if not known[here]:
+        raise TimoError(
+            f"Row {here[0]}, column {here[1]} has no features, for want of observations: choose another place."
+        )
+    centred = features - features[known].mean(axis=0)
+    length = np.linalg.norm(centred, axis=-1).clip(min=1e-12)
+    cosine = np.where(known, centred @ centred[here] / (length * length[here]), np.nan)
+    cosine = cosine.clip(-1, 1).astype("float32")
+    rows, cols = _best(cosine, here, k, apart)
+    coords = {"y": embedding["y"], "x": embedding["x"]}
+    result = xr.Dataset(
+        {
+            "similarity": (("y", "x"), cosine, {"long_name": "cosine similarity", "units": "1"}),
+            "place_row": ("place", rows),
+            "place_col": ("place", cols),
+            "place_x": ("place", embedding["x"].values[cols]),
+            "place_y": ("place", embedding["y"].values[rows]),
+            "place_similarity": ("place", cosine[rows, cols]),
+        },
+        coords=coords,
+        attrs={"row": here[0], "col": here[1], "k": k, "apart": apart},
+    )
+    return result.rio.write_crs(embedding.rio.crs)
+
+
+def _best(
+    cosine: np.ndarray, here: tuple[int, int], k: int, apart: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows and columns of the highest values that keep their distance."""
+    left = np.where(np.isfinite(cosine), cosine, -np.inf)
+    row, col = np.ogrid[: left.shape[0], : left.shape[1]]
+    left[np.hypot(row - here[0], col - here[1]) < apart] = -np.inf
+    found: list[tuple[int, int]] = []
+    while len(found) < k and left.max() > -np.inf:
+        i, j = (int(n) for n in np.unravel_index(int(left.argmax()), left.shape))
+        found.append((i, j))
+        left[np.hypot(row - i, col - j) < apart] = -np.inf
+    places = np.array(found, dtype="int64").reshape(-1, 2)
+    return places[:, 0], places[:, 1]
+
+
+def _as_rows(
     embedding: xr.DataArray,
 ) -> tuple[Float[np.ndarray, "h w f"], Float[np.ndarray, "h w"]]:
-    """Features of each pixel, and where they are known.
+    """Return the features of each pixel, and where they are known.
 
     Raises
     ------
     TimoError
         If this is no embedding, or hardly any pixel is known.
     """
-    if not isinstance(embedding, xr.DataArray) or set(embedding.dims) != {"feature", "y", "x"}:
+    if set(embedding.dims) != {"feature", "y", "x"} or embedding.dtype.kind not in "fiu":
         raise TimoError(
-            "An embedding has the dims (feature, y, x): make one with timo.inspection.embed(model, cube)."
+            "An embedding has the dims (feature, y, x) and holds numbers: make one with "
+            f"timo.inspection.embed(model, cube); got {embedding.dims} of {embedding.dtype}."
         )
+    cubes.check_grid(embedding, what="embedding")
     features = embedding.transpose("y", "x", "feature").values.astype("float64")
     known = np.isfinite(features).all(axis=-1)
     if known.sum() < 2:

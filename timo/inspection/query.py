@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from timo import cube as cubes
+from timo.checks import Count, Range, checked, described, whole
 from timo.errors import TimoError
 from timo.models.encoder import STRIDES
-from timo.models.tasks import TiMo
+
+# As in the paper.
+Stage = Annotated[int, Range(least=1, most=len(STRIDES))]
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ def find_query(
 def find_pixel(
     grid: xr.DataArray, x: float | None, y: float | None, row: int | None, col: int | None
 ) -> tuple[int, int]:
-    """Row and column of a place that is given in the one way or in the other.
+    """Return the row and column of a place that is given in the one way or in the other.
 
     Raises
     ------
@@ -79,7 +83,7 @@ def find_pixel(
 
 
 def nearest_date(cube: xr.DataArray, time: Any) -> int:
-    """Position of the date of the cube that is nearest.
+    """Return the position of the date of the cube that is nearest.
 
     Raises
     ------
@@ -88,21 +92,23 @@ def nearest_date(cube: xr.DataArray, time: Any) -> int:
     """
     index = pd.DatetimeIndex(cube.indexes["time"])
     hint = f"the cube has {len(index)} dates from {index[0]:%Y-%m-%d} to {index[-1]:%Y-%m-%d}"
-    if isinstance(time, int | np.integer | bool | None):
-        # pandas would read 3 as nanoseconds of 1970.
-        raise TimoError(f"time is a date, e.g. cube.time[3] or '2019-07-01'; got {time!r}: {hint}.")
+    plain: Any = time.values[()] if isinstance(time, xr.DataArray) and not time.ndim else time
+    # pandas would read 3 as nanoseconds of 1970.
+    if not isinstance(plain, str | dt.date | np.datetime64):
+        raise TimoError(
+            f"time must be a date, e.g. cube.time[3] or '2019-07-01'; got {described(time)}: {hint}."
+        )
     try:
-        plain: Any = time.values[()] if isinstance(time, xr.DataArray) else time
-        wanted = pd.Timestamp(plain)
-    except (TypeError, ValueError) as error:
-        raise TimoError(f"{time!r} is no date; {hint}.") from error
+        wanted = pd.Timestamp(plain).tz_localize(None)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise TimoError(f"{described(time)} is no date; {hint}.") from error
     if pd.isna(wanted) or not index[0].normalize() <= wanted.normalize() <= index[-1].normalize():
         raise TimoError(f"The cube has no date near {time}; {hint}.")
     return int(np.abs(index - wanted).argmin())
 
 
 def _position(cube: xr.DataArray, dim: str, value: Any) -> int:
-    """Cell of a coordinate."""
+    """Return the cell of a coordinate."""
     centres = cube[dim].values.astype("float64")
     step = (centres[-1] - centres[0]) / max(len(centres) - 1, 1) or 1.0
     number = np.floor((float(value) - centres[0]) / step + 0.5)
@@ -117,31 +123,11 @@ def _position(cube: xr.DataArray, dim: str, value: Any) -> int:
 
 def _index(cube: xr.DataArray, dim: str, name: str, value: Any) -> int:
     size = cube.sizes[dim]
-    if not isinstance(value, int | np.integer) or not -size <= value < size:
-        raise TimoError(f"{name} is a whole number from 0 to {size - 1}; got {value!r}.")
-    return int(value) % size
-
-
-def check_stage(model: TiMo, stage: int) -> int:
-    """Position of a stage, which people count from 1.
-
-    Raises
-    ------
-    TimoError
-        If there is none of that number.
-    """
-    stages = len(model.encoder.stages)
-    if (
-        isinstance(stage, bool)
-        or not isinstance(stage, int | np.integer)
-        or not 1 <= stage <= stages
-    ):
-        raise TimoError(f"stage is a number from 1 to {stages}, as in the paper; got {stage!r}.")
-    return int(stage) - 1
+    return whole(value, name, least=-size, most=size - 1) % size
 
 
 def token_coords(cube: xr.DataArray, stage: int) -> dict[str, Any]:
-    """Centres of the tokens of a stage (counted from 0) in the cube's CRS, under the names y and x."""
+    """Return the centres of the tokens of a stage (counted from 0) in the cube's CRS, under the names y and x."""
     stride = STRIDES[stage]
     coords: dict[str, Any] = {}
     for dim in ("y", "x"):
@@ -153,6 +139,7 @@ def token_coords(cube: xr.DataArray, stage: int) -> dict[str, Any]:
     return coords
 
 
+@checked
 def neighbourhood(
     cube: xr.DataArray,
     x: float | None = None,
@@ -161,10 +148,10 @@ def neighbourhood(
     *,
     row: int | None = None,
     col: int | None = None,
-    pixels: int = 192,
-    window: int = 12,
+    pixels: Count = 192,
+    window: Count = 12,
 ) -> xr.DataArray:
-    """Cut out of a cube what a model sees of it when it maps a pixel: some surroundings, and a dozen dates.
+    """Cut out of a cube what a model sees of it when it maps a pixel: surroundings, and a dozen dates.
 
     `timo.predict` gives the model tiles and windows of dates; on a whole archive at once its attention would be spread
     over far more than it was trained on.
@@ -190,8 +177,6 @@ def neighbourhood(
     TimoError
         If the pixel or the date is not there, or the part would be empty.
     """
-    if pixels < 1 or window < 1:
-        raise TimoError(f"pixels and window must be at least 1, got {pixels} and {window}.")
     query = find_query(cubes.check(cube), x=x, y=y, time=time, row=row, col=col)
     # Cut at multiples of the coarsest stride: the tokens then are the same as those of the whole.
     part = cube.isel(

@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from timo.checks import checked
 from timo.inspection.attention import (
     as_dataset,
     attentions_of,
@@ -25,7 +26,7 @@ from timo.inspection.attention import (
     grid_of,
     place_of,
 )
-from timo.inspection.query import check_stage, find_query
+from timo.inspection.query import Stage, find_query
 from timo.inspection.running import borrowed, look, select_bands
 from timo.models.attention import SpatiotemporalAttention, global_attention
 from timo.models.fused import gyroscope
@@ -50,20 +51,19 @@ class _Block:
         return cls(stage, attention, q, k.contiguous(), valid)
 
     def mean_of(self, v: Tensor) -> Tensor:
-        """Attention over values v (1 t n h d)."""
+        """Return attention over values v (1 t n h d)."""
         if self.attention.kind == "global":
             return global_attention(self.q, self.k, v, self.valid)
         if self.attention.gate is None:
             return gyroscope(
                 self.q.flatten(0, 1), self.k.flatten(0, 1), self.q, self.k, v, None, self.valid
             )
-        medians = (median_over_time(z, self.valid) for z in (self.q, self.k))
-        q_median, k_median = medians
+        q_median, k_median = (median_over_time(z, self.valid) for z in (self.q, self.k))
         offset = self.attention.gate(self.q - q_median[:, None])
         return gyroscope(q_median, k_median, self.q, self.k, v, offset, self.valid)
 
     def pulled_back(self, row: Float[Tensor, "t n"]) -> Float[Tensor, "t n"]:
-        """Row r times (A + I) / 2, with A the mean over the heads."""
+        """Return row r times (A + I) / 2, with A the mean over the heads."""
         above = torch.zeros_like(self.q)
         # Attention does the same to every channel of the values: one carries the row.
         above[..., 0] = row[None, ..., None].to(above.dtype)
@@ -73,23 +73,24 @@ class _Block:
         return (gradient[0, ..., 0].mean(dim=-1).to(row.dtype) + row) / 2
 
 
+@checked
 def rollout_at(  # noqa: PLR0917 - as attention_at
     model: TiMo,
     cube: xr.DataArray,
     x: float | None = None,
     y: float | None = None,
     time: Any = None,
-    stage: int = 4,
+    stage: Stage = 4,
     *,
     row: int | None = None,
     col: int | None = None,
 ) -> xr.Dataset:
-    """Shares that the tokens of stage 1 have in one pixel on one date after a stage, by attention rollout.
+    """Compute the shares that the tokens of stage 1 have in one pixel on one date after a stage, by attention rollout.
 
     Exact within a stage, for this one query, without a matrix of all tokens by all tokens. From a stage to the finer
     one before it a token hands its share on to the four that it was merged from, in equal parts to those that hold an
     observation (the convolution that merges them reaches one token further to the upper left; that is left out).
-    Rollout follows attention and residual connections alone; what MLPs and values do with it, it does not know.
+    Rollout follows attention and residual connections alone; it leaves out what MLPs and values do.
 
     Parameters
     ----------
@@ -109,10 +110,8 @@ def rollout_at(  # noqa: PLR0917 - as attention_at
         As there.
     """
     cube = select_bands(model, cube)
-    number, query = (
-        check_stage(model, stage),
-        find_query(cube, x=x, y=y, time=time, row=row, col=col),
-    )
+    number = stage - 1
+    query = find_query(cube, x=x, y=y, time=time, row=row, col=col)
     check_observed(cube, query, number)
     blocks = _run(borrowed(model), cube, number)
     shares = torch.zeros_like(blocks[-1].valid[0], dtype=torch.float64)
@@ -123,12 +122,12 @@ def rollout_at(  # noqa: PLR0917 - as attention_at
             shares = _handed_on(shares, block.valid[0], grid_of(cube, block.stage))
             previous = block.stage
         shares = block.pulled_back(shares)
-    asked = {"stage": int(stage), "block": "rollout", "head": "mean", "attention": "rollout"}
+    asked = {"stage": stage, "block": "rollout", "head": "mean", "attention": "rollout"}
     return as_dataset(shares, blocks[0].valid[0], cube, query, stage=0, asked=asked)
 
 
 def _run(model: TiMo, cube: xr.DataArray, last: int) -> list[_Block]:
-    """All blocks up to the last of a stage, with their queries and keys."""
+    """Return all blocks up to the last of a stage, with their queries and keys."""
     blocks: list[_Block] = []
 
     def watch(stage: int, attention: SpatiotemporalAttention) -> Any:
@@ -146,7 +145,7 @@ def _run(model: TiMo, cube: xr.DataArray, last: int) -> list[_Block]:
 def _handed_on(
     shares: Float[Tensor, "t n"], valid: Bool[Tensor, "t m"], grid: tuple[int, int]
 ) -> Float[Tensor, "t m"]:
-    """Shares of tokens divided among the valid ones of the 2 x 2 that each was merged from."""
+    """Divide the shares of tokens among the valid ones of the 2 x 2 that each was merged from."""
     height = grid[0]
     coarse = rearrange(shares, "t (i j) -> t i j", i=height // 2)
     keep = rearrange(valid, "t (i j) -> t i j", i=height).to(shares.dtype)

@@ -1,4 +1,4 @@
-"""A model run as far as somebody wants to look, without a trace of it left in the model."""
+"""A model run as far as is asked, without a trace of it left in the model."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from timo.models.tasks import TiMo
 Look = Callable[[Float[Tensor, "1 t n c"], Bool[Tensor, "1 t n"]], None]
 
 
-class _Seen(Exception):  # noqa: N818 - no error: it ends a run that has shown what was to be seen
-    """What was to be seen has been."""
+class _Seen(Exception):  # noqa: N818 - no error: it ends a run that has gone far enough
+    """Raised to end a run that has gone far enough."""
 
 
 def borrowed(model: TiMo) -> TiMo:
-    """Modules of their own around the same weights, in evaluation mode.
+    """Return modules of their own around the same weights, in evaluation mode.
 
-    What is hooked to them nobody else runs into, who may be training or mapping with the model in another thread.
+    Their hooks do not disturb another thread, which may be training or mapping with the model.
     """
     tensors = [*model.parameters(), *model.buffers()]
     return copy.deepcopy(model, {id(tensor): tensor for tensor in tensors}).eval()
@@ -82,7 +82,7 @@ def look(model: TiMo, cube: xr.DataArray, watched: dict[SpatiotemporalAttention,
 
 
 def feature_maps(model: TiMo, cube: xr.DataArray) -> list[Float[Tensor, "1 t c i j"]]:
-    """Maps of the four stages of a borrowed model; its head is not run."""
+    """Return the maps of the four stages of a borrowed model; its head is not run."""
     found: list[Tensor] = []
 
     def hook(_module: nn.Module, _inputs: Any, maps: list[Tensor]) -> None:
