@@ -3,7 +3,7 @@
 import contextlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -156,6 +156,27 @@ def test_fields_of_options_are_checked_and_converted():
         TimoError, match=r"share must be a number from 0 to 1; got 1.5.*default, 0.5"
     ):
         Options(1.5)
+
+
+@checked
+@dataclass(frozen=True)
+class Place:
+    name: str
+    codes: tuple[int, ...] = ()
+
+
+def test_a_dataclass_is_checked_where_it_is_made():
+    assert Place("here", [np.int64(3)]) == Place(name="here", codes=(3,))
+    assert isinstance(Place("here"), Place)
+    for arguments, message in (
+        ({}, "missing a required argument: 'name'"),
+        ({"nam": "here", "name": "here"}, "Did you mean 'name'"),
+        ({"name": 3}, r"^name must be text; got 3"),
+    ):
+        with pytest.raises(TimoError, match=message):
+            Place(**arguments)
+    with pytest.raises(TimoError, match="codes must be"):
+        replace(Place("here"), codes=["a"])
 
 
 def test_single_values():

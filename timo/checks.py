@@ -44,6 +44,7 @@ from timo.errors import TimoError, warn
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -226,6 +227,10 @@ def described(value: Any) -> str:
 
 
 @overload
+def checked(function: type[T], /) -> type[T]: ...
+
+
+@overload
 def checked(function: Callable[P, R], /) -> Callable[P, R]: ...
 
 
@@ -239,7 +244,8 @@ def checked(function: Callable[P, R] | None = None, /, **renamed: str) -> Any:
     Parameters
     ----------
     function : callable
-        A function, a method or an `__init__`. Parameters without an annotation, and those of `Any`, are not checked.
+        A function, a method, an `__init__` or a dataclass. Parameters without an annotation, and those of `Any`, are
+        not checked.
     **renamed : str
         Former name of an option -> its name now. The former one works, with a `DeprecationWarning`.
 
@@ -250,6 +256,9 @@ def checked(function: Callable[P, R] | None = None, /, **renamed: str) -> Any:
     """
     if function is None:
         return lambda function: _checked(function, renamed)
+    if isinstance(function, type):
+        function.__init__ = _checked(function.__init__, renamed)  # type: ignore[misc]
+        return function
     return _checked(function, renamed)
 
 
@@ -412,6 +421,8 @@ def _fit_container(value: Any, kind: type, hints: tuple[Any, ...]) -> Any:
         return value if same else dict(held)
     if getattr(value, "ndim", 0) == 1 and isinstance(value, Iterable):
         value = list(value)
+    # An array without dimensions cannot be looked through.
+    _accept(value, getattr(value, "ndim", 1) != 0)
     wanted = (list, tuple) if kind in (list, tuple) else kind
     unordered = isinstance(value, set | frozenset | Mapping) and kind is collections.abc.Sequence
     _accept(

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -207,6 +208,7 @@ def test_on_the_cells_of_a_cube(cube):
     assert request.grid == grid_of(cube)
     assert request.area == request.grid.area
     np.testing.assert_array_equal(request.grid.x, cube.x)
+    assert make_request(like=cube.to_dataset(name="map"), start="2018", end="2018") == request
     inside = (22.15, 45.202, 22.155, 45.207)
     request = make(like=cube, aoi=inside, clip=True)
     assert request.grid == grid_of(cube)
@@ -220,7 +222,8 @@ def test_like_refused(cube):
     )
     assert "leave out crs, or like" in refusal(aoi=None, like=cube, crs=3035)
     assert "does not meet the grid of like=" in refusal(like=cube, aoi=(23, 45, 24, 46))
-    assert "like= takes a cube or raster" in refusal(aoi=None, like=cube.values)
+    for like in (cube.values, xr.Dataset()):
+        assert "like= takes a cube or raster" in refusal(aoi=None, like=like)
     bare = cube.drop_vars("spatial_ref")
     assert "no coordinate reference system" in refusal(aoi=None, like=bare)
 

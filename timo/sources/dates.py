@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from timo.checks import is_number, plain
+from timo.checks import described, is_number, plain
 from timo.errors import TimoError, warn
 
 # Before there were satellites, and well before nanoseconds since 1970 end; in names, from the first Landsat on.
@@ -120,7 +120,7 @@ def as_moment(value: Any) -> Moment:
         return _of_calendar(value)
     if isinstance(value, dt.date | np.datetime64) and not pd.isna(value):
         return _as_utc(pd.Timestamp(value))
-    raise TimoError(f"{value!r} is no date: write it as 2018-07-01")
+    raise TimoError(f"{described(value)} is no date: write it as 2018-07-01")
 
 
 def _is_whole(value: Any) -> bool:
@@ -438,4 +438,4 @@ def _period(date: Any, name: str) -> pd.Period:
     days = _days(str(plain(date)).strip()) if isinstance(date, str) or _is_whole(date) else []
     meant = f"it may be {_spoken(days)}; " if len(days) > 1 else ""
     remedy = f"{meant}write {_written(days)}" if days else _WRITE
-    raise TimoError(f"{name}={date!r} cannot be read as a date: {remedy}")
+    raise TimoError(f"{name}={described(date)} cannot be read as a date: {remedy}")

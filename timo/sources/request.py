@@ -15,7 +15,6 @@ from timo.checks import (
     Positive,
     Range,
     check,
-    check_fields,
     checked,
     did_you_mean,
     flag,
@@ -46,6 +45,7 @@ _PERIODS = {
 }
 
 
+@checked
 @dataclass(frozen=True, repr=False)
 class CubeRequest:
     """A cube that is to be made.
@@ -81,9 +81,6 @@ class CubeRequest:
     composite: str | None = None
     max_cloud: Percentage | None = None
     clip: bool = False
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     def __repr__(self) -> str:
         last = self.end - pd.Timedelta(days=1)
@@ -205,7 +202,9 @@ def make_place(
         if resolution is None:
             resolution = finest_m if crs is None else finest_m / metres_per_unit(read_crs(crs))
         return area, make_grid(area, resolution, crs, max_megapixels=max_megapixels)
-    if not isinstance(like, xr.DataArray | xr.Dataset):
+    if isinstance(like, xr.Dataset):  # such as a map
+        like = like.get(next(iter(like.data_vars), "y"))
+    if not isinstance(like, xr.DataArray):
         raise TimoError(
             f"like= takes a cube or raster (xarray.DataArray) whose cells are taken; got {type(like).__name__}. A file "
             "is opened with rioxarray.open_rasterio(path)"

@@ -16,20 +16,20 @@ import secrets
 import shutil
 import threading
 import time
-import warnings
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import platformdirs
 import zarr
 from numcodecs import blosc
 
-from timo.errors import TimoError
+from timo.checks import Count, PathLike, Range, checked
+from timo.errors import TimoError, warn
 from timo.sources.cache.checked import (
     CODECS,
     LARGEST,
@@ -49,8 +49,11 @@ _ATTEMPTS = 5
 # How exactly the last use is known. It is noted in the time stamp of the metadata.
 _TOUCH_S = 60.0
 Index = tuple[int, ...]
+Sizes = tuple[Count, ...]
+_Bytes = Annotated[int, Range(least=0)]
 
 
+@checked
 def default_folder() -> Path:
     """Return ``$TIMO_CACHE``; else the operating system's folder for caches, by platformdirs."""
     if own := os.environ.get("TIMO_CACHE"):
@@ -65,18 +68,32 @@ class CachedArray:
     description cannot get into it, whoever writes at the same time.
     """
 
-    def __init__(self, cache: ChunkCache, *description: Any) -> None:
-        self.cache, self.description = cache, description
-        self.key, self.shape, self.chunks, dtype, self.metadata = description
-        shape, chunks, self.dtype = self.shape, self.chunks, np.dtype(dtype)
-        _check_layout(shape, chunks, self.dtype)
-        self.grid = tuple(-(-size // chunk) for size, chunk in zip(shape, chunks, strict=True))
+    @checked
+    def __init__(
+        self,
+        cache: ChunkCache,
+        key: str,
+        *,
+        shape: Sizes,
+        chunks: Sizes,
+        dtype: str,
+        metadata: dict[str, Any],
+    ) -> None:
+        self.cache, self.key, self.shape, self.chunks = cache, key, shape, chunks
+        self.metadata = metadata
         try:
-            text = json.dumps([FORMAT, *description], sort_keys=True, allow_nan=False)
+            self.dtype = np.dtype(dtype)
+        except TypeError as error:
+            raise TimoError(f"dtype={dtype!r} is no data type of NumPy: {error}") from error
+        _check_layout(key, shape, chunks, self.dtype)
+        self.grid = tuple(-(-size // chunk) for size, chunk in zip(shape, chunks, strict=True))
+        self.description = key, shape, chunks, self.dtype.str, metadata
+        try:
+            text = json.dumps([FORMAT, *self.description], sort_keys=True, allow_nan=False)
         except (TypeError, ValueError) as error:
-            raise TimoError(f"the description of a request must be JSON: {error}") from error
+            raise TimoError(f"The description of a request must be JSON: {error}") from error
         digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-        self.path: Path = cache.folder / f"{self.key}-{digest}"
+        self.path: Path = cache.folder / f"{key}-{digest}"
         self._store = CheckedStore(self.path)
         self._files: dict[str, Any] = {}
         zarr.create_array(
@@ -86,7 +103,7 @@ class CachedArray:
             dtype=self.dtype,
             compressors=CODECS,
             fill_value=np.nan if self.dtype.kind == "f" else 0,
-            attributes={"request": self.metadata},
+            attributes={"request": metadata},
         )
         self._array = self._store.array_of(self._files)
         self._usable, self._touched = True, 0.0
@@ -110,6 +127,7 @@ class CachedArray:
             self._usable = True
         self._touch()
 
+    @checked
     def read(self, index: Index) -> np.ndarray | None:
         """Read the chunk of these numbers, less what the array's edge cuts off.
 
@@ -133,10 +151,11 @@ class CachedArray:
         inside = whole.reshape(self.chunks)[tuple(slice(size) for size in extent)]
         return inside.astype(self.dtype)
 
+    @checked
     def write(self, index: Index, values: np.ndarray) -> bool:
-        """Keep a chunk; False where the disk does not let us, of which one warning is given.
+        """Keep a chunk of the shape and data type that `read` returns; False where the disk does not let us.
 
-        Raises a TimoError if the values are not of the shape and the data type that `read` returns.
+        Of that one warning is given.
         """
         extent = self.extent(index)
         if values.shape != extent or values.dtype != self.dtype:
@@ -165,6 +184,7 @@ class CachedArray:
         names = (file.relative_to(root).parts for file in files)
         return {tuple(map(int, name)) for name in names if all(part.isdigit() for part in name)}
 
+    @checked
     def extent(self, index: Index) -> tuple[int, ...]:
         """Return the shape of a chunk, less what the array's edge cuts off."""
         return tuple(part.stop - part.start for part in self._slices(index))
@@ -194,10 +214,12 @@ def slices_of(index: Index, chunks: Index, shape: Index) -> tuple[slice, ...]:
     return tuple(slice(i * chunk, min((i + 1) * chunk, size)) for i, chunk, size in parts)
 
 
-def _check_layout(shape: Index, chunks: Index, dtype: np.dtype) -> None:
-    if not shape or len(shape) != len(chunks) or min(*shape, *chunks) < 1:
+def _check_layout(key: str, shape: Index, chunks: Index, dtype: np.dtype) -> None:
+    if not _KEY.fullmatch(key):
+        raise TimoError(f"key must be 16 to 128 digits 0-9a-f; got {key!r}")
+    if not shape or len(shape) != len(chunks):
         raise TimoError(
-            f"shape and chunks must have as many dimensions, of at least one cell; got {shape} and {chunks}"
+            f"shape and chunks must have as many dimensions, one or more; got {shape} and {chunks}"
         )
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
         raise TimoError(f"chunks of integers and of floats can be kept, not of {dtype}")
@@ -213,6 +235,7 @@ def check_size(chunks: Index, dtype: np.dtype) -> None:
         )
 
 
+@checked
 @dataclass(frozen=True)
 class ArrayInfo:
     """The files of one cached request."""
@@ -225,6 +248,7 @@ class ArrayInfo:
     request: dict[str, Any]
 
 
+@checked
 @dataclass(frozen=True)
 class CacheInfo:
     """The cached requests, the most recently used one first."""
@@ -256,16 +280,13 @@ class ChunkCache:
     still read, one warning is given, and nothing new is kept. Requests in use in this process are not removed.
     """
 
-    def __init__(
-        self, folder: str | os.PathLike[str] | None = None, limit_bytes: int = LIMIT_BYTES
-    ) -> None:
-        if limit_bytes < 0:
-            raise TimoError(f"limit_bytes must not be negative; got {limit_bytes}")
-        if folder is not None and not (isinstance(folder, str | os.PathLike) and str(folder)):
-            raise TimoError(f"the cache is a folder: give its path; got {folder!r}")
+    @checked
+    def __init__(self, folder: PathLike | None = None, limit_bytes: _Bytes = LIMIT_BYTES) -> None:
+        if folder == "":
+            raise TimoError("folder is an empty text. Give the path of a folder, or leave it out")
         self.folder = default_folder() if folder is None else Path(folder).expanduser()
         self.folder = self.folder.absolute()
-        self.limit_bytes = int(limit_bytes)
+        self.limit_bytes = limit_bytes
         self._lock = threading.Lock()
         # Bytes written since the folder was measured: it is before the first one.
         self._written = math.inf
@@ -276,11 +297,12 @@ class ChunkCache:
     def __reduce__(self) -> tuple[Any, ...]:
         return ChunkCache, (self.folder, self.limit_bytes)
 
+    @checked
     def array(
         self,
         key: str,
-        shape: tuple[int, ...],
-        chunks: tuple[int, ...],
+        shape: Sizes,
+        chunks: Sizes,
         dtype: str = "float32",
         metadata: dict[str, Any] | None = None,
     ) -> CachedArray:
@@ -298,10 +320,9 @@ class ChunkCache:
             The request in words, as JSON, without credentials. An array stored with another description, shape, chunks
             or data type is removed.
         """
-        if not _KEY.fullmatch(key):
-            raise TimoError(f"the key must be 16 to 128 digits 0-9a-f; got {key!r}")
-        name = np.dtype(dtype).str
-        array = CachedArray(self, key, tuple(shape), tuple(chunks), name, metadata or {})
+        array = CachedArray(
+            self, key, shape=shape, chunks=chunks, dtype=dtype, metadata=metadata or {}
+        )
         with _using_lock:
             _using.add(array)
         try:
@@ -326,19 +347,21 @@ class ChunkCache:
                 date = times[int(number[0])] if number and int(number[0]) < len(times) else ""
                 yield f"{path / key}{date and f' ({date})'} {fault}"
 
+    @checked
     def clear(self, older_than: timedelta | None = None) -> CacheInfo:
         """Remove all requests, or those last used longer ago than this; return what was removed."""
-        latest = datetime.now(UTC) - (older_than or timedelta(0))
-        every = older_than is None
-        old = [array for array in self.info().arrays if every or array.last_use < latest]
+        now, old = datetime.now(UTC), self.info().arrays
+        if older_than is not None:
+            old = tuple(array for array in old if now - array.last_use > older_than)
         try:
             for array in old:
                 self.remove(array.path)
             self._sweep()
         except OSError as error:
             raise TimoError(f"cannot clear the cache '{self.folder}': {error.strerror}") from error
-        return CacheInfo(self.folder, self.limit_bytes, tuple(old))
+        return CacheInfo(self.folder, self.limit_bytes, old)
 
+    @checked
     def remove(self, path: Path) -> None:
         """Remove an array in one step: who reads it meanwhile sees a chunk or none, never half of an array."""
         removed = self.folder / f"{_REMOVED}{secrets.token_hex(8)}"
@@ -348,18 +371,19 @@ class ChunkCache:
             return
         shutil.rmtree(removed, ignore_errors=True)
 
+    @checked
     def warn(self, error: OSError) -> None:
         """Warn once that the folder cannot be used as it should."""
         with self._lock:
             if self.folder in _warned:
                 return
             _warned.add(self.folder)
-        warnings.warn(
+        warn(
             f"Fetched chunks cannot be kept in '{self.folder}' ({error.strerror or error}): fetching goes on, but a "
-            "repeated request fetches again. Set TIMO_CACHE to a folder that can be written, or make room in it.",
-            stacklevel=3,
+            "repeated request fetches again. Set TIMO_CACHE to a folder that can be written, or make room in it."
         )
 
+    @checked
     def count(self, written: int) -> None:
         """Note bytes that were written, and keep the limit, which a twentieth more or less does not matter."""
         with self._lock:

@@ -185,7 +185,7 @@ def _geometries(data: Mapping[str, Any]) -> Iterator[BaseGeometry]:
 
 def _of_box(box: Any) -> Area:
     """Read (west, south, east, north)."""
-    numbers = box.tolist() if isinstance(box, np.ndarray) else list(box)
+    numbers = np.atleast_1d(box).tolist() if isinstance(box, np.ndarray) else list(box)
     if len(numbers) != 4 or not all(map(is_number, numbers)):
         raise TimoError(f"aoi={reprlib.repr(box)} is not four finite numbers. Give {FORMS}")
     west, south, east, north = (float(n) for n in numbers)

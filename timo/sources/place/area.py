@@ -15,7 +15,7 @@ from shapely.affinity import translate
 from shapely.geometry.base import BaseGeometry
 from shapely.geometry.polygon import orient
 
-from timo.checks import check_fields
+from timo.checks import checked
 from timo.crs import LONLAT, crs_name, meant_unit, project, read_crs
 from timo.errors import TimoError
 
@@ -36,6 +36,7 @@ _POLE = (
 )
 
 
+@checked
 @dataclass(frozen=True, repr=False)
 class Area:
     """An area of interest.
@@ -53,7 +54,6 @@ class Area:
     planar: tuple[str, BaseGeometry] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        check_fields(self)
         if self.geometry.is_empty or not isinstance(self.geometry, Polygon | MultiPolygon):
             raise TimoError(
                 f"An area is a polygon with an inside; got {self.geometry.geom_type}. timo.sources.parse_aoi makes one"

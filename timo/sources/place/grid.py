@@ -19,7 +19,7 @@ from rasterio.features import geometry_mask
 from shapely.affinity import translate
 from shapely.geometry.base import BaseGeometry
 
-from timo.checks import Count, Positive, Range, check_fields, checked, whole
+from timo.checks import Count, Positive, Range, checked, whole
 from timo.crs import (
     LONLAT,
     crs_name,
@@ -45,6 +45,7 @@ Limit = Annotated[float, Range(above=0, infinite=True)]
 _NUMBER = re.compile(r"[-+]?[\d.]+(?:e[-+]?\d+)?", re.IGNORECASE)
 
 
+@checked
 @dataclass(frozen=True)
 class PixelGrid:
     """Square cells, rows from north to south: a GeoBox that can be written down, and knows what it covers.
@@ -67,7 +68,6 @@ class PixelGrid:
     width: Count
 
     def __post_init__(self) -> None:
-        check_fields(self)
         _read_once(self.crs)
 
     @cached_property

@@ -24,7 +24,7 @@ from tenacity.stop import stop_after_attempt, stop_before_delay
 from tenacity.wait import wait_random_exponential
 
 from timo.cancel import Stop, current_stop, nap
-from timo.checks import Count, NotNegative, Positive, Range, check_fields, checked
+from timo.checks import Count, NotNegative, Positive, Range, checked
 from timo.errors import TimoError
 from timo.sources.retry.failures import Sorted, redact, sort_earthengine_error, sort_read_error
 
@@ -116,6 +116,7 @@ def _gate_of(name: str, per_second: float | None, concurrent: int | None) -> Gat
         return _gates.get(name) or Gate(name, per_second=per_second, concurrent=concurrent)
 
 
+@checked
 @dataclass(frozen=True)
 class Retry:
     """How often, how long and how slowly to try again.
@@ -143,9 +144,6 @@ class Retry:
     largest_s: NotNegative = 60.0
     quota_initial_s: NotNegative = 4.0
     gate: Gate = field(default_factory=Gate, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     @checked(cancel="stop")
     def call(
