@@ -1,0 +1,74 @@
+"""Whatever is given to a public function, there is a result or one clear `TimoError`, never a raw traceback."""
+
+import contextlib
+import inspect
+
+import numpy as np
+import public_table as table
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+# Calls whose valid arguments are seconds of computing: a few odd ones each.
+pytestmark = pytest.mark.filterwarnings("ignore")
+NUMBERS = st.one_of(
+    st.integers(-3, 40),
+    st.integers(),
+    st.floats(),
+    st.integers(-3, 40).map(np.int32),
+    st.floats(width=32).map(np.float32),
+    st.booleans().map(np.bool_),
+)
+VALUES = st.recursive(
+    st.one_of(st.none(), st.booleans(), NUMBERS, st.text(max_size=8), st.binary(max_size=4)),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.tuples(inner, inner),
+        st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    ),
+    max_leaves=4,
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _offline():
+    patch = pytest.MonkeyPatch()
+    with contextlib.suppress(ImportError):
+        import ee
+
+        patch.setattr(ee, "Initialize", ee.Initialize)
+    table.offline()
+    yield
+    patch.undo()
+
+
+def test_the_table_holds_every_public_function():
+    public = {name for name, found in table.public_names() if inspect.signature(found).parameters}
+    assert public - set(table.CALLS) - table.WITHOUT_PARAMETERS == set()
+    assert set(table.CALLS) - {name for name, _ in table.public_names()} == set()
+
+
+@pytest.mark.parametrize("name", table.CALLS)
+def test_no_argument_leads_to_a_raw_traceback(name):
+    assert table.probe(name, {}) is None
+    options = table.options_of(name)
+    found = {}
+    for option in options:
+        for odd, make in table.ODD.items():
+            if complaint := table.probe(name, {option: make(table.WORLD)}):
+                found.setdefault(f"{option}: {complaint}", []).append(odd)
+
+    @settings(
+        max_examples=4 * len(options),
+        deadline=None,
+        database=None,
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(st.sampled_from(options or [""]), VALUES)
+    def any_value(option, value):
+        if option and (complaint := table.probe(name, {option: value})):
+            found.setdefault(f"{option}: {complaint}", []).append(repr(value))
+
+    any_value()
+    assert found == {}
