@@ -268,17 +268,28 @@ def test_collate_pads_with_what_counts_for_nothing(world):
         assert (batch["x"][i, length:] == 0).all()
 
 
+def test_chips_that_do_not_fit_each_other_are_no_batch(world):
+    cube, labels, _ = world
+    small, large = (ChipDataset(cube, labels, 1, ChipOptions(size=size))[0] for size in (4, 8))
+    unlabelled = {name: small[name] for name in ("x", "dates", "valid")}
+    for chips in ([], [small, large], [small, unlabelled], [{"dates": small["dates"]}]):
+        with pytest.raises(TimoError, match=r"must have the same arrays .* Take chips of one"):
+            collate(chips)
+
+
 # --- errors
 
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"size": 0}, r"size of at least 1 .* got size=0, dates=\(6, 12\)"),
-        ({"dates": (5, 3)}, r"dates \(fewest, most\) in this order, got size=32, dates=\(5, 3\)"),
-        ({"dates": (0, 3)}, r"dates=\(0, 3\)"),
-        ({"hide": 1.5}, r"min_clear, hide and splice are shares from 0 to 1, got .*'hide': 1.5"),
-        ({"splice": -0.1}, "'splice': -0.1"),
+        ({"size": 0}, "size must be a whole number of 1 or more; got 0"),
+        ({"size": None}, "size must be a whole number of 1 or more; got None"),
+        ({"dates": (5, 3)}, r"\(fewest, most\) in this order; got \(5, 3\)\. Write dates=\(3, 5\)"),
+        ({"dates": (0, 3)}, r"dates must be .*; got \(0, 3\)"),
+        ({"dates": 3}, "dates must be .*; got 3"),
+        ({"hide": 1.5}, "hide must be a number from 0 to 1; got 1.5"),
+        ({"splice": -0.1}, "splice must be a number from 0 to 1; got -0.1"),
     ],
 )
 def test_options_that_make_no_sense(wrong, message):
@@ -293,6 +304,18 @@ def test_no_labelled_pixel(grid, world):
     dataset = ChipDataset(cube, labels, 4)
     with pytest.raises(TimoError, match="no pixel is labelled"):
         dataset.within(split.values == 7, 4, dataset.options)
+    for area in (split.values, split.values[1:] == 0):
+        with pytest.raises(TimoError, match="area must be booleans of the cube's"):
+            dataset.within(area, 4, dataset.options)
+
+
+@pytest.mark.parametrize("index", [-1, 4, "first", 1.5])
+def test_chips_beyond_the_epoch(world, index):
+    """Iterating over a data set ends, because it is an IndexError too."""
+    dataset = ChipDataset(*world[:2], 4)
+    with pytest.raises(TimoError, match=r"an epoch has 4 chips|index must be a whole number"):
+        dataset[index]
+    assert len(list(dataset)) == 4
 
 
 def test_labels_on_another_grid(world):

@@ -215,6 +215,9 @@ def test_dates_ascend_and_some_are_read_as_asked(store, cube):
         np.testing.assert_allclose(store.clear(place), whole.valid.mean(axis=(1, 2)))
     with pytest.raises(TimoError, match="place 0 has 9 dates, numbered from 0; got dates=\\[9\\]"):
         store.read(0, [9])
+    for wrong in ("2018", [0.5], [[0]], [None]):
+        with pytest.raises(TimoError, match="place 0 has 9 dates, numbered from 0"):
+            store.read(0, wrong)
     with pytest.raises(IndexError, match="the store has 12 places, got place 12"):
         store.read(12)
     assert len(list(store)) == 12
@@ -334,12 +337,16 @@ def test_processes_share_out_the_batch_of_one(store):
 def test_options_are_checked(store):
     with pytest.raises(TimoError, match="8 x 8 pixels: chips of 9 cannot be cut out of them"):
         StoreDataset(store, options=StoreOptions(size=9))
-    with pytest.raises(TimoError, match="an epoch needs at least one chip, got length=0"):
+    with pytest.raises(
+        TimoError, match="length must be a whole number of 1 or more or None; got 0"
+    ):
         StoreDataset(store, 0)
-    with pytest.raises(TimoError, match=r"got size=None, dates=\(3, 2\)"):
+    with pytest.raises(TimoError, match=r"in this order; got \(3, 2\)"):
         StoreOptions(dates=(3, 2))
-    with pytest.raises(TimoError, match="min_clear is a share from 0 to 1, got 2"):
+    with pytest.raises(TimoError, match="min_clear must be a number from 0 to 1; got 2"):
         StoreOptions(min_clear=2)
+    with pytest.raises(TimoError, match="place must be a whole number; got 'first'"):
+        store.read("first")
 
 
 # --- large stores

@@ -5,11 +5,10 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "chip": ["UNLABELLED", "Chip"],
-        "dataset": ["ChipDataset", "ChipOptions", "collate"],
+        "chip": ["UNLABELLED", "Chip", "collate"],
+        "dataset": ["ChipDataset", "ChipOptions", "StoreDataset", "StoreOptions"],
         "packing": ["PackOptions", "Packed", "pack"],
         "store": ["ChipStore"],
-        "store_dataset": ["StoreDataset", "StoreOptions"],
         "verifying": ["Damage", "verify"],
     },
 )

@@ -3,27 +3,30 @@
 import argparse
 import json
 import sys
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
-from tqdm.auto import tqdm
 
+from timo.compute import StepReport
+from timo.crs import short_name
 from timo.cube.blocks import PARTS
 from timo.cube.netcdf import netcdf_engine
 from timo.errors import TimoError
 from timo.training.chips.packing import PackOptions, pack
 from timo.training.chips.store import ChipStore
-from timo.training.chips.summary import describe
 from timo.training.chips.verifying import verify
 
 _DEFAULTS = PackOptions()
+# More reference systems than these are counted, not listed.
+_MOST_EXTENTS = 8
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; 0 = done, 1 = the store is damaged, 2 = bad input."""
+    """Run a command; return 0 = done, 1 = the store is damaged, 2 = bad input."""
     parsed = _parser().parse_args(arguments)
     try:
         return int(parsed.run(parsed))
@@ -112,18 +115,66 @@ def _info(parsed: argparse.Namespace) -> int:
 
 
 def _verify(parsed: argparse.Namespace) -> int:
-    with tqdm(unit="place", mininterval=1) as bar:
-        found = verify(parsed.store, bar.update)
+    last = deque([StepReport(0, 0)], maxlen=1)
+    found = verify(parsed.store, on_step=last.append, progress=True)
     if not found:
-        sys.stdout.write(f"{bar.n} places, all as they were written\n")
+        sys.stdout.write(f"{last[0].step} places, all as they were written\n")
         return 0
     for damage in found:
         sys.stdout.write(f"{damage}\n")
     places = len({d.place for d in found if d.place is not None})
     sys.stdout.write(
-        f"damaged: {places} of {bar.n} places. Restore the files from a copy, or pack the store anew\n"
+        f"damaged: {places} of {last[0].step} places. Restore the files from a copy, or pack the store again\n"
     )
     return 1
+
+
+def describe(figures: dict[str, Any]) -> str:
+    """Return what `ChipStore.info` found as text, for people."""
+    lines = {
+        "places": f"{figures['places']} of {figures['size']} x {figures['size']} pixels",
+        "images": _images(figures),
+        "dates": f"{figures['first']} to {figures['last']}" if figures["first"] else "none",
+        "sensor": figures["sensor"] or "not said",
+        "bands": ", ".join(figures["bands"]),
+        "values": _values(figures),
+        "on disk": f"{figures['bytes'] / 1e6:.1f} MB in {figures['files']} files",
+    }
+    rows = [f"{name:<12}{value}" for name, value in lines.items()]
+    rows += [f"{'extent':<12}{line}" for line in _extents(figures["extent"])]
+    for name in ("source", "attribution"):
+        rows += [f"{name:<12}{value}" for value in figures[name]]
+    return "\n".join(rows)
+
+
+def _extents(extents: dict[str, Any]) -> list[str]:
+    if len(extents) > _MOST_EXTENTS:
+        # Places all over the world: their zones say more than the metres within each.
+        names = sorted(short_name(crs) for crs in extents)
+        return [f"in {len(names)} coordinate reference systems, {names[0]} to {names[-1]}"]
+    return [
+        f"{', '.join(f'{edge:.10g}' for edge in extent)} in {short_name(crs)}"
+        for crs, extent in extents.items()
+    ]
+
+
+def _images(figures: dict[str, Any]) -> str:
+    if not figures["images"]:
+        return "0"
+    fewest, median, most = figures["dates"]
+    return (
+        f"{figures['images']}: {fewest} to {most} dates a place (median {median:g}), "
+        f"{100 * figures['clear']:.0f} % of the pixels valid"
+    )
+
+
+def _values(figures: dict[str, Any]) -> str:
+    unit = f", {figures['units']}" if figures["units"] else ""
+    if figures["dtype"] == "float32":
+        return f"float32{unit}"
+    error = figures["largest_error"]
+    exact = "exact" if error == 0 else f"largest rounding error {error:.2g}"
+    return f"int16 in steps of {figures['scale']:g} ({exact}){unit}"
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,7 +1,7 @@
-"""From a cube and labels to training chips: windows in space, subsets of dates, each drawn by its number."""
+"""Training chips, from a labelled cube in memory or from a store without labels: each is drawn by its number."""
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,21 +11,54 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from timo import cube as cubes
+from timo.checks import Count, PathLike, Seed, Share, check_fields, checked, whole
 from timo.errors import TimoError
 from timo.training.augment import hide, rotate, splice
-from timo.training.chips.chip import UNLABELLED, Chip
-from timo.training.chips.draw import draw_dates
+from timo.training.chips.chip import UNLABELLED, Chip, NumberError, draw_dates
+from timo.training.chips.store import ChipStore
+
+# Keeps the order of the places apart from the chips' own random numbers.
+_ORDER = 0x0DE2
 
 
 @dataclass(frozen=True)
-class ChipOptions:
-    """How chips are drawn.
+class StoreOptions:
+    """How chips are drawn from a store.
+
+    Parameters
+    ----------
+    size : int, optional
+        Height and width in pixels, cut at random out of a place; the whole place if not given.
+    dates : (int, int)
+        Fewest and most dates of a chip. Fewer where a place has fewer.
+    min_clear : float
+        Least share of valid pixels that a date must have in the place to be drawn.
+    rotate : bool
+        Random quarter turns and flips.
+    """
+
+    size: Count | None = None
+    dates: tuple[Count, Count] = (6, 12)
+    min_clear: Share = 0.3
+    rotate: bool = True
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.dates[0] > self.dates[1]:
+            raise TimoError(
+                f"dates must be (fewest, most) in this order; got {self.dates}. Write dates={self.dates[::-1]}."
+            )
+
+
+@dataclass(frozen=True)
+class ChipOptions(StoreOptions):
+    """How chips are drawn from a labelled cube.
 
     Parameters
     ----------
     size : int
         Height and width in pixels; a smaller cube gives smaller chips.
-    dates : tuple of int
+    dates : (int, int)
         Fewest and most dates of a chip. Fewer where the cube has fewer.
     min_clear : float
         Least share of valid pixels that a date must have in the window to be drawn.
@@ -38,22 +71,9 @@ class ChipOptions:
         that is to answer for each date what a change looks like, from labels that never change.
     """
 
-    size: int = 32
-    dates: tuple[int, int] = (6, 12)
-    min_clear: float = 0.3
-    rotate: bool = True
-    hide: float = 0.5
-    splice: float = 0.5
-
-    def __post_init__(self) -> None:
-        if self.size < 1 or not 1 <= self.dates[0] <= self.dates[1]:
-            raise TimoError(
-                f"chips need a size of at least 1 and dates (fewest, most) in this order, got size={self.size}, "
-                f"dates={self.dates}"
-            )
-        shares = {name: getattr(self, name) for name in ("min_clear", "hide", "splice")}
-        if not all(0 <= share <= 1 for share in shares.values()):
-            raise TimoError(f"min_clear, hide and splice are shares from 0 to 1, got {shares}")
+    size: Count = 32
+    hide: Share = 0.5
+    splice: Share = 0.5
 
 
 class ChipDataset(Dataset):
@@ -75,16 +95,17 @@ class ChipDataset(Dataset):
     Raises
     ------
     TimoError
-        If no pixel is labelled, or the labels are on another grid.
+        If all pixels are unlabelled, or the labels are on another grid.
     """
 
+    @checked
     def __init__(
         self,
         cube: xr.DataArray,
         labels: xr.DataArray,
-        length: int,
+        length: Count,
         options: ChipOptions | None = None,
-        seed: int = 0,
+        seed: Seed = 0,
     ) -> None:
         cube = cubes.check(cubes.check(cube).compute())
         cubes.check_labels(labels, cube)
@@ -105,16 +126,29 @@ class ChipDataset(Dataset):
         flat = labels.reshape(-1, labels.shape[-2] * labels.shape[-1])
         self.pixels = [np.flatnonzero((flat == k).any(axis=0)) for k in self.classes]
 
-    def within(
-        self, area: Bool[np.ndarray, "h w"], length: int, options: ChipOptions
-    ) -> "ChipDataset":
-        """Chips of the same cube, which is not copied, with the labels of an area alone.
+    @checked
+    def within(self, area: np.ndarray, length: Count, options: ChipOptions) -> "ChipDataset":
+        """Return chips of the same cube, which is not copied, with the labels of an area alone.
+
+        Parameters
+        ----------
+        area : array
+            (y, x) bool.
+        length : int
+            Chips per epoch.
+        options : ChipOptions
+            How they are drawn.
 
         Raises
         ------
         TimoError
-            If no pixel in it is labelled.
+            If the area is on another grid, or all pixels in it are unlabelled.
         """
+        if area.dtype != bool or area.shape != self.valid.shape[1:]:
+            raise TimoError(
+                f"area must be booleans of the cube's {self.valid.shape[1:]} pixels; got {area.dtype} of shape "
+                f"{area.shape}. Use for instance split.values == 0."
+            )
         other = copy.copy(self)
         other.length, other.options = length, options
         other._take(np.where(area, self.given, np.int16(UNLABELLED)))
@@ -124,7 +158,7 @@ class ChipDataset(Dataset):
         return self.length
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        rng = np.random.default_rng([self.seed, self.epoch, index])
+        rng = np.random.default_rng([self.seed, self.epoch, _within_epoch(index, self.length)])
         options = self.options
         of = int(rng.integers(len(self.classes)))
         row, column = pixel = self._pixel(rng, of)
@@ -148,12 +182,12 @@ class ChipDataset(Dataset):
         return Chip(x, self.dates[when], valid, self.labels[when, rows, columns])
 
     def _pixel(self, rng: np.random.Generator, of: int) -> tuple[int, int]:
-        """Row and column of a pixel of the class at this place among the classes."""
+        """Draw row and column of a pixel of a class, given by its position in `classes`."""
         candidates = self.pixels[of]
         return divmod(int(candidates[rng.integers(len(candidates))]), self.values.shape[-1])
 
     def _window(self, rng: np.random.Generator, pixel: tuple[int, int]) -> tuple[slice, slice]:
-        """A window that holds the pixel, anywhere in it."""
+        """Draw a window that holds the pixel, anywhere in it."""
         slices = []
         for place, length in zip(pixel, self.values.shape[-2:], strict=True):
             size = min(self.options.size, length)
@@ -164,7 +198,7 @@ class ChipDataset(Dataset):
     def _some_dates(
         self, clear: np.ndarray, bears: np.ndarray, rng: np.random.Generator
     ) -> np.ndarray:
-        """Run or random subset of the dates that are clear enough in the window, one at least with the label."""
+        """Draw dates that are clear enough in the window, one at least with the label."""
         when = draw_dates(clear, self.options.dates, self.options.min_clear, rng)
         if not bears[when].any():
             # Labels of few dates: most subsets would miss them.
@@ -174,7 +208,7 @@ class ChipDataset(Dataset):
         return np.sort(when)
 
     def _gaps(self, chip: Chip, rng: np.random.Generator) -> Bool[np.ndarray, "t h w"]:
-        """Gaps of real clouds: the masks of other dates, at another window."""
+        """Draw gaps of real clouds: the masks of other dates, at another window."""
         partly = self.valid.mean(axis=(1, 2))
         cloudy = np.flatnonzero((partly > 0.1) & (partly < 0.95))
         t, height, width = chip.valid.shape
@@ -186,19 +220,93 @@ class ChipDataset(Dataset):
         return ~self.valid[source, row : row + height, column : column + width]
 
 
-def collate(chips: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Stack chips of different numbers of dates: the missing ones are invalid and unlabelled, and count for nothing.
+class StoreDataset(Dataset):
+    """Chips of a store; the i-th chip of an epoch depends on the seed, the epoch and i alone.
 
-    Chips without labels, those of a `StoreDataset`, give a batch without labels.
+    An epoch goes through the places in random order, each once before any comes again. So it needs no shuffling, and
+    gives the same chips with any number of workers or processes: with a `DistributedSampler(shuffle=False)`, the
+    processes share out the batch that a single one would have had.
+
+    Parameters
+    ----------
+    store : ChipStore or path
+        The store.
+    length : int, optional
+        Chips per epoch; the number of places if not given.
+    options : StoreOptions, optional
+        How chips are drawn.
+    seed : int
+        Seed.
+
+    Raises
+    ------
+    TimoError
+        If the store is empty, or its places are smaller than the chips.
     """
-    longest = max(chip["x"].shape[0] for chip in chips)
-    fill = {"x": 0.0, "dates": 0.0, "valid": False, "labels": UNLABELLED}
-    batch = {}
-    for name, value in ((name, fill[name]) for name in chips[0]):
-        padded = []
-        for chip in chips:
-            short = chip[name]
-            extra = short.new_full((longest - short.shape[0], *short.shape[1:]), value)
-            padded.append(torch.cat([short, extra]))
-        batch[name] = torch.stack(padded)
-    return batch
+
+    @checked
+    def __init__(
+        self,
+        store: ChipStore | PathLike,
+        length: Count | None = None,
+        options: StoreOptions | None = None,
+        seed: Seed = 0,
+    ) -> None:
+        self.store = store if isinstance(store, ChipStore) else ChipStore(store)
+        self.options, self.seed = options or StoreOptions(), seed
+        self.length = len(self.store) if length is None else length
+        if not len(self.store):
+            raise TimoError(f"the chip store '{self.store.path}' is empty: pack cubes into it")
+        if (self.options.size or 1) > self.store.layout.size:
+            raise TimoError(
+                f"the store's places have {self.store.layout.size} x {self.store.layout.size} pixels: chips of "
+                f"{self.options.size} cannot be cut out of them"
+            )
+        # Shared memory: workers that live for several epochs must see it change.
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        self._order: tuple[tuple[int, int, int], np.ndarray] | None = None
+
+    @property
+    def epoch(self) -> int:
+        """Return the number of the epoch; set it before iterating over a loader."""
+        return int(self._epoch)
+
+    @epoch.setter
+    def epoch(self, number: int) -> None:
+        self._epoch.fill_(whole(number, "epoch", least=0))
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        rng = np.random.default_rng([self.seed, self.epoch, _within_epoch(index, self.length)])
+        place = self.place(index)
+        number, least = self.options.dates, self.options.min_clear
+        when = draw_dates(self.store.clear(place), number, least, rng)
+        chip = self._crop(self.store.read(place, when), rng)
+        if self.options.rotate:
+            chip = rotate(chip, rng)
+        # There are no labels to carry from the workers.
+        return chip.tensors(labels=False)
+
+    def place(self, index: int) -> int:
+        """Return the place that the chip of this number shows in this epoch."""
+        turn, position = divmod(whole(index, "index", least=0), len(self.store))
+        key = (self.seed, self.epoch, turn)
+        if self._order is None or self._order[0] != key:
+            order = np.random.default_rng([*key, _ORDER]).permutation(len(self.store))
+            self._order = (key, order)
+        return int(self._order[1][position])
+
+    def _crop(self, chip: Chip, rng: np.random.Generator) -> Chip:
+        size, whole = self.options.size or self.store.layout.size, self.store.layout.size
+        row, column = (int(n) for n in rng.integers(whole - size + 1, size=2))
+        window = (..., slice(row, row + size), slice(column, column + size))
+        return replace(chip, x=chip.x[window], valid=chip.valid[window], labels=chip.labels[window])
+
+
+def _within_epoch(index: int, length: int) -> int:
+    number = whole(index, "index")
+    if not 0 <= number < length:
+        raise NumberError(f"an epoch has {length} chips, got number {number}")
+    return number

@@ -1,31 +1,31 @@
-"""What a chip store is on disk: the metadata of its group and arrays, read and written as Zarr v3."""
+"""What a chip store is on disk: the attributes of its group and its arrays, which any Zarr library reads."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+import zarr
 
 from timo.errors import TimoError
-from timo.training.chips.shard import DamagedError, checksum, codecs, write_whole
+from timo.training.chips.shard import CODECS, DamagedError, checksum
 
 FORMAT, VERSION = "timo-chips", 1
 METADATA = "zarr.json"
-# Least value of the type, where a place has fewer dates than the store has room for.
-NO_DATE = np.iinfo("int32").min
-NODATA = int(np.iinfo("int16").min)
+# Stands where a place has fewer dates than the store has room for, and where a pixel was not observed.
+NO_DATE, NODATA = int(np.iinfo("int32").min), int(np.iinfo("int16").min)
 # Rows of the table that share a file: few files, and a commit rewrites the last of them only.
 ROWS = 4096
-
-# Arrays in shards, and how many dims they have.
-SHARDED = {"x": 5, "valid": 4}
-_ITEMS = ("place", "date", "band", "row", "column")
-_DATES = {"units": "days since 1970-01-01", "_FillValue": int(NO_DATE)}
-# Arrays with one row for each place: type, attributes; "date" in the name's dims if there is a value a date.
+# Size of a shard before compression. Positions are read without the rest of the index, so that a shard may hold many
+# places; more would save no file to speak of.
+SHARD_BYTES, _MOST_IN_SHARD = 2**28, 4096
+_DIMS = ("place", "date", "band", "row", "column")
+# Arrays in shards, and their dims.
+SHARDED = {"x": _DIMS, "valid": (*_DIMS[:2], *_DIMS[3:])}
+# Arrays with one row for each place: type, whether there is a value for each date, attributes.
 TABLE: dict[str, tuple[str, bool, dict[str, Any]]] = {
-    "dates": ("int32", True, _DATES),
+    "dates": ("int32", True, {"units": "days since 1970-01-01", "_FillValue": NO_DATE}),
     "clear": ("float32", True, {"long_name": "share of valid pixels"}),
     "left": ("float64", False, {"long_name": "x of the left edge, in the unit of the CRS"}),
     "top": ("float64", False, {"long_name": "y of the upper edge, in the unit of the CRS"}),
@@ -55,7 +55,7 @@ class Layout:
     scale, offset : float
         Physical value = (stored value + shift) x scale + offset.
     shift : int
-        What the digital numbers of 16 bits without a sign are less, to be stored with one.
+        What is taken from digital numbers of 16 bits without a sign, to store them with one.
     shard : int
         Places in a shard.
     units : str
@@ -75,16 +75,21 @@ class Layout:
 
     @property
     def chunk(self) -> tuple[int, int, int]:
-        """Shape of one date of one place: bands, rows, columns."""
+        """Return the shape of one date of one place: bands, rows, columns."""
         return len(self.bands), self.size, self.size
 
     @property
     def nodata(self) -> float:
-        """Stored value where there was no valid observation."""
+        """Return the stored value where there was no valid observation."""
         return NODATA if self.dtype == "int16" else float("nan")
 
+    def with_shards_of(self, size: int) -> "Layout":
+        """Return the layout with as many places in a shard as this number of bytes holds."""
+        each = self.dates * int(np.prod(self.chunk)) * np.dtype(self.dtype).itemsize
+        return replace(self, shard=int(np.clip(size // each, 1, _MOST_IN_SHARD)))
+
     def decode(self, stored: np.ndarray) -> np.ndarray:
-        """Stored to physical values (float32). Product and type are those of the sources, bit by bit."""
+        """Convert stored to physical values (float32). Product and type are those of the sources, bit by bit."""
         if self.dtype == "float32":
             return stored
         values = stored.astype("float32")
@@ -94,15 +99,18 @@ class Layout:
         return values + np.float32(self.offset) if self.offset else values
 
     def is_valid(self, stored: np.ndarray) -> np.ndarray:
-        """Where one date after another (t c h w) was observed (t h w)."""
-        # A pixel is valid in all bands or in none: the first tells.
+        """Find where one date after another (t c h w) was observed (t h w)."""
+        # A pixel is valid in all bands or in none: the first stands for all.
         first = stored[:, 0]
         return first != NODATA if self.dtype == "int16" else ~np.isnan(first)
 
 
 @dataclass(frozen=True)
 class State:
-    """What changes when places are added. It is replaced in one step, and with it what counts."""
+    """What changes when places are added. It is replaced in one step, and with it what counts.
+
+    `table` holds a checksum for each column of the table.
+    """
 
     places: int = 0
     crs: tuple[str, ...] = ()
@@ -112,22 +120,61 @@ class State:
     table: tuple[int, ...] = (0,) * len(TABLE)
 
 
-def shard_name(number: int, dims: int) -> str:
-    """File name of a shard or chunk, by its number along the places."""
-    return ".".join(["c", str(number), *["0"] * (dims - 1)])
+def shard_name(name: str, number: int) -> str:
+    """Return the file name of a shard of x or valid, by its number along the places."""
+    return ".".join(["c", str(number), *["0"] * (len(SHARDED[name]) - 1)])
 
 
-def write_root(path: Path, layout: Layout, state: State) -> None:
-    """Write the group's metadata: from here on the state's places count."""
+def create_arrays(group: zarr.Group, layout: Layout, places: int = 0) -> None:
+    """Create the arrays of a store."""
+    x: dict[str, Any] = {"units": layout.units, "bands": list(layout.bands)}
+    if layout.dtype == "int16":
+        zero = layout.offset + layout.shift * layout.scale
+        x |= {"scale_factor": layout.scale, "add_offset": zero, "_FillValue": NODATA}
+    # Flat names: a folder for each index of each shard would be five times the files.
+    usual: Any = {
+        "compressors": CODECS,
+        "chunk_key_encoding": {"name": "default", "separator": "."},
+    }
+    for name, dtype, rest, fill, attributes in (
+        ("x", layout.dtype, layout.chunk, layout.nodata, x),
+        ("valid", "bool", layout.chunk[1:], False, {}),
+    ):
+        group.create_array(
+            name,
+            shape=(places, layout.dates, *rest),
+            # One chunk for each place and date: what a loader draws.
+            chunks=(1, 1, *rest),
+            shards=(layout.shard, layout.dates, *rest),
+            dtype=dtype,
+            fill_value=fill,
+            dimension_names=SHARDED[name],
+            attributes=attributes,
+            **usual,
+        )
+    for name, (dtype, dated, attributes) in TABLE.items():
+        wide = (layout.dates,) if dated else ()
+        group.create_array(
+            name,
+            shape=(places, *wide),
+            chunks=(ROWS, *wide),
+            dtype=dtype,
+            fill_value=attributes.get("_FillValue", 0),
+            dimension_names=_DIMS[: 1 + dated],
+            attributes=attributes,
+            **usual,
+        )
+
+
+def root_attributes(layout: Layout, state: State) -> dict[str, Any]:
+    """Return the attributes of a store's group, with their checksum."""
     attributes = {"format": FORMAT, "version": VERSION, "layout": asdict(layout)}
     attributes["state"] = asdict(state)
-    attributes["checksum"] = _digest(attributes)
-    root = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
-    write_whole(path / METADATA, _json(root))
+    return attributes | {"checksum": _digest(attributes)}
 
 
 def read_root(path: Path) -> tuple[Layout, State]:
-    """Read the group's metadata.
+    """Read the attributes of a store's group.
 
     Raises
     ------
@@ -141,7 +188,7 @@ def read_root(path: Path) -> tuple[Layout, State]:
         )
     damaged = (
         f"the metadata of the chip store, '{path / METADATA}', are damaged: restore the file from a copy, "
-        "or remove the store and pack it anew"
+        "or remove the store and pack it again"
     )
     try:
         attributes = json.loads((path / METADATA).read_bytes()).get("attributes", {})
@@ -160,116 +207,41 @@ def read_root(path: Path) -> tuple[Layout, State]:
             f"'{path}' is of the format {form!r}, version {version}; this timo reads {FORMAT!r}, version {VERSION}: "
             "install a newer timo"
         )
-    return Layout(**_tuples(attributes["layout"])), State(**_tuples(attributes["state"]))
-
-
-def write_arrays(path: Path, layout: Layout, places: int) -> None:
-    """Write the metadata of the arrays, with so many places."""
-    for name, metadata in array_metadata(layout, places).items():
-        (path / name).mkdir(exist_ok=True)
-        write_whole(path / name / METADATA, _json(metadata))
-
-
-def array_metadata(layout: Layout, places: int) -> dict[str, dict[str, Any]]:
-    """Name -> ``zarr.json`` of every array."""
-    x: dict[str, Any] = {"units": layout.units, "bands": list(layout.bands)}
-    if layout.dtype == "int16":
-        zero = layout.offset + layout.shift * layout.scale
-        x |= {"scale_factor": layout.scale, "add_offset": zero, "_FillValue": int(NODATA)}
-    fill: Any = int(NODATA) if layout.dtype == "int16" else "NaN"
-    shape = (places, layout.dates, *layout.chunk)
-    planes: dict[str, Any] = {"dims": (*_ITEMS[:2], *_ITEMS[3:]), "shape": (*shape[:2], *shape[3:])}
-    arrays = {
-        "x": _sharded(layout, _ITEMS, shape, dtype=layout.dtype, fill=fill, attributes=x),
-        "valid": _sharded(layout, **planes, dtype="bool", fill=False, attributes={}),
-    }
-    for name, (dtype, dated, attributes) in TABLE.items():
-        dims = _ITEMS[: 1 + dated]
-        wide = (layout.dates,) if dated else ()
-        none = int(NO_DATE) if name == "dates" else 0
-        arrays[name] = _array(
-            dims,
-            (places, *wide),
-            chunks=(ROWS, *wide),
-            dtype=dtype,
-            fill=none,
-            coding=codecs(np.dtype(dtype).itemsize),
-            attributes=attributes,
-        )
-    return arrays
-
-
-def row_shape(layout: Layout, name: str) -> tuple[int, ...]:
-    """Shape of a place's row in an array of the table."""
-    return (layout.dates,) if TABLE[name][1] else ()
-
-
-def _sharded(
-    layout: Layout,
-    dims: Sequence[str],
-    shape: tuple[int, ...],
-    *,
-    dtype: str,
-    fill: Any,
-    attributes: dict[str, Any],
-) -> dict[str, Any]:
-    """One chunk for each place and date: what a loader draws."""
-    rest = shape[2:]
-    configuration = {
-        "chunk_shape": [1, 1, *rest],
-        "codecs": codecs(np.dtype(dtype).itemsize),
-        "index_codecs": [
-            {"name": "bytes", "configuration": {"endian": "little"}},
-            {"name": "crc32c"},
-        ],
-        "index_location": "end",
-    }
-    coding = [{"name": "sharding_indexed", "configuration": configuration}]
-    chunks = (layout.shard, layout.dates, *rest)
-    return _array(
-        dims, shape, chunks=chunks, dtype=dtype, fill=fill, coding=coding, attributes=attributes
-    )
-
-
-def _array(
-    dims: Sequence[str],
-    shape: tuple[int, ...],
-    *,
-    chunks: tuple[int, ...],
-    dtype: str,
-    fill: Any,
-    coding: list[dict[str, Any]],
-    attributes: dict[str, Any],
-) -> dict[str, Any]:
-    return {
-        "zarr_format": 3,
-        "node_type": "array",
-        "shape": list(shape),
-        "data_type": dtype,
-        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(chunks)}},
-        # Flat names: a folder for each index of each shard would be five times the files.
-        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
-        "fill_value": fill,
-        "codecs": coding,
-        "attributes": attributes,
-        "dimension_names": list(dims),
-        "storage_transformers": [],
-    }
-
-
-def grown(state: State, places: int, **changes: Any) -> State:
-    """The state after more places."""
-    return replace(state, places=state.places + places, **changes)
-
-
-def _tuples(fields: dict[str, Any]) -> dict[str, Any]:
-    """JSON gives lists back; tuples keep a dataclass comparable to one that was never written."""
-    return {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
+    # JSON gives lists back; tuples keep a dataclass comparable to one that was never written.
+    parts: list[dict[str, Any]] = [
+        {name: tuple(v) if isinstance(v, list) else v for name, v in attributes[part].items()}
+        for part in ("layout", "state")
+    ]
+    layout, state = parts
+    return Layout(**layout), State(**state)
 
 
 def _digest(attributes: dict[str, Any]) -> int:
     return checksum(json.dumps(attributes, sort_keys=True).encode())
 
 
-def _json(data: dict[str, Any]) -> bytes:
-    return (json.dumps(data, indent=1, allow_nan=False) + "\n").encode()
+def read_table(path: Path, state: State) -> dict[str, np.ndarray]:
+    """Read the table of a store's places.
+
+    Raises
+    ------
+    DamagedError
+        If an array is missing or not as it was written.
+    """
+    table = {}
+    for name, wanted in zip(TABLE, state.table, strict=True):
+        cause: Exception | None = None
+        try:
+            array = cast(zarr.Array, zarr.open_array(path / name, mode="r"))
+            table[name] = np.asarray(array[: state.places])
+            found = checksum(table[name].tobytes())
+            # A file of another time, or of another store, is whole in itself.
+            why = "" if found == wanted else "it is not the one that belongs to the store"
+        except Exception as error:  # noqa: BLE001 - each kind of damage is another error of Zarr's
+            cause, why = error, str(error)
+        if why:
+            raise DamagedError(
+                f"the chip store '{path}' is damaged, its array '{name}': {why}. Restore its folder from a copy, or "
+                "remove the store and pack it again"
+            ) from cause
+    return table

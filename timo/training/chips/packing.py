@@ -3,8 +3,8 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,15 +12,12 @@ import numpy as np
 import xarray as xr
 from tqdm.auto import tqdm
 
+from timo.checks import Count, PathLike, Positive, Share, check_fields, checked, did_you_mean
 from timo.errors import TimoError
 from timo.sensors import get_sensor
-from timo.training.chips.layout import NODATA, Layout, read_root
+from timo.training.chips.layout import NODATA, SHARD_BYTES, Layout, read_root
 from timo.training.chips.scene import Scene, Tile, exclude_windows
 from timo.training.chips.writer import Place, StoreWriter
-
-_SHARD_BYTES = 2**28
-# Positions are read without the rest of the index, so that a shard may hold many; more would save no file to speak of.
-_MOST_IN_SHARD = 4096
 
 
 @dataclass(frozen=True)
@@ -37,7 +34,7 @@ class PackOptions:
     start, end : str or date, optional
         First and last date, both included.
     dates : int, optional
-        Most dates of a place. Where there are more, the series is cut into so many parts of as many dates each, and
+        Most dates of a place. Where there are more, the series is cut into this many parts of as many dates each, and
         the clearest of each part is kept. All dates if not given.
     min_clear : float
         Least share of valid pixels of a date; a date without any is never kept.
@@ -50,28 +47,19 @@ class PackOptions:
         digital numbers), or 0 for the offset where a scale is given.
     """
 
-    size: int = 64
-    stride: int | None = None
+    size: Count = 64
+    stride: Count | None = None
     start: Any = None
     end: Any = None
-    dates: int | None = None
-    min_clear: float = 0.3
-    min_dates: int = 1
+    dates: Count | None = None
+    min_clear: Share = 0.3
+    min_dates: Count = 1
     dtype: Literal["int16", "float32"] = "int16"
-    scale: float | None = None
+    scale: Positive | None = None
     offset: float | None = None
 
     def __post_init__(self) -> None:
-        counts = {"size": self.size, "stride": self.stride, "dates": self.dates}
-        counts |= {"min_dates": self.min_dates}
-        if wrong := {k: v for k, v in counts.items() if v is not None and v < 1}:
-            raise TimoError(f"{', '.join(counts)} must be at least 1, got {wrong}")
-        if not 0 <= self.min_clear <= 1:
-            raise TimoError(f"min_clear is a share from 0 to 1, got {self.min_clear}")
-        if self.dtype not in ("int16", "float32"):
-            raise TimoError(f"dtype is 'int16' or 'float32', got {self.dtype!r}")
-        if self.scale is not None and not 0 < self.scale < np.inf:
-            raise TimoError(f"scale must be a number above 0, got {self.scale}")
+        check_fields(self)
 
 
 @dataclass(frozen=True)
@@ -96,21 +84,22 @@ class Packed:
     excluded: int = 0
 
 
+@checked
 def pack(
     cubes: xr.DataArray | Iterable[xr.DataArray],
-    path: str | Path,
+    path: PathLike,
     *,
     exclude: xr.DataArray | None = None,
-    shard_bytes: int = _SHARD_BYTES,
-    memory_bytes: int = 2**29,
+    shard_bytes: Count = SHARD_BYTES,
+    memory_bytes: Count = 2**29,
     progress: bool = False,
     **options: Any,
 ) -> Packed:
     """Cut places out of cubes and add them to a chip store.
 
     A store that is not there is created. A place that is there already, cut from the same grid and dates, is not
-    written again: what was interrupted is taken up by the same call. A lazy cube is read part by part, and never is
-    much more than a shard's worth of pixels in memory.
+    written again: the same call resumes what was interrupted. A lazy cube is read part by part, and never is much more
+    than a shard's worth of pixels in memory.
 
     Parameters
     ----------
@@ -125,8 +114,8 @@ def pack(
         Size of a shard before compression, of a store that is created here. Less is kept of an interrupted packing,
         and there are fewer files, the larger it is.
     memory_bytes : int
-        Memory to be content with. A place at all its dates must fit; a lazy cube with larger chunks than do is slow,
-        because they are read again for each part.
+        Memory budget. A place at all its dates must fit; a lazy cube with larger chunks than do is slow, because they
+        are read again for each part.
     progress : bool
         Show a progress bar.
     **options
@@ -140,15 +129,20 @@ def pack(
     Raises
     ------
     TimoError
-        If a cube is none, or other than the store's, holds values that the type cannot hold, or has no place to cut;
-        if the store is damaged or cannot be written.
+        If what is given is no cube, or other than the store's, holds values that the type cannot hold, or has no place
+        to cut; if the store is damaged or cannot be written.
 
     Notes
     -----
     Digital numbers round to half a `scale` at most; reflectances that were digital numbers of Sentinel-2, such as the
     sample's at 10 m, come back bit by bit. A pixel that is invalid in one band is invalid in all. Dates are whole days.
     """
-    choices = make_options(**options)
+    names = [field.name for field in fields(PackOptions)]
+    if unknown := sorted(options.keys() - set(names)):
+        raise TimoError(
+            f"pack takes no option {unknown[0]!r}.{did_you_mean(unknown[0], names)} It takes: {', '.join(names)}"
+        )
+    choices = PackOptions(**options)
     given = [cubes] if isinstance(cubes, xr.DataArray) else list(cubes)
     if not given:
         raise TimoError("there is no cube to pack: give one, or several")
@@ -157,95 +151,79 @@ def pack(
     ]
     layout = _layout(scenes, choices, shard_bytes)
     path, fresh = Path(path).expanduser(), not Path(path).expanduser().exists()
-    packer = _Packer(choices, exclude, memory_bytes)
+    total = sum(len(scene.windows) for scene in scenes)
+    bar = tqdm(total=total, unit="place", disable=not progress, mininterval=1)
+    count = {field.name: 0 for field in fields(Packed)}
     try:
-        with StoreWriter(path, layout).open() as writer, _bar(scenes, progress) as bar:
-            packer.run(scenes, writer, bar)
+        with bar, StoreWriter(path, layout).open() as writer:
+            for scene in scenes:
+                wanted = _wanted(scene, exclude, writer.keys, count)
+                bar.update(len(scene.windows) - len(wanted))
+                writer.note(*scene.provenance, 0.0)
+                for tile in scene.tiles(wanted, memory_bytes):
+                    for place in _cut(scene, tile, writer, choices):
+                        if place is not None:
+                            writer.add(place)
+                        count["unclear" if place is None else "written"] += 1
+                        bar.update()
     finally:
         # A store without a place is of no use to anyone, and would only hide that nothing was written.
         if fresh and path.exists() and not read_root(path)[1].places:
             shutil.rmtree(path)
-    if not packer.count["written"] + packer.count["already"]:
-        raise TimoError(_nothing(packer.count, choices))
-    return Packed(**packer.count)
+    if not count["written"] + count["already"]:
+        raise TimoError(
+            f"no place is left to pack: {count['unclear']} of them have fewer than {choices.min_dates} dates with "
+            f"{100 * choices.min_clear:g} % of valid pixels, {count['excluded']} touch what is excluded. Lower "
+            "min_clear or min_dates, widen the dates, or take a smaller size"
+        )
+    return Packed(**count)
 
 
-def make_options(**options: Any) -> PackOptions:
-    """Options by name.
+def _wanted(
+    scene: Scene, exclude: xr.DataArray | None, known: set[int], count: dict[str, int]
+) -> list[tuple[int, int]]:
+    """Choose the windows to be cut; their keys are known from now on."""
+    wanted = []
+    for window, excluded in zip(scene.windows, exclude_windows(scene, exclude), strict=True):
+        key = place_key(scene, window)
+        if excluded:
+            count["excluded"] += 1
+        elif key in known:
+            count["already"] += 1
+        else:
+            known.add(key)
+            wanted.append(window)
+    return wanted
 
-    Raises
-    ------
-    TimoError
-        If one is unknown or makes no sense.
-    """
-    known = PackOptions.__dataclass_fields__
-    if unknown := sorted(set(options) - set(known)):
-        raise TimoError(f"pack takes no option {unknown[0]!r}. It takes: {', '.join(known)}")
-    return PackOptions(**options)
 
-
-class _Packer:
-    """Goes through the places of the scenes, and counts what becomes of them."""
-
-    def __init__(
-        self, options: PackOptions, exclude: xr.DataArray | None, memory_bytes: int
-    ) -> None:
-        self.options, self.exclude, self.memory_bytes = options, exclude, memory_bytes
-        self.count = dict.fromkeys(Packed.__dataclass_fields__, 0)
-
-    def run(self, scenes: Sequence[Scene], writer: StoreWriter, bar: tqdm) -> None:
-        known = writer.keys
-        for scene in scenes:
-            writer.note(*scene.provenance, 0.0)
-            wanted = self._wanted(scene, known)
-            bar.update(len(scene.windows) - len(wanted))
-            for tile in scene.tiles([scene.windows[i] for i in wanted], self.memory_bytes):
-                self._pack_tile(scene, tile, writer, bar)
-
-    def _wanted(self, scene: Scene, known: set[int]) -> list[int]:
-        """Windows to be cut; their keys are known from now on."""
-        excluded = exclude_windows(scene, self.exclude)
-        wanted = []
-        for i, window in enumerate(scene.windows):
-            key = place_key(scene, window)
-            if excluded[i]:
-                self.count["excluded"] += 1
-            elif key in known:
-                self.count["already"] += 1
-            else:
-                known.add(key)
-                wanted.append(i)
-        return wanted
-
-    def _pack_tile(self, scene: Scene, tile: Tile, writer: StoreWriter, bar: tqdm) -> None:
-        stored, valid, error = tile.load(writer.layout)
-        writer.note((), (), error)
-        for row, column in tile.windows:
-            rows, columns = tile.within(row), tile.within(column, axis=1)
-            here = valid[:, rows, columns]
-            keep = choose_dates(here.mean(axis=(1, 2)), self.options)
-            if len(keep) < self.options.min_dates:
-                self.count["unclear"] += 1
-            else:
-                left, top = scene.corner(row, column)
-                writer.add(
-                    Place(
-                        stored=stored[keep, :, rows, columns],
-                        valid=here[keep],
-                        days=scene.days[keep],
-                        crs=scene.crs,
-                        left=left,
-                        top=top,
-                        cell=scene.cell,
-                        key=place_key(scene, (row, column)),
-                    )
-                )
-                self.count["written"] += 1
-            bar.update()
+def _cut(
+    scene: Scene, tile: Tile, writer: StoreWriter, options: PackOptions
+) -> Iterator[Place | None]:
+    """Yield the places of a tile, None in place of those with too few dates."""
+    stored, valid, error = tile.load(writer.layout)
+    writer.note((), (), error)
+    for row, column in tile.windows:
+        rows, columns = tile.within(row), tile.within(column, axis=1)
+        here = valid[:, rows, columns]
+        keep = choose_dates(here.mean(axis=(1, 2)), options)
+        if len(keep) < options.min_dates:
+            yield None
+            continue
+        left, top = scene.corner(row, column)
+        yield Place(
+            stored=stored[keep, :, rows, columns],
+            valid=here[keep],
+            days=scene.days[keep],
+            crs=scene.crs,
+            left=left,
+            top=top,
+            cell=scene.cell,
+            key=place_key(scene, (row, column)),
+        )
 
 
 def choose_dates(clear: np.ndarray, options: PackOptions) -> np.ndarray:
-    """Positions of the dates that are kept, ascending, given the share of valid pixels of each."""
+    """Choose the dates that are kept, ascending, given the share of valid pixels of each."""
     usable = np.flatnonzero((clear >= options.min_clear) & (clear > 0))
     if options.dates is None or len(usable) <= options.dates:
         return usable
@@ -254,7 +232,7 @@ def choose_dates(clear: np.ndarray, options: PackOptions) -> np.ndarray:
 
 
 def place_key(scene: Scene, window: tuple[int, int]) -> int:
-    """Number that tells a place of a cube from every other: a digest of its grid and of the cube's dates."""
+    """Return the number that identifies a place of a cube: a digest of its grid and of the cube's dates."""
     left, top = scene.corner(*window)
     identity = [scene.crs, left, top, scene.cell, scene.size, scene.days.tolist()]
     digest = hashlib.blake2b(json.dumps(identity).encode(), digest_size=8).digest()
@@ -272,46 +250,26 @@ def _layout(scenes: Sequence[Scene], options: PackOptions, shard_bytes: int) -> 
                 )
     dates = options.dates or max(len(scene.days) for scene in scenes)
     layout = Layout(
-        bands=first.bands,
-        size=options.size,
-        dates=dates,
-        sensor=first.sensor,
-        dtype=options.dtype,
-        units=first.units,
-        **_scaling(first, options),
+        first.bands, options.size, dates, first.sensor, options.dtype, units=first.units
     )
-    each = dates * int(np.prod(layout.chunk)) * np.dtype(layout.dtype).itemsize
-    return replace(layout, shard=int(np.clip(shard_bytes // each, 1, _MOST_IN_SHARD)))
+    if options.dtype == "int16":
+        scale, offset, shift = _scaling(first.sensor, options)
+        layout = replace(layout, scale=scale, offset=offset, shift=shift)
+    return layout.with_shards_of(shard_bytes)
 
 
-def _scaling(scene: Scene, options: PackOptions) -> dict[str, Any]:
-    """Scale, offset and shift of the layout."""
-    if options.dtype == "float32":
-        return {}
+def _scaling(name: str | None, options: PackOptions) -> tuple[float, float, int]:
+    """Return scale, offset and shift of the layout."""
     if options.scale is not None:
-        return {"scale": float(options.scale), "offset": float(options.offset or 0)}
-    if scene.sensor is None:
+        return float(options.scale), float(options.offset or 0), 0
+    if name is None:
         raise TimoError(
             "the cube names no sensor whose scale could be taken: give scale=..., the step between two values that are "
             "to be told apart, or dtype='float32', or set cube.attrs['sensor']"
         )
-    sensor = get_sensor(scene.sensor)
+    sensor = get_sensor(name)
     offset = sensor.offset if options.offset is None else options.offset
-    # Digital numbers with an offset use all of their 16 bits (Landsat), and 0 is without data, as -32768 is here.
-    shift = -NODATA if offset else 0
     # A scale of 1 says that the product has physical values. Of backscatter in dB, the noise is a hundred times this.
     scale = 0.01 if sensor.scale == 1 else sensor.scale
-    return {"scale": float(scale), "offset": float(offset), "shift": shift}
-
-
-def _bar(scenes: Sequence[Scene], progress: bool) -> tqdm:
-    total = sum(len(scene.windows) for scene in scenes)
-    return tqdm(total=total, unit="place", disable=not progress, mininterval=1)
-
-
-def _nothing(count: dict[str, int], options: PackOptions) -> str:
-    return (
-        f"no place is left to pack: {count['unclear']} of them have fewer than {options.min_dates} dates with "
-        f"{100 * options.min_clear:g} % of valid pixels, {count['excluded']} touch what is excluded. Lower "
-        "min_clear or min_dates, widen the dates, or take a smaller size"
-    )
+    # Digital numbers with an offset use all of their 16 bits (Landsat), and 0 is without data, as -32768 is here.
+    return float(scale), float(offset), -NODATA if offset else 0

@@ -52,6 +52,7 @@ class Scene:
                 "of at least 2 x 2"
             )
         rows, columns = (_starts(length, size, stride or size) for length in (height, width))
+        # As rasterio writes it: places are identified by it in stores that exist.
         crs = cube.rio.crs
         return cls(
             cube=cube,
@@ -60,7 +61,7 @@ class Scene:
             windows=[(row, column) for row in rows for column in columns],
             days=np.floor(cubes.days_since_epoch(cube.time)).astype("int32"),
             crs=f"EPSG:{crs.to_epsg()}" if crs.to_epsg() else crs.to_wkt(),
-            cell=float(cube.x[-1] - cube.x[0]) / (width - 1),
+            cell=cubes.spacing(cube, "x", "cube"),
         )
 
     @property
@@ -77,13 +78,13 @@ class Scene:
 
     @property
     def provenance(self) -> tuple[list[str], list[str]]:
-        """Attribution and source, where the cube says them."""
+        """Return attribution and source, where the cube says them."""
         given = [self.cube.attrs.get(name) for name in ("attribution", "source")]
         attribution, source = ([str(text)] if text else [] for text in given)
         return attribution, source
 
     def corner(self, row: int, column: int) -> tuple[float, float]:
-        """Coordinates (x, y) of the upper-left corner of a pixel."""
+        """Return the coordinates (x, y) of the upper-left corner of a pixel."""
         x, y = self.cube.x.values, self.cube.y.values
         return float(x[column] - self.cell / 2), float(y[row] + self.cell / 2)
 
@@ -98,12 +99,12 @@ class Scene:
             yield Tile(self, tuple(group))
 
     def _reach(self, memory_bytes: int) -> tuple[int, int]:
-        """Rows and columns over which windows may start within a tile."""
-        reach = [max(self._chunk(dim), self.stride) for dim in ("y", "x")]
+        """Return over how many rows and columns the windows of a tile may start."""
+        reach = [max(self.chunk(dim), self.stride) for dim in ("y", "x")]
         # Of a pixel: at all dates as it is stored, and with its mask; in a chunk's dates as it is read, and once more
         # while the chunks are put together.
         dates, bands = self.cube.sizes["time"], self.cube.sizes["band"]
-        each = dates * (4 * bands + 1) + 8 * bands * self._chunk("time")
+        each = dates * (4 * bands + 1) + 8 * bands * self.chunk("time")
         while each * self._length(reach[0]) * self._length(reach[1]) > memory_bytes:
             if max(reach) <= self.stride:
                 break
@@ -112,16 +113,11 @@ class Scene:
         return reach[0], reach[1]
 
     def _length(self, reach: int) -> int:
-        """Pixels that the windows which start within a reach cover."""
+        """Return how many pixels the windows cover that start within a reach."""
         return (reach - 1) // self.stride * self.stride + self.size
 
-    @property
-    def dates_at_once(self) -> int:
-        """Dates of a chunk: what is read together."""
-        return self._chunk("time")
-
-    def _chunk(self, dim: str) -> int:
-        """Longest chunk along a dimension; of what is not chunked, the whole."""
+    def chunk(self, dim: str) -> int:
+        """Return the longest chunk along a dimension; of what is not chunked, the whole, or one date."""
         chunks = self.cube.chunksizes.get(dim)
         if chunks:
             return max(chunks)
@@ -140,7 +136,7 @@ class Tile:
         return min(w[0] for w in self.windows), min(w[1] for w in self.windows)
 
     def within(self, start: int, axis: int = 0) -> slice:
-        """Rows, or columns, of a window in what `load` gives."""
+        """Return the rows, or columns, of a window in what `load` returns."""
         first = start - self._origin[axis]
         return slice(first, first + self.scene.size)
 
@@ -158,7 +154,7 @@ class Tile:
         stored = np.empty(part.shape, layout.dtype)
         valid = np.empty((part.shape[0], *part.shape[2:]), bool)
         error = 0.0
-        step = self.scene.dates_at_once
+        step = self.scene.chunk("time")
         for start in range(0, len(stored), step):
             some = part.isel(time=slice(start, start + step))
             values = some.values
@@ -173,7 +169,7 @@ class Tile:
 
 
 def quantise(values: np.ndarray, layout: Layout) -> tuple[np.ndarray, np.ndarray, float]:
-    """Physical (t c h w, NaN = invalid) to stored values, valid (t h w), and the largest rounding error.
+    """Convert physical values (t c h w, NaN = invalid) to stored ones, valid (t h w) and the largest rounding error.
 
     Raises
     ------
@@ -196,12 +192,12 @@ def quantise(values: np.ndarray, layout: Layout) -> tuple[np.ndarray, np.ndarray
 
 
 def exclude_windows(scene: Scene, exclude: xr.DataArray | None) -> np.ndarray:
-    """Which windows touch a True cell of `exclude`.
+    """Find the windows that touch a True cell of `exclude`.
 
     Raises
     ------
     TimoError
-        If it is no mask, or in another CRS.
+        If it is not a mask, or in another CRS.
     """
     if exclude is None:
         return np.zeros(len(scene.windows), bool)
@@ -217,7 +213,7 @@ def exclude_windows(scene: Scene, exclude: xr.DataArray | None) -> np.ndarray:
             "exclude.rio.reproject(...), with nearest resampling"
         )
     mask = exclude.transpose("y", "x").values
-    half = _cell(exclude) / 2
+    half = abs(cubes.spacing(exclude, "x" if exclude.sizes["x"] > 1 else "y", "exclude")) / 2
     # A hair less than half: cells that share an edge do not touch.
     reach = half + scene.cell * (scene.size / 2 - 1e-3)
     x, y = exclude.x.values, exclude.y.values
@@ -228,11 +224,6 @@ def exclude_windows(scene: Scene, exclude: xr.DataArray | None) -> np.ndarray:
         columns, rows = np.abs(x - left - middle) < reach, np.abs(y - top + middle) < reach
         found.append(bool(mask[np.ix_(rows, columns)].any()))
     return np.array(found)
-
-
-def _cell(array: xr.DataArray) -> float:
-    dim = "x" if array.sizes["x"] > 1 else "y"
-    return abs(float(array[dim][-1] - array[dim][0])) / (array.sizes[dim] - 1)
 
 
 def _check_range(numbers: np.ndarray, layout: Layout) -> None:

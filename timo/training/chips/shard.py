@@ -1,19 +1,22 @@
 """Chunks and shards as Zarr v3 lays them out, written by streaming and read without a detour.
 
-Zarr's own reader parses the whole index of a shard, in Python, each time a chunk is asked for, and its writer wants the
-shard in memory. Here a chunk is two short reads, and a shard is written one chunk at a time. The bytes are those of the
-Zarr v3 codecs ``bytes``, ``blosc``, ``crc32c`` and ``sharding_indexed`` (index at the end), so that any Zarr library
-reads them.
+Zarr's own reader parses the whole index of a shard, in Python, each time a chunk is asked for, and its writer takes
+four times as long and wants the shard in memory. Here a chunk is two short reads, and a shard is written one chunk at a
+time. The bytes are those of the Zarr v3 codecs ``bytes``, ``blosc``, ``crc32c`` and ``sharding_indexed`` (index at the
+end), so that any Zarr library reads them. All else in a store is read and written by Zarr.
 """
 
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO, Self
 
 import google_crc32c
 import numpy as np
 from numcodecs import blosc
+from zarr.codecs import BloscCodec, Crc32cCodec
+from zarr.core.buffer import Buffer
+from zarr.storage import LocalStore
 
 from timo.errors import TimoError
 
@@ -22,28 +25,18 @@ EMPTY = np.iinfo("u8").max
 _CRC = 4
 # Bit shuffle, because the digital numbers of one scene differ in their low bits, then zstd: it halves Sentinel-2.
 # Higher levels are slower and save nothing more.
-_CNAME, _LEVEL, _SHUFFLE = "zstd", 1, blosc.BITSHUFFLE
+CODECS = (BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle", blocksize=0), Crc32cCodec())
 
 
 class DamagedError(TimoError):
-    """Stored bytes are not what was written."""
-
-
-def codecs(itemsize: int) -> list[dict[str, Any]]:
-    """The codecs of a chunk, as in its array's ``zarr.json``."""
-    settings = {"cname": _CNAME, "clevel": _LEVEL, "shuffle": "bitshuffle", "blocksize": 0}
-    return [
-        {"name": "bytes", "configuration": {"endian": "little"}},
-        {"name": "blosc", "configuration": settings | {"typesize": itemsize}},
-        {"name": "crc32c"},
-    ]
+    """Raised when stored bytes are not what was written."""
 
 
 def encode(chunk: np.ndarray) -> bytes:
-    """Compress a chunk and append its checksum."""
+    """Compress a chunk, as `CODECS` do, and append its checksum."""
     little = np.ascontiguousarray(chunk, dtype=chunk.dtype.newbyteorder("<"))
-    packed = bytes(blosc.compress(little, _CNAME.encode(), _LEVEL, _SHUFFLE, 0))
-    return packed + checksum(packed).to_bytes(_CRC, "little")
+    packed = bytes(blosc.compress(little, b"zstd", 1, blosc.BITSHUFFLE, 0))
+    return packed + _crc(packed)
 
 
 def decode(data: bytes, out: np.ndarray) -> None:
@@ -55,7 +48,7 @@ def decode(data: bytes, out: np.ndarray) -> None:
         If the bytes are not those that were written.
     """
     packed = data[:-_CRC]
-    if checksum(packed) != int.from_bytes(data[-_CRC:], "little"):
+    if _crc(packed) != data[-_CRC:]:
         raise DamagedError("its checksum does not match")
     try:
         blosc.decompress(packed, out)
@@ -64,12 +57,16 @@ def decode(data: bytes, out: np.ndarray) -> None:
 
 
 def checksum(data: bytes, start: int = 0) -> int:
-    """CRC-32C of bytes, going on from that of what comes before them."""
+    """Return the CRC-32C of bytes, going on from that of what comes before them."""
     return int(google_crc32c.extend(start, data))
 
 
-class ShardWriter:
-    """A shard that appears under its name when it is finished; until then it is a hidden sibling.
+def _crc(data: bytes) -> bytes:
+    return checksum(data).to_bytes(_CRC, "little")
+
+
+class ShardReader:
+    """An open shard.
 
     Parameters
     ----------
@@ -77,46 +74,6 @@ class ShardWriter:
         The shard.
     grid : (int, int)
         Places and dates of a shard.
-    """
-
-    def __init__(self, path: Path, grid: tuple[int, int]) -> None:
-        self.path, self.partial = path, path.with_name(f".{path.name}.partial")
-        self.index = np.full((*grid, 2), EMPTY, dtype="<u8")
-        self.end = 0
-        self.file: BinaryIO = self.partial.open("wb")
-
-    def append(self, place: int, date: int, data: bytes) -> None:
-        """Write one chunk."""
-        self.file.write(data)
-        self.index[place, date] = self.end, len(data)
-        self.end += len(data)
-
-    def take_over(self, places: int) -> None:
-        """Copy the chunks of the first places of the shard that is there."""
-        with ShardReader(self.path, self.index.shape[:2]) as old:
-            for place in range(places):
-                for date, data in old.read(place):
-                    self.append(place, date, data)
-
-    def finish(self) -> None:
-        """Make the shard appear, safe against a loss of power."""
-        index = self.index.tobytes()
-        self.file.write(index + checksum(index).to_bytes(_CRC, "little"))
-        publish(self.file, self.partial, self.path)
-
-    def abandon(self) -> None:
-        """Leave no trace."""
-        # Closing writes out what is buffered: on a full disk that fails once more, and says nothing new.
-        try:
-            self.file.close()
-        except OSError:
-            pass
-        finally:
-            self.partial.unlink(missing_ok=True)
-
-
-class ShardReader:
-    """An open shard.
 
     Raises
     ------
@@ -124,7 +81,7 @@ class ShardReader:
         If the file is missing or too short.
     """
 
-    def __init__(self, path: Path, grid: tuple[int, ...]) -> None:
+    def __init__(self, path: Path, grid: tuple[int, int]) -> None:
         self.grid = grid
         try:
             self.file = path.open("rb")
@@ -136,7 +93,7 @@ class ShardReader:
             self.file.close()
             raise DamagedError(f"the file {path.parent.name}/{path.name} is cut short")
 
-    def __enter__(self) -> "ShardReader":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -164,9 +121,8 @@ class ShardReader:
         DamagedError
             If it does not match.
         """
-        size = 16 * self.grid[0] * self.grid[1]
-        data = self._bytes(self.start, size + _CRC)
-        if checksum(data[:-_CRC]) != int.from_bytes(data[-_CRC:], "little"):
+        data = self._bytes(self.start, 16 * self.grid[0] * self.grid[1] + _CRC)
+        if _crc(data[:-_CRC]) != data[-_CRC:]:
             raise DamagedError("the checksum of the shard's index does not match")
 
     def _chunk(self, offset: int, length: int) -> bytes:
@@ -185,15 +141,64 @@ class ShardReader:
         return data
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Replace a small file in one step, safe against a loss of power."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(data)
-            publish(file, partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+class ShardWriter:
+    """A shard, with room for the places and dates of `grid`, that appears at `path` when it is finished."""
+
+    def __init__(self, path: Path, grid: tuple[int, int]) -> None:
+        self.path, self.partial = path, _partial(path)
+        self.index = np.full((*grid, 2), EMPTY, dtype="<u8")
+        self.end = 0
+        self.file: BinaryIO = self.partial.open("wb")
+
+    def append(self, place: int, date: int, data: bytes) -> None:
+        """Write one chunk."""
+        self.file.write(data)
+        self.index[place, date] = self.end, len(data)
+        self.end += len(data)
+
+    def take_over(self, places: int) -> None:
+        """Copy the chunks of the first places of the shard that is there."""
+        with ShardReader(self.path, self.index.shape[:2]) as old:
+            for place in range(places):
+                for date, data in old.read(place):
+                    self.append(place, date, data)
+
+    def finish(self) -> None:
+        """Make the shard appear, safe against a loss of power."""
+        index = self.index.tobytes()
+        self.file.write(index + _crc(index))
+        publish(self.file, self.partial, self.path)
+
+    def abandon(self) -> None:
+        """Leave no trace."""
+        # Closing writes out what is buffered: on a full disk that fails once more, and says nothing new.
+        try:
+            self.file.close()
+        except OSError:
+            pass
+        finally:
+            self.partial.unlink(missing_ok=True)
+
+
+class DurableStore(LocalStore):
+    """The folder of a Zarr store, each of whose files is replaced in one step, safe against a loss of power."""
+
+    async def set(self, key: str, value: Buffer) -> None:
+        """Write a file."""
+        path = self.root / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = _partial(path)
+        try:
+            with partial.open("wb") as file:
+                file.write(value.to_bytes())
+                publish(file, partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def _partial(path: Path) -> Path:
+    """Return the hidden sibling that a file is until it is finished."""
+    return path.with_name(f".{path.name}.partial")
 
 
 def publish(file: BinaryIO, partial: Path, path: Path) -> None:

@@ -2,19 +2,17 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import rioxarray  # noqa: F401  registers .rio
+import xarray as xr
 
+from timo.checks import PathLike, checked, whole
 from timo.errors import TimoError
-from timo.training.chips.chip import UNLABELLED, Chip
-from timo.training.chips.layout import NO_DATE, SHARDED, read_root, shard_name
+from timo.training.chips.chip import UNLABELLED, Chip, NumberError
+from timo.training.chips.layout import NO_DATE, read_root, read_table, shard_name
 from timo.training.chips.shard import DamagedError, ShardReader, decode
-from timo.training.chips.summary import summarise
-from timo.training.chips.table import Table
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 
 class ChipStore:
@@ -36,7 +34,7 @@ class ChipStore:
     Notes
     -----
     The group holds, besides its attributes, the arrays ``x`` (place, date, band, row, column) and ``valid``, in shards
-    of one chunk for each place and date, and one small array for each thing known of a place: ``dates`` (int32 days
+    of one chunk for each place and date, and one small array for each property of a place: ``dates`` (int32 days
     since 1970-01-01, ascending, padded), ``clear``, ``left``, ``top``, ``cell``, ``crs`` and checksums. Any Zarr
     library reads it.
 
@@ -45,13 +43,14 @@ class ChipStore:
     memory is the table alone, 10 MB for them.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    @checked
+    def __init__(self, path: PathLike) -> None:
         self.path = Path(path).expanduser()
         self.layout, self.state = read_root(self.path)
-        self._table: Table | None = None
+        self._table: dict[str, np.ndarray] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        # The table is read anew by each worker: sent through a pipe, it would be copied twice.
+        # Each worker reads the table itself: sent through a pipe, it would be copied twice.
         return self.__dict__ | {"_table": None}
 
     def __len__(self) -> int:
@@ -64,30 +63,29 @@ class ChipStore:
         return (self.read(place) for place in range(len(self)))
 
     @property
-    def table(self) -> Table:
-        """What is known of the places without reading a pixel."""
+    def table(self) -> dict[str, np.ndarray]:
+        """Return what is known of the places without reading a pixel: one row for each place, by name of the array."""
         if self._table is None:
-            self._table = Table.read(self.path, self.layout, len(self))
+            self._table = read_table(self.path, self.state)
         return self._table
 
     def dates(self, place: int) -> np.ndarray:
-        """Dates of a place, (t,) int32 days since 1970-01-01, ascending."""
-        row = self.table["dates"][self._check(place)]
+        """Return the dates of a place, (t,) int32 days since 1970-01-01, ascending."""
+        row = self.table["dates"][self._number(place)]
         return row[row != NO_DATE]
 
     def clear(self, place: int) -> np.ndarray:
-        """Share of valid pixels at each date of a place, (t,) float32."""
-        return self.table["clear"][self._check(place)][: len(self.dates(place))]
+        """Return the share of valid pixels at each date of a place, (t,) float32."""
+        return self.table["clear"][self._number(place)][: len(self.dates(place))]
 
     def crs(self, place: int) -> str:
-        """CRS of a place: an EPSG code where it has one, else WKT."""
-        return self.state.crs[self.table["crs"][self._check(place)]]
+        """Return the CRS of a place: an EPSG code where it has one, else WKT."""
+        return self.state.crs[self.table["crs"][self._number(place)]]
 
     def bounds(self, place: int) -> tuple[float, float, float, float]:
-        """Left, lower, right and upper edge of a place, in its CRS."""
-        left, top, cell = (
-            float(self.table[n][self._check(place)]) for n in ("left", "top", "cell")
-        )
+        """Return the left, lower, right and upper edge of a place, in its CRS."""
+        number = self._number(place)
+        left, top, cell = (float(self.table[n][number]) for n in ("left", "top", "cell"))
         side = cell * self.layout.size
         return left, top - side, left + side, top
 
@@ -111,13 +109,15 @@ class ChipStore:
         TimoError
             If there is no such place or date, or its bytes are not those that were written.
         """
-        place = self._check(place)
+        place = self._number(place)
         days = self.dates(place)
-        which = np.arange(len(days)) if dates is None else np.asarray(dates, dtype="int64")
-        if which.ndim != 1 or ((which < 0) | (which >= len(days))).any():
+        which = np.arange(len(days)) if dates is None else np.asarray(dates)
+        known = which.ndim == 1 and (which.dtype.kind in "iu" or not which.size)
+        if not known or ((which < 0) | (which >= len(days))).any():
             raise TimoError(
                 f"place {place} has {len(days)} dates, numbered from 0; got dates={dates!r}"
             )
+        which = which.astype("int64")
         stored = self._stored(place, which)
         valid = self.layout.is_valid(stored)
         x = self.layout.decode(stored)
@@ -125,11 +125,8 @@ class ChipStore:
         labels = np.broadcast_to(np.int16(UNLABELLED), valid.shape)
         return Chip(x, days[which].astype("float32"), valid, labels)
 
-    def cube(self, place: int) -> "xr.DataArray":
-        """A place as a cube, on its grid: to look at, to map, to check."""
-        import rioxarray  # noqa: F401  registers .rio
-        import xarray as xr
-
+    def cube(self, place: int) -> xr.DataArray:
+        """Return a place as a cube, on its grid: to look at, to map, to check."""
         chip = self.read(place)
         left, lower, right, upper = self.bounds(place)
         half = float(self.table["cell"][place]) / 2
@@ -150,17 +147,53 @@ class ChipStore:
         return cube.rio.write_crs(self.crs(place))
 
     def info(self) -> dict[str, Any]:
-        """What the store holds: places, images, bytes, bands, span of dates, extent of each CRS."""
-        return summarise(self.table, self.state)
+        """Describe what the store holds, of which only the table is read.
+
+        Returns
+        -------
+        dict
+            places, images (dates over all places), dates ((fewest, median, most) a place), first and last date, bands,
+            sensor, size (pixels), cell (least and largest), extent (CRS -> left, lower, right, upper edge), clear (mean
+            share), dtype, scale, offset, shift, largest_error, bytes and files on disk, attribution, source.
+        """
+        table, layout, state = self.table, self.layout, self.state
+        given = table["dates"] != NO_DATE
+        days, counts = table["dates"][given].astype("datetime64[D]"), given.sum(axis=1)
+        files = [file.stat().st_size for file in self.path.rglob("*") if file.is_file()]
+        some, cell = len(self) > 0, table["cell"]
+        return {
+            "places": len(self),
+            "images": int(counts.sum()),
+            "dates": (int(counts.min()), float(np.median(counts)), int(counts.max()))
+            if some
+            else (),
+            "first": str(days.min()) if some else None,
+            "last": str(days.max()) if some else None,
+            **{name: getattr(layout, name) for name in ("sensor", "bands", "units", "size")},
+            "cell": (float(cell.min()), float(cell.max())) if some else (),
+            "extent": {name: self._extent(code) for code, name in enumerate(state.crs)},
+            "clear": float(table["clear"][given].mean()) if some else None,
+            **{name: getattr(layout, name) for name in ("dtype", "scale", "offset", "shift")},
+            "largest_error": state.largest_error,
+            "bytes": sum(files),
+            "files": len(files),
+            "attribution": state.attribution,
+            "source": state.source,
+        }
+
+    def _extent(self, code: int) -> tuple[float, ...]:
+        here = self.table["crs"] == code
+        left, top, cell = (self.table[name][here] for name in ("left", "top", "cell"))
+        side = cell * self.layout.size
+        edges = (left.min(), (top - side).min(), (left + side).max(), top.max())
+        return tuple(float(edge) for edge in edges)
 
     def _stored(self, place: int, which: np.ndarray) -> np.ndarray:
-        """Stored values of a place at some of its dates."""
+        """Read the stored values of a place at some of its dates."""
         stored = np.empty((len(which), *self.layout.chunk), self.layout.dtype)
-        number, slot = divmod(place, self.layout.shard)
-        file = self.path / "x" / shard_name(number, SHARDED["x"])
         try:
-            with ShardReader(file, (self.layout.shard, self.layout.dates)) as shard:
-                for i, (_, data) in enumerate(shard.read(slot, which)):
+            with open_shard(self, "x", place // self.layout.shard) as shard:
+                for i, (_, data) in enumerate(shard.read(place % self.layout.shard, which)):
                     decode(data, stored[i])
         except DamagedError as error:
             raise DamagedError(
@@ -169,9 +202,15 @@ class ChipStore:
             ) from error
         return stored
 
-    def _check(self, place: int) -> int:
+    def _number(self, place: int) -> int:
+        place = whole(place, "place")
         number = place + len(self) if place < 0 else place
         if not 0 <= number < len(self):
-            # What an iteration over the numbers ends with.
-            raise IndexError(f"the store has {len(self)} places, got place {place}")
+            raise NumberError(f"the store has {len(self)} places, got place {place}")
         return number
+
+
+def open_shard(store: ChipStore, name: str, number: int) -> ShardReader:
+    """Open a shard of x or valid, by its number along the places."""
+    file = store.path / name / shard_name(name, number)
+    return ShardReader(file, (store.layout.shard, store.layout.dates))

@@ -3,13 +3,26 @@
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
+import zarr
+from zarr.core.buffer import Buffer
 
-from timo.training.chips.layout import METADATA, NO_DATE, SHARDED, array_metadata, shard_name
-from timo.training.chips.shard import DamagedError, ShardReader, checksum, decode
-from timo.training.chips.store import ChipStore
+from timo.checks import PathLike, checked
+from timo.compute import OnStep, Steps
+from timo.errors import warn
+from timo.training.chips.layout import (
+    METADATA,
+    NO_DATE,
+    ROWS,
+    SHARDED,
+    TABLE,
+    create_arrays,
+    shard_name,
+)
+from timo.training.chips.shard import DamagedError, checksum, decode
+from timo.training.chips.store import ChipStore, open_shard
 
 
 @dataclass(frozen=True)
@@ -23,7 +36,14 @@ class Damage:
         return self.what if self.place is None else f"place {self.place}: {self.what}"
 
 
-def verify(path: str | Path, step: Callable[[], object] | None = None) -> list[Damage]:
+@checked
+def verify(
+    path: PathLike,
+    step: Callable[[], Any] | None = None,
+    *,
+    on_step: OnStep | None = None,
+    progress: bool = False,
+) -> list[Damage]:
     """Read a whole store, and report what is damaged.
 
     Parameters
@@ -31,7 +51,11 @@ def verify(path: str | Path, step: Callable[[], object] | None = None) -> list[D
     path : path
         The store.
     step : callable, optional
-        Called after each place.
+        Former way to follow the progress: called without arguments after each place. Use `on_step`.
+    on_step : callable, optional
+        Called with a `timo.compute.StepReport` after each place.
+    progress : bool
+        Show a progress bar.
 
     Returns
     -------
@@ -43,54 +67,69 @@ def verify(path: str | Path, step: Callable[[], object] | None = None) -> list[D
     TimoError
         If the folder is no chip store. Damage, that of its metadata included, is not raised.
     """
+    if step is not None:
+        warn("step= is called on_step= now, and gets a StepReport.", DeprecationWarning)
     try:
         store = ChipStore(path)
-        table = store.table
+        places = len(store.table["key"])
     except DamagedError as error:
         return [Damage(None, str(error))]
-    found = [Damage(None, what) for what in [*_arrays(store), *_table(store)]]
-    found += [Damage(None, what) for what in _shards(store)]
-    for place in range(len(table)):
-        found += [Damage(place, what) for what in _place(store, place)]
-        if step is not None:
-            step()
+    found = [Damage(None, what) for what in [*_arrays(store), *_shards(store)]]
+    steps = Steps(on_step, progress=progress, unit="place")
+    try:
+        steps.begin(places)
+        for place in range(places):
+            found += [Damage(place, what) for what in _place(store, place)]
+            steps.step()
+            if step is not None:
+                step()
+    finally:
+        steps.close()
     return found
 
 
 def _arrays(store: ChipStore) -> Iterator[str]:
-    """The metadata by which other programs read the arrays."""
-    for name, expected in array_metadata(store.layout, len(store)).items():
+    """Find arrays whose metadata, by which other programs read them, are damaged, or that lack a file."""
+    expected: dict[str, Buffer] = {}
+    create_arrays(zarr.create_group(expected), store.layout)
+    for name in (*SHARDED, *TABLE):
+        file = f"{name}/{METADATA}"
         try:
-            found = json.loads((store.path / name / METADATA).read_bytes())
             # An interrupted packing leaves arrays that are longer than what counts.
-            longer = found["shape"][0] >= len(store)
-            same = longer and found | {"shape": expected["shape"]} == expected
+            places, found = _without_places((store.path / file).read_bytes())
+            same = places >= len(store) and found == _without_places(expected[file].to_bytes())[1]
         except (OSError, ValueError, KeyError, TypeError, IndexError):
             same = False
         if not same:
-            yield f"the file {name}/{METADATA} is missing or not that of this store"
+            yield f"the file {file} is missing or not that of this store"
+        elif name in TABLE:
+            array = cast(zarr.Array, zarr.open_array(store.path / name, mode="r"))
+            if array.nchunks_initialized < -(-len(store) // ROWS):
+                yield f"a file of '{name}' is missing"
 
 
-def _table(store: ChipStore) -> Iterator[str]:
-    try:
-        store.table.check(store.state)
-    except DamagedError as error:
-        yield str(error)
+def _without_places(metadata: bytes) -> tuple[int, str]:
+    """Return the number of places that the metadata of an array give, and all else in them."""
+    given = json.loads(metadata)
+    places, given["shape"][0] = given["shape"][0], None
+    # Of booleans, which are single bytes, the versions up to 0.1 wrote it as well.
+    return places, json.dumps(given, sort_keys=True).replace(
+        '"configuration": {"endian": "little"}, ', ""
+    )
 
 
 def _shards(store: ChipStore) -> Iterator[str]:
-    for name, dims in SHARDED.items():
+    for name in SHARDED:
         for number in range(-(-len(store) // store.layout.shard)):
-            file = store.path / name / shard_name(number, dims)
             try:
-                with ShardReader(file, (store.layout.shard, store.layout.dates)) as shard:
+                with open_shard(store, name, number) as shard:
                     shard.check_index()
             except DamagedError as error:
-                yield f"{name}/{file.name}: {error}"
+                yield f"{name}/{shard_name(name, number)}: {error}"
 
 
 def _place(store: ChipStore, place: int) -> Iterator[str]:
-    """What is wrong with a place."""
+    """Find what is wrong with a place."""
     yield from _row(store, place)
     dates = np.flatnonzero(store.table["dates"][place] != NO_DATE)
     layout = store.layout
@@ -99,7 +138,12 @@ def _place(store: ChipStore, place: int) -> Iterator[str]:
     crc = 0
     for name, array in (("x", x), ("valid", valid)):
         try:
-            for i, data in enumerate(_chunks(store, name, place, dates)):
+            with open_shard(store, name, place // layout.shard) as shard:
+                chunks = shard.read(place % layout.shard)
+            if [date for date, _ in chunks] != dates.tolist():
+                yield f"{name}: it has chunks for {len(chunks)} dates, and {len(dates)} dates"
+                return
+            for i, (_, data) in enumerate(chunks):
                 decode(data, array[i])
                 crc = checksum(data, crc)
         except DamagedError as error:
@@ -108,7 +152,12 @@ def _place(store: ChipStore, place: int) -> Iterator[str]:
     if crc != store.table["crc"][place]:
         yield "its bytes are whole, but not those that were written: the shard is of another store or time"
         return
-    yield from _values(store, place, x, valid)
+    observed = x != layout.nodata if layout.dtype == "int16" else np.isfinite(x)
+    if (observed != valid[:, None]).any():
+        yield "x and valid do not agree on what was observed"
+    clear = store.table["clear"][place][: len(valid)]
+    if not np.allclose(valid.mean(axis=(1, 2)), clear, rtol=0, atol=1e-6):
+        yield "the share of valid pixels is not the one that is noted"
 
 
 def _row(store: ChipStore, place: int) -> Iterator[str]:
@@ -122,24 +171,3 @@ def _row(store: ChipStore, place: int) -> Iterator[str]:
         yield f"its position (left, top, cell) is {position}"
     if not 0 <= table["crs"][place] < len(store.state.crs):
         yield f"it has the CRS number {table['crs'][place]}, of {len(store.state.crs)}"
-
-
-def _chunks(store: ChipStore, name: str, place: int, dates: np.ndarray) -> list[bytes]:
-    """Bytes of all chunks of a place in x or valid."""
-    layout = store.layout
-    number, slot = divmod(place, layout.shard)
-    file = store.path / name / shard_name(number, SHARDED[name])
-    with ShardReader(file, (layout.shard, layout.dates)) as shard:
-        chunks = shard.read(slot)
-    if [date for date, _ in chunks] != dates.tolist():
-        raise DamagedError(f"it has chunks for {len(chunks)} dates, and {len(dates)} dates")
-    return [data for _, data in chunks]
-
-
-def _values(store: ChipStore, place: int, x: np.ndarray, valid: np.ndarray) -> Iterator[str]:
-    observed = x != store.layout.nodata if store.layout.dtype == "int16" else np.isfinite(x)
-    if (observed != valid[:, None]).any():
-        yield "x and valid do not agree on what was observed"
-    clear = store.table["clear"][place][: len(valid)]
-    if not np.allclose(valid.mean(axis=(1, 2)), clear, rtol=0, atol=1e-6):
-        yield "the share of valid pixels is not the one that is noted"

@@ -4,25 +4,28 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
+import zarr
 from filelock import FileLock, Timeout
 
 from timo.atomic import replacing
+from timo.checks import PathLike
 from timo.errors import TimoError
 from timo.training.chips.layout import (
     NO_DATE,
     SHARDED,
+    TABLE,
     Layout,
     State,
-    grown,
+    create_arrays,
     read_root,
+    read_table,
+    root_attributes,
     shard_name,
-    write_arrays,
-    write_root,
 )
-from timo.training.chips.shard import ShardWriter, checksum, encode
-from timo.training.chips.table import Table
+from timo.training.chips.shard import DurableStore, ShardWriter, checksum, encode
 
 
 @dataclass(frozen=True)
@@ -59,18 +62,22 @@ class StoreWriter:
         process.
     """
 
-    def __init__(self, path: str | Path, layout: Layout) -> None:
+    def __init__(self, path: PathLike, layout: Layout) -> None:
         self.path = Path(path).expanduser()
         self.layout = layout
         self.state = State()
-        self.rows: list[dict[str, np.ndarray]] = []
+        self.keys: set[int] = set()
+        self.rows: list[dict[str, Any]] = []
         self.shards: tuple[ShardWriter, ShardWriter] | None = None
 
     @contextmanager
     def open(self) -> Iterator["StoreWriter"]:
         """Lock the store, and commit what was added when the block ends well."""
         if not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())):
-            create(self.path, self.layout)
+            with replacing(self.path) as partial:
+                attributes = root_attributes(self.layout, State())
+                group = zarr.create_group(DurableStore(partial), attributes=attributes)
+                create_arrays(group, self.layout)
         read_root(self.path)
         # In a folder whose files a Zarr library does not list.
         lock = FileLock(self.path / "x" / ".lock")
@@ -85,30 +92,63 @@ class StoreWriter:
             yield self
             self.commit()
         finally:
-            self._abandon()
+            for shard in self.shards or ():
+                shard.abandon()
+            self.shards = None
             lock.release()
 
-    @property
-    def keys(self) -> set[int]:
-        """Keys of the places that are in the store."""
-        return set(self.table["key"].tolist())
+    def _resume(self) -> None:
+        layout, self.state = read_root(self.path)
+        _check_same(self.path, layout, self.layout)
+        self.layout = layout
+        self.keys = set(read_table(self.path, self.state)["key"].tolist())
+        # Left by a process that was killed.
+        for partial in self.path.glob("**/.*.partial"):
+            partial.unlink()
 
     def add(self, place: Place) -> None:
         """Write a place; its shard is committed when it is full."""
         slot = (self.state.places + len(self.rows)) % self.layout.shard
+        crc = 0
         with self._explained():
-            crc = self._append(slot, place)
+            for shard, dates in zip(self._open_shards(), (place.stored, place.valid), strict=True):
+                for i, date in enumerate(dates):
+                    data = encode(date)
+                    crc = checksum(data, crc)
+                    shard.append(slot, i, data)
         self.rows.append(self._row(place, crc))
         if slot == self.layout.shard - 1:
             self.commit()
 
+    def _open_shards(self) -> tuple[ShardWriter, ShardWriter]:
+        if self.shards is None:
+            number, before = divmod(self.state.places, self.layout.shard)
+            grid = (self.layout.shard, self.layout.dates)
+            x, valid = (
+                ShardWriter(self.path / name / shard_name(name, number), grid) for name in SHARDED
+            )
+            self.shards = (x, valid)
+            for shard in self.shards if before else ():
+                shard.take_over(before)
+        return self.shards
+
+    def _row(self, place: Place, crc: int) -> dict[str, Any]:
+        if place.crs not in self.state.crs:
+            self.state = replace(self.state, crs=(*self.state.crs, place.crs))
+        count = len(place.days)
+        dates = np.full(self.layout.dates, NO_DATE, "int32")
+        clear = np.zeros(self.layout.dates, "float32")
+        dates[:count], clear[:count] = place.days, place.valid.mean(axis=(1, 2))
+        where = {name: getattr(place, name) for name in ("left", "top", "cell", "key")}
+        code = self.state.crs.index(place.crs)
+        return {"dates": dates, "clear": clear, "crs": code, "crc": crc, **where}
+
     def note(self, attribution: Sequence[str], source: Sequence[str], error: float) -> None:
         """Remember, with the next commit, where places come from and the largest rounding error."""
-        known, sources = self.state.attribution, self.state.source
         self.state = replace(
             self.state,
-            attribution=(*known, *(a for a in dict.fromkeys(attribution) if a not in known)),
-            source=(*sources, *(s for s in dict.fromkeys(source) if s not in sources)),
+            attribution=tuple(dict.fromkeys((*self.state.attribution, *attribution))),
+            source=tuple(dict.fromkeys((*self.state.source, *source))),
             largest_error=max(self.state.largest_error, error),
         )
 
@@ -116,63 +156,26 @@ class StoreWriter:
         """Complete the shard, then the table, and last what says how many places count."""
         if not self.rows or self.shards is None:
             return
-        self.table.add(self.rows)
-        state = grown(self.state, len(self.rows), table=self.table.checksums(self.state))
+        before, after = self.state.places, self.state.places + len(self.rows)
+        table = {name: np.array([row[name] for row in self.rows], TABLE[name][0]) for name in TABLE}
+        sums = [
+            checksum(column.tobytes(), crc)
+            for column, crc in zip(table.values(), self.state.table, strict=True)
+        ]
+        state = replace(self.state, places=after, table=tuple(sums))
         with self._explained():
             for shard in self.shards:
                 shard.finish()
-            self.table.write(self.state.places)
-            write_arrays(self.path, self.layout, state.places)
-            write_root(self.path, self.layout, state)
+            # That a file is missing is to be seen, whatever it holds.
+            with zarr.config.set({"array.write_empty_chunks": True}):
+                group = zarr.open_group(DurableStore(self.path), mode="r+")
+                for name in (*SHARDED, *TABLE):
+                    array = cast(zarr.Array, group[name])
+                    array.resize((after, *array.shape[1:]))
+                    if name in table:
+                        array[before:after] = table[name]
+            group.attrs.put(root_attributes(self.layout, state))
         self.rows, self.shards, self.state = [], None, state
-
-    def _append(self, slot: int, place: Place) -> int:
-        """Write the chunks of a place, and return the checksum of their bytes."""
-        crc = 0
-        for shard, dates in zip(self._open_shards(), (place.stored, place.valid), strict=True):
-            for i, date in enumerate(dates):
-                data = encode(date)
-                crc = checksum(data, crc)
-                shard.append(slot, i, data)
-        return crc
-
-    def _resume(self) -> None:
-        layout, self.state = read_root(self.path)
-        _check_same(self.path, layout, self.layout)
-        self.layout = layout
-        self.table = Table.read(self.path, layout, self.state.places)
-        # Left by a process that was killed.
-        for partial in self.path.glob("*/.*.partial"):
-            partial.unlink()
-
-    def _open_shards(self) -> tuple[ShardWriter, ShardWriter]:
-        if self.shards is None:
-            number, before = divmod(self.state.places, self.layout.shard)
-            grid = (self.layout.shard, self.layout.dates)
-            x, valid = (
-                ShardWriter(self.path / name / shard_name(number, dims), grid)
-                for name, dims in SHARDED.items()
-            )
-            self.shards = (x, valid)
-            for shard in self.shards if before else ():
-                shard.take_over(before)
-        return self.shards
-
-    def _row(self, place: Place, crc: int) -> dict[str, np.ndarray]:
-        if place.crs not in self.state.crs:
-            self.state = replace(self.state, crs=(*self.state.crs, place.crs))
-        count = len(place.days)
-        dates = np.full(self.layout.dates, NO_DATE, "int32")
-        clear = np.zeros(self.layout.dates, "float32")
-        dates[:count], clear[:count] = place.days, place.valid.mean(axis=(1, 2))
-        values = {"left": place.left, "top": place.top, "cell": place.cell, "key": place.key}
-        values |= {"crs": self.state.crs.index(place.crs), "crc": crc}
-        return {"dates": dates, "clear": clear} | {n: np.asarray(v) for n, v in values.items()}
-
-    def _abandon(self) -> None:
-        for shard in self.shards or ():
-            shard.abandon()
-        self.shards = None
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -183,20 +186,6 @@ class StoreWriter:
                 f"cannot write to the chip store '{self.path}': {error.strerror or error}. Its first "
                 f"{read_root(self.path)[1].places} places are complete; make room, then pack the same again to go on"
             ) from error
-
-
-def create(path: Path, layout: Layout) -> None:
-    """Make a store without places.
-
-    Raises
-    ------
-    TimoError
-        If it cannot be written there.
-    """
-    with replacing(path) as partial:
-        partial.mkdir()
-        write_arrays(partial, layout, 0)
-        write_root(partial, layout, State())
 
 
 def _check_same(path: Path, stored: Layout, wanted: Layout) -> None:
