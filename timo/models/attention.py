@@ -1,8 +1,8 @@
 """Spatiotemporal gyroscope attention: a token looks along two axes, its own frame and its own place.
 
 Letters: b samples, t dates, n places (tokens of a frame), h heads, d channels of a head. What is computed is the joint
-softmax of the paper (TiMo, section 3.2), which `tests/plain_attention.py` spells out; how, so that it takes neither the time
-nor the memory of its b h t n^2 logits, is in `timo.models.fused`.
+softmax of the paper (TiMo, section 3.2), spelt out in `tests/plain_attention.py`; how it is computed in neither the
+time nor the memory of its b h t n^2 logits is in `timo.models.fused`.
 """
 
 import torch

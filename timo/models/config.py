@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from timo.checks import Count, Range, check, check_fields, checked, did_you_mean, hints_of
+from timo.checks import Count, Range, check, checked, did_you_mean, hints_of
 from timo.errors import TimoError
 from timo.sensors import POLARISATIONS
 
@@ -18,6 +18,7 @@ Rate = Annotated[float, Range(least=0, below=1)]
 OPTICAL = (0.1, 100.0)
 
 
+@checked
 @dataclass(frozen=True)
 class EncoderConfig:
     """Shape and behaviour of a `TiMoEncoder`.
@@ -70,7 +71,6 @@ class EncoderConfig:
     checkpoint: bool = False
 
     def __post_init__(self) -> None:
-        check_fields(self)
         for field in ("dims", "depths", "heads", "attention"):
             if len(value := getattr(self, field)) != 4:
                 raise TimoError(f"{field} must name four stages; got {value}")
@@ -120,14 +120,13 @@ def with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_reads_bands(config: Any) -> None:
-    """Check the fields of a config, and its bands and their normalisation against its encoder.
+    """Check that a config has one band, one mean and one std for each channel of its encoder.
 
     Raises
     ------
     TimoError
-        If a field is of another type, there is not one mean and one std for each band, or a std is not positive.
+        If it has not.
     """
-    check_fields(config)
     for field in ("mean", "std"):
         # Whole numbers would make a tensor of whole numbers.
         object.__setattr__(config, field, tuple(map(float, getattr(config, field))))

@@ -8,10 +8,11 @@ from einops import rearrange
 from jaxtyping import Bool
 from torch import Tensor
 
-from timo.checks import NotNegative, Range, check_fields
+from timo.checks import NotNegative, Range, checked
 from timo.errors import TimoError
 
 
+@checked
 @dataclass(frozen=True)
 class MaskOptions:
     """How masks are drawn.
@@ -37,7 +38,6 @@ class MaskOptions:
     date: NotNegative = 0.0
 
     def __post_init__(self) -> None:
-        check_fields(self)
         if not any(self.chances):
             raise TimoError("random, tube and date are all 0: give one of the schemes a chance")
 

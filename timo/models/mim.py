@@ -29,6 +29,7 @@ UNIT_NOISE = 1e-6
 ALL_AXES = (0, 1, 2, 3, 4)
 
 
+@checked
 @dataclass(frozen=True)
 class MaskedConfig:
     """All that a masked autoencoder is made of.

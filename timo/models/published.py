@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from timo.checks import check_fields, checked
+from timo.checks import checked
 from timo.errors import TimoError
 from timo.models.config import Blocks, Channels, EncoderConfig
 from timo.models.encoder import STRIDES, Block, TiMoEncoder, check_series, misfit
@@ -22,6 +22,7 @@ UNIT = STRIDES[-1]
 Target = Literal["values", "unit", "batch"]
 
 
+@checked
 @dataclass(frozen=True)
 class AutoencoderConfig:
     """Shape and behaviour of a `PublishedAutoencoder`.
@@ -49,7 +50,6 @@ class AutoencoderConfig:
     target: Target = "values"
 
     def __post_init__(self) -> None:
-        check_fields(self)
         if set(self.encoder.attention) != {"global"} or self.encoder.position != "index":
             raise TimoError(
                 "the published autoencoder attends globally in all stages and knows no dates: expected an encoder "

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from timo.checks import Count, PathLike, Range, check_fields, checked, did_you_mean
+from timo.checks import Count, PathLike, Range, checked, did_you_mean
 from timo.errors import TimoError
 from timo.models.config import Attention, Blocks, Channels, EncoderConfig, Rate, with_tuples
 from timo.models.encoder import TiMoEncoder, seeded
@@ -66,6 +66,7 @@ class Loaded(NamedTuple):
     report: LoadReport
 
 
+@checked
 @dataclass(frozen=True)
 class _Published:
     """Arguments of the published constructor; what stands as a `Literal` is all that its code was ever given."""
@@ -86,9 +87,6 @@ class _Published:
     head_conv: Literal[7] = 7
     use_pos: Literal["ts"] = "ts"
     qkv_bias: Literal[True] = True
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     @classmethod
     def of(cls, config: Mapping[str, Any] | str) -> "_Published":

@@ -15,6 +15,7 @@ from timo.models.heads import ClassificationHead, SegmentationHead
 Task = Literal["segmentation", "classification"]
 
 
+@checked
 @dataclass(frozen=True)
 class ModelConfig:
     """All that a saved model needs to be used again.

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from timo.atomic import check_name
-from timo.checks import PathLike, check_fields, checked
+from timo.checks import PathLike, checked
 from timo.errors import TimoError, warn
 from timo.models.config import Channels
 from timo.models.encoder import TiMoEncoder
@@ -42,6 +42,7 @@ class Reshaped(NamedTuple):
         return f"{self.name}: {self.found} -> {self.expected}"
 
 
+@checked
 @dataclass(frozen=True)
 class LoadReport:
     """What became of every key when weights were put into a model.
@@ -68,9 +69,6 @@ class LoadReport:
     misshapen: tuple[Reshaped, ...] = ()
     unexpected: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     @property
     def complete(self) -> bool:

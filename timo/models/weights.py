@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from timo.atomic import check_name, replacing
-from timo.checks import PathLike, Positive, check_fields, checked
+from timo.checks import PathLike, Positive, checked
 from timo.errors import TimoError
 from timo.models.config import EncoderConfig, check_reads_bands, with_tuples
 from timo.models.encoder import TiMoEncoder, seeded
@@ -24,6 +24,7 @@ WEIGHTS, CONFIG = "weights.safetensors", "config.json"
 FORMAT = 1
 
 
+@checked
 @dataclass(frozen=True)
 class EncoderAlone:
     """Config of an encoder in a folder of its own."""
@@ -62,6 +63,7 @@ class _Entries:
     card: dict[str, Any]
 
 
+@checked
 @dataclass(frozen=True)
 class SavedEncoder:
     """An encoder out of a folder, and what its input must be.
@@ -92,9 +94,6 @@ class SavedEncoder:
     state: dict[str, Tensor] = field(repr=False)
     card: dict[str, Any] = field(default_factory=dict)
     sha256: str = ""
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
 
 @checked
