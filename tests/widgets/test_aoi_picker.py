@@ -8,6 +8,7 @@ import time
 
 import ipywidgets
 import numpy as np
+import platformdirs
 import pytest
 import shapely
 import timo_widgets
@@ -415,13 +416,10 @@ def test_a_file_that_cannot_be_written_is_no_failure(tmp_path):
     assert "too long" in RecentAreas().add(parse_aoi(many))
 
 
-def test_settings_go_where_the_system_wants_them(monkeypatch, tmp_path):
+def test_settings_go_where_the_system_wants_them(monkeypatch):
     monkeypatch.delenv("TIMO_CONFIG")
-    monkeypatch.setattr("sys.platform", "linux")
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    assert default_file() == tmp_path / "timo" / "areas.json"
-    monkeypatch.setattr("sys.platform", "darwin")
-    assert "Application Support" in str(default_file())
+    folder = platformdirs.user_config_path("timo", appauthor=False, roaming=True)
+    assert default_file() == folder / "areas.json"
 
 
 def test_words_and_areas():

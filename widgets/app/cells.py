@@ -67,7 +67,7 @@ sorted(path.name for path in output.iterdir())"""
 
 
 def cells(name: str, parameters: dict[str, Any], recipe: Recipe) -> list[Any]:
-    """Cells of a notebook: its parameters, and then from the cube to the files.
+    """Make the cells of a notebook: its parameters, and then from the cube to the files.
 
     Parameters
     ----------

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from timo.atomic import check_writable, replacing
-from timo.checks import PathLike, checked
+from timo.checks import PathLike, checked, plain
 from timo.cube import check_labels
 from timo.errors import TimoError
 
@@ -23,7 +23,7 @@ from .recipe import START, Recipe, read_recipe
 EPOCHS, SEED = 5, 0
 # Options of `timo.open_cube` with a parameter of their own; the others share the parameter `options`.
 _NAMED = ("aoi", "start", "end", "bands")
-# A cube that nobody can open again from its options is saved with the notebook, unless it is larger than this.
+# A cube that cannot be opened again from its options is saved with the notebook, unless it is larger than this.
 _LARGEST_BYTES = 2e9
 
 
@@ -82,8 +82,8 @@ class _Plan:
 
 
 def _keep_cube(state: State, path: Path, plan: _Plan) -> None:
-    """Parameters that open the cube: those it was opened with, or else where it is saved."""
-    # The line that opened it is surer than the state, whose area may have been drawn anew since.
+    """Set the parameters that open the cube: those it was opened with, or else where it is saved."""
+    # The line that opened it is surer than the state, whose area may have been drawn again since.
     options = _as_written(plan.recipe.opened or {}) or _options_of(state)
     if not options or not options.get("source"):
         options = _save_cube(state.cube, path)
@@ -132,7 +132,7 @@ def _keep_labels(state: State, path: Path, plan: _Plan) -> None:
 
 
 def _keep_model(state: State, path: Path, plan: _Plan) -> None:
-    """What the training began with, or the model itself where its training cannot be repeated."""
+    """Keep the start of the training, or the model itself where its training cannot be repeated."""
     import timo
 
     recipe, start = plan.recipe, plan.recipe.start
@@ -155,7 +155,7 @@ def _keep_model(state: State, path: Path, plan: _Plan) -> None:
 
 
 def _keep_start(start: str, path: Path, plan: _Plan) -> None:
-    """A copy of the folder that a new model begins with: what the notebook needs lies beside it."""
+    """Copy the folder that a new model begins with: the notebook needs it beside itself."""
     folder = Path(start).expanduser()
     if not folder.is_dir():
         raise TimoError(
@@ -177,7 +177,7 @@ def _keep_start(start: str, path: Path, plan: _Plan) -> None:
 
 
 def _as_written(options: dict[str, Any]) -> dict[str, Any] | None:
-    """Options as Python literals; None if one of them has no such form."""
+    """Return the options as Python literals; None if one of them has no such form."""
     try:
         return {str(name): _literal(value) for name, value in options.items()}
     except TimoError:
@@ -185,11 +185,10 @@ def _as_written(options: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _literal(value: Any) -> Any:
-    """The same value in Python's own types, as it can stand in a parameters cell."""
-    # First, since numpy's float64 is a float, too.
-    for kinds, convert in _CONVERSIONS:
-        if isinstance(value, kinds):
-            return convert(value)
+    """Return the same value in Python's own types, as it can stand in a parameters cell."""
+    if isinstance(value, np.datetime64 | dt.date):
+        return pd.Timestamp(value).isoformat()
+    value = str(value) if isinstance(value, Path) else plain(value)
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, dict):
@@ -199,10 +198,3 @@ def _literal(value: Any) -> Any:
     if hasattr(value, "__geo_interface__"):
         return _literal(value.__geo_interface__)
     raise TimoError(f"a {type(value).__name__} cannot be written into a notebook")
-
-
-_CONVERSIONS: tuple[tuple[Any, Any], ...] = (
-    ((np.datetime64, dt.date), lambda date: pd.Timestamp(date).isoformat()),
-    (np.generic, lambda number: number.item()),
-    (Path, str),
-)

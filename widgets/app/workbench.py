@@ -10,6 +10,7 @@ import ipywidgets
 import xarray as xr
 
 from timo.checks import checked
+from timo.cube import check
 from timo.errors import TimoError
 
 from ..base.part import Part, replace_earlier
@@ -85,14 +86,14 @@ class Workbench(PictureFallback, Part):
     Raises
     ------
     TimoError
-        If the cube is none.
+        If the cube is no cube (see `timo.cube.check`).
     """
 
     @checked
     def __init__(
         self, cube: xr.DataArray | None = None, state: State | None = None, **options: Any
     ) -> None:
-        super().__init__(state, cube)
+        super().__init__(state, None if cube is None else check(cube))
         if options:
             self.state.options = {**self.state.options, **options}
         if cube is not None:
@@ -128,7 +129,7 @@ class Workbench(PictureFallback, Part):
         return self.parts.get(TABS[found[0]].name)
 
     def picture(self) -> bytes:
-        """PNG of the tab that is open, or of the last one with something to show."""
+        """Return a PNG of the tab that is open, or of the last one with something to show."""
         open_first = [TABS[self.tabs.selected_index or 0], *reversed(TABS)]
         for part in (self.parts.get(tab.name) for tab in open_first):
             if part is not None and hasattr(part, "picture"):
@@ -172,7 +173,7 @@ class Workbench(PictureFallback, Part):
         room.children = [message]
         try:
             part = tab.make(self.state)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is shown in the tab, and the others go on
+        except Exception as error:  # noqa: BLE001 - any error is shown in the tab, and the others go on
             message.error(f"{tab.title} could not be opened. {type(error).__name__}: {error}")
             return
         self.parts[tab.name] = part

@@ -73,11 +73,11 @@ class Options:
         self.adapt()
 
     def all(self) -> dict[str, w.Widget]:
-        """The controls by name."""
+        """Return the controls by name."""
         return {name: value for name, value in vars(self).items() if isinstance(value, w.Widget)}
 
     def takes(self, name: str) -> bool:
-        """Whether the chosen source has this option."""
+        """Return whether the chosen source has this option."""
         return name in _TAKES.get(self.source.value, set())
 
     def adapt(self) -> None:
@@ -99,7 +99,7 @@ class Options:
         return tuple(get_sensor(self.sensor.value).band_names)
 
     def values(self) -> dict[str, Any]:
-        """What the controls say, as options of `timo.open_cube` without the area.
+        """Return the options of `timo.open_cube` as they are set, without the area.
 
         Raises
         ------
@@ -187,11 +187,11 @@ class Controls:
         self.cancel.disabled = True
 
     def all(self) -> list[w.Widget]:
-        """All of them."""
+        """Return all of them."""
         return [value for value in vars(self).values() if isinstance(value, w.Widget)]
 
     def where(self) -> list[w.Widget]:
-        """Those under the map."""
+        """Return those under the map."""
         row = {"flex_flow": "row wrap"}
         return [
             w.HBox([self.text, self.use]),
@@ -200,7 +200,7 @@ class Controls:
         ]
 
     def opening(self) -> list[w.Widget]:
-        """Those under the options."""
+        """Return those under the options."""
         return [
             self.size,
             self.cost,

@@ -57,7 +57,7 @@ class AOIPicker(PictureFallback, Part):
     Raises
     ------
     TimoError
-        If the source, the base map or the area is none.
+        If the source or the base map is unknown, or the area cannot be read.
     """
 
     @checked
@@ -114,7 +114,7 @@ class AOIPicker(PictureFallback, Part):
         Raises
         ------
         TimoError
-            If it is none; the area stays what it was.
+            If it cannot be read; the area stays the same.
         """
         self._take(parse_aoi(aoi))
         assert self.area is not None
@@ -139,7 +139,7 @@ class AOIPicker(PictureFallback, Part):
             self._attempt(lambda: self.remove_area() if found is None else self.set_area(found))
 
     def _drawn(self, features: list[dict[str, Any]]) -> None:
-        """What the map's tools made: a new shape takes the place of the one that was there."""
+        """Take what the map's tools made: a new shape takes the place of the one that was there."""
         before = self._outline
         # What was shown stands first, what was drawn now last; without a new one it was edited.
         kept = features[-1:]
@@ -179,7 +179,7 @@ class AOIPicker(PictureFallback, Part):
     # ---- what it costs ------------------------------------------------------------------------
 
     def request(self) -> tuple[str, dict[str, Any]]:
-        """Source and options of `timo.open_cube` as they are set now, the area among them.
+        """Return the source and options of `timo.open_cube` as they are set now, the area among them.
 
         Raises
         ------

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Any
+
+import platformdirs
 
 from timo.atomic import replacing
 from timo.errors import TimoError
@@ -20,22 +21,10 @@ _LONGEST = 100_000
 
 
 def default_file() -> Path:
-    """Where recent areas are kept, in the operating system's place for settings.
-
-    ``$TIMO_CONFIG/areas.json``; else ``~/.config/timo/areas.json`` (Linux; ``$XDG_CONFIG_HOME`` counts),
-    ``~/Library/Application Support/timo/areas.json`` (macOS), ``%APPDATA%/timo/areas.json`` (Windows).
-    """
+    """Return ``$TIMO_CONFIG/areas.json``; else a file in the system's folder for settings, by platformdirs."""
     if own := os.environ.get("TIMO_CONFIG"):
         return Path(own).expanduser() / "areas.json"
-    if sys.platform == "darwin":
-        folder = Path.home() / "Library" / "Application Support"
-    elif os.name == "nt":
-        folder = Path(os.environ.get("APPDATA") or Path.home() / "AppData" / "Roaming")
-    else:
-        # The XDG base directory specification: a relative path is to be ignored.
-        xdg = Path(os.environ.get("XDG_CONFIG_HOME", ""))
-        folder = xdg if xdg.is_absolute() else Path.home() / ".config"
-    return folder / "timo" / "areas.json"
+    return platformdirs.user_config_path("timo", appauthor=False, roaming=True) / "areas.json"
 
 
 class RecentAreas:
@@ -55,11 +44,11 @@ class RecentAreas:
         self.file = default_file() if file is None else Path(file)
 
     def all(self) -> list[dict[str, Any]]:
-        """The areas: each a dict with "name" and "geometry" (GeoJSON)."""
+        """Return the areas: each a dict with "name" and "geometry" (GeoJSON)."""
         try:
             found = json.loads(self.file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            # No file yet, or somebody else's: nothing is remembered.
+            # No file yet, or one of another program: nothing is remembered.
             return []
         return [e for e in found if _is_entry(e)][:MOST] if isinstance(found, list) else []
 
@@ -86,7 +75,7 @@ class RecentAreas:
 
 
 def _is_entry(entry: Any) -> bool:
-    """Whether it can be shown and used; files are edited by hand, too."""
+    """Return whether it can be shown and used; files are edited by hand, too."""
     if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
         return False
     try:

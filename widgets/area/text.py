@@ -14,14 +14,14 @@ from ..base.steps import Step
 
 
 def area_name(area: Area) -> str:
-    """Place and size, for a list."""
+    """Return the place and size, for a list."""
     lon, lat = area.centre
     place = f"{abs(lat):.4f} {'NS'[lat < 0]}, {abs(lon):.4f} {'EW'[lon < 0]}"
     return f"{place} ({hectares_text(area)})"
 
 
 def hectares_text(area: Area) -> str:
-    """Its size for people: in hectares, and from 100,000 on in square kilometres too."""
+    """Say its size: in hectares, and from 100,000 on in square kilometres too."""
     size = area.hectares
     if size < 100:
         return f"{size:.3g} ha"
@@ -29,7 +29,7 @@ def hectares_text(area: Area) -> str:
 
 
 def read_text(text: str) -> Any:
-    """What somebody wrote: four numbers, WKT, GeoJSON, or the path of a file."""
+    """Read a written area: four numbers, WKT, GeoJSON, or the path of a file."""
     parts = text.strip("()[]").replace(",", " ").replace(";", " ").split()
     try:
         return [float(part) for part in parts]
@@ -38,12 +38,12 @@ def read_text(text: str) -> Any:
 
 
 def read_upload(file: Mapping[str, Any]) -> str:
-    """The GeoJSON of a file that was uploaded, as ipywidgets hands it over.
+    """Return the GeoJSON of a file that was uploaded, as ipywidgets hands it over.
 
     Raises
     ------
     TimoError
-        If it is none.
+        If it is no GeoJSON.
     """
     text = bytes(file["content"]).decode("utf-8-sig", errors="replace").lstrip()
     if not text.startswith("{"):
@@ -52,13 +52,13 @@ def read_upload(file: Mapping[str, Any]) -> str:
 
 
 def code_lines(source: str, options: Mapping[str, Any], *, fetched: bool) -> list[str]:
-    """The lines of Python that open the same cube."""
+    """Return the lines of Python that open the same cube."""
     lines = ["import timo", Step("timo.open_cube", source, target="cube", **options)]
     return [*lines, "cube = timo.fetch(cube)"] if fetched else lines
 
 
 def short_form(area: Area) -> Any:
-    """The area as (west, south, east, north) if it is a box, else as GeoJSON."""
+    """Return the area as (west, south, east, north) if it is a box, else as GeoJSON."""
     box = area.bounds
     if shapely.box(*box).equals(area.geometry) and box[2] <= 180:
         return tuple(round(value, 7) for value in box)

@@ -152,7 +152,7 @@ class AttentionInspector(PictureFallback, Part):
         cube = self.state.cube
         self.view.start(cube)
         if cube is not None:
-            # New options put a slider on the first of them: that is nobody's choice of a date.
+            # New options put a slider on the first of them: that is no choice of a date.
             self.dates.unobserve(self._date_chosen, names="index")
             self.dates.options = [iso(cube, i) for i in range(cube.sizes["time"])]
             self.dates.index = self.state.date
@@ -198,7 +198,7 @@ class AttentionInspector(PictureFallback, Part):
     # Asking
 
     def _asked(self, _: Any = None) -> None:
-        """Something of the question has changed: ask it again."""
+        """Ask the question again: something of it has changed."""
         if self._closed or self._offering:
             return
         self._offer()
@@ -264,7 +264,7 @@ class AttentionInspector(PictureFallback, Part):
     def _answered(self, question: Question | Likeness, answer: xr.Dataset) -> None:
         self.message.clear()
         self.state.echo(question.code(self.state.cube), "inspector.question")
-        # The chart moves the date that is shown: nobody chose it, and nothing is drawn before the answer is there too.
+        # The chart moves the date that is shown: it was not chosen, and nothing is drawn before the answer is there.
         self._answering = True
         try:
             with self.hold_trait_notifications():

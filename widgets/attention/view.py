@@ -64,7 +64,7 @@ class AttentionView:
         self.place.children = [] if self.map is None else [self.map.widget]
 
     def date_of_bar(self, bar: int) -> int | None:
-        """Position in the cube of the date of a bar."""
+        """Return the position in the cube of the date of a bar."""
         if self._cube is None or self._part is None or not 0 <= bar < self._part.sizes["time"]:
             return None
         return int(np.flatnonzero(self._cube.time.values == self._part.time.values[bar])[0])
@@ -95,7 +95,7 @@ class AttentionView:
         """Draw the map: the photograph of a date, on it the answer, and the marks."""
         if self.map is None or self._cube is None:
             return
-        self.map.show("photograph", photograph(self._cube.isel(time=[shown]).compute()))
+        self.map.show("photograph", photograph(self._cube.isel(time=[shown])))
         marks = [] if pixel is None else [(*pixel, QUERY, "?")]
         if answer is None:
             self.map.hide(ANSWER)

@@ -49,14 +49,14 @@ class Question:
     window: int
 
     def part(self, cube: xr.DataArray) -> xr.DataArray:
-        """What the model sees of the cube."""
+        """Return the part of the cube that the model sees."""
         time = cube.time[self.date]
         return inspection.neighbourhood(
             cube, row=self.row, col=self.col, time=time, window=self.window
         )
 
     def ask(self, model: TiMo, cube: xr.DataArray) -> xr.Dataset:
-        """Weights, from `timo.inspection`."""
+        """Return the weights, from `timo.inspection`."""
         part, time = self.part(cube).compute(), cube.time[self.date]
         x, y = (cube[dim].values[i].item() for dim, i in (("x", self.col), ("y", self.row)))
         if self.block == ROLLOUT:
@@ -73,7 +73,7 @@ class Question:
         )
 
     def code(self, cube: xr.DataArray) -> str:
-        """The Python that asks the same."""
+        """Return the Python that asks the same."""
         x, y = cube.x.values[self.col].item(), cube.y.values[self.row].item()
         query = f'{x!r}, {y!r}, "{iso(cube, self.date)}"'
         seen = f"timo.inspection.neighbourhood(cube, {query}, window={self.window})"
@@ -96,23 +96,23 @@ class Likeness:
     k: int = 8
 
     def dates(self, cube: xr.DataArray) -> np.ndarray:
-        """Positions of the dates that the model sees."""
+        """Return positions of the dates that the model sees."""
         first = int(
             np.clip(self.date - self.window // 2, 0, max(cube.sizes["time"] - self.window, 0))
         )
         return np.arange(first, min(first + self.window, cube.sizes["time"]))
 
     def embed(self, model: TiMo, cube: xr.DataArray) -> xr.DataArray:
-        """Features of every pixel."""
+        """Return features of every pixel."""
         return inspection.embed(model, cube.isel(time=self.dates(cube)), window=self.window)
 
     def code(self, cube: xr.DataArray) -> str:
-        """The Python that does the same."""
+        """Return the Python that does the same."""
         place = f"row={self.row}, col={self.col}, k={self.k}"
         return f"alike = timo.inspection.similar({self._embed_code(cube)}, {place})"
 
     def layer_code(self, layer: str, cube: xr.DataArray) -> str:
-        """The Python that gives one of the layers of the map."""
+        """Return the Python that gives one of the layers of the map."""
         if layer == SIMILARITY:
             return "layer = alike.similarity"
         if layer == FEATURES:
@@ -192,11 +192,11 @@ def _remember(kept: dict[Hashable, Any], key: Hashable, compute: Callable[[], An
 
 
 def version(model: TiMo) -> tuple[int, int]:
-    """What changes when a model is another, or has been trained since: torch counts changes in place."""
+    """Return a mark of a model that changes when it is trained: torch counts changes in place."""
     return id(model), sum(parameter._version for parameter in model.parameters())
 
 
 def iso(cube: xr.DataArray, date: int) -> str:
-    """A date of a cube as text, which finds the same date again."""
+    """Return a date of a cube as text, which finds the same date again."""
     stamp = pd.Timestamp(cube.time.values[date])
     return f"{stamp:%Y-%m-%d}" if stamp == stamp.normalize() else stamp.isoformat()

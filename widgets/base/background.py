@@ -115,9 +115,9 @@ class Task:
     def report(self, report: StepReport) -> None:
         """Note how far it is; for the work."""
         self.latest = report
-        self.tell()
+        self.announce()
 
-    def tell(self) -> None:
+    def announce(self) -> None:
         """Say that something is new, unless that was said a moment ago; for the work."""
         now = time.monotonic()
         if now - self._told >= PAUSE_S:
@@ -134,7 +134,7 @@ class Task:
         state: Literal["done", "cancelled", "failed"]
         try:
             self.result = self._work(self)
-        except Exception as error:  # noqa: BLE001 - whatever goes wrong is shown in the panel
+        except Exception as error:  # noqa: BLE001 - any error is shown in the panel
             self.error = error
             given_up = self.stop.is_set() and isinstance(error, CancelledError)
             state = "cancelled" if given_up else "failed"

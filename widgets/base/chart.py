@@ -73,7 +73,7 @@ class SeriesChart(PictureFallback, anywidget.AnyWidget):
         What is said while there is nothing to draw.
     """
 
-    # As text: of a path anywidget would keep every widget ever made, to tell it when the file changes.
+    # As text: of a path anywidget would keep every widget ever made, to notify it when the file changes.
     _esm = (Path(__file__).parent / "chart.js").read_text(encoding="utf-8")
     _css = CSS
 

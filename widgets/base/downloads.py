@@ -26,7 +26,7 @@ _KINDS = {
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a file, or of all the files of a folder."""
+    """Return the bytes of a file, or of all the files of a folder."""
     files = path.rglob("*") if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files if file.is_file())
 

@@ -6,7 +6,7 @@ const PLAYER = { "fa-play": "Play", "fa-pause": "Pause", "fa-stop": "Stop", "fa-
 const WATCHED = (window[Symbol.for("timo.names")] ??= new WeakMap());
 
 function put(node, attribute, text) {
-  // What is there already is not set anew: that would be a change, to be looked at in its turn.
+  // What is there already is not set again: that would be a change, to be looked at in its turn.
   if (text && node.getAttribute(attribute) !== text) node.setAttribute(attribute, text);
 }
 
@@ -28,7 +28,7 @@ function nameSlider(widget) {
   const said = clean(readout?.textContent);
   handles.forEach((handle, i) => {
     put(handle, "aria-label", handles.length > 1 ? `${name}, ${i ? "to" : "from"}` : name);
-    // A date rather than its number. Of two handles each would say both ends: their order tells which is which.
+    // A date rather than its number. Of two handles each would say both ends: their order says which is which.
     put(handle, "aria-valuetext", handles.length > 1 ? clean(said.split(/\s[–-]\s/)[i]) : said);
   });
   if (readout?.isContentEditable) {

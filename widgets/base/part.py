@@ -94,7 +94,7 @@ class Part(ipywidgets.VBox):
         super().close()
 
     def _stop(self) -> None:
-        """Stop threads and give back what is no widget."""
+        """Stop threads, and give back all but the widgets."""
 
 
 # Cell -> its latest run, and what that made.

@@ -10,10 +10,11 @@ import traitlets
 import xarray as xr
 
 from timo.checks import Range, check, checked
-from timo.cube import check as check_cube
-from timo.cube import grid_mismatch
+from timo.cube import check_grid, grid_mismatch
+from timo.errors import TimoError
 
 Index = Annotated[int, Range(least=0)]
+_DIMS = ("time", "band", "y", "x")
 
 
 class Held(traitlets.Any):
@@ -149,8 +150,21 @@ class State(traitlets.HasTraits):
 
     @traitlets.validate("cube")
     def _is_cube(self, proposal: dict[str, Any]) -> xr.DataArray | None:
-        cube = proposal["value"]
-        return None if cube is None else check_cube(cube)
+        cube = check(proposal["value"], xr.DataArray | None, "cube")
+        if cube is None:
+            return None
+        if cube.dims != _DIMS or cube.dtype.kind not in "iuf" or 0 in cube.shape:
+            raise TimoError(
+                f"A cube has the dims {_DIMS} and numbers; this has the dims {cube.dims}, the sizes {cube.shape} and "
+                f"{cube.dtype}. Open one with timo.open_cube, or use cube.transpose(...)."
+            )
+        if "time" not in cube.indexes or cube.indexes["time"].dtype.kind != "M":
+            raise TimoError("A cube has dates along time. Use cube.assign_coords(time=...).")
+        if "band" not in cube.indexes:
+            raise TimoError("A cube has names along band. Use cube.assign_coords(band=...).")
+        # Whether its values can be true, those parts look at that rely on it.
+        check_grid(cube, what="cube")
+        return cube
 
     @traitlets.validate("labels", "result")
     def _is_data(self, proposal: dict[str, Any]) -> Any:

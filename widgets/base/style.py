@@ -99,7 +99,7 @@ def rgb(colour: str) -> tuple[int, int, int]:
 
 
 def text_colour(colour: str) -> str:
-    """Black or white, whichever is read better on the colour."""
+    """Return black or white, whichever is read better on the colour."""
     red, green, blue = rgb(colour)
     return "#000000" if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else "#FFFFFF"
 
@@ -112,13 +112,13 @@ class StyleSheet(anywidget.AnyWidget):
     tooltip, sliders over dates say the date, and maps and their pins say what they are.
     """
 
-    # As text: of a path anywidget would keep every widget ever made, to tell it when the file changes.
+    # As text: of a path anywidget would keep every widget ever made, to notify it when the file changes.
     _esm = (Path(__file__).parent / "names.js").read_text(encoding="utf-8")
     _css = CSS
 
 
 def style_sheet() -> StyleSheet:
-    """The style sheet as a widget without size: put it among the children of a box of class ``timo``."""
+    """Make the style sheet, a widget without size: put it among the children of a box of class ``timo``."""
     return StyleSheet(layout={"display": "none"})
 
 
@@ -128,7 +128,7 @@ def png(rgba: np.ndarray) -> bytes:
 
 
 def picture_uri(rgba: np.ndarray) -> str:
-    """Address that holds a (y, x, 4) uint8 picture, exact and quickly made.
+    """Return the address that holds a (y, x, 4) uint8 picture, exact and quickly made.
 
     WebP without loss: every browser shows it, and it is packed four times faster than PNG. PNG where Pillow was built
     without WebP.
@@ -149,12 +149,12 @@ def _packed(rgba: np.ndarray, kind: str, **options: Any) -> bytes:
 
 
 def data_uri(content: bytes, kind: str = "image/png") -> str:
-    """Address that holds the content itself: it needs no server."""
+    """Return the address that holds the content itself: it needs no server."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def figure_png(figure: Any, dpi: int = 80) -> bytes:
-    """A matplotlib figure as PNG."""
+    """Return a matplotlib figure as PNG."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi, bbox_inches="tight")
     return buffer.getvalue()
@@ -167,7 +167,7 @@ def button(
     on_click: Callable[[], Any] | None = None,
     style: str = "",
 ) -> ipywidgets.Button:
-    """Labelled button.
+    """Make a labelled button.
 
     Parameters
     ----------
@@ -297,7 +297,7 @@ class PictureFallback:
     """
 
     def picture(self) -> bytes:
-        """PNG of what the widget shows now."""
+        """Return a PNG of what the widget shows now."""
         raise NotImplementedError
 
     def _repr_mimebundle_(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:

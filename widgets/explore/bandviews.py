@@ -12,8 +12,6 @@ import xarray as xr
 from timo.errors import TimoError
 from timo.sensors import get_sensor
 
-# The percentiles that become black and full brightness.
-DARKEST, BRIGHTEST = 2.0, 98.0
 # As many values say where the percentiles lie.
 ENOUGH = 20_000
 
@@ -49,7 +47,7 @@ class View:
 
 
 def map_views(cube: xr.DataArray) -> dict[str, View]:
-    """The pictures that the cube's bands allow, by name; single bands where they allow no other.
+    """Return the pictures that the cube's bands allow, by name; single bands where they allow no other.
 
     Raises
     ------
@@ -65,14 +63,14 @@ def map_views(cube: xr.DataArray) -> dict[str, View]:
 
 
 def series_views(cube: xr.DataArray) -> dict[str, View]:
-    """The quantities that have a series, by name: indices first, then each band."""
+    """Return the quantities that have a series, by name: indices first, then each band."""
     found = [view for view in _indices(cube) if view is not None]
     found += [_band(str(name)) for name in cube.band.values]
     return {view.name: view for view in found}
 
 
 def _find(cube: xr.DataArray, *common_names: str) -> str | None:
-    """The cube's band that bears the first of these common names that it has."""
+    """Return the cube's band that bears the first of these common names that it has."""
     here = {str(name) for name in cube.band.values}
     sensor = get_sensor(cube.attrs.get("sensor", "sentinel-2"))
     for common in common_names:
@@ -127,7 +125,7 @@ def _as_they_are(values: np.ndarray) -> np.ndarray:
 
 
 def _normalised_difference(values: np.ndarray) -> np.ndarray:
-    """NDVI as `timo.cube.ndvi` defines it, of (near infrared, red)."""
+    """Return the NDVI as `timo.cube.ndvi` defines it, of (near infrared, red)."""
     nir, red = values
     total = nir + red
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -137,45 +135,23 @@ def _normalised_difference(values: np.ndarray) -> np.ndarray:
 
 
 def _with_difference(values: np.ndarray) -> np.ndarray:
-    # Decibels are logarithms: their difference is the ratio that tells volume from surface.
+    # Decibels are logarithms: their difference is the ratio, which separates volume from surface.
     return np.stack([values[0], values[1], values[0] - values[1]])
 
 
 def thin(values: np.ndarray) -> np.ndarray:
-    """Every n-th row and column of (..., y, x), so that about `ENOUGH` pixels stay."""
+    """Take every n-th row and column of (..., y, x), so that about `ENOUGH` pixels stay."""
     step = thin_step(*values.shape[-2:])
     return values[..., ::step, ::step]
 
 
 def thin_step(rows: int, columns: int) -> int:
-    """That n."""
+    """Return that n."""
     return max(1, int((rows * columns / ENOUGH) ** 0.5))
 
 
-def stretch(channels: np.ndarray) -> np.ndarray:
-    """Darkest and brightest value of each channel.
-
-    Parameters
-    ----------
-    channels : numpy.ndarray
-        (channel, ...) values, NaN where nothing was seen.
-
-    Returns
-    -------
-    numpy.ndarray
-        (channel, 2): the 2nd and 98th percentile; 0 and 1 where nothing was seen.
-    """
-    limits = np.tile([0.0, 1.0], (len(channels), 1))
-    for i, channel in enumerate(channels):
-        seen = channel[np.isfinite(channel)]
-        if seen.size:
-            low, high = np.percentile(seen, [DARKEST, BRIGHTEST])
-            limits[i] = low, max(high, low + 1e-6)
-    return limits
-
-
 def paint(channels: np.ndarray, limits: np.ndarray) -> np.ndarray:
-    """Picture of (1 or 3, y, x) values between the limits.
+    """Paint (1 or 3, y, x) values between the limits.
 
     Returns
     -------
@@ -200,7 +176,7 @@ def paint(channels: np.ndarray, limits: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=2)
 def hatch(shape: tuple[int, int]) -> np.ndarray:
-    """Grey diagonal stripes on nothing, (y, x) pixels of four bytes each."""
+    """Return grey diagonal stripes on nothing, (y, x) pixels of four bytes each."""
     diagonal = np.add.outer(np.arange(shape[0]), np.arange(shape[1])) % 6
     stripes = np.zeros((*shape, 4), "uint8")
     stripes[diagonal < 2] = (140, 140, 140, 170)
@@ -217,7 +193,7 @@ def _level(channel: np.ndarray, seen: np.ndarray, low: float, high: float) -> np
 
 @cache
 def viridis() -> np.ndarray:
-    """(256, 4) uint8."""
+    """Return the colours of viridis, (256, 4) uint8."""
     import matplotlib as mpl
 
     return mpl.colormaps["viridis"](np.arange(256), bytes=True)

@@ -82,7 +82,7 @@ class ExplorerControls:
         self.message = message
 
     def arrange(self, map_place: ipywidgets.Widget) -> list[ipywidgets.Widget]:
-        """The rows of the explorer, with the map among them."""
+        """Return the rows of the explorer, with the map among them."""
         two = ipywidgets.HBox([self.compare, self.before], layout={"align_items": "center"})
         top = _row(self.view, self.stretch, self.opacity, two)
         # Always as high as one message, so that nothing jumps when there is one.

@@ -10,6 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from timo.checks import NotNegative, PathLike, checked
+from timo.cube import check
 from timo.errors import TimoError
 
 from ..base.background import Background
@@ -63,7 +64,7 @@ class CubeExplorer(PictureFallback, Part):
     def __init__(
         self, cube: xr.DataArray | None = None, state: State | None = None, height: str = "420px"
     ) -> None:
-        super().__init__(state, cube)
+        super().__init__(state, None if cube is None else check(cube))
         replace_earlier(self)
         self.map: RasterMap | None = None
         self._height = height
@@ -119,7 +120,7 @@ class CubeExplorer(PictureFallback, Part):
         self._take_pixels()
 
     def _forget_cube(self) -> None:
-        """Nothing that still refers to the widget may keep the cube alive."""
+        """Let go of the cube: what still refers to the widget must not keep it alive."""
         self.map = self._reader = None
         self.pictures.take(None, None, {})
         self.pane.take(None, None, {})
@@ -163,7 +164,7 @@ class CubeExplorer(PictureFallback, Part):
         self.state.pixels = []
 
     def series(self) -> pd.DataFrame:
-        """The series that are shown as a table, see `pixel_series`.
+        """Return the series that are shown as a table, see `pixel_series`.
 
         Raises
         ------

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..base.background import Background
 from ..base.state import State
+from ..maps.colours import stretch
 from ..maps.rastermap import RasterMap
 from . import bandviews
 from .controls import NOTHING_SEEN, ExplorerControls, date_text, legend_html
@@ -68,7 +69,7 @@ class PicturePane:
         return {BEFORE: c.before.value} if c.compare.value and c.before.value is not None else {}
 
     def is_late(self) -> bool:
-        """Whether a picture that should be on the map is not there yet."""
+        """Return whether a picture that should be on the map is not there yet."""
         if self._reader is None:
             return False
         wanted = {PICTURE: self._state.date} | self.before
@@ -133,13 +134,13 @@ class PicturePane:
         self._on_painted()
 
     def limits_of(self, view: bandviews.View, channels: np.ndarray) -> np.ndarray:
-        """Darkest and brightest value of each channel: of these values, or of the whole series."""
+        """Return the darkest and brightest value of each channel: of these values, or of the whole series."""
         if self._controls.stretch.value == "date":
-            return bandviews.stretch(bandviews.thin(channels))
+            return stretch(bandviews.thin(channels))
         if view.name not in self._limits:
             assert self._reader is not None
             sample = view.channels(self._reader.sample(view.bands))
-            self._limits[view.name] = bandviews.stretch(sample)
+            self._limits[view.name] = stretch(sample)
         return self._limits[view.name]
 
     # What the controls say
@@ -151,7 +152,7 @@ class PicturePane:
 
     def change_stretch(self, _: Any = None) -> None:
         """Stretch each date, or all alike."""
-        # Of a lazy cube "the series" is what was looked at so far: asked for again, it is taken anew.
+        # Of a lazy cube "the series" is what was looked at so far: asked for again, it is taken again.
         self._limits = {}
         if self._reader is not None:
             fixed = self._controls.stretch.value == "series"

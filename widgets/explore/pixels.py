@@ -18,7 +18,7 @@ from .reading import CubeReader
 def pixel_series(
     cube: xr.DataArray, pixels: Iterable[tuple[int, int]], quantity: str = "NDVI"
 ) -> pd.DataFrame:
-    """Series of some pixels, a row for each pixel and date.
+    """Return the series of some pixels, a row for each pixel and date.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def pixel_series(
 
 
 def table(reader: CubeReader, pixels: list[tuple[int, int]], view: View) -> pd.DataFrame:
-    """The same from a reader, which keeps what it has read."""
+    """Return the same from a reader, which keeps what it has read."""
     parts = [_part(reader, i, *pixel, view) for i, pixel in enumerate(pixels, 1)]
     if not parts:
         raise TimoError("No pixel is chosen: click on the map, or set state.pixels.")
@@ -77,5 +77,5 @@ def _part(reader: CubeReader, number: int, row: int, column: int, view: View) ->
 
 
 def values_of(reader: CubeReader, row: int, column: int, view: View) -> np.ndarray:
-    """(time,) float32 of a pixel, NaN where nothing was seen."""
+    """Return (time,) float32 of a pixel, NaN where nothing was seen."""
     return view.channels(reader.pixel(row, column, view.bands))[0]

@@ -46,11 +46,11 @@ class CubeReader:
     # A date
 
     def has_date(self, date: int, bands: tuple[str, ...]) -> bool:
-        """Whether these bands of the date are at hand."""
+        """Return whether these bands of the date are at hand."""
         return not self.lazy or all(("date", date, band) in self._kept for band in bands)
 
     def date(self, date: int, bands: tuple[str, ...]) -> np.ndarray:
-        """(band, y, x) float32 of a date."""
+        """Return (band, y, x) float32 of a date."""
         if not self.lazy:
             return self.cube.data[date, self._places(bands)]
         kept = {band: self._take(("date", date, band)) for band in bands}
@@ -68,11 +68,11 @@ class CubeReader:
     # A pixel
 
     def has_pixel(self, row: int, column: int, bands: tuple[str, ...]) -> bool:
-        """Whether these bands of the pixel's series are at hand."""
+        """Return whether these bands of the pixel's series are at hand."""
         return not self.lazy or all(("pixel", row, column, band) in self._kept for band in bands)
 
     def pixel(self, row: int, column: int, bands: tuple[str, ...]) -> np.ndarray:
-        """(band, time) float32 of a pixel."""
+        """Return (band, time) float32 of a pixel."""
         if not self.lazy:
             return self.cube.data[:, self._places(bands), row, column].T
         return np.stack([self._pixel_band(row, column, band) for band in bands])
@@ -88,14 +88,14 @@ class CubeReader:
     # Overviews
 
     def sample(self, bands: tuple[str, ...]) -> np.ndarray:
-        """(band, pixels) of some dates over the whole series; of a lazy cube, of those that were looked at."""
+        """Return (band, pixels) of some dates over the whole series; of a lazy cube, of those that were looked at."""
         dates = [i for i in range(self.cube.sizes["time"]) if self.has_date(i, bands)]
         chosen = dates[:: max(1, len(dates) // SAMPLED_DATES)]
         parts = [thin(self.date(date, bands)).reshape(len(bands), -1) for date in chosen]
         return np.concatenate(parts, axis=1) if parts else np.empty((len(bands), 0), "float32")
 
     def sample_code(self) -> str:
-        """Python that takes such a sample of ``cube``."""
+        """Return the Python that takes such a sample of ``cube``."""
         sizes = self.cube.sizes
         step = thin_step(sizes["y"], sizes["x"])
         dates = max(1, sizes["time"] // SAMPLED_DATES)
@@ -103,11 +103,11 @@ class CubeReader:
         return f"cube.isel(time=slice(None, None, {dates}), y={near}, x={near})"
 
     def clear_shares(self) -> list[float | None]:
-        """Share of pixels with a valid observation for each date; None where a lazy cube was not read."""
+        """Return the share of pixels with a valid observation for each date; None where a lazy cube was not read."""
         return [self._clear_share(date) for date in range(self.cube.sizes["time"])]
 
     def _clear_share(self, date: int) -> float | None:
-        # An observation counts in all bands or in none: one band tells.
+        # An observation counts in all bands or in none: one band is enough.
         if not self.lazy:
             return float(np.isfinite(thin(self.cube.data[date, 0])).mean())
         return self._shares.get(date)

@@ -63,7 +63,7 @@ class SeriesPane:
         return [(int(row), int(column)) for row, column in chosen]
 
     def missing(self) -> list[tuple[int, int]]:
-        """The pixels whose series are not at hand yet."""
+        """Return the pixels whose series are not at hand yet."""
         if self._reader is None:
             return []
         bands = self._quantity.bands
@@ -117,7 +117,7 @@ class SeriesPane:
             self._state.echo(f"series = {self._quantity.code.format(cube=place)}.to_series()")
 
     def table(self) -> pd.DataFrame:
-        """The series as a table, see `pixel_series`."""
+        """Return the series as a table, see `pixel_series`."""
         if self._reader is None:
             raise TimoError("There is no cube yet: set state.cube.")
         return pixels.table(self._reader, self._chosen(), self._quantity)

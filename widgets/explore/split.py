@@ -38,7 +38,7 @@ class Split(anywidget.AnyWidget):
         What is shown on either side.
     """
 
-    # As text: of a path anywidget would keep every widget ever made, to tell it when the file changes.
+    # As text: of a path anywidget would keep every widget ever made, to notify it when the file changes.
     _esm = (Path(__file__).parent / "split.js").read_text(encoding="utf-8")
     _css = CSS
 

@@ -151,7 +151,7 @@ class LabelActions(Part):
         self._do("add", geometry, name, **options)
 
     def _meant(self, number: int | None) -> tuple[str, dict[str, str | None]]:
-        """Class and dates of a label that is there; for a new one, those that are set."""
+        """Return class and dates of a label that is there; for a new one, those that are set."""
         assert self.store is not None
         if number is None:
             return self._class(), self._dates()
@@ -222,7 +222,7 @@ class LabelActions(Part):
         return label
 
     def _class(self, code: int | None = None) -> str:
-        """Name of a class; by default of that which is chosen."""
+        """Return the name of a class; by default of that which is chosen."""
         code = self.controls.name.index if code is None else code
         if self.store is None or code is None or code >= len(self.store.classes):
             raise TimoError("There is no class to give. Name one and press Add class")
@@ -271,7 +271,7 @@ class LabelActions(Part):
 
 
 def _alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether two features have the same outline, but for the browser's rounding."""
+    """Return whether two features have the same outline, but for the browser's rounding."""
     shapes = [shapely.geometry.shape(feature["geometry"]) for feature in (one, other)]
     return bool(
         shapely.normalize(shapes[0]).equals_exact(shapely.normalize(shapes[1]), _ROUNDING_DEGREES)
@@ -280,7 +280,7 @@ def _alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 
 def _opening(store: LabelStore) -> list[str]:
-    """The lines that make the store as it is now."""
+    """Return the lines that make the store as it is now."""
     lines = [
         "import timo_widgets",
         "from timo_widgets import label_files",

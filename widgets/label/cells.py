@@ -24,7 +24,7 @@ _SLACK = 0.05
 
 
 def brush(row: int, column: int, size: int, shape: tuple[int, int]) -> np.ndarray:
-    """(n,) cells of a square around a cell, without what lies outside of the grid.
+    """Return (n,) cells of a square around a cell, without what lies outside of the grid.
 
     Raises
     ------
@@ -44,7 +44,7 @@ def brush(row: int, column: int, size: int, shape: tuple[int, int]) -> np.ndarra
 
 
 def along(path: Sequence[tuple[int, int]], size: int, shape: tuple[int, int]) -> np.ndarray:
-    """(n,) cells, ascending, that a square covers on its way, without what lies outside of the grid.
+    """Return (n,) cells, ascending, that a square covers on its way, without what lies outside of the grid.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def along(path: Sequence[tuple[int, int]], size: int, shape: tuple[int, int]) ->
 
 
 def cells_between(path: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """All cells on straight lines from each cell of a path to the next; strokes.js goes the same way."""
+    """Return all cells on straight lines from each cell of a path to the next; strokes.js goes the same way."""
     cells = [(int(row), int(column)) for row, column in path[:1]]
     for (row, column), (to_row, to_column) in itertools.pairwise(path):
         down, across = to_row - row, to_column - column
@@ -89,7 +89,7 @@ def cells_between(path: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def shortened(path: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The same way with as few corners as are needed."""
+    """Return the same way with as few corners as are needed."""
     corners: list[tuple[int, int]] = list(path[:1])
     straight: list[tuple[int, int]] = []
     for cell in path[1:]:
@@ -110,7 +110,7 @@ def _check_side(size: int) -> None:
 
 
 def cells_in(area: Area, like: xr.DataArray) -> tuple[BaseGeometry, np.ndarray]:
-    """The outline of an area, in degrees, and the cells whose centre lies in it.
+    """Return the outline of an area, in degrees, and the cells whose centre lies in it.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ def _burn(geometry: BaseGeometry, like: xr.DataArray) -> np.ndarray:
 
 
 def outline(cells: np.ndarray, like: xr.DataArray) -> BaseGeometry:
-    """Outline of cells, in degrees: polygons along their edges, which hold the centres of these and no others.
+    """Return the outline of cells, in degrees: polygons along their edges, which hold these centres and no others.
 
     Parameters
     ----------

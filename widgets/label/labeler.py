@@ -16,6 +16,7 @@ from timo.errors import TimoError
 
 from ..base.state import State, clear_date
 from ..base.style import PictureFallback, class_colours, close_tree
+from ..maps.colours import class_picture, photograph
 from ..maps.rastermap import RasterMap
 from .actions import LABELS, LabelActions
 from .cells import outline
@@ -23,7 +24,7 @@ from .panel import Controls
 from .sheet import Label
 from .store import LabelStore
 from .strokes import KEYS
-from .view import date_image, label_image, label_line, summary
+from .view import label_line, summary
 
 IMAGE, CHOSEN = "image", "chosen"
 
@@ -97,18 +98,18 @@ class Labeler(PictureFallback, LabelActions):
     # ---- a cube -------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        """Build everything for the cube that is in the state."""
+        """Make everything for the cube that is in the state."""
         old, cube = self.store, self.state.cube
         self._drop_map()
         if cube is None:
             self.message.info("There is no cube yet: open one first.")
             self.children = [self.message]
             return
-        # The classes that were given count for the first cube, and where nobody else has named any.
+        # The classes that were given count for the first cube, and where no other part has named any.
         names, self._classes = self._classes or list(self.state.classes), None
         self.store, self._told = LabelStore(cube, names), False
         if old is not None and not grid_mismatch(cube, old.cube):
-            # Labels hold on days, whatever dates the cube has.
+            # Labels hold on days, also of other dates of the cube.
             self.store = LabelStore(cube)
             self.store.take_sheet(old.sheet)
         elif self.state.labels is not None:
@@ -215,12 +216,12 @@ class Labeler(PictureFallback, LabelActions):
         assert self.store is not None
         assert self.map is not None
         plane = self.store.plane(self.state.date)
-        colours = class_colours(len(self.store.classes))
-        self.map.show(LABELS, label_image(plane, colours), self.controls.opacity.value)
+        colours = dict(enumerate(class_colours(len(self.store.classes))))
+        self.map.show(LABELS, class_picture(plane, colours), self.controls.opacity.value)
 
     def _show_date(self) -> None:
         assert self.map is not None
-        image = date_image(self.state.cube, self.state.date)
+        image = photograph(self.state.cube.isel(time=[self.state.date]))
         self.map.show(IMAGE, image)
         day = pd.Timestamp(self.state.cube.time.values[self.state.date])
         if not image[..., 3].any():
@@ -290,7 +291,7 @@ class Labeler(PictureFallback, LabelActions):
 
 
 def _adopted(cube: xr.DataArray, classes: Sequence[str], labels: xr.DataArray | None) -> LabelStore:
-    """A store that begins with labels that were made elsewhere."""
+    """Return a store that begins with labels that were made elsewhere."""
     store = LabelStore(cube, classes)
     if labels is not None:
         store.adopt(labels)

@@ -90,11 +90,11 @@ class Controls:
         self.download = Download()
 
     def everything(self) -> list[w.Widget]:
-        """All widgets that must be closed at the end."""
+        """Return all widgets that must be closed at the end."""
         return [value for value in vars(self).values() if isinstance(value, w.Widget)]
 
     def panel(self) -> w.VBox:
-        """The controls at the side of the map."""
+        """Return the controls at the side of the map."""
         self.dates = w.VBox([self.start, self.end])
         self.brushes = w.VBox([self.size, w.HBox([self.row, self.column]), self.place])
         row = {"flex_flow": "row wrap"}
@@ -119,7 +119,7 @@ class Controls:
         return w.VBox(boxes, layout={"width": "370px", "flex": "0 0 370px", "padding": "0 0 0 8px"})
 
     def whole_box(self, picture: w.Widget) -> list[w.Widget]:
-        """Children of the labeler: map and panel side by side."""
+        """Return the children of the labeler: map and panel side by side."""
         left = w.VBox(
             [picture, w.HBox([self.date, self.opacity]), self.message],
             layout={"flex": "1 1 420px", "min_width": "320px"},

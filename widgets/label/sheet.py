@@ -56,7 +56,7 @@ class Label:
         return self.geometry is None
 
     def alike(self, other: Label) -> bool:
-        """Whether both have the same class and dates."""
+        """Return whether both have the same class and dates."""
         return (self.code, self.start, self.end) == (other.code, other.start, other.end)
 
 
@@ -184,7 +184,7 @@ def check_dates(start: Any, end: Any) -> tuple[str | None, str | None]:
     """
     from timo.sources.dates import make_span
 
-    # Whatever is left open must not be what is wrong.
+    # An end that is left open must not be at fault.
     first, after = make_span("1950" if start is None else start, "2200" if end is None else end)
     last = after - pd.Timedelta(days=1)
     return (

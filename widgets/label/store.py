@@ -87,7 +87,7 @@ class LabelStore(History):
         Raises
         ------
         TimoError
-            If the shape is no polygon, holds no pixel of the cube, or the class or a date is none.
+            If the shape is no polygon, holds no pixel of the cube, or the class or a date is unknown.
         """
         geometry, cells = cells_in(parse_aoi(shape), self.cube)
         first, last = check_dates(start, end)
@@ -126,7 +126,7 @@ class LabelStore(History):
         Raises
         ------
         TimoError
-            If the pixel is outside of the grid, the size is not odd, or the class or a date is none.
+            If the pixel is outside of the grid, the size is not odd, or the class or a date is unknown.
         """
         return self._paint(brush(row, column, size, self.shape), name, start, end)
 
@@ -153,7 +153,7 @@ class LabelStore(History):
         Raises
         ------
         TimoError
-            If the brush covers no pixel of the grid, the size is not odd, or the class or a date is none.
+            If the brush covers no pixel of the grid, the size is not odd, or the class or a date is unknown.
         """
         return self._paint(along(path, size, self.shape), name, start, end)
 
@@ -230,7 +230,7 @@ class LabelStore(History):
         Raises
         ------
         TimoError
-            If there is none of this number.
+            If there is no label of this number.
         """
         label = self.label(number)
         self._put(labels=tuple(other for other in self.sheet.labels if other is not label))
@@ -338,7 +338,7 @@ class LabelStore(History):
         Raises
         ------
         TimoError
-            If there is none.
+            If there is no such label.
         """
         for label in self.sheet.labels:
             if label.number == number:

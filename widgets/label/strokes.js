@@ -23,7 +23,7 @@ function between(nodes, across, down) {
   return [value(0), value(1)];
 }
 
-// The pictures on the map are in Web Mercator, as its screen is: their rectangle tells where the grid is.
+// The pictures on the map are in Web Mercator, as its screen is: their rectangle shows where the grid is.
 function cellAt(grid, container, x, y) {
   const box = container.querySelector("img.leaflet-image-layer")?.getBoundingClientRect();
   if (!box?.width || !grid.rows) return null;

@@ -71,7 +71,7 @@ class Strokes(anywidget.AnyWidget):
         Of the classes.
     """
 
-    # As text: of a path anywidget would keep every widget ever made, to tell it when the file changes.
+    # As text: of a path anywidget would keep every widget ever made, to notify it when the file changes.
     _esm = (Path(__file__).parent / "strokes.js").read_text(encoding="utf-8")
 
     mode = traitlets.Any().tag(sync=True, **ipywidgets.widget_serialization)
@@ -113,7 +113,7 @@ class Strokes(anywidget.AnyWidget):
             try:
                 self._on_stroke(_read(content))
             finally:
-                # What was shown of it meanwhile goes, whatever became of it.
+                # What was shown of it meanwhile goes, also where it failed.
                 self.send({"done": content["id"]})
 
     def close(self) -> None:
@@ -146,7 +146,7 @@ canvas.timo-strokes { position: absolute; inset: 0; width: 100%; height: 100%; z
 
 
 def key_style() -> ipywidgets.HTML:
-    """Style sheet, without size, that puts its key and its colour onto each class's button."""
+    """Make a style sheet, without size, that puts its key and its colour onto each class's button."""
     rules = [_STYLE]
     for i, colour in enumerate(class_colours(_MOST_COLOURS), 1):
         rules.append(

@@ -8,7 +8,7 @@ import matplotlib as mpl
 import numpy as np
 import xarray as xr
 
-from timo import cube as cubes
+from timo.cube.indices import band_by_common_name
 from timo.errors import TimoError
 
 from ..base.style import rgb
@@ -34,23 +34,48 @@ def ramp_picture(values: np.ndarray, low: float, high: float, ramp: str) -> np.n
 
 
 def photograph(one: xr.DataArray) -> np.ndarray:
-    """Return the true colour of a cube of one date; grey, of the first band, where the sensor does not see colours."""
+    """Paint a cube of one date in true colour; grey, of the first band, where the sensor does not see colours.
+
+    Of a lazy cube only the bands that are shown are computed.
+    """
     try:
-        image = cubes.true_colour(one).values[0]
+        bands = [band_by_common_name(one, (name,)) for name in ("red", "green", "blue")]
     except TimoError:
-        image = np.repeat(_stretched(one.values[0, 0])[..., None], 3, axis=-1)
-    return opaque(image)
+        bands = [one.isel(band=0, drop=True)]
+    channels = xr.concat(bands, "channel").isel(time=0).transpose("channel", "y", "x").values
+    limits = stretch(channels, darkest=1)
+    shown = [
+        np.clip((channel - low) / (high - low), 0, 1)
+        for channel, (low, high) in zip(channels, limits, strict=True)
+    ]
+    return opaque(np.dstack(shown * (3 // len(shown))))
+
+
+def stretch(channels: np.ndarray, darkest: float = 2, brightest: float = 98) -> np.ndarray:
+    """Find the darkest and the brightest value of each channel.
+
+    Parameters
+    ----------
+    channels : numpy.ndarray
+        (channel, ...) values, NaN where nothing was seen.
+    darkest, brightest : float
+        The percentiles that become black and full brightness.
+
+    Returns
+    -------
+    numpy.ndarray
+        (channel, 2): those percentiles; 0 and 1 where nothing was seen.
+    """
+    limits = np.tile([0.0, 1.0], (len(channels), 1))
+    for i, channel in enumerate(channels):
+        seen = channel[np.isfinite(channel)]
+        if seen.size:
+            low, high = np.percentile(seen, [darkest, brightest])
+            limits[i] = low, max(high, low + 1e-6)
+    return limits
 
 
 def opaque(rgb: np.ndarray) -> np.ndarray:
     """Turn a (y, x, 3) picture in 0..1 into (y, x, 4) uint8; NaN is transparent."""
     seen = np.isfinite(rgb).all(axis=-1)
     return np.dstack([np.nan_to_num(rgb) * 255, seen * 255]).astype("uint8")
-
-
-def _stretched(values: np.ndarray) -> np.ndarray:
-    known = values[np.isfinite(values)]
-    if not known.size:
-        return values
-    low, high = np.percentile(known, [1, 98])
-    return np.clip((values - low) / max(high - low, 1e-12), 0, 1)

@@ -22,25 +22,25 @@ _SHADES = 4
 
 
 def step_of(span: float) -> float:
-    """Degrees from line to line, such that at least three lie within a span."""
+    """Return the degrees from line to line, such that at least three lie within a span."""
     return next((step for step in STEPS if span / step >= _FEWEST), STEPS[-1])
 
 
 def ticks(low: float, high: float, step: float) -> list[float]:
-    """Multiples of a step within an interval."""
+    """Return the multiples of a step within an interval."""
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [round(number * step, 10) for number in range(first, last + 1)]
 
 
 def degrees_text(value: float, step: float, sides: str) -> str:
-    """Degrees with as many digits as the step needs, and N, S, E or W."""
+    """Return the degrees with as many digits as the step needs, and N, S, E or W."""
     digits = max(0, -math.floor(math.log10(step) + 1e-9))
     side = "" if value == 0 else sides[value < 0]
     return f"{abs(value):.{digits}f}° {side}".strip()
 
 
 def lines(south: float, west: float, north: float, east: float) -> dict[str, Any]:
-    """The graticule within bounds, as GeoJSON.
+    """Return the graticule within bounds, as GeoJSON.
 
     Returns
     -------
@@ -52,7 +52,7 @@ def lines(south: float, west: float, north: float, east: float) -> dict[str, Any
     # Fewer meridians, whose degrees stand side by side.
     step, down = step_of((east - west) * 0.7), step_of(north - south)
     features = []
-    # Beyond the edges, too: the map may grow before it tells its new bounds.
+    # Beyond the edges, too: the map may grow before it reports its new bounds.
     wide, high = (east - west) / 2, (north - south) / 2
     low, top = max(south - high, -_POLE), min(north + high, _POLE)
     for lon in ticks(west, east, step):
@@ -79,7 +79,7 @@ def _line(points: list[list[float]], label: str, at: list[float]) -> dict[str, A
 
 @cache
 def land_picture() -> tuple[str, tuple[tuple[float, float], tuple[float, float]]]:
-    """The world's land in translucent grey as a data URI in Web Mercator, and its (south, west), (north, east)."""
+    """Return the world's land in translucent grey, as a data URI in Web Mercator, and its bounds in degrees."""
     from timo.datasets.millionst.world import LAND_CELL, NORTH, SOUTH, load_world
 
     land = load_world().land
@@ -96,7 +96,7 @@ def land_picture() -> tuple[str, tuple[tuple[float, float], tuple[float, float]]
 
 
 def _grey(shades: np.ndarray) -> bytes:
-    """PNG of one byte a pixel: grey, the more opaque the higher the number."""
+    """Return a PNG of one byte a pixel: grey, the more opaque the higher the number."""
     from PIL import Image
 
     image = Image.fromarray(shades).convert("P")

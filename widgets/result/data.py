@@ -49,17 +49,17 @@ class MapData:
             self.times = pd.DatetimeIndex(result.indexes["time"])
 
     def at(self, date: int) -> xr.Dataset:
-        """The result of a date, (class,) y, x."""
+        """Return the result of a date, (class,) y, x."""
         return self.result if self.times is None else self.result.isel(time=date)
 
     def code(self, names: tuple[str, ...], date: int) -> str:
-        """The Python for some variables of a date."""
+        """Return the Python for some variables of a date."""
         chosen = ", ".join(f'"{name}"' for name in names)
         when = "" if self.times is None else f".isel(time={date})"
         return f"result[[{chosen}]]{when}"
 
     def probability(self, name: str, date: int) -> xr.DataArray:
-        """(y, x) probability of a class."""
+        """Return (y, x) probability of a class."""
         layer = self.at(date).probability.isel({"class": self.classes.index(name)})
         return layer.transpose("y", "x")
 
@@ -69,7 +69,7 @@ class MapData:
         return float(np.log2(len(self.classes)))
 
     def pixel(self, row: int, column: int) -> xr.Dataset:
-        """Probabilities (class[, time]), label and entropy of a pixel."""
+        """Return probabilities (class[, time]), label and entropy of a pixel."""
         return self.result.isel(y=row, x=column)
 
 
@@ -91,18 +91,18 @@ def check_result(result: object) -> None:
 
 
 def nearest(times: pd.DatetimeIndex, when: pd.Timestamp) -> int:
-    """Position of the date nearest to another."""
+    """Return the position of the date nearest to another."""
     return int(np.abs(times.values - np.datetime64(when)).argmin())
 
 
 def lost_years(loss: xr.Dataset) -> dict[int, str]:
-    """Years in which something was lost, with their colours."""
+    """Return the years in which something was lost, with their colours."""
     values = np.unique(loss.loss_year.values)
     return year_colours([int(year) for year in values[values > 0]])
 
 
 def areas(values: xr.DataArray, keys: list[int]) -> dict[int, str]:
-    """Hectares of each value, as text; pixels where the projection does not let them be measured."""
+    """Return the hectares of each value, as text; pixels where the projection does not let them be measured."""
     plain = values.copy(deep=False)
     plain.attrs = {}  # by number, and not by name
     try:

@@ -46,7 +46,7 @@ _NOTHING = "<b>Nothing was observed on this date.</b>"
 
 
 def view_code(state: State) -> str:
-    """Python that shows the result of a state."""
+    """Return the Python that shows the result of a state."""
     return f"view = timo_widgets.MapView(result{'' if state.cube is None else ', cube'})"
 
 
@@ -166,7 +166,7 @@ class LayerPanel(ipywidgets.VBox):
         return self._date
 
     def hidden(self, kind: str) -> list[Any]:
-        """Numbers of the classes ("class") or years ("year") that are switched off."""
+        """Return the numbers of the classes ("class") or years ("year") that are switched off."""
         return self._hidden.get(kind, [])
 
     def _make_map(self, data: MapData) -> None:
@@ -317,9 +317,7 @@ class LayerPanel(ipywidgets.VBox):
         one = cube.isel(time=[nearest(cube.indexes["time"], times[self._date])])
         if is_lazy(cube):
             self._message.busy("Reading the image ...")
-            self._reader.run(
-                lambda task: photograph(compute(one, stop=task.stop)), self._photographed
-            )
+            self._reader.run(lambda _: photograph(one), self._photographed)
         else:
             self._photographed(photograph(one))
 

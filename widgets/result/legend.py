@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import io
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,11 @@ import matplotlib as mpl
 import numpy as np
 import traitlets
 from matplotlib.colors import LinearSegmentedColormap, to_hex
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from PIL import Image
+
+from ..base.style import figure_png
 
 # From light to dark, for early to late; three years get Okabe and Ito's own colours, more get steps between.
 _YEARS = ("#F0E442", "#E69F00", "#D55E00")
@@ -19,7 +25,7 @@ _STOPS = 16
 
 
 def year_colours(years: Sequence[int]) -> dict[int, str]:
-    """Colours of years, in their order: yellow to vermilion, and on to purple where there are more than three."""
+    """Return colours of years, in their order: yellow to vermilion; on to purple where there are more than three."""
     ordered = sorted(years)
     if len(ordered) <= len(_YEARS):
         return dict(zip(ordered, _YEARS, strict=False))
@@ -123,3 +129,34 @@ class ColourBar(ipywidgets.HTML):
             f'<div style="display:flex;justify-content:space-between">{ticks}</div></div>'
             f"<div>{html.escape(note)}</div>"
         )
+
+
+def picture(map_png: bytes | None, title: str, legend: Any) -> bytes:
+    """Return a PNG of a map with its legend; of the title alone while there is no map."""
+    figure = Figure(figsize=(7, 4.6 if map_png else 1))
+    axes = figure.subplots()
+    axes.set_axis_off()
+    if map_png is None:
+        axes.text(0, 0.5, title, wrap=True)
+        return figure_png(figure)
+    axes.imshow(np.asarray(Image.open(io.BytesIO(map_png))))
+    axes.set_title(title, fontsize=10)
+    if isinstance(legend, Legend):
+        patches = [
+            Patch(color=colour, label=name)
+            for key, name, colour in legend.entries
+            if key not in legend.hidden
+        ]
+        if patches:
+            axes.legend(
+                handles=patches,
+                title=legend.title,
+                loc="center left",
+                bbox_to_anchor=(1.02, 0.5),
+                frameon=False,
+            )
+    elif isinstance(legend, ColourBar):
+        norm = mpl.colors.Normalize(legend.low, legend.high)
+        ramp = mpl.cm.ScalarMappable(norm, legend.ramp)
+        figure.colorbar(ramp, ax=axes, label=legend.label, shrink=0.7)
+    return figure_png(figure)

@@ -22,6 +22,7 @@ from ..base.style import PictureFallback, button, control, style_sheet
 from .data import MapData, check_result, nearest
 from .export import Chosen, ExportPanel
 from .layers import LayerPanel, view_code
+from .legend import picture
 from .pixelpanel import PixelPanel
 
 # A larger result is computed when somebody asks for it, and not by itself.
@@ -249,7 +250,7 @@ class MapView(PictureFallback, Part):
             self.state.echo(f"image = cube.isel(time={self.state.date})", "view.image")
 
     def _date_changed(self, _: Any = None) -> None:
-        """Somebody else moved the date of the cube; what was moved here is there already."""
+        """Follow the date of the cube, unless it was moved here."""
         times, cube = self.times, self.state.cube
         if times is None or cube is None:
             return
@@ -309,9 +310,13 @@ class MapView(PictureFallback, Part):
 
     def picture(self) -> bytes:
         """Return a PNG of the map with its legend, for where there is no live kernel."""
-        from .picture import picture
-
-        return picture(self.data, self.layers, self.message.text)
+        data, layers = self.data, self.layers
+        if data is None or layers.map is None:
+            return picture(None, self.message.text, None)
+        title = ""
+        if data.times is not None and layers.layer.value != "year":
+            title = f"{data.times[layers.shown_date]:%Y-%m-%d}"
+        return picture(layers.map.picture(), title, layers.legend)
 
     def _stop(self) -> None:
         self.worker.close()

@@ -138,7 +138,7 @@ class PixelPanel(ipywidgets.VBox):
 
 
 def _table(data: MapData, place: tuple[int, int], date: int) -> str:
-    """The numbers of a pixel as HTML."""
+    """Return the numbers of a pixel as HTML."""
     pixel = data.pixel(*place)
     now = pixel if data.times is None else pixel.isel(time=date)
     when = "" if data.times is None else f", {data.times[date]:%Y-%m-%d}"

@@ -67,7 +67,7 @@ class Job(Task):
     def say(self, line: str) -> None:
         """Add a line to the log; for the work."""
         self.log.append(line)
-        self.tell()
+        self.announce()
 
     def report(self, report: StepReport) -> None:
         """Note how far it is, and write it down; for the work."""
@@ -128,7 +128,7 @@ class Queue(Background):
         work : callable
             Called with the job, in the thread.
         done : callable, optional
-            Called with the job when it has ended, in whatever way, before `on_change`.
+            Called with the job when it has ended, in any way, before `on_change`.
 
         Raises
         ------

@@ -53,7 +53,7 @@ class Choices:
     resume: bool = False
 
     def folder_of(self, action: str) -> str | None:
-        """Where an action leaves its checkpoints; with slashes on every system."""
+        """Return where an action leaves its checkpoints; with slashes on every system."""
         return (PurePath(self.folder) / action).as_posix() if self.folder.strip() else None
 
 
@@ -95,7 +95,7 @@ class Inputs:
         return cls(state.cube, None if labels is None else labels.copy(), classes, state.model)
 
     def check_labels(self) -> xr.DataArray:
-        """The labels, after a look whether there are any.
+        """Return the labels, after a look whether there are any.
 
         Raises
         ------
@@ -108,7 +108,7 @@ class Inputs:
 
 
 def new_model(inputs: Inputs, choices: Choices) -> tuple[Any, list[str]]:
-    """The model to train, and the Python that makes it; a copy, so that the notebook may use the present one."""
+    """Return the model to train, and the Python that makes it; a copy, so that the notebook may use the present one."""
     import timo
 
     if choices.start == PRESENT:
@@ -196,7 +196,7 @@ class FewClicks:
         self.__init__()  # type: ignore[misc]
 
     def _prepare(self, job: Job, inputs: Inputs, choices: Choices) -> None:
-        """Model and features; kept ones where they still fit."""
+        """Make model and features; keep them where they still fit."""
         import timo
 
         own = (choices.size, choices.pretrained, choices.per_date, choices.seed, inputs.classes)
