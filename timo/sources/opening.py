@@ -90,7 +90,7 @@ def open_cube(
     path: Any = _OWN,
     dates: Any = _OWN,
     pattern: str | None = _OWN,
-    band_names: Sequence[str | None] | None = _OWN,
+    band_names: str | Sequence[str | None] | None = _OWN,
     scale: float | None = _OWN,
     offset: float | None = _OWN,
     nodata: AnyNumber | None = _OWN,
