@@ -146,8 +146,8 @@ def _described(name: str) -> tuple[Implementation, dict[str, str], dict[str, boo
         if listed is None:
             raise EngineError(f"{name}: no such algorithm.")
         raise EngineError(
-            f"{name}: the emulator does not know this algorithm. It knows the first steps of Earth Engine; its README "
-            "says which, and the real Earth Engine knows this one."
+            f"{name}: the emulator does not know this algorithm; Earth Engine does. The emulator knows the first "
+            "steps of Earth Engine: ee_emulator.registry.known() lists them."
         )
     types = {a["argumentName"]: a["type"] for a in (listed or {}).get("arguments", [])}
     found = inspect.signature(_KNOWN[name]).parameters

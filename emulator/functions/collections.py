@@ -13,7 +13,7 @@ from ..errors import EngineError
 from ..image import Image
 from ..reducers import Reducer
 from ..registry import register, register_all
-from ..values import Algorithm, Collection, Element, Feature, Geometry, Lazy, properties_of
+from ..values import Algorithm, Collection, Element, Feature, Geometry, Lazy, made, properties_of
 from .containers import iterate
 from .geometries import bounded
 from .promotion import to_feature, to_image, union_of
@@ -133,7 +133,7 @@ def flatten(collection: Collection) -> Collection:
     """Return the elements of its elements, which are collections."""
     inner = [e for c in collection.elements for e in c.elements]
     kind = "ImageCollection" if inner and isinstance(inner[0], Image) else "FeatureCollection"
-    return replace(collection.of(inner), kind=kind, id=None, version=None)
+    return Collection(made(inner), kind=kind)
 
 
 @register("Collection.distinct")

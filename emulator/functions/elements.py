@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from ..errors import EngineError
+from ..image import Image
 from ..registry import register, register_all
 from ..values import Element, Feature, Geometry, properties_of
 from .promotion import to_geometry
@@ -38,6 +40,8 @@ def get(object_: Any, property_: str) -> Any:
 @register("Element.set")
 def set_(object_: Any, key: str, value: Any = None) -> Any:
     """Set one property; null removes it."""
+    if key == "system:footprint" and isinstance(object_, Image):
+        return replace(object_, footprint=to_geometry(value, "Element.set").shape)
     return set_multi(object_, {key: value})
 
 

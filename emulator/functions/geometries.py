@@ -167,6 +167,14 @@ _register_pair("Geometry.difference", shapely.difference)
 _register_pair("Geometry.contains", shapely.contains)
 
 
+@register("Geometry.transform")
+def transform(geometry: Geometry, proj: Projection | None = None) -> Geometry:
+    """Return a geometry as it is: all are in longitude and latitude."""
+    if proj is not None and proj.crs != WGS84.crs:
+        raise EngineError("Geometry.transform: the emulator knows geometries in EPSG:4326 only.")
+    return geometry
+
+
 @register("Geometry.coordinates")
 def coordinates(geometry: Geometry) -> Any:
     """Return its coordinates, as in GeoJSON."""

@@ -182,6 +182,8 @@ def test_geometries():
     assert box.bounds().coordinates().getInfo()[0][0] in ([10, 50], [11, 50])
     assert box.area().getInfo() == pytest.approx(7.86e9, rel=0.01)
     assert box.intersects(ee.Geometry.Point(10.5, 50.5)).getInfo() is True
+    # As geemap asks where the middle of a map is to be.
+    assert box.transform(maxError=0.1).centroid(1).coordinates().getInfo() == [10.5, 50.5]
     assert box.intersection(ee.Geometry.BBox(10.5, 50, 12, 51)).area().getInfo() == pytest.approx(
         3.93e9, rel=0.01
     )
@@ -206,7 +208,7 @@ def test_merged_collections_have_indices_of_their_own():
 WRONG = {
     "algorithm": (
         lambda: ee.Image(1).gradient(),
-        "Image.gradient: the emulator does not know this algorithm. It knows the first steps of Earth Engine",
+        "Image.gradient: the emulator does not know this algorithm; Earth Engine does. The emulator knows",
     ),
     "band": (
         lambda: images().first().select("B99"),
