@@ -108,14 +108,13 @@ def _arrays(store: ChipStore) -> Iterator[str]:
                 yield f"a file of '{name}' is missing"
 
 
-def _without_places(metadata: bytes) -> tuple[int, str]:
+def _without_places(metadata: bytes) -> tuple[int, Any]:
     """Return the number of places that the metadata of an array give, and all else in them."""
     given = json.loads(metadata)
     places, given["shape"][0] = given["shape"][0], None
-    # Of booleans, which are single bytes, the versions up to 0.1 wrote it as well.
-    return places, json.dumps(given, sort_keys=True).replace(
-        '"configuration": {"endian": "little"}, ', ""
-    )
+    # Version 0.1 wrote it of booleans as well, which are single bytes.
+    endian = '"configuration": {"endian": "little"}, '
+    return places, json.loads(json.dumps(given, sort_keys=True).replace(endian, ""))
 
 
 def _shards(store: ChipStore) -> Iterator[str]:
