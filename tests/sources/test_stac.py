@@ -13,6 +13,8 @@ import pystac
 import pytest
 import rasterio
 import shapely
+from ee_emulator import sample
+from sample_catalog import sample_grid, write_catalog, write_cog
 
 from timo.cube import check, composite
 from timo.errors import TimoError
@@ -22,8 +24,6 @@ from timo.sources.place.grid import PixelGrid
 from timo.sources.request import CubeRequest, make_request
 from timo.sources.stac import open_stac
 from timo.sources.stac.opening import chunk_side
-from timo.testing import sample
-from timo.testing.catalog import write_catalog, write_cog
 
 S2 = get_sensor("sentinel-2")
 BANDS = ("B4", "B8A")
@@ -49,7 +49,7 @@ def catalog(tmp_path_factory):
 
 def ask(grid=None, *, sensor=S2, bands=BANDS, start="2018-01-01", end="2019-01-01", **options):
     """A request for these cells, by default the sample's own."""
-    grid = grid or sample.sample_grid()
+    grid = grid or sample_grid()
     return CubeRequest(
         grid.area,
         grid,
@@ -166,7 +166,7 @@ def test_items_saved_to_a_file_are_read_from_it(catalog, tmp_path):
 
 
 def test_through_the_door(catalog):
-    west, south, east, north = sample.sample_grid().area.bounds
+    west, south, east, north = sample_grid().area.bounds
     cube = open_cube(
         "stac",
         aoi=(west + 0.002, south + 0.002, east - 0.002, north - 0.002),
@@ -200,9 +200,7 @@ def test_composites(catalog):
 
 def test_clouds_beyond_the_edge_count(catalog):
     rows, columns = slice(30, 70), slice(40, 80)
-    part = open_stac(
-        ask(sample.sample_grid().window(rows, columns), buffer_m=50.0), catalog=catalog
-    )
+    part = open_stac(ask(sample_grid().window(rows, columns), buffer_m=50.0), catalog=catalog)
     np.testing.assert_array_equal(part, truth(50).isel(y=rows, x=columns))
 
 
@@ -215,7 +213,7 @@ def test_max_cloud_goes_by_what_the_items_say(catalog):
 
 
 def test_clip(catalog):
-    grid = sample.sample_grid()
+    grid = sample_grid()
     area = shapely.box(*grid.area.bounds).intersection(shapely.Point(22.15, 45.205).buffer(0.003))
     request = ask(clip=True, masked=())
     request = CubeRequest(**{**vars(request), "area": type(grid.area)(area)})
@@ -229,7 +227,7 @@ def test_clip(catalog):
 
 
 def test_on_a_grid_of_utm_a_pixel_is_the_nearest(catalog):
-    west, south, east, north = sample.sample_grid().area.bounds
+    west, south, east, north = sample_grid().area.bounds
     aoi = (west + 0.003, south + 0.003, east - 0.003, north - 0.003)
     request = make_request(aoi, "2018-06-01", "2018-06-10", bands=BANDS, masked_classes=())
     assert request.grid.crs == "EPSG:32634"
@@ -240,7 +238,7 @@ def test_on_a_grid_of_utm_a_pixel_is_the_nearest(catalog):
     to_sample = pyproj.Transformer.from_crs(32634, 3035, always_xy=True)
     x, y = to_sample.transform(*np.meshgrid(request.grid.x, request.grid.y))
     for number, band in enumerate(BANDS):
-        cells = sample.sample_grid(sample.resolution_m(band))
+        cells = sample_grid(sample.resolution_m(band))
         column, row = (x - cells.left) / cells.resolution, (cells.top - y) / cells.resolution
         nearest = sample.numbers(band)[scene][row.astype(int), column.astype(int)]
         same = np.isclose(cube[0, number], nearest * 1e-4, rtol=1e-6)
@@ -411,7 +409,7 @@ def test_radar_is_power_and_has_an_orbit(tmp_path):
     assert both.name == "backscatter"
     one = open_items(items, sensor=radar, bands=("VV",), masked=(), orbit="descending")
     assert one.time.dt.day.values.tolist() == [2]
-    with pytest.raises(TimoError, match='orbit is "ascending" or "descending"'):
+    with pytest.raises(TimoError, match="orbit must be one of 'ascending', 'descending'"):
         open_items(items, sensor=radar, bands=("VV",), masked=(), orbit="up")
     with pytest.raises(TimoError, match="sentinel-1 do not say how cloudy"):
         open_items(items, sensor=radar, bands=("VV",), masked=(), max_cloud=10.0)
@@ -481,6 +479,7 @@ def test_items_without_cloud_cover_are_kept(tmp_path):
     assert open_items(items, max_cloud=10.0).time.dt.month.values.tolist() == [6, 7]
 
 
+@pytest.mark.filterwarnings("ignore:Items were left out")
 def test_landsat_of_the_wrong_kind_is_left_out(tmp_path):
     landsat = get_sensor("landsat-8-9")
     kinds = [("landsat-8", "T1"), ("landsat-7", "T1"), ("landsat-9", "T2"), ("landsat-9", "T1")]
@@ -573,15 +572,45 @@ def test_no_image_is_left(catalog, options, words):
         ({"catalog": [3]}, "holds a int"),
         ({"catalog": 3}, "holds a int"),
         ({"catalog": []}, "holds no items"),
-        ({"max_items": 0}, "max_items is a number"),
-        ({"chunks": 0}, "chunks is a number of cells"),
-        ({"timeout": 0}, "timeout is a number of seconds"),
+        ({"catalog": None}, "holds a NoneType"),
+        ({"catalog": "https://[x/y"}, "catalog is no address: .* Write it as https://host/path"),
+        ({"max_items": 0}, "max_items must be a whole number of 1 or more; got 0"),
+        ({"max_items": "5"}, "Write max_items=5, without quotes"),
+        ({"chunks": 0}, "chunks must be a whole number of 16 or more or None; got 0"),
+        ({"timeout": 0}, "timeout must be a number above 0; got 0"),
+        ({"timeout": np.inf}, "timeout must be a number above 0; got inf"),
+        ({"collection": ""}, "collection is empty"),
+        ({"collection": {"a"}}, "collection must be text or a list of text or None"),
+        ({"assets": ["B4"]}, "assets must be a mapping of text to text or None"),
+        ({"assets": {"B99": "x"}}, "assets names 'B99', which is no band"),
+        ({"headers": "key"}, "headers must be a dict of text"),
+        ({"headers": {"Authorization": 3}}, "headers must be a dict of text"),
+        ({"modifier": 3}, "modifier must be a function or None; got 3"),
+        ({"orbit": "up"}, "orbit must be one of 'ascending', 'descending' or None; got 'up'"),
+        ({"request": 3}, "request must be .*CubeRequest; got 3"),
         ({"max_items": 3}, "more than 3 items .*max_items=6"),
     ],
 )
 def test_what_makes_no_sense_is_refused(catalog, options, words):
     with pytest.raises(TimoError, match=words):
-        open_stac(ask(), **({"catalog": catalog} | options))
+        open_stac(**({"request": ask(), "catalog": catalog} | options))
+
+
+def test_a_folder_called_as_a_preset_is_a_folder(catalog, tmp_path, monkeypatch):
+    shutil.copytree(catalog.parent, tmp_path / "planetary-computer")
+    for given in (tmp_path / "planetary-computer", pystac.Catalog.from_file(str(catalog))):
+        if isinstance(given, pystac.Catalog):
+            given.id = "planetary-computer"
+        cube = open_stac(ask(), catalog=given, max_items=np.int64(5000), timeout=np.float32(9))
+        assert cube.sizes["time"] == open_stac(ask(), catalog=catalog).sizes["time"]
+
+
+@pytest.mark.parametrize(
+    "fields", [{"raster:bands": [{"scale": "much"}]}, {"raster:bands": {"scale": 1}}]
+)
+def test_items_that_state_nonsense_are_refused(tmp_path, fields):
+    with pytest.raises(TimoError, match="cannot be read as a STAC catalog"):
+        open_items([make_item(tmp_path, "a", {"red": 3000}, fields={"red": fields})])
 
 
 @pytest.mark.parametrize("text", ["no json", "[]", '{"type": "Catalog"}', '{"type": "Map"}'])

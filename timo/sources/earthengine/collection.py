@@ -19,8 +19,10 @@ from timo.sources.earthengine.images import (
     ends_of,
     listing_of,
     millis,
+    physical,
     read_listing,
     undated,
+    valid_in_all,
     within,
 )
 from timo.sources.earthengine.opening import Options, cube_of
@@ -145,10 +147,7 @@ def from_ee_image_collection(
 
     def plain(image: Any) -> ee.Image:
         data = ee.Image(image).select(list(names))
-        valid = data.mask().reduce(ee.Reducer.min()).gt(0)
-        if (scale, offset) != (1.0, 0.0):
-            data = data.multiply(scale).add(offset)
-        return data.toFloat().updateMask(valid)
+        return physical(data, valid_in_all(data), scale, offset)
 
     def mosaic(span: Any) -> ee.Image:
         day = selected.filterDate(ee.List(span).get(0), ee.List(span).get(1))

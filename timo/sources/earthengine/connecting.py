@@ -75,7 +75,7 @@ def connect(
         options["credentials"] = AnonymousCredentials()
         project = project or "emulator"
     elif service_account:
-        options["credentials"] = _read_key(Path(service_account).expanduser())
+        options["credentials"] = _read_key(Path(service_account))
     _initialize(project, options)
     # By default the client waits for ever for a connection that died, and closes all but ten after each request.
     state = ee.data._get_state()
@@ -105,13 +105,14 @@ def _initialize(project: str | None, options: dict[str, Any]) -> None:
 
 def _read_key(path: Path) -> Any:
     try:
+        path = path.expanduser()
         email = json.loads(path.read_text(encoding="utf-8"))["client_email"]
         return ee.ServiceAccountCredentials(email, str(path))
     except FileNotFoundError as error:
         raise TimoError(
             f"There is no service account key '{path}'. Give the path of its JSON file"
         ) from error
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError):
         # Nothing of the file is repeated: it holds a private key.
         raise TimoError(
             f"'{path}' is no JSON key of a service account: download one from the Google Cloud console (IAM, service "

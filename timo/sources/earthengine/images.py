@@ -79,13 +79,12 @@ def prepared(
     Returns
     -------
     ee.Image
-        float bands; a pixel is valid in all bands or in none. At a coarse level of an image's pyramid, where masks are
-        shares of valid pixels, any share is valid.
+        float bands; a pixel is valid in all bands or in none.
     """
     sensor = request.sensor
     served = sensor.collection(PROVIDER)
     data = image.select([served.name(band) for band in request.bands], list(request.bands))
-    valid = data.mask().reduce(ee.Reducer.min()).gt(0)
+    valid = valid_in_all(data)
     masked, fringed = request.masked, request.fringed
     if cloud_score is not None:
         plus = served.cloud_score
@@ -102,8 +101,18 @@ def prepared(
             valid = valid.And(_far(flagged(quality, sensor, fringed), request))
     scale = sensor.scale if served.scale is None else served.scale
     offset = sensor.offset if served.offset is None else served.offset
-    physical = data.multiply(scale).add(offset) if (scale, offset) != (1, 0) else data
-    return physical.toFloat().updateMask(valid)
+    return physical(data, valid, scale, offset)
+
+
+def valid_in_all(data: ee.Image) -> ee.Image:
+    """Return 1 where all bands are valid; at a coarse level of a pyramid, where masks are shares, any share is."""
+    return data.mask().reduce(ee.Reducer.min()).gt(0)
+
+
+def physical(data: ee.Image, valid: ee.Image, scale: float, offset: float) -> ee.Image:
+    """Return float values, masked where they are not valid."""
+    data = data.multiply(scale).add(offset) if (scale, offset) != (1, 0) else data
+    return data.toFloat().updateMask(valid)
 
 
 def flagged(quality: ee.Image, sensor: Sensor, positions: Iterable[int]) -> ee.Image:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from timo.checks import Count, PathLike, Share, check_fields, checked
+from timo.checks import Count, PathLike, Share, checked
 from timo.cube import check_values
 from timo.errors import TimoError
 from timo.sensors import Collection
@@ -42,6 +42,7 @@ _SECONDS_A_REQUEST = 1.5
 _BYTES_A_SECOND = 10e6
 
 
+@checked
 @dataclass(frozen=True)
 class Options:
     """The options of `open_earthengine` beside the request."""
@@ -56,7 +57,6 @@ class Options:
     retry: Retry | None = None
 
     def __post_init__(self) -> None:
-        check_fields(self)
         if self.cache == "":
             raise TimoError("cache is an empty text. Give the path of a folder, True or False.")
 
@@ -137,6 +137,7 @@ def open_earthengine(
     return cube
 
 
+@checked
 @dataclass(frozen=True)
 class Estimate:
     """The cost of fetching a whole cube; print it.

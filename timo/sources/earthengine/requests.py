@@ -51,13 +51,13 @@ def chunk_of(shape: tuple[int, ...], size: int = 256, images: int = 1) -> tuple[
     dates, bands, height, width = shape
     rows, columns = (math.ceil(n / max(1, round(n / size))) for n in (height, width))
     if bands > _MOST_LAYERS:
-        raise TimoError(f"{bands} bands are more than the {_MOST_LAYERS} of a request: open fewer")
+        raise TimoError(f"{bands} bands are more than the {_MOST_LAYERS} of a request. Open fewer.")
     widest = bands * (_WIDEST_BYTES + _MASK_BYTES)
     if rows * columns * widest > REQUEST_BYTES:
         fits = math.isqrt(REQUEST_BYTES // widest)
         raise TimoError(
-            f"one date of {bands} bands and {rows} x {columns} pixels may be {rows * columns * widest / 2**20:.0f} "
-            f"MiB; Earth Engine sends at most {REQUEST_BYTES / 2**20:.0f}: give chunks={int(fits / 1.5)} or less"
+            f"One date of {bands} bands and {rows} x {columns} pixels may be {rows * columns * widest / 2**20:.0f} "
+            f"MiB; Earth Engine sends at most {REQUEST_BYTES / 2**20:.0f}. Give chunks={int(fits / 1.5)} or less."
         )
     # Half of a request: a chunk is what is lost when it fails, and what is held in memory several times over.
     fit = REQUEST_BYTES // 2 // (bands * rows * columns * (np.float32().nbytes + _MASK_BYTES))
@@ -197,7 +197,7 @@ class PixelReader:
         """Return a chunk (time, band, y, x) by its slices of the cube: float32, NaN where masked."""
         if base_url() != self.url:
             raise TimoError(
-                f"this cube was opened on the Earth Engine at {self.url}, and another is connected now: open it again"
+                f"This cube was opened on the Earth Engine at {self.url}, and another is connected now. Open it again."
             )
         time, _, rows, columns = slices
         layers = slice(time.start * self.bands, time.stop * self.bands)

@@ -215,7 +215,7 @@ def _bands(variable: xr.DataArray, band: str | None, file: _File) -> list[tuple[
     if not isinstance(described, str) and len(described) == size:
         own = [str(name) for name in described]  # as rioxarray keeps descriptions
     elif file.ours and band in variable.coords:
-        own = [str(name) for name in own]  # numbers are names only where somebody chose them
+        own = [str(name) for name in own]  # numbers are names only where a user chose them
     names: Sequence[Any] = given or own
     if len(names) != size:
         raise misnamed(f"{variable.name} in {path}", size, names, "Name each, in their order.")

@@ -30,7 +30,18 @@ def find_files(path: PathLike | Sequence[PathLike]) -> tuple[Kind, list[Path]]:
     A list's own order is kept; what a glob or a folder holds comes in the order of names (numbers by value).
     """
     given = [path] if isinstance(path, str | os.PathLike) else path
-    files = list(dict.fromkeys(file for item in given for file in _expand(item)))
+    try:
+        files = list(dict.fromkeys(file for item in given for file in _expand(item)))
+    except TimoError:
+        raise
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+    ) as error:  # no home of that user, no permission, a name too long
+        raise TimoError(
+            f"path={path!r} cannot be looked for: {error}. Give the path of files that you may read."
+        ) from error
     if not files:
         raise TimoError(
             f"path={path!r} names no file. Expected: {_READS}; a glob, a folder or a list of them."

@@ -211,7 +211,7 @@ def _given_names(
     header: Header, given: Sequence[str | None], moments: Sequence[Moment]
 ) -> list[tuple[str, ...]]:
     count = len(header.indexes)
-    if not given or count % len(given):
+    if count % len(given):
         mend = "Files of another kind are left out with a narrower path."
         raise misnamed(str(header.path), count, given, mend)
     images = len(dict.fromkeys(moments))

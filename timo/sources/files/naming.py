@@ -68,7 +68,7 @@ class Naming:
             text = self.group(path, "date")
             return None if text is None else [_read_date(text, path, "pattern")] * images
         if callable(self.dates):
-            given = self.dates(path.name)
+            given = self._call(path)
         elif isinstance(self.dates, Mapping):
             if path.name not in self.dates:
                 raise TimoError(
@@ -93,6 +93,16 @@ class Naming:
                 "order."
             )
         return [_read_date(value, path, "dates") for value in listed]
+
+    def _call(self, path: Path) -> Any:
+        """Return what the function that was given as `dates` makes of a file's name."""
+        try:
+            return self.dates(path.name)
+        except Exception as error:
+            raise TimoError(
+                f"dates= raised {type(error).__name__} for {path.name!r}: {error}. Give a function that takes a file's "
+                "name and returns a date."
+            ) from error
 
 
 def misnamed(what: str, count: int, names: Sequence[str | None], mend: str) -> TimoError:
@@ -124,13 +134,16 @@ def make_naming(
             f"pattern={pattern!r} has neither a group (?P<date>...) nor (?P<band>...): name what it is to find."
         )
     if dates is not None and not callable(dates) and not isinstance(dates, Mapping):
-        if not isinstance(dates, Iterable) or isinstance(dates, bytes | Set | Iterator):
+        listed = isinstance(dates, Iterable) and getattr(dates, "ndim", 1) == 1
+        if not listed or isinstance(dates, bytes | Set | Iterator):
             raise TimoError(
                 f"dates must be a list, a dict or a function of a file's name; got {described(dates)}. Give a date "
                 'for each file, in their order, as ["2018-07-01", ...].'
             )
         dates = [dates] if isinstance(dates, str) else list(dates)
     names = (band_names,) if isinstance(band_names, str) else band_names
+    if names is not None and not len(names):
+        raise TimoError("band_names is empty. Name the bands of a file in their order.")
     return Naming(dates, compiled, None if names is None else tuple(names))
 
 

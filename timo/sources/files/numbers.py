@@ -116,7 +116,7 @@ def _refuse_bytes(layer: Layer, sensor: Sensor, band: str) -> None:
     if sensor.satellites and dtype.itemsize == 1 and not decibels:
         raise TimoError(
             f"{layer.path} holds numbers of 8 bits ({dtype}), and {sensor.product} has 16: a picture for the screen, "
-            "or scaled by somebody. Open the bands of the product itself; or give the factors that their producer "
+            "or scaled again. Open the bands of the product itself; or give the factors that their producer "
             "states, as scale=0.004, or a sensor of your own (timo.sensors.register_sensor)."
         )
 
@@ -153,7 +153,7 @@ def look_at(
 ) -> None:
     """Read a few cells of each scene, as far as time allows, and refuse values that cannot be.
 
-    Everything is checked again when it is computed: this is to say early what is wrong.
+    Everything is checked again when it is computed: this is to find early what is wrong.
     """
     until = clock.monotonic() + _PATIENCE_S
     count = len(scenes)
@@ -277,7 +277,7 @@ def _is(values: np.ndarray, plan: Plan, number: float) -> np.ndarray:
 
 
 def _may_be_shifted(plan: Plan, sensor: Sensor, meaning: Meaning) -> bool:
-    """Return whether numbers may hold the offset of ESA's new baselines, and nobody says whether they do."""
+    """Return whether numbers may hold the offset of ESA's new baselines, and nothing states whether they do."""
     numbers = plan.layer.numbers
     stated = plan.shift or plan.offset or numbers.offset or meaning.offset is not None
     digital = numbers.whole or meaning.scale is not None

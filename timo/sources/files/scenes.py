@@ -169,7 +169,7 @@ def _refuse_twice(band: str, one: str, other: str) -> None:
     files = f"in {one} and in {other}" if one != other else f"twice in {one}"
     raise TimoError(
         f"{band} of one date is there more than once: {files}. Leave one out (with a narrower path, or a list of "
-        "files), or tell them apart with pattern= or dates=."
+        "files), or give them other dates with pattern= or dates=."
     )
 
 

@@ -36,14 +36,16 @@ def sensor_of(held: Inventory, said: str | Sensor | None, bands: Sequence[str] |
         # Files may hold other bands beside: what is asked for says whose they are.
         wanted = {bands} if isinstance(bands, str) else set(map(str, bands))
         sensor = choose_sensor(said, held.identities, [la for la in known if la in wanted])
-    alien = False
-    if held.ours and said is None and sensor is not None:
-        # An index or a map that was made of its bands.
-        alien = not any(recognise(found.names, sensor) for found in held.found)
-        sensor = None if alien else sensor
-    if sensor is not None:
+    # An index or a map that timo made of its bands.
+    made = (
+        sensor is not None
+        and held.ours
+        and said is None
+        and not any(recognise(found.names, sensor) for found in held.found)
+    )
+    if sensor is not None and not made:
         return _nameless(held, sensor)
-    if not held.ours or (held.identities and not alien):
+    if not made and (not held.ours or held.identities):
         raise _which_sensor(held.identities, list(labels))
     listed = dict.fromkeys(found.names[0] for found in held.found)
     return Sensor("", "", tuple(Band(n, "", math.nan, 10) for n in listed), 1.0, kind="other")
@@ -138,7 +140,7 @@ def _said_sensor(said: Any, identities: Mapping[Path, Identity]) -> Sensor:
 
 
 def _refuse_unread(path: Path, one: Identity) -> None:
-    """Refuse products that are not read, and level 1, which is read only if somebody asks for it."""
+    """Refuse products that are not read, and level 1, which is read only if it is asked for."""
     if one.sensor is None:
         raise TimoError(
             f"{_title(path)} is {one.product}, which timo does not read. Take the surface reflectance (level 2) of "

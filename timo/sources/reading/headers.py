@@ -52,6 +52,8 @@ def read_header(path: Path) -> Header:
             _check_whole(file, path)
             _check_placed(file, path)
             indexes = [i for i in file.indexes if file.colorinterp[i - 1] != ColorInterp.alpha]
+            if not indexes:
+                raise TimoError(f"{path} has a mask (alpha) and no band. Leave it out.")
             return Header(
                 path,
                 box_of(file),

@@ -28,20 +28,11 @@ _GDAL = {
 
 @dataclass(frozen=True)
 class Numbers:
-    """What the numbers of a layer mean, as far as its file states it.
+    """What the numbers of a layer mean, as far as its file states it: physical value = number x scale + offset.
 
-    Attributes
-    ----------
-    dtype : str
-        Data type in the file; empty where the file has not been opened.
-    nodata : tuple of float
-        Numbers of cells without data.
-    valid : tuple of float, optional
-        Smallest and largest valid number (`valid_range` of the CF conventions, in packed units).
-    scale, offset : float, optional
-        Physical value = number x scale + offset.
-    unsigned : bool
-        Signed integers that stand for unsigned ones (`_Unsigned`).
+    `dtype` is empty where the file has not been opened. `nodata` are numbers of cells without data; `valid` the least
+    and the greatest of others (`valid_range` of the CF conventions, in packed units). `unsigned`: they are signed
+    integers that stand for unsigned ones (`_Unsigned`).
     """
 
     dtype: str
@@ -76,22 +67,10 @@ class Numbers:
 class RasterLayer:
     """A band of a raster file or of a remote image.
 
-    Attributes
-    ----------
-    path : str
-        File or address; it identifies the layer, and holds no signature.
-    index : int
-        Number of the band, from 1.
-    numbers : Numbers
-        What its numbers mean.
-    grid : GeoBox, optional
-        Its cells, where they are known before the file is opened.
-    label : str
-        Name of the layer in messages, e.g. "B4 of 2018-07-01 (item S2A_..., asset red)".
-    own_nodata : bool
-        Whether the nodata value that the file states counts beside `numbers.nodata`.
-    address : callable, optional
-        Returns the address to read from, e.g. signed for a short time; a new one if it is called with True.
+    The `path`, a file or address, identifies it and holds no signature; `index` counts from 1; `grid` is there where
+    the cells are known before the file is opened. Messages call it `label`, as "B4 of 2018-07-01 (item S2A_..., asset
+    red)". `own_nodata`: the nodata value that the file states counts beside `numbers.nodata`. `address` returns the
+    address to read from, as signed for a short time; a new one if it is called with True.
     """
 
     path: str
@@ -117,20 +96,7 @@ class RasterLayer:
 class ArrayLayer:
     """A (y, x) slice of a variable of a NetCDF file or Zarr store, rows from north to south.
 
-    Attributes
-    ----------
-    path : str
-        The file.
-    numbers : Numbers
-        What its numbers mean.
-    grid : GeoBox
-        Its cells.
-    variable : xarray.DataArray
-        The variable with the numbers as they are in the file, y and x last.
-    at : tuple of int
-        Positions of the slice along the dims before y and x.
-    label : str
-        Name of the layer in messages.
+    The `variable` has the numbers as they are in the file, and y and x last; `at` are positions along its other dims.
     """
 
     path: str

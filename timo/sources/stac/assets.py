@@ -1,4 +1,4 @@
-"""What a catalogue's items call the bands, and what their numbers mean."""
+"""The assets that hold the bands, and what their numbers mean."""
 
 from __future__ import annotations
 
@@ -16,21 +16,14 @@ from timo.sources.stac.catalogs import PRESETS
 
 # Earth Search says here whether the offset that stands in `raster:bands` has been added already.
 _APPLIED = "earthsearch:boa_offset_applied"
-_TELL = 24
+_LISTED = 24
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How a catalogue serves a sensor.
+    """How a catalogue serves a sensor: its conventions, and band or quality layer -> asset.
 
-    Parameters
-    ----------
-    served : Collection
-        Its conventions.
-    names : mapping
-        Band of the request, or the sensor's quality layer -> asset.
-    trusted : bool
-        The conventions are known to be the catalogue's: what its items say of scale and offset is not needed.
+    They are `trusted` if known to be the catalogue's: what its items state of scale and offset is not needed.
     """
 
     served: Collection
@@ -39,7 +32,7 @@ class Layout:
 
 
 def layers_of(request: CubeRequest) -> tuple[str, ...]:
-    """Bands of the request, and the quality layer if it is looked at."""
+    """Return the bands of the request, and the quality layer if it is used."""
     quality = (request.sensor.mask_name,) if request.masked and request.sensor.mask_name else ()
     return (*request.bands, *quality)
 
@@ -50,29 +43,10 @@ def find_layout(
     items: Sequence[pystac.Item],
     assets: Mapping[str, str] | None = None,
 ) -> Layout:
-    """Find out which assets hold the bands.
+    """Find the assets that hold the bands: those of a preset, whose name is `catalog`; `assets` knows better.
 
-    Parameters
-    ----------
-    request : CubeRequest
-        What is asked for.
-    catalog : str
-        Name of a preset, or anything else.
-    items : sequence of pystac.Item
-        What was found.
-    assets : mapping, optional
-        Band or quality layer -> asset, where that is known better.
-
-    Returns
-    -------
-    Layout
-        That of the preset; else the first of the sensor's collections whose assets an item has; else the assets whose
-        bands have the common names of the sensor's.
-
-    Raises
-    ------
-    TimoError
-        If an asset cannot be found.
+    Else those of the first of the sensor's collections whose assets an item has; else those whose bands have the common
+    names of the sensor's. A TimoError if an asset cannot be found.
     """
     needed = layers_of(request)
     given = _check_assets(request, assets)
@@ -94,14 +68,14 @@ def find_layout(
 
 
 def has_assets(item: pystac.Item, names: Mapping[str, str]) -> bool:
-    """Whether an item has all assets of a layout."""
+    """Return whether an item has all assets of a layout."""
     return all(name in item.assets for name in names.values())
 
 
 def missing(request: CubeRequest, items: Sequence[pystac.Item], needed: Sequence[str]) -> TimoError:
-    """The error to raise where no item has all assets."""
+    """Return the error to raise where no item has all assets."""
     found = sorted({name for item in items for name in item.assets})
-    listed = ", ".join(found[:_TELL]) + (", ..." if len(found) > _TELL else "")
+    listed = ", ".join(found[:_LISTED]) + (", ..." if len(found) > _LISTED else "")
     lacking = _lacking(request, items, found, needed)
     example = f'assets={{"{lacking[-1]}": "..."}}'
     quality = request.sensor.mask_name
@@ -122,7 +96,7 @@ def _lacking(
     found: Sequence[str],
     needed: Sequence[str],
 ) -> list[str]:
-    """Layers that no convention finds; all, where each is found by another one."""
+    """Return layers that no convention finds; all, where each is found by another one."""
     conventions = [*request.sensor.collections, Collection("stac", ())]
     named = {layer for layer in needed for c in conventions if c.name(layer) in found}
     for item in items:
@@ -160,13 +134,11 @@ def nodata_of(
 
 
 def _check_assets(request: CubeRequest, assets: Mapping[str, str] | None) -> dict[str, str]:
-    if assets is not None and not isinstance(assets, Mapping):
-        raise TimoError(f'assets must be a dict, as {{"B4": "red"}}; got {assets!r}')
-    known = (*request.sensor.band_names, request.sensor.mask_name)
+    known = [name for name in (*request.sensor.band_names, request.sensor.mask_name) if name]
     if wrong := [name for name in assets or {} if name not in known]:
         raise TimoError(
             f"assets names {wrong[0]!r}, which is no band of {request.sensor.name}. It goes from these to the "
-            f"catalogue's assets: {', '.join(filter(None, known))}"
+            f"catalogue's assets: {', '.join(known)}"
         )
     return dict(assets or {})
 
@@ -189,7 +161,7 @@ def _stated(layout: Layout, item: pystac.Item, band: str) -> tuple[float, float]
 def _by_common_name(
     request: CubeRequest, item: pystac.Item, needed: Sequence[str]
 ) -> dict[str, str]:
-    """Assets of one band by the common name that they state of it; of several the finest."""
+    """Return assets of one band by the common name that they state of it; of several the finest."""
     wanted = {
         b.common_name: b.name for b in request.sensor.bands if b.name in needed and b.common_name
     }

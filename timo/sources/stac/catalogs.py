@@ -1,9 +1,11 @@
-"""Where items come from: the presets, another STAC API, a static catalog, or items that somebody has already."""
+"""Where items come from: the presets, another STAC API, a static catalog, or a list of items."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import os
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -17,6 +19,8 @@ import pystac
 from pystac_client import Client
 from pystac_client.exceptions import APIError, ParametersError
 from pystac_client.stac_api_io import StacApiIO
+from pystac_client.warnings import FallbackToPystac
+from shapely.errors import ShapelyError
 from urllib3 import Retry
 
 from timo.checks import did_you_mean
@@ -24,10 +28,11 @@ from timo.errors import TimoError
 from timo.sensors import Sensor
 from timo.sources.opening import CATALOGS
 from timo.sources.request import CubeRequest
+from timo.sources.retry import redact
 
 # Items a page: what all of the larger APIs allow.
 _PAGE = 250
-_TELL = 12
+_LISTED = 12
 # What pystac raises of JSON that is not STAC, or not enough of it.
 _UNREADABLE = (
     pystac.STACError,
@@ -37,22 +42,16 @@ _UNREADABLE = (
     KeyError,
     TypeError,
     ValueError,
+    ShapelyError,
 )
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A catalogue that timo knows: its name is the `provider` of the sensors' collections.
-
-    Parameters
-    ----------
-    url : str
-        Its STAC API.
-    signer : str, optional
-        The provider's own function that makes the addresses of its files readable, "module:function".
-    """
+    """A catalogue that timo knows: its name is the `provider` of the sensors' collections."""
 
     url: str
+    # The provider's own function that signs the addresses of its files, "module:function".
     signer: str | None = None
 
 
@@ -64,55 +63,26 @@ PRESETS = {
 }
 
 
-@dataclass(frozen=True)
-class Access:
-    """How an API is spoken to.
-
-    Parameters
-    ----------
-    timeout : float
-        Seconds that an answer may take.
-    headers : mapping, optional
-        Sent with each request, e.g. an authorisation.
-    """
-
-    timeout: float = 60
-    headers: dict[str, str] | None = None
-
-
 def find_items(
     catalog: Any,
     request: CubeRequest,
     collections: Sequence[str] | None,
-    access: Access,
+    *,
     limit: int,
+    timeout: float,
+    headers: Mapping[str, str] | None,
 ) -> list[pystac.Item]:
-    """Items of a catalogue that may belong to a request: those of its area and dates, and of an API no others.
+    """Return the items of a catalogue that may belong to a request; an API is asked for its area and dates alone.
 
-    Parameters
-    ----------
-    catalog : str, path, pystac.Catalog, pystac.ItemCollection or items
-        As in `open_stac`.
-    request : CubeRequest
-        What is asked for.
-    collections : sequence of str, optional
-        Their ids; by default those that the sensor is known by.
-    access : Access
-        How an API is spoken to.
-    limit : int
-        More items are refused.
-
-    Raises
-    ------
-    TimoError
-        If there is no such catalogue, it cannot be read, or it has too many items.
+    `catalog`, `timeout` and `headers` are those of `open_stac`; without `collections` those are taken that the sensor
+    is known by. More items than `limit` are refused, and a catalogue that is not there or cannot be read.
     """
     where = describe(catalog)
-    if where in PRESETS and collections is None:
-        collections = request.sensor.collection(where).ids
-    if isinstance(catalog, str | Path):
-        catalog = _open(catalog, access)
-    with _readable(where):
+    if collections is None and is_preset(catalog):
+        collections = request.sensor.collection(catalog).ids
+    with readable(where):
+        if isinstance(catalog, str | os.PathLike):
+            catalog = _open(catalog, timeout, headers)
         if isinstance(catalog, Client) and catalog.conforms_to("ITEM_SEARCH"):
             ids = collections or _known_ids(catalog, where, request.sensor)
             found: Iterable[pystac.Item] = _search(catalog, request, ids)
@@ -127,28 +97,33 @@ def find_items(
     return items
 
 
+def is_preset(catalog: Any) -> bool:
+    """Return whether a catalogue is given by the name of a preset."""
+    return isinstance(catalog, str) and catalog in PRESETS
+
+
 def describe(catalog: Any) -> str:
-    """What to call a catalogue: no query, which may hold a key, and no folder, which is nobody's business."""
-    if isinstance(catalog, str) and catalog in PRESETS:
-        return catalog
+    """Name a catalogue: without a query, which may hold a key, and without folders, which are private."""
+    if is_preset(catalog):
+        return str(catalog)
     if isinstance(catalog, str) and _is_url(catalog):
         address = urlparse(catalog)
         return f"{address.hostname}{address.path}".rstrip("/")
-    if isinstance(catalog, str | Path):
+    if isinstance(catalog, str | os.PathLike):
         path = Path(catalog)
         return path.parent.name if path.suffix else path.name
     return str(getattr(catalog, "id", None) or "items")
 
 
 def signer_of(catalog: Any) -> Callable[[Any], Any] | None:
-    """The provider's own function that makes the addresses of a preset's files readable; None if they are.
+    """Return the provider's own function that signs the addresses of a preset's files; None if they are open.
 
     Raises
     ------
     TimoError
         If the provider's library is not installed.
     """
-    signer = PRESETS[catalog].signer if describe(catalog) in PRESETS else None
+    signer = PRESETS[catalog].signer if is_preset(catalog) else None
     if signer is None:
         return None
     module, function = signer.split(":")
@@ -162,11 +137,14 @@ def signer_of(catalog: Any) -> Callable[[Any], Any] | None:
         ) from error
 
 
-def _open(catalog: str | Path, access: Access) -> Any:
-    """A client of an API, or a static catalog."""
-    name = str(catalog)
-    if name in PRESETS or _is_url(name):
-        return _connect(PRESETS[name].url if name in PRESETS else name, access)
+def _open(
+    catalog: str | os.PathLike[str], timeout: float, headers: Mapping[str, str] | None
+) -> Any:
+    """Return a client of an API, or a static catalog."""
+    name = os.fspath(catalog)
+    if is_preset(catalog) or _is_url(name):
+        url = PRESETS[name].url if is_preset(catalog) else name
+        return _connect(url, timeout, dict(headers or {}))
     path = Path(catalog)
     if path.is_dir():
         path = path / "catalog.json"
@@ -176,10 +154,15 @@ def _open(catalog: str | Path, access: Access) -> Any:
             f"{did_you_mean(name, PRESETS, CATALOGS)} "
             "A static catalog is given by the path of its catalog.json, or of the folder that this is in"
         )
-    return _read_static(path)
+    kind = json.loads(path.read_text(encoding="utf-8")).get("type")
+    if kind == "FeatureCollection":
+        return pystac.ItemCollection.from_file(str(path))
+    if kind == "Feature":
+        return [pystac.Item.from_file(str(path))]
+    return pystac.Catalog.from_file(str(path))
 
 
-def _connect(url: str, access: Access) -> Client:
+def _connect(url: str, timeout: float, headers: dict[str, str]) -> Client:
     # A search is a POST and changes nothing: it may be repeated.
     retries = Retry(
         total=5,
@@ -190,19 +173,8 @@ def _connect(url: str, access: Access) -> Client:
         allowed_methods=None,
         raise_on_status=False,
     )
-    speaker = StacApiIO(headers=access.headers, timeout=access.timeout, max_retries=retries)
-    with _readable(describe(url)):
-        return Client.open(url, stac_io=speaker)
-
-
-def _read_static(path: Path) -> Any:
-    with _readable(path.name):
-        kind = json.loads(path.read_text(encoding="utf-8")).get("type")
-        if kind == "FeatureCollection":
-            return pystac.ItemCollection.from_file(str(path))
-        if kind == "Feature":
-            return [pystac.Item.from_file(str(path))]
-        return pystac.Catalog.from_file(str(path))
+    speaker = StacApiIO(headers=headers, timeout=timeout, max_retries=retries)
+    return Client.open(url, stac_io=speaker)
 
 
 def _search(client: Client, request: CubeRequest, ids: Sequence[str]) -> Iterator[pystac.Item]:
@@ -220,12 +192,12 @@ def _search(client: Client, request: CubeRequest, ids: Sequence[str]) -> Iterato
 
 
 def _known_ids(client: Client, where: str, sensor: Sensor) -> list[str]:
-    """Which of the collections that a sensor is known by an API has."""
+    """Return those of the collections that a sensor is known by which an API has."""
     known = known_ids(sensor)
     there = [collection.id for collection in client.get_collections()]
     if shared := [name for name in known if name in there]:
         return shared
-    listed = ", ".join(there[:_TELL]) + (", ..." if len(there) > _TELL else "")
+    listed = ", ".join(there[:_LISTED]) + (", ..." if len(there) > _LISTED else "")
     raise TimoError(
         f"{where} has no collection that timo knows {sensor.name} by ({', '.join(known) or 'none'}). Give "
         f'collection="..."; it has: {listed or "none"}'
@@ -233,15 +205,18 @@ def _known_ids(client: Client, where: str, sensor: Sensor) -> list[str]:
 
 
 def known_ids(sensor: Sensor) -> list[str]:
-    """Collections that a sensor is known by where STAC is spoken."""
+    """Return the ids of the collections that a sensor is known by in STAC catalogues."""
     served = [c for c in sensor.collections if c.provider != "earthengine"]
     return list(dict.fromkeys(name for c in served for name in c.ids))
 
 
 def _walk(catalog: Any, collections: Sequence[str] | None, sensor: Sensor) -> Iterator[pystac.Item]:
-    """Items of a static catalog or a list: those of the collections, or of the sensor's if they are in it."""
+    """Return items of a static catalog or a list: those of the collections, or of the sensor's if it has them."""
     if isinstance(catalog, pystac.Catalog):
-        items = list(catalog.get_items(recursive=True))
+        with warnings.catch_warnings():
+            # An API without a search is walked as a static catalog is.
+            warnings.simplefilter("ignore", FallbackToPystac)
+            items = list(catalog.get_items(recursive=True))
     elif isinstance(catalog, Iterable):
         items = list(catalog)
     else:
@@ -252,11 +227,8 @@ def _walk(catalog: Any, collections: Sequence[str] | None, sensor: Sensor) -> It
             "catalog.json, a pystac.Catalog, a pystac.ItemCollection, or a list of pystac.Item"
         )
     if not items:
-        what = (
-            describe(catalog)
-            if isinstance(catalog, pystac.Catalog)
-            else "The list given as catalog"
-        )
+        listed = not isinstance(catalog, pystac.Catalog)
+        what = "The list given as catalog" if listed else describe(catalog)
         raise TimoError(f"{what} holds no items. Is it a STAC catalog with links to them?")
     there = {str(item.collection_id) for item in items}
     wanted = set(collections or there.intersection(known_ids(sensor)) or there)
@@ -267,25 +239,31 @@ def _walk(catalog: Any, collections: Sequence[str] | None, sensor: Sensor) -> It
 
 
 def _is_url(name: str) -> bool:
-    return urlparse(name).scheme in ("http", "https")
+    try:
+        return urlparse(name).scheme in ("http", "https")
+    except ValueError as error:
+        raise TimoError(
+            f"catalog is no address: {error}. Write it as https://host/path."
+        ) from error
 
 
 @contextmanager
-def _readable(where: str) -> Iterator[None]:
-    """One error with a remedy for whatever goes wrong while a catalogue is read."""
+def readable(where: str) -> Iterator[None]:
+    """Raise one error with a remedy for all that goes wrong while a catalogue is read."""
     try:
         yield
     except TimoError:
         raise
     except APIError as error:
         status = getattr(error, "status_code", None)
-        said = " ".join(str(error).split())[:300]
+        said = redact(" ".join(str(error).split()))[:300]
         raise TimoError(f"{where} {_trouble(status)} ({said or 'no answer'})") from error
     except ParametersError as error:
         raise TimoError(f"{where} refused the search: {error}") from error
     except (*_UNREADABLE, OSError) as error:
         raise TimoError(
-            f"{where} cannot be read as a STAC catalog or API ({type(error).__name__}: {error}). Check its address"
+            f"{where} cannot be read as a STAC catalog or API ({type(error).__name__}: {redact(str(error))}). Check "
+            "its address"
         ) from error
 
 

@@ -1,18 +1,18 @@
-"""Which of the items that were found belong to a request."""
+"""Select the items that belong to a request."""
 
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
-import numpy as np
 import pandas as pd
 import pystac
 import shapely
 from shapely.geometry import shape
 
-from timo.errors import TimoError
+from timo.checks import is_number
+from timo.errors import TimoError, warn
 from timo.sensors import Collection, Identity, Sensor, identify
 from timo.sources.request import CubeRequest
 from timo.sources.scenes import check_selectable, no_image
@@ -35,13 +35,7 @@ _DATASTRIP = re.compile(r"_S(\d{8}T\d{6})")
 
 
 def instants(items: Sequence[pystac.Item]) -> pd.DatetimeIndex:
-    """When the items were taken, in UTC, without a time zone; of those of several days, the first instant.
-
-    Raises
-    ------
-    TimoError
-        If an item has no date.
-    """
+    """Return when items were taken, in UTC, without a time zone; of those of several days, the first instant."""
     times = []
     for item in items:
         time = item.datetime or item.common_metadata.start_datetime
@@ -54,31 +48,16 @@ def instants(items: Sequence[pystac.Item]) -> pd.DatetimeIndex:
 def select_items(
     request: CubeRequest, layout: Layout, items: Sequence[pystac.Item], orbit: str | None = None
 ) -> list[pystac.Item]:
-    """Items that a request asks for, in order of (time, id).
+    """Return the items that a request asks for, in order of (time, id).
 
-    Parameters
-    ----------
-    request : CubeRequest
-        What is asked for.
-    layout : Layout
-        How the catalogue serves the sensor.
-    items : sequence of pystac.Item
-        What was found.
-    orbit : {"ascending", "descending"}, optional
-        Only these passes.
-
-    Returns
-    -------
-    list of pystac.Item
-        Those that meet the area, lie within the dates, have all assets, and whose properties are as the request and the
-        sensor's collection want them. An item that does not say how cloudy it is, or lacks a property of
-        `Collection.where`, is kept; one that does not say its orbit is not. Of one scene in several processings, the
-        newest.
+    They meet the area, lie within the dates, have all assets, and their properties are as the request and the sensor's
+    collection want them. An item that does not state how cloudy it is, or lacks a property of `Collection.where`, is
+    kept; one that does not state its orbit is not. Of one scene in several processings the newest is taken.
 
     Raises
     ------
     TimoError
-        If none is left, or if the items cannot be told apart by what is asked for.
+        If none is left, or if images do not state what they are to be selected by.
     """
     check_selectable(request, layout.served, orbit)
     days = request.solar_day(instants(items))
@@ -106,16 +85,15 @@ def select_items(
     if not complete:
         raise missing(request, left, layers_of(request))
     if lacking := [item.id for item in left if not has_assets(item, layout.names)]:
-        warnings.warn(
+        warn(
             f"{len(lacking)} of {len(left)} items were left out: they lack one of the assets "
-            f"{', '.join(layout.names.values())} ({', '.join(lacking[:3])}{' ...' if len(lacking) > 3 else ''}).",
-            stacklevel=2,
+            f"{', '.join(layout.names.values())} ({', '.join(lacking[:3])}{' ...' if len(lacking) > 3 else ''})."
         )
     return newest(complete)
 
 
 def newest(items: Sequence[pystac.Item]) -> list[pystac.Item]:
-    """Of each scene the newest processing, in order of (time, id)."""
+    """Return the newest processing of each scene, in order of (time, id)."""
     times = dict(zip((id(item) for item in items), instants(items), strict=True))
     best: dict[object, pystac.Item] = {}
     for item in items:
@@ -126,7 +104,7 @@ def newest(items: Sequence[pystac.Item]) -> list[pystac.Item]:
 
 
 def _scene(item: pystac.Item, time: pd.Timestamp) -> object:
-    """What two processings of one scene have in common."""
+    """Return what two processings of one scene have in common."""
     said = item.properties
     tile = next((names for names in _TILES if all(said.get(name) for name in names)), None)
     if tile is None:
@@ -180,7 +158,7 @@ def _mention_products(
     message = f"are of {' and of '.join(sorted(others))}, and not of {request.sensor.product}. Open them with {remedy}"
     if not left:
         raise TimoError(f"The items {message}.")
-    warnings.warn(f"Items were left out: they {message}.", stacklevel=2)
+    warn(f"Items were left out: they {message}.")
 
 
 def _is_kind(served: Collection, item: pystac.Item) -> bool:
@@ -198,5 +176,5 @@ def _on_orbit(served: Collection, item: pystac.Item, orbit: str | None) -> bool:
 def _is_clear(request: CubeRequest, served: Collection, item: pystac.Item) -> bool:
     if request.max_cloud is None:
         return True
-    cover = item.properties.get(served.cloud_cover)
-    return cover is None or not np.isfinite(cover) or float(cover) <= request.max_cloud
+    cover: Any = item.properties.get(served.cloud_cover)
+    return not is_number(cover) or cover <= request.max_cloud

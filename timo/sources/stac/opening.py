@@ -7,22 +7,22 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import pystac
 import shapely
 import xarray as xr
 
+from timo.checks import Count, Positive, checked
 from timo.cube import period_starts
 from timo.errors import TimoError
-from timo.sources.reading import Numbers, Plan, RasterLayer, Reader
-from timo.sources.request import LEAST_CHUNK, CubeRequest, make_whole
+from timo.sources.reading import Numbers, Plan, RasterLayer, Reader, Side
+from timo.sources.request import CubeRequest
 from timo.sources.retry import redact
 from timo.sources.scenes import attribution, cube_from_scenes, fringe_cells, no_image
 from timo.sources.stac.assets import Layout, calibration, find_layout, nodata_of
-from timo.sources.stac.catalogs import Access, describe, find_items, signer_of
+from timo.sources.stac.catalogs import describe, find_items, is_preset, readable, signer_of
 from timo.sources.stac.items import instants, select_items
 
 # Of the dates of one period in one chunk.
@@ -32,18 +32,19 @@ _SMALLEST, _LARGEST = 256, 2048
 _SIGNED_FOR_S = 300.0
 
 
+@checked
 def open_stac(
     request: CubeRequest,
     *,
-    catalog: str | Path | pystac.Catalog | Sequence[pystac.Item] = "planetary-computer",
+    catalog: Any = "planetary-computer",
     collection: str | Sequence[str] | None = None,
     assets: Mapping[str, str] | None = None,
-    orbit: str | None = None,
+    orbit: Literal["ascending", "descending"] | None = None,
     modifier: Callable[[Any], Any] | None = None,
-    headers: dict[str, str] | None = None,
-    timeout: float = 60,
-    max_items: int = 5000,
-    chunks: int | None = None,
+    headers: Any = None,
+    timeout: Positive = 60,
+    max_items: Count = 5000,
+    chunks: Side | None = None,
 ) -> xr.DataArray:
     """Open the images of a STAC catalogue as a cube.
 
@@ -71,7 +72,7 @@ def open_stac(
     modifier : callable, optional
         Called with a copy of an item when it is read, to change its addresses in place: how other providers' files are
         signed. An address that is older than five minutes is signed again.
-    headers : dict, optional
+    headers : dict of str to str, optional
         Sent to the API with each request.
     timeout : float
         Seconds that an answer of the API may take.
@@ -98,32 +99,31 @@ def open_stac(
     presets they are those that the items state (`raster:bands`, `raster:scale`), if they do. Cells without data are
     those of the file (nodata, mask, alpha), and those of the nodata that the item or else the sensor's product states.
     """
-    _check_options(
-        max_items=max_items,
-        chunks=chunks,
-        timeout=timeout,
-        modifier=modifier,
-        headers=headers,
-        collection=collection,
-    )
+    if headers is not None and not (
+        isinstance(headers, Mapping)
+        and all(isinstance(text, str) for pair in headers.items() for text in pair)
+    ):
+        # The value is not repeated: it may be a key.
+        raise TimoError('headers must be a dict of text, as {"Authorization": "..."}.')
     ids = [collection] if isinstance(collection, str) else collection
+    if ids is not None and not (ids and all(ids)):
+        raise TimoError("collection is empty. Give the id of a collection, or leave it out.")
     sign = modifier or signer_of(catalog)
-    found = find_items(catalog, request, ids, Access(timeout, headers), max_items)
+    found = find_items(catalog, request, ids, limit=max_items, timeout=timeout, headers=headers)
     if not found:
         raise no_image(request, f"nothing in {describe(catalog)}")
-    layout = find_layout(request, catalog if isinstance(catalog, str) else "", found, assets)
-    items = select_items(request, layout, found, orbit)
-    times = instants(items)
-    sources = [
-        _Source(item, layout, f"{when:%Y-%m-%d}", sign)
-        for item, when in zip(items, times, strict=True)
-    ]
+    with readable(describe(catalog)):  # what items state may be of any type
+        layout = find_layout(request, catalog if is_preset(catalog) else "", found, assets)
+        items = select_items(request, layout, found, orbit)
+        times = instants(items)
+        days = [f"{when:%Y-%m-%d}" for when in times]
+        sources = [_Source(*each, layout, sign) for each in zip(items, days, strict=True)]
+        bands = [[source.plan(request, band) for band in request.bands] for source in sources]
+        footprints = [_footprint(item) for item in items]
     if sign is not None:
         # The first one now: a signature that cannot be had is better known before hours of reading.
         sources[0].href(next(iter(layout.names.values())))
-    side = chunk_side(request, times) if chunks is None else int(chunks)
-    footprints = [_footprint(item) for item in items]
-    bands = [[source.plan(request, band) for band in request.bands] for source in sources]
+    side = chunk_side(request, times) if chunks is None else chunks
     quality = None
     if request.sensor.mask_name in layout.names:
         layers = [[Plan(source.layer(request.sensor.mask_name, ()))] for source in sources]
@@ -146,7 +146,7 @@ class _Source:
     """An item as it is read: its layers, and addresses that are signed when they are needed."""
 
     def __init__(
-        self, item: pystac.Item, layout: Layout, day: str, sign: Callable[[Any], Any] | None
+        self, item: pystac.Item, day: str, layout: Layout, sign: Callable[[Any], Any] | None
     ) -> None:
         # Links to its catalogue, and other assets, need not travel with the graph.
         self.item = pystac.Item(
@@ -167,17 +167,9 @@ class _Source:
         self._at = self._until = 0.0
         self._lock = threading.Lock()
 
-    def __getstate__(self) -> dict[str, Any]:
-        kept = {k: v for k, v in self.__dict__.items() if k != "_lock"}
-        return kept | {
-            "_signed": None,
-            "_at": 0.0,
-            "_until": 0.0,
-        }  # no signature in a graph that is stored
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__ |= state
-        self._lock = threading.Lock()
+    def __reduce__(self) -> tuple[Any, ...]:
+        # No signature in a graph that is stored.
+        return _Source, (self.item, self.day, self.layout, self.sign)
 
     def href(self, name: str, renew: bool = False) -> str:
         """Return the address of an asset, signed again if it is old, or failed."""
@@ -239,20 +231,3 @@ def chunk_side(request: CubeRequest, times: pd.DatetimeIndex) -> int:
         most = int(pd.Series(1, index=starts).groupby(level=0).sum().max())
     cells = _CHUNK_BYTES / (4 * len(request.bands) * most)
     return min(max(2 ** math.floor(math.log2(math.sqrt(cells))), _SMALLEST), _LARGEST)
-
-
-def _check_options(
-    *, max_items: Any, chunks: Any, timeout: Any, modifier: Any, headers: Any, collection: Any
-) -> None:
-    if chunks is not None:
-        make_whole(chunks, "chunks", "a number of cells", LEAST_CHUNK)
-    make_whole(max_items, "max_items")
-    if not isinstance(timeout, int | float) or isinstance(timeout, bool) or not timeout > 0:
-        raise TimoError(f"timeout is a number of seconds, more than 0; got {timeout!r}")
-    if modifier is not None and not callable(modifier):
-        raise TimoError(f"modifier must be a function that takes an item; got {modifier!r}")
-    if headers is not None and not isinstance(headers, Mapping):
-        # The value is not repeated: it may be a key.
-        raise TimoError('headers must be a dict, as {"Authorization": "..."}')
-    if not isinstance(collection, str | Sequence | None) or collection == "":
-        raise TimoError(f"collection must be the id of a collection, or a list; got {collection!r}")
