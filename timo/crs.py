@@ -13,7 +13,7 @@ import pyproj.exceptions
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from timo.checks import plain
+from timo.checks import described, plain
 from timo.errors import TimoError
 
 LONLAT = "EPSG:4326"
@@ -40,8 +40,11 @@ def parse_crs(crs: Any, *, what: str = "crs") -> pyproj.CRS:
         raise TimoError(f"{what}={crs!r} is no coordinate reference system. {_REMEDY}")
     try:
         return pyproj.CRS.from_user_input(crs)
-    except (pyproj.exceptions.CRSError, AttributeError, TypeError, ValueError) as error:
-        raise TimoError(f"{what}={crs!r} cannot be read: {error}. {_REMEDY}") from error
+    except pyproj.exceptions.CRSError as error:
+        reason = f": {error}" if isinstance(crs, str | int | dict) else ""
+        raise TimoError(f"{what}={described(crs)} cannot be read{reason}. {_REMEDY}") from error
+    except (AttributeError, RuntimeError, TypeError, ValueError) as error:  # an array, a tensor
+        raise TimoError(f"{what}={described(crs)} cannot be read. {_REMEDY}") from error
 
 
 def read_crs(crs: Any, *, what: str = "crs") -> pyproj.CRS:

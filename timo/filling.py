@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
-import warnings
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Literal, get_args
 
 import numpy as np
 import xarray as xr
 
+from timo.checks import Count, NotNegative, Positive, Seed, checked
 from timo.cube import check
-from timo.errors import TimoError
-from timo.geostat.interpolation.gappy import FEWEST_DATES, dineof
+from timo.errors import TimoError, warn
+from timo.geostat.interpolation.gappy import CANDIDATES, FEWEST_DATES, Iteration, dineof
 from timo.geostat.interpolation.in_time import linear_in_time, monthly_climatology
 
-METHODS = ("eof", "linear", "climatology")
+Method = Literal["eof", "linear", "climatology"]
+METHODS: tuple[Method, ...] = get_args(Method)
 MEMORY_LIMIT = 8 << 30  # bytes
 COPIES = 10  # of the cube in float32, that filling holds at once
 
 
+@checked
 def fill(
     cube: xr.DataArray,
-    method: str = "eof",
+    method: Method = "eof",
     *,
-    memory_limit: int = MEMORY_LIMIT,
-    **options: Any,
+    n_components: Count | None = None,
+    candidates: Sequence[Count] = CANDIDATES,
+    shrinkage: NotNegative = Iteration.shrinkage,
+    max_iterations: Count = Iteration.max_iterations,
+    tolerance: Positive = Iteration.tolerance,
+    seed: Seed = 0,
+    memory_limit: Count = MEMORY_LIMIT,
 ) -> xr.DataArray:
     """Fill the gaps of a cube.
 
@@ -41,10 +50,10 @@ def fill(
         "linear": a straight line in time, per pixel and band; the first and last observation are held.
         "climatology": mean of the pixel and band over all years' observations in that calendar month; where there is
         none, linear.
+    n_components, candidates, shrinkage, max_iterations, tolerance, seed
+        Of `timo.geostat.dineof`, for "eof".
     memory_limit : int
         Bytes that it may take, some ten times the cube.
-    **options
-        Of `timo.geostat.dineof`, for "eof": n_components, candidates, shrinkage, max_iterations, tolerance, seed.
 
     Returns
     -------
@@ -57,8 +66,8 @@ def fill(
     Raises
     ------
     TimoError
-        If the cube is no cube, all NaN, or its values cannot be what its sensor measures (`timo.cube.check`); if the
-        method or an option is unknown; or if the memory limit is too low.
+        If the cube is no cube, all NaN, or its values cannot be measured by its sensor (`timo.cube.check`); if an
+        option is not of the method; or if the memory limit is too low.
 
     Warns
     -----
@@ -66,7 +75,12 @@ def fill(
         If pixels stay NaN, or there are too few dates with observations for "eof": "linear" is taken then.
     """
     check(cube)
-    _check_method(method, options)
+    options = Iteration(n_components, candidates, shrinkage, max_iterations, tolerance, seed)
+    if method != "eof" and options != Iteration():
+        odd = [name for name, value in asdict(options).items() if value != getattr(Iteration, name)]
+        raise TimoError(
+            f'{", ".join(odd)} are options of method="eof", not of {method!r}. Leave them out.'
+        )
     _check_memory(cube, memory_limit)
     loaded = check(cube.compute())
     gaps = loaded.isnull()
@@ -80,13 +94,13 @@ def fill(
     return _with_flag(loaded, filled, how)
 
 
-def _estimate(cube: xr.DataArray, method: str, options: dict[str, Any]) -> tuple[xr.DataArray, str]:
+def _estimate(cube: xr.DataArray, method: Method, options: Iteration) -> tuple[xr.DataArray, str]:
     """Return the gap estimate and the name recorded in `attrs["filled"]`."""
     if method == "linear":
         return linear_in_time(cube), method
     if method == "climatology":
         return monthly_climatology(cube), method
-    found = dineof(cube, **options)
+    found = dineof(cube, **asdict(options))
     # Residuals of the components at the observations around a gap are likely to last until the next one.
     rest = linear_in_time(cube - found.reconstruction)
     # A date without observations has no amplitudes of its own. The observations around it say more than filled values
@@ -109,49 +123,25 @@ def _with_flag(cube: xr.DataArray, filled: xr.DataArray, how: str) -> xr.DataArr
     return check(result.assign_attrs(filled=how))
 
 
-def _possible(cube: xr.DataArray, method: str) -> str:
+def _possible(cube: xr.DataArray, method: Method) -> Method:
     """Return the method, or "linear" where there are too few dates for components."""
     dates = int(cube.notnull().any(("band", "y", "x")).sum())
     if method != "eof" or dates >= FEWEST_DATES:
         return method
-    warnings.warn(
-        f'observations on {dates} date(s) are too few for method="eof": "linear" is taken',
-        UserWarning,
-        stacklevel=3,
-    )
+    warn(f'observations on {dates} date(s) are too few for method="eof": "linear" is taken')
     return "linear"
 
 
 def _warn_of_rest(filled: xr.DataArray) -> None:
     never = int(filled.isnull().all("time").any("band").sum())
     if never:
-        warnings.warn(
-            f"{never} pixel(s) were never observed, in one band or more, and stay NaN there",
-            UserWarning,
-            stacklevel=3,
-        )
-
-
-def _check_method(method: str, options: dict[str, Any]) -> None:
-    if method not in METHODS:
-        raise TimoError(f"unknown method {method!r}. Known: {', '.join(METHODS)}")
-    known = (
-        "n_components",
-        "candidates",
-        "shrinkage",
-        "max_iterations",
-        "tolerance",
-        "seed",
-    )
-    if unknown := sorted(set(options) - set(known if method == "eof" else ())):
-        offered = f"; known: {', '.join(known)}" if method == "eof" else ", which has none"
-        raise TimoError(f'{unknown} are no options of method="{method}"{offered}')
+        warn(f"{never} pixel(s) were never observed, in one band or more, and stay NaN there")
 
 
 def _check_memory(cube: xr.DataArray, limit: int) -> None:
     needed = COPIES * 4 * int(np.prod(cube.shape, dtype="int64"))
     if needed > limit:
         raise TimoError(
-            f"filling this cube takes some {needed / 2**30:.1f} GiB, over the limit of {limit / 2**30:.1f} GiB: fill "
-            "parts of it (fill(cube.isel(y=slice(0, 512)))), or raise memory_limit"
+            f"Filling this cube takes some {needed / 2**30:.1f} GiB, over the limit of {limit / 2**30:.1f} GiB. Fill "
+            "parts of it, fill(cube.isel(y=slice(0, 512))), or raise memory_limit."
         )

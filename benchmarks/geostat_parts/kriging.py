@@ -13,9 +13,8 @@ import xarray as xr
 from geostat_parts import Row, timed
 from timo.geostat.fitting import fit_model
 from timo.geostat.kriging import interval, krige
-from timo.geostat.models import VariogramModel
+from timo.geostat.models import VariogramModel, random_field
 from timo.geostat.places import points
-from timo.geostat.simulate import random_field
 from timo.geostat.variograms import variogram
 
 SECTION = "0 kriging"

@@ -18,8 +18,8 @@ from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
 from geostat_parts import Row, timed
 from timo.geostat import find_regions, gaussian_w2, local_gaussians
 from timo.geostat.clustering.density import choose_labels, join_noise
-from timo.geostat.clustering.loss import mcgta_loss
-from timo.geostat.clustering.sparse_inverse import graphical_lasso
+from timo.geostat.clustering.gaussians import graphical_lasso
+from timo.geostat.clustering.regions import mcgta_loss
 
 SIDE, FEATURES, CLASSES, PATCHES, CORRELATION = 28, 4, 3, 6, 0.8
 # Pairs of features that go together in each class; every feature has mean 0 and variance 1 everywhere.

@@ -12,7 +12,7 @@ from scipy.linalg import sqrtm
 from timo.errors import TimoError
 from timo.geostat import gaussian_w2
 from timo.geostat.clustering import wasserstein
-from timo.geostat.clustering.sparse_inverse import graphical_lasso
+from timo.geostat.clustering.gaussians import graphical_lasso
 
 numbers = st.floats(-10, 10, allow_nan=False, width=32)
 

@@ -128,10 +128,10 @@ def test_a_series_is_each_date_by_itself():
 
 
 def test_a_series_without_gaps_is_solved_once(monkeypatch):
-    from timo.geostat.kriging import estimate
+    from timo.geostat.kriging import ordinary
 
     asked = []
-    monkeypatch.setattr(estimate, "local_blocks", lambda *_: asked.append(1) or iter([]))
+    monkeypatch.setattr(ordinary, "local_blocks", lambda *_: asked.append(1) or iter([]))
     krige(scattered(dates=50), raster(), NOISY)
     assert len(asked) == 1
 

@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from timo.geostat.kriging import krige
-from timo.geostat.kriging.estimate import Search, weigh
-from timo.geostat.kriging.system import correlations_of
+from timo.geostat.kriging.ordinary import Search, weigh
+from timo.geostat.kriging.weights import Correlations
 from timo.geostat.models import VariogramModel
 from timo.geostat.places import Places, points
 
@@ -40,7 +40,7 @@ def assert_same(a, b, scale=1.0):
 @given(st.integers(0, 999), models, searches, st.sampled_from(["microscale", "measurement"]))
 def test_weights_sum_to_one(seed, model, search, noise):
     where, _, cells = drawn(seed)
-    for block in weigh(Places(*where), Places(*cells), correlations_of(model, noise), search):
+    for block in weigh(Places(*where), Places(*cells), Correlations(model, noise), search):
         np.testing.assert_allclose(block.weights.sum(axis=1), 1, atol=1e-9)
         assert (block.variance >= -1e-9 * model.sill).all()
 

@@ -6,9 +6,8 @@ import xarray as xr
 
 from timo.errors import TimoError
 from timo.geostat.kriging import cross_validate, interval, krige
-from timo.geostat.models import VariogramModel
+from timo.geostat.models import VariogramModel, random_field
 from timo.geostat.places import points
-from timo.geostat.simulate import random_field
 
 MODEL = VariogramModel("exponential", sill=1.0, range_m=300, nugget=0.2)
 
@@ -117,18 +116,17 @@ def test_the_nearest_are_as_good_as_all():
 @pytest.mark.parametrize(
     ("folds", "message"),
     [
-        (1, "folds must be 2 to 80"),
-        (81, "folds must be 2 to 80"),
+        (1, "folds must be a whole number from 2 to 80"),
+        (81, "folds must be a whole number from 2 to 80"),
         (np.zeros(80), "one label to all"),
         (np.arange(7), "one label for each"),
         (np.arange(80) > 1, "3 are needed"),
-        ("abc", "folds must be 2 to 80"),
-        (2.7, "folds must be 2 to 80"),
-        (True, "folds must be 2 to 80"),
+        ("abc", "folds must be a whole number"),
+        (True, "folds must be a whole number"),
         (np.where(np.arange(80) > 40, np.nan, 1), "missing"),
         (np.array([None, *range(79)], object), "missing"),
         (np.array(["a", *range(79)], object), "all numbers or all text"),
-        ([[1], [1, 2]], "several lengths"),
+        ([[1], [1, 2]], "one label for each"),
     ],
 )
 def test_folds_that_cannot_be_are_refused(folds, message):
@@ -146,16 +144,9 @@ def test_dates_of_too_few_are_said_so():
     assert told["mean"].isnull().all()
 
 
-@pytest.mark.parametrize("neighbours", [0, -1, 2.5, "all"])
-def test_neighbours_that_cannot_be_are_refused(neighbours):
-    with pytest.raises(TimoError, match="neighbours must be a whole number"):
-        cross_validate(scattered(), MODEL, neighbours=neighbours)
-    assert cross_validate(scattered(), MODEL, neighbours=8.0).attrs["rmse"] > 0
-
-
 def test_what_every_fold_warns_of_is_said_once():
     known = scattered()
     known = known.copy(data=known.x.values)  # a trend
     with pytest.warns(RuntimeWarning, match="is a guess.*in 4 other folds") as warned:
         cross_validate(known, folds=5)
-    assert len(warned) == 1
+    assert [warning.filename for warning in warned] == [__file__]

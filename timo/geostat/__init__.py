@@ -10,14 +10,12 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "clustering": ["find_regions", "gaussian_w2", "local_gaussians"],
-        "dissimilarity": ["generalized_variogram"],
         "fitting": ["fit_best", "fit_model"],
         "interpolation": ["EOFInterpolator", "EOFs", "decompose", "dineof"],
         "kriging": ["cross_validate", "interval", "krige"],
-        "models": ["VariogramModel"],
+        "models": ["VariogramModel", "random_field"],
         "places": ["Places", "distances", "points"],
-        "simulate": ["random_field"],
         "temporal": ["acf", "lag_curves", "pacf", "wasserstein1"],
-        "variograms": ["variogram"],
+        "variograms": ["generalized_variogram", "variogram"],
     },
 )

@@ -3,42 +3,43 @@
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import xarray as xr
 from scipy.optimize import minimize, nnls
 
-from timo.errors import TimoError
-from timo.geostat.models import KINDS, SHAPES, VariogramModel, correlation
-from timo.geostat.options import is_scalar
+from timo.checks import NotNegative, checked
+from timo.errors import TimoError, warn
+from timo.geostat.models import SHAPES, Kind, VariogramModel, correlation
+from timo.geostat.values import as_floats
 
+Variogram = Annotated[xr.Dataset, "timo.geostat.variogram(...) makes it."]
 Weights = Literal["pairs/lag2", "pairs"] | None
 _RANGES = 40  # starts of the range, evenly in its logarithm
 _SHAPES = {"stable": (0.5, 1.0, 1.5, 2.0), "matern": (0.3, 0.5, 1.0, 1.5, 2.5, 5.0)}
-# Correlated variance below this share of the whole is none.
+# A correlated variance below this share of the whole counts as 0.
 _NOTHING = 1e-6
-_FARTHEST = 3.0  # ranges up to so many times the farthest lag
+_FARTHEST = 3.0  # longest range, in farthest lags
 
 
 @dataclass(frozen=True)
 class _Curve:
-    """What a model is fitted to: lags (n,), semivariances (n,), roots of the weights (n,)."""
+    """Lags (n,), semivariances (n,) and roots of the weights (n,) that a model is fitted to."""
 
     lag: np.ndarray
     gamma: np.ndarray
     root: np.ndarray
-    kind: str
+    kind: Kind
     nugget: float | None
 
     def linear(self, range_m: float, shape: float | None) -> tuple[float, float, float]:
-        """Best nugget and partial sill of a range and shape, and what is left of the squares.
+        """Return the best nugget and partial sill of a range and shape, and what is left of the squares.
 
-        The model is linear in these two, so only range and shape have to be searched (variable
-        projection: Golub and Pereyra 1973, SIAM Journal on Numerical Analysis 10, 413).
+        The model is linear in these two, so only range and shape have to be searched (variable projection: Golub and
+        Pereyra 1973, SIAM Journal on Numerical Analysis 10, 413).
         """
         rise = 1 - correlation(self.kind, self.lag / range_m, shape)
         if self.nugget is None:
@@ -50,11 +51,12 @@ class _Curve:
         return self.nugget, partial, float(((target - partial * column) ** 2).sum())
 
 
+@checked
 def fit_model(
-    variogram: xr.Dataset,
-    kind: str = "exponential",
+    variogram: Variogram,
+    kind: Kind = "exponential",
     *,
-    nugget: bool | float = True,
+    nugget: bool | NotNegative = True,
     weights: Weights = "pairs/lag2",
     shape: float | None = None,
 ) -> VariogramModel:
@@ -69,40 +71,38 @@ def fit_model(
     nugget : bool or float
         True: fitted. A number: held at it; False is 0.
     weights : {"pairs/lag2", "pairs", None}
-        Weight of a bin's squared residual: its pairs over its squared distance (near bins tell
-        nugget and range; as in gstat, Pebesma 2004, Computers & Geosciences 30, 683), its pairs, or
-        1.
+        Weight of a bin's squared residual: its pairs over its squared distance (near bins decide nugget and range; as
+        in gstat, Pebesma 2004, Computers & Geosciences 30, 683), its pairs, or 1.
     shape : float, optional
         Of "stable" and "matern": held at it. Default: fitted.
 
     Returns
     -------
     VariogramModel
-        With the least weighted squares over all ranges from half the first lag to three times the
-        last.
+        With the least weighted squares over all ranges from half the first lag to three times the last.
 
     Raises
     ------
     TimoError
-        If fewer than three bins have pairs, the values are constant, the nugget is above all
-        semivariances, or an option is unknown.
+        If fewer than three bins have pairs, the values are constant, or the nugget is above all semivariances.
 
     Warns
     -----
     RuntimeWarning
-        If nothing is correlated (the semivariance does not rise: a pure nugget with range 0 is given
-        back), or if it still rises at the farthest lag (the range is then a guess).
+        If nothing is correlated (the semivariance does not rise: a pure nugget with range 0 is returned), or if it
+        still rises at the farthest lag (the range is then a guess).
     """
     curve = _curve(variogram, kind, nugget, weights)
     range_m, shape = _search(curve, shape)
     return _model(curve, range_m, shape)
 
 
+@checked
 def fit_best(
-    variogram: xr.Dataset,
-    kinds: str | Iterable[str] = ("spherical", "exponential", "gaussian"),
+    variogram: Variogram,
+    kinds: Kind | Sequence[Kind] | set[Kind] = ("spherical", "exponential", "gaussian"),
     *,
-    nugget: bool | float = True,
+    nugget: bool | NotNegative = True,
     weights: Weights = "pairs/lag2",
 ) -> VariogramModel:
     """Fit several kinds of model and return the one that leaves least.
@@ -111,14 +111,14 @@ def fit_best(
     ----------
     variogram, nugget, weights
         As for `fit_model`.
-    kinds : iterable of str, or str
+    kinds : list of str, or str
         Kinds to try.
 
     Returns
     -------
     VariogramModel
-        With the least n log(weighted squares) + 2 parameters, so that a fitted shape has to earn its
-        place (Webster and McBratney 1989, Journal of Soil Science 40, 493).
+        With the least n log(weighted squares) + 2 parameters, so that a fitted shape has to earn its place (Webster
+        and McBratney 1989, Journal of Soil Science 40, 493).
 
     Raises
     ------
@@ -131,7 +131,7 @@ def fit_best(
         range_m, shape = _search(curve, None)
         left = curve.linear(range_m, shape)[2]
         floor = 1e-30 * float(((curve.gamma * curve.root) ** 2).sum())
-        score = curve.lag.size * math.log(max(left, floor)) + 2 * (kind in SHAPES)
+        score = curve.lag.size * math.log(max(left, floor, 1e-300)) + 2 * (kind in SHAPES)
         if best is None or score < best[0]:
             best = score, curve, range_m, shape
     if best is None:
@@ -139,29 +139,16 @@ def fit_best(
     return _model(*best[1:])
 
 
-def _curve(variogram: xr.Dataset, kind: str, nugget: bool | float, weights: Weights) -> _Curve:
-    """The bins that count, with their weights."""
-    if kind not in KINDS:
-        raise TimoError(f"Unknown variogram model {kind!r}. Known: {', '.join(KINDS)}.")
-    named = weights is None or isinstance(weights, str)
-    if not named or weights not in ("pairs/lag2", "pairs", None):
-        raise TimoError(f'weights is "pairs/lag2", "pairs" or None; got {weights!r}.')
-    switch = isinstance(nugget, bool | np.bool_)
-    if not switch and not (is_scalar(nugget) and nugget >= 0):
-        raise TimoError(f"The nugget is True, False or a number, 0 or more; got {nugget!r}.")
-    if not isinstance(variogram, xr.Dataset):
-        raise TimoError(
-            f"Takes the dataset of timo.geostat.variogram(...); got {type(variogram).__name__}."
-        )
+def _curve(variogram: xr.Dataset, kind: Kind, nugget: bool | float, weights: Weights) -> _Curve:
+    """Return the bins that count, with their weights."""
     name = "semivariance" if "semivariance" in variogram else "dissimilarity"
-    if name not in variogram or variogram[name].dims != ("lag",):
+    if any(part not in variogram or variogram[part].dims != ("lag",) for part in (name, "pairs")):
         raise TimoError(
-            'Takes the dataset of timo.geostat.variogram(...): "semivariance" over "lag".'
+            'variogram must be the dataset of timo.geostat.variogram(...), "semivariance" and "pairs" over "lag"; '
+            f"got {dict(variogram.sizes)} with {sorted(map(str, variogram.data_vars))}."
         )
-    lag, gamma, pairs = (
-        np.asarray(variogram[key].values, dtype="float64") for key in ("lag", name, "pairs")
-    )
-    used = np.isfinite(gamma) & (pairs > 0) & (lag > 0)
+    lag, gamma, pairs = (as_floats(variogram[key].values, key) for key in ("lag", name, "pairs"))
+    used = np.isfinite(lag + gamma + pairs) & (pairs > 0) & (lag > 0)
     if used.sum() < 3:
         raise TimoError(
             f"A model needs three bins with pairs; got {used.sum()}. Take fewer or wider bins, a "
@@ -169,19 +156,21 @@ def _curve(variogram: xr.Dataset, kind: str, nugget: bool | float, weights: Weig
         )
     lag, gamma, pairs = lag[used], gamma[used], pairs[used]
     if not gamma.max() > 0:
-        raise TimoError("The values are constant: nothing varies, and no model can be fitted.")
+        raise TimoError(
+            "The values are constant, and no model can be fitted. Pass a VariogramModel where one is needed."
+        )
     weight = {"pairs/lag2": pairs / lag**2, "pairs": pairs, None: np.ones_like(lag)}[weights]
-    held = None if switch and nugget else float(nugget)
+    held = None if nugget is True else float(nugget)
     if held is not None and held > gamma.max():
         raise TimoError(
-            f"The nugget {held:g} is above all semivariances (the largest is {gamma.max():g}): no model "
-            "starts there. Give a smaller one, or nugget=True to fit it."
+            f"The nugget {held:g} is above all semivariances (the largest is {gamma.max():g}). Give a smaller "
+            "one, or nugget=True to fit it."
         )
     return _Curve(lag, gamma, np.sqrt(weight / weight.sum()), kind, held)
 
 
 def _search(curve: _Curve, shape: float | None) -> tuple[float, float | None]:
-    """Range and shape with the least squares: over a grid, then downhill from its best point.
+    """Find the range and shape with the least squares: over a grid, then downhill from its best point.
 
     The grid makes it safe, as the squares have more than one valley.
     """
@@ -206,15 +195,14 @@ def _search(curve: _Curve, shape: float | None) -> tuple[float, float | None]:
 
 
 def _model(curve: _Curve, range_m: float, shape: float | None) -> VariogramModel:
-    """The fitted model, with warnings where the variogram does not tell one."""
+    """Return the fitted model, with warnings where the variogram does not determine one."""
     nugget, partial, _ = curve.linear(range_m, shape)
     near = range_m <= curve.lag[0] / 2 * 1.001 and partial > 0
     if partial <= _NOTHING * (nugget + partial) or near:
-        warnings.warn(
+        warn(
             "The semivariance does not rise with distance: nothing is correlated beyond the first "
             f"lag ({curve.lag[0]:g}). The model is a pure nugget with range 0.",
             RuntimeWarning,
-            stacklevel=3,
         )
         weight = curve.root**2
         level = float((weight * curve.gamma).sum() / weight.sum())
@@ -222,10 +210,9 @@ def _model(curve: _Curve, range_m: float, shape: float | None) -> VariogramModel
         level = max(level, curve.nugget or 0.0)
         return VariogramModel(curve.kind, level, 0.0, level, shape)
     if range_m > curve.lag[-1]:
-        warnings.warn(
+        warn(
             f"The semivariance still rises at the farthest lag ({curve.lag[-1]:g}): the range "
             f"({range_m:g}) is a guess. Take a larger max_lag, or take a trend out of the values.",
             RuntimeWarning,
-            stacklevel=3,
         )
     return VariogramModel(curve.kind, nugget + partial, range_m, nugget, shape)

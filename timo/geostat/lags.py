@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
-from timo.errors import TimoError
-from timo.geostat.options import is_scalar
-from timo.geostat.values import as_floats
+from timo.checks import Range
+from timo.errors import TimoError, warn
 
+BinsOption = Literal["auto"] | Annotated[int, Range(1, 100_000)] | Sequence[float]
 BINS = 20
-# Fewer pairs than this say little (Journel and Huijbregts 1978, Mining Geostatistics, p. 194).
+# Fewer pairs than this are uncertain (Journel and Huijbregts 1978, Mining Geostatistics, p. 194).
 ENOUGH_PAIRS = 30
-# Of few places there are not so many pairs: they are shared among about six bins, of no less than 5.
+# Few places have fewer pairs: they are shared among about six bins, of no less than 5.
 _FEW_BINS, _LEAST_PAIRS = 6, 5
 # Distances between the cells of a raster often fall on the edge of a bin; rounding must not decide.
 _SLACK = 1e-9
@@ -38,12 +38,11 @@ class Bins:
     pool: bool = False
 
     def __post_init__(self) -> None:
-        edges = np.asarray(self.edges, dtype="float64")
-        if edges.ndim != 1 or edges.size < 2 or not np.isfinite(edges).all():
+        steps = np.diff(self.edges)
+        if steps.size < 1 or not np.isfinite(self.edges).all():
             raise TimoError("The edges of the bins must be finite numbers, at least two.")
-        if not (np.diff(edges) > 0).all() or edges[0] < 0:
+        if not (steps > 0).all() or self.edges[0] < 0:
             raise TimoError("The edges of the bins must ascend, from 0 or more.")
-        object.__setattr__(self, "edges", edges)
 
     def __len__(self) -> int:
         return self.edges.size - 1
@@ -55,7 +54,7 @@ class Bins:
 
     @cached_property
     def steps(self) -> np.ndarray | None:
-        """The edges counted in one fine even step, if they are multiples of it."""
+        """Return the edges counted in one fine even step, if they are multiples of it."""
         for parts in (len(self), len(self) ** 2):
             count = self.edges / self.max_lag * parts
             if np.abs(count - np.rint(count)).max() < 1e-9 * parts:
@@ -63,7 +62,7 @@ class Bins:
         return None
 
     def fine_index(self, distance: np.ndarray) -> np.ndarray:
-        """Number of the fine step of each distance, from 1; the first and the last are outside.
+        """Return the number of the fine step of each distance, from 1; the first and the last are outside.
 
         Counting in even steps costs one multiplication a pair, where finding an edge costs a search.
         """
@@ -77,35 +76,23 @@ class Bins:
 
     @property
     def fine(self) -> int:
-        """How many fine steps there are, the two outside included."""
+        """Number of fine steps, the two outside included."""
         return len(self) + 2 if self.steps is None else int(self.steps[-1]) + 2
 
     def coarse(self, sums: np.ndarray) -> np.ndarray:
-        """Sums of the bins, (..., n), from those of the fine steps."""
+        """Return the sums of the bins, (..., n), from those of the fine steps."""
         if self.steps is None:
             return sums[..., 1:-1]
         return np.add.reduceat(sums[..., 1:-1], self.steps[:-1], axis=-1)
 
 
-def make_bins(bins: int | str | np.ndarray, max_lag: float, *, units: str = "metres") -> Bins:
-    """Bins as the caller wants them (see `timo.geostat.variogram`).
-
-    Raises
-    ------
-    TimoError
-        If `bins` is none of what it may be, or `max_lag` is no distance.
-    """
-    if not is_scalar(max_lag) or max_lag <= 0:
-        raise TimoError(f"max_lag is a number of {units}, more than 0; got {max_lag!r}.")
-    if isinstance(bins, str):
-        if bins != "auto":
-            raise TimoError(f'bins is "auto", a number, or edges in {units}; got {bins!r}.')
+def make_bins(bins: BinsOption, max_lag: float) -> Bins:
+    """Return the bins that the caller asks for (see `timo.geostat.variogram`)."""
+    if bins == "auto":
         return Bins(max_lag * (np.arange(BINS + 1) / BINS) ** 2, pool=True)
-    if np.ndim(bins) == 0:
-        if not is_scalar(bins) or int(bins) != bins or bins < 1:
-            raise TimoError(f"The number of bins must be a whole one, 1 or more; got {bins!r}.")
-        return Bins(np.linspace(0, max_lag, int(bins) + 1))
-    return Bins(as_floats(bins, "bins"))
+    if isinstance(bins, int):
+        return Bins(np.linspace(0, max_lag, bins + 1))
+    return Bins(np.asarray(bins, dtype="float64"))
 
 
 def joined(edges: np.ndarray, sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -126,11 +113,10 @@ def joined(edges: np.ndarray, sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     total = float(sums[0].sum())
     enough = min(ENOUGH_PAIRS, max(_LEAST_PAIRS, total // _FEW_BINS))
     if enough < ENOUGH_PAIRS:
-        warnings.warn(
-            f"There are few pairs, {total:g} in all: the bins hold less than {ENOUGH_PAIRS} each, and tell "
-            "the nugget and the range poorly. Take more values, or give a model.",
+        warn(
+            f"There are few pairs, {total:g} in all: the bins hold less than {ENOUGH_PAIRS} each, and the nugget "
+            "and the range of a model are uncertain. Take more values, or give a model.",
             RuntimeWarning,
-            stacklevel=4,
         )
     starts, pairs = [0], 0.0
     for number, count in enumerate(sums[0]):
@@ -146,7 +132,7 @@ def joined(edges: np.ndarray, sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 def tabulated(
     sums: np.ndarray, bins: Bins, *, units: str = "m", long_name: str = "distance"
 ) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
-    """Coordinates over "lag", pairs (n,) and means (n,) of sums (3, bins): pairs, distances, amounts.
+    """Return coordinates over "lag", pairs (n,) and means (n,) of sums (3, bins): pairs, distances, amounts.
 
     Raises
     ------
@@ -162,7 +148,7 @@ def tabulated(
 
 
 def lag_coords(lag: np.ndarray, edges: np.ndarray, units: str, long_name: str) -> dict[str, Any]:
-    """Coordinates of bins; one without pairs stands at its middle."""
+    """Return the coordinates of bins; one without pairs stands at its middle."""
     lag = np.where(np.isfinite(lag), lag, (edges[1:] + edges[:-1]) / 2)
     return {
         "lag": ("lag", lag, {"long_name": long_name, "units": units}),

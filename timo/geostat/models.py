@@ -1,7 +1,6 @@
-"""Models of the semivariance: a few numbers that say how values come apart with distance.
+"""Models of the semivariance: a few numbers that say how values come apart with distance; random fields of them.
 
-Chilès and Delfiner 2012, Geostatistics: Modeling Spatial Uncertainty, 2nd ed.,
-chapter 2.
+Chilès and Delfiner 2012, Geostatistics: Modeling Spatial Uncertainty, 2nd ed., chapter 2.
 """
 
 from __future__ import annotations
@@ -9,24 +8,29 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import xarray as xr
 from scipy.optimize import brentq
 from scipy.special import kve
 
+from timo.checks import Count, NotNegative, Positive, Seed, checked, described
 from timo.errors import TimoError
+from timo.geostat.places import places_of
+from timo.geostat.values import Field, real_array
 
-KINDS = ("spherical", "exponential", "gaussian", "stable", "matern")
+Kind = Literal["spherical", "exponential", "gaussian", "stable", "matern"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 # Shapes that a model takes: the power of the stable model, the smoothness nu of Matérn's.
 SHAPES = {"stable": (0.05, 2.0), "matern": (0.05, 20.0)}
 _DEFAULT_SHAPE = {"stable": 1.5, "matern": 1.5}
 # exp(-_REACHED) = 0.05: what is left of the correlation at the range.
 _REACHED = math.log(20)
-_GSTOOLS = {kind: kind.capitalize() for kind in KINDS}
+_GSTOOLS: dict[Kind, str] = {kind: kind.capitalize() for kind in KINDS}
 
 
+@checked
 @dataclass(frozen=True)
 class VariogramModel:
     """A semivariance that rises from the nugget to the sill.
@@ -38,13 +42,13 @@ class VariogramModel:
     sill : float
         Semivariance far away, the nugget included, in squared units of the values.
     range_m : float
-        Distance in metres at which 95 % of the way from the nugget to the sill is made; of the
-        spherical model all of it. (Of a time lag: days.) 0 only for a pure nugget.
+        Distance in metres at which 95 % of the way from the nugget to the sill is made; of the spherical model all of
+        it. (Of a time lag: days.) 0 only for a pure nugget.
     nugget : float
         Semivariance just beside a place: noise, and what varies within a cell.
     shape : float, optional
-        Of "stable" the power, 0.05 to 2 (1 = exponential, 2 = gaussian); of "matern" the smoothness
-        nu, 0.05 to 20 (0.5 = exponential). Default 1.5. The other kinds take none.
+        Of "stable" the power, 0.05 to 2 (1 = exponential, 2 = gaussian); of "matern" the smoothness nu, 0.05 to 20
+        (0.5 = exponential). Default 1.5. The other kinds take none.
 
     Raises
     ------
@@ -53,29 +57,27 @@ class VariogramModel:
 
     Notes
     -----
-    With u = h / range_m and c = ln 20, the correlation is: spherical 1 - 1.5 u + 0.5 u³ up to u = 1;
-    exponential exp(-c u); gaussian exp(-c u²); stable exp(-c u^shape); matern
-    2^(1-nu) / Gamma(nu) · v^nu · K_nu(v) with v proportional to u, such that it is 0.05 at u = 1.
+    With u = h / range_m and c = ln 20, the correlation is: spherical 1 - 1.5 u + 0.5 u³ up to u = 1; exponential
+    exp(-c u); gaussian exp(-c u²); stable exp(-c u^shape); matern 2^(1-nu) / Gamma(nu) · v^nu · K_nu(v) with v
+    proportional to u, such that it is 0.05 at u = 1.
     """
 
-    kind: str
-    sill: float
-    range_m: float
-    nugget: float = 0.0
+    kind: Kind
+    sill: NotNegative
+    range_m: NotNegative
+    nugget: NotNegative = 0.0
     shape: float | None = None
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise TimoError(f"Unknown variogram model {self.kind!r}. Known: {', '.join(KINDS)}.")
         for name in ("sill", "range_m", "nugget"):
-            object.__setattr__(self, name, _as_number(name, getattr(self, name)))
-        if not 0 <= self.nugget <= self.sill < math.inf:
+            object.__setattr__(self, name, float(getattr(self, name)))
+        if self.nugget > self.sill:
             raise TimoError(
                 "A variogram model needs 0 <= nugget <= sill, the sill with the nugget in it; "
-                f"got nugget {self.nugget:g}, sill {self.sill:g}."
+                f"got nugget {self.nugget:g}, sill {self.sill:g}. Give a larger sill."
             )
-        if not 0 <= self.range_m < math.inf or (self.range_m == 0 and self.partial_sill > 0):
-            raise TimoError(f"The range must be more than 0 metres; got {self.range_m:g}.")
+        if self.range_m == 0 and self.partial_sill > 0:
+            raise TimoError("The range must be more than 0 metres, unless the nugget is the sill.")
         object.__setattr__(self, "shape", _check_shape(self.kind, self.shape))
 
     @property
@@ -83,33 +85,37 @@ class VariogramModel:
         """Sill without the nugget: the variance that is correlated in space."""
         return self.sill - self.nugget
 
+    @checked
     def correlation(self, h: Any) -> Any:
-        """Correlation at a distance in metres, without the nugget: 1 at 0, 0 far away."""
+        """Return the correlation at a distance in metres, without the nugget: 1 at 0, 0 far away."""
         if isinstance(h, xr.DataArray):
-            return xr.apply_ufunc(self.correlation, h)
-        u = np.asarray(h) / (self.range_m or math.inf)
+            return xr.apply_ufunc(self.correlation, h.compute())
+        u = real_array(h, "h") / (self.range_m or math.inf)
         return correlation(self.kind, u, self.shape)
 
+    @checked
     def __call__(self, h: Any) -> Any:
-        """Semivariance at a distance in metres, in squared units of the values; 0 at 0.
+        """Return the semivariance at a distance in metres, in squared units of the values; 0 at 0.
 
         Takes a number, an array or a DataArray, and gives the same.
         """
         if isinstance(h, xr.DataArray):
-            return xr.apply_ufunc(self, h)
-        h = np.asarray(h)
+            return xr.apply_ufunc(self, h.compute())
+        h = real_array(h, "h")
         gamma = self.nugget + self.partial_sill * (1 - self.correlation(h))
         return np.where(h == 0, gamma.dtype.type(0), gamma)[()]
 
+    @checked
     def covariance(self, h: Any) -> Any:
-        """Covariance at a distance in metres: the sill at 0, and past it without the nugget."""
+        """Return the covariance at a distance in metres: the sill at 0, and past it without the nugget."""
         if isinstance(h, xr.DataArray):
-            return xr.apply_ufunc(self.covariance, h)
-        h = np.asarray(h)
+            return xr.apply_ufunc(self.covariance, h.compute())
+        h = real_array(h, "h")
         c = self.partial_sill * self.correlation(h)
         return np.where(h == 0, c.dtype.type(self.sill), c)[()]
 
-    def to_gstools(self, dim: int = 2) -> Any:
+    @checked
+    def to_gstools(self, dim: Count = 2) -> Any:
         """Return the same model as a `gstools.CovModel`.
 
         Raises
@@ -133,6 +139,7 @@ class VariogramModel:
         )
 
     @classmethod
+    @checked
     def from_gstools(cls, model: Any) -> VariogramModel:
         """Make the model from an isotropic `gstools.CovModel` of one of the kinds.
 
@@ -142,9 +149,10 @@ class VariogramModel:
             If it is of another kind, or differs with the direction.
         """
         kinds = {name: kind for kind, name in _GSTOOLS.items()}
-        if model.name not in kinds or not np.allclose(model.anis, 1):
+        isotropic = isinstance(model, _gstools().CovModel) and np.allclose(model.anis, 1)
+        if not isotropic or model.name not in kinds:
             raise TimoError(
-                f"Takes an isotropic gstools model of {', '.join(kinds)}; got {model!r}."
+                f"model must be an isotropic gstools model of {', '.join(kinds)}; got {described(model)}."
             )
         kind = kinds[model.name]
         shape = {"stable": "alpha", "matern": "nu"}.get(kind)
@@ -154,7 +162,7 @@ class VariogramModel:
 
 
 def correlation(kind: str, u: np.ndarray, shape: float | None) -> np.ndarray:
-    """Correlation at distances `u` that are counted in ranges (see `VariogramModel`)."""
+    """Return the correlation at distances `u` that are counted in ranges (see `VariogramModel`)."""
     if kind == "spherical":
         u = np.minimum(u, 1)
         return 1 - 1.5 * u + 0.5 * u**3
@@ -173,7 +181,7 @@ def _power(kind: str, shape: float | None) -> float:
 
 @lru_cache(maxsize=1024)
 def _units_of_range(kind: str, shape: float | None) -> float:
-    """The range, counted in the length by which gstools divides the distance."""
+    """Return the range, counted in the length by which gstools divides the distance."""
     if kind == "spherical":
         return 1.0
     if kind == "matern":
@@ -183,7 +191,7 @@ def _units_of_range(kind: str, shape: float | None) -> float:
 
 
 def _matern(u: np.ndarray, nu: float) -> np.ndarray:
-    """Matérn's correlation, with gstools' scale: v = sqrt(nu) u.
+    """Return Matérn's correlation, with gstools' scale: v = sqrt(nu) u.
 
     In logarithms, because K_nu(v) overflows near 0 where v^nu underflows.
     """
@@ -196,25 +204,73 @@ def _matern(u: np.ndarray, nu: float) -> np.ndarray:
     return np.where(tiny, 1, np.clip(np.nan_to_num(rho, nan=0), 0, 1)).astype(v.dtype, copy=False)
 
 
-def _as_number(name: str, value: Any) -> float:
-    if isinstance(value, str | bytes) or value is None or np.ndim(value):
-        raise TimoError(f"{name} is a number; got {value!r}.")
-    try:
-        return float(value)
-    except (TypeError, ValueError) as error:
-        raise TimoError(f"{name} is a number; got {value!r}.") from error
-
-
 def _check_shape(kind: str, shape: float | None) -> float | None:
     if kind not in SHAPES:
         if shape is not None:
             raise TimoError(f"The {kind} model has no shape; got {shape}. Leave it out.")
         return None
     low, high = SHAPES[kind]
-    shape = _as_number("shape", _DEFAULT_SHAPE[kind] if shape is None else shape)
+    shape = float(_DEFAULT_SHAPE[kind] if shape is None else shape)
     if not low <= shape <= high:
         raise TimoError(f"The shape of the {kind} model is {low} to {high:g}; got {shape:g}.")
     return shape
+
+
+@checked
+def random_field(
+    template: Field | xr.Dataset | tuple[Count, Count],
+    model: VariogramModel,
+    seed: Seed,
+    *,
+    cell_m: Positive = 1.0,
+    mean: float = 0.0,
+) -> xr.DataArray:
+    """Draw a Gaussian random field with a given variogram, with gstools.
+
+    Parameters
+    ----------
+    template : xarray.DataArray, xarray.Dataset or (int, int)
+        Where: points, a raster, or the height and width in cells of a raster on a plane.
+    model : VariogramModel
+        Of the field. Its nugget is drawn for each place by itself.
+    seed : int
+        The same seed gives the same field.
+    cell_m : float
+        Size of a cell in metres, if `template` is a shape.
+    mean : float
+        Of the field.
+
+    Returns
+    -------
+    xarray.DataArray
+        (y, x) or (point,) float64.
+
+    Raises
+    ------
+    TimoError
+        If gstools is not installed.
+
+    Notes
+    -----
+    Randomization method with 1000 modes (Heße et al. 2014, Environmental Modelling & Software 55, 32). In a geographic
+    CRS the correlation is that of the chord, not of the great circle.
+    """
+    if isinstance(template, tuple):
+        template = _plane(*template, cell_m)
+    place = places_of(template).embed()
+    spatial: Any = ("point",) if "point" in template.dims else ("y", "x")
+    field = _gstools().SRF(model.to_gstools(place.shape[1]), mean=mean, seed=seed)
+    values = np.asarray(field(tuple(place.T), mesh_type="unstructured"))
+    shape = [template.sizes[dim] for dim in spatial]
+    kept = {n: c for n, c in template.coords.items() if set(c.dims) <= set(spatial)}
+    attrs = {key: template.attrs[key] for key in ("crs",) if key in template.attrs}
+    return xr.DataArray(values.reshape(shape), dims=spatial, coords=kept, attrs=attrs)
+
+
+def _plane(height: int, width: int, cell_m: float) -> xr.DataArray:
+    """Return an empty raster on a plane, north up."""
+    y, x = cell_m * (np.arange(height)[::-1] + 0.5), cell_m * (np.arange(width) + 0.5)
+    return xr.DataArray(np.empty((height, width)), {"y": y, "x": x}, ("y", "x"))
 
 
 def _gstools() -> Any:

@@ -3,43 +3,43 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from timo.errors import TimoError
-from timo.geostat.lags import joined, lag_coords, make_bins
-from timo.geostat.options import is_scalar
-from timo.geostat.values import as_floats, without_nodata
+from timo.checks import Count, Positive, checked
+from timo.errors import TimoError, warn
+from timo.geostat.lags import BinsOption, joined, lag_coords, make_bins
+from timo.geostat.values import as_floats, floats_of
 
 # Months differ by 11 % in length; that still counts as a regular step.
 _REGULAR = 1.15
-_DAY = np.timedelta64(1, "D")
 
 
-def acf(da: xr.DataArray, lags: int = 30) -> xr.DataArray:
-    """Autocorrelation of regular series.
+@checked
+def acf(da: Any, lags: Count = 30) -> xr.DataArray:
+    """Compute the autocorrelation of regular series.
 
     Parameters
     ----------
     da : xarray.DataArray
-        With the dim "time" in regular steps; each series of the other dims by itself. NaN = missing.
-        Also a pandas.Series indexed by dates.
+        With the dim "time" in regular steps; each series of the other dims by itself. NaN = missing. Also a
+        pandas.Series indexed by dates.
     lags : int
         Longest lag in steps.
 
     Returns
     -------
     xarray.DataArray
-        "lag" (0 .. lags, in steps; coordinate `days` if time is dates) and the other dims. NaN for a
-        constant or empty series.
+        "lag" (0 .. lags, in steps; coordinate `days` if time is dates) and the other dims. NaN for a constant or empty
+        series.
 
     Raises
     ------
     TimoError
-        If the dates are irregular or not datetime64, the series has no more than `lags` steps, or
-        values are infinite or the raster's nodata.
+        If the dates are irregular or not datetime64, the series has no more than `lags` steps, or values are infinite
+        or the raster's nodata.
 
     Warns
     -----
@@ -48,13 +48,12 @@ def acf(da: xr.DataArray, lags: int = 30) -> xr.DataArray:
 
     Notes
     -----
-    r_k = Σ (z_t - m)(z_{t+k} - m) / Σ (z_t - m)². With missing values the sums run over the pairs
-    that are known, and each is divided by what is known of it, times (n - k)/n: the amplitude
-    modulated estimator (Parzen 1963, Sankhyā A 25, 383), which is the plain one where nothing is
-    missing.
+    r_k = Σ (z_t - m)(z_{t+k} - m) / Σ (z_t - m)². With missing values the sums run over the pairs that are known, and
+    each is divided by the number of them, times (n - k)/n: the amplitude modulated estimator (Parzen 1963, Sankhyā A
+    25, 383), which is the plain one where nothing is missing.
     """
     da = _series(da)
-    values, step, lags = _regular(da, lags)
+    values, step = _regular(da, lags)
     known = np.isfinite(values)
     count = known.sum(axis=0)
     with warnings.catch_warnings():
@@ -72,23 +71,22 @@ def acf(da: xr.DataArray, lags: int = 30) -> xr.DataArray:
             product = (z[k:] * z[: n - k]).sum(axis=0)
             rows.append(product / pairs * (n - k) / n / variance)
     if not np.isfinite(variance).all():
-        warnings.warn(
+        warn(
             "Some series are constant or have no values: their autocorrelation is NaN.",
             RuntimeWarning,
-            stacklevel=2,
         )
     return _result(np.stack(rows), da, step, "autocorrelation")
 
 
-def pacf(da: xr.DataArray, lags: int = 30) -> xr.DataArray:
-    """Partial autocorrelation of regular series: of each lag what the shorter ones do not explain.
+@checked
+def pacf(da: Any, lags: Count = 30) -> xr.DataArray:
+    """Compute the partial autocorrelation of regular series: of each lag what the shorter ones do not explain.
 
-    Parameters, result, errors and warnings as of `acf`, from which it is made by the Durbin-Levinson
-    recursion (Brockwell and Davis 1991, Time Series: Theory and Methods, 5.2); of a series with
-    many gaps it may leave -1 .. 1 and is NaN from there on.
+    Parameters, result, errors and warnings as of `acf`, from which it is made by the Durbin-Levinson recursion
+    (Brockwell and Davis 1991, Time Series: Theory and Methods, 5.2); of a series with many gaps it may leave -1 .. 1
+    and is NaN from there on.
     """
     r = acf(da, lags)
-    lags = r.sizes["lag"] - 1
     rho = r.values
     partial = np.full_like(rho, np.nan)
     partial[0] = rho[0]
@@ -104,35 +102,31 @@ def pacf(da: xr.DataArray, lags: int = 30) -> xr.DataArray:
     return r.copy(data=partial).assign_attrs(long_name="partial autocorrelation")
 
 
+@checked
 def lag_curves(
-    da: xr.DataArray,
-    *,
-    bins: int | Literal["auto"] | np.ndarray = "auto",
-    max_lag: float | None = None,
+    da: Any, *, bins: BinsOption = "auto", max_lag: Positive | None = None
 ) -> xr.Dataset:
     """Estimate how values come apart with the days between them: a variogram in time.
 
     Parameters
     ----------
     da : xarray.DataArray
-        With the dim "time" (dates in any order of steps, or numbers of days) and y, x or point; any
-        other dim, such as band, keeps a curve of its own. NaN = missing. Also a pandas.Series indexed
-        by dates.
+        With the dim "time" (dates in any order of steps, or numbers of days) and y, x or point; any other dim, such as
+        band, keeps a curve of its own. NaN = missing. Also a pandas.Series indexed by dates.
     bins, max_lag
         As for `timo.geostat.variogram`, in days. Default: up to half the time that is covered.
 
     Returns
     -------
     xarray.Dataset
-        Over "lag" (days) and the dims that are kept: `semivariance`, half the mean squared difference
-        of all pairs of dates of the same pixel, pooled over pixels, and `pairs`. `fit_model` takes
-        that of one band; its range is days.
+        Over "lag" (days) and the dims that are kept: `semivariance`, half the mean squared difference of all pairs of
+        dates of the same pixel, pooled over pixels, and `pairs`. `fit_model` takes that of one band; its range is days.
 
     Raises
     ------
     TimoError
-        If there are fewer than three dates, they are not datetime64 or numbers, no pixel has two
-        values, or values are infinite or the raster's nodata.
+        If there are fewer than three dates, they are not datetime64 or numbers, no pixel has two values, or values are
+        infinite or the raster's nodata.
     """
     da = _series(da)
     pixel = [dim for dim in ("y", "x", "point") if dim in da.dims]
@@ -145,11 +139,11 @@ def lag_curves(
     gap = np.abs(days[:, None] - days)
     if not gap.any():
         raise TimoError("All dates are the same one: there is no time between them.")
-    table = _values(da.transpose(*kept, "time", *pixel))
+    table = floats_of(da.transpose(*kept, "time", *pixel))
     shape = table.shape[: len(kept)]
     table = table.reshape(-1, da.sizes["time"], int(np.prod(table.shape[len(kept) + 1 :])))
     upper = np.triu_indices(days.size, 1)
-    lags = make_bins(bins, float(gap.max()) / 2 if max_lag is None else max_lag, units="days")
+    lags = make_bins(bins, float(gap.max()) / 2 if max_lag is None else max_lag)
     index = lags.fine_index(gap[upper])
     sums = np.zeros((3, len(table), len(lags)))
     for number, rows in enumerate(table):
@@ -166,11 +160,12 @@ def lag_curves(
     return _curves(sums, edges, da, kept, shape)
 
 
+@checked
 def wasserstein1(a: Any, b: Any) -> float:
-    """Earth mover's distance between the values of two arrays, in their unit; what is not finite or masked is left out.
+    """Compute the earth mover's distance between the values of two arrays; what is not finite or masked is left out.
 
-    The least mean distance by which values of `a` have to be moved to become distributed as those of
-    `b` (scipy.stats.wasserstein_distance).
+    The least mean distance, in the unit of the values, by which values of `a` have to be moved to become distributed as
+    those of `b` (scipy.stats.wasserstein_distance).
 
     Raises
     ------
@@ -182,12 +177,12 @@ def wasserstein1(a: Any, b: Any) -> float:
     first, second = (as_floats(array).ravel() for array in (a, b))
     first, second = first[np.isfinite(first)], second[np.isfinite(second)]
     if not first.size or not second.size:
-        raise TimoError("One of the two arrays has no finite value: there is no distance.")
+        raise TimoError("One of the two arrays has no finite value. Give two arrays with values.")
     return float(wasserstein_distance(first, second))
 
 
 def _series(da: Any) -> xr.DataArray:
-    """The array itself, or a pandas.Series indexed by dates as one."""
+    """Return the array itself, or a pandas.Series indexed by dates as one."""
     import pandas as pd
 
     if isinstance(da, pd.Series) and isinstance(da.index, pd.DatetimeIndex):
@@ -195,28 +190,23 @@ def _series(da: Any) -> xr.DataArray:
         return xr.DataArray(as_floats(da), dims="time", coords={"time": dates.to_numpy()})
     if not isinstance(da, xr.DataArray):
         raise TimoError(
-            f'Takes an xarray.DataArray with the dim "time", or a pandas.Series indexed by dates; got '
+            f'da must be an xarray.DataArray with the dim "time", or a pandas.Series indexed by dates; got '
             f'{type(da).__name__}. Use xr.DataArray(values, dims="time", coords={{"time": dates}}).'
         )
+    if not da.size:
+        raise TimoError(f"da holds no values; got the sizes {dict(da.sizes)}. Select less away.")
     return da
 
 
-def _values(da: xr.DataArray) -> np.ndarray:
-    values = as_floats(da.values)
-    without_nodata(da)
-    if np.isinf(values).any():
-        raise TimoError("Some values are infinite. Use da.where(np.isfinite(da)).")
-    return values
-
-
-def _regular(da: xr.DataArray, lags: int) -> tuple[np.ndarray, float | None, int]:
-    """Values with time first, the mean step in days (None if time is not dates), whole `lags`."""
+def _regular(da: xr.DataArray, lags: int) -> tuple[np.ndarray, float | None]:
+    """Return values with time first, and the mean step in days (None if time is not dates)."""
     if "time" not in da.dims:
-        raise TimoError(f'A series needs the dim "time"; got {da.dims}.')
-    if not is_scalar(lags) or int(lags) != lags or not 1 <= lags < da.sizes["time"]:
         raise TimoError(
-            f"lags is a whole number, 1 or more, and less than the series' {da.sizes['time']} steps; "
-            f"got {lags!r}."
+            f'A series needs the dim "time"; got {da.dims}. Use da.rename({{...: "time"}}).'
+        )
+    if lags >= da.sizes["time"]:
+        raise TimoError(
+            f"lags must be less than the series' {da.sizes['time']} steps; got {lags}. Give fewer."
         )
     step = None
     if "time" in da.coords:
@@ -229,11 +219,11 @@ def _regular(da: xr.DataArray, lags: int) -> tuple[np.ndarray, float | None, int
                 "lag_curves, which takes any dates."
             )
         step = float(steps.mean()) if da["time"].dtype.kind in "mM" else None
-    return _values(da.transpose("time", ...)), step, int(lags)
+    return floats_of(da.transpose("time", ...)), step
 
 
 def _days(da: xr.DataArray) -> np.ndarray:
-    """Dates as days since the first, lengths of time as days, numbers as they are."""
+    """Return dates as days since the first, lengths of time as days, numbers as they are."""
     if "time" not in da.coords:
         raise TimoError('The dim "time" has no coordinate: give dates, or numbers of days.')
     time = da["time"].values
@@ -243,14 +233,12 @@ def _days(da: xr.DataArray) -> np.ndarray:
         if type(first).__module__.startswith("cftime"):
             way = 'convert_calendar("standard", use_cftime=False)'
         raise TimoError(f"The dates are {type(first).__name__}, not datetime64. Use da.{way}.")
-    days = time.astype("float64") if time.dtype.kind in "iuf" else _as_days(time)
+    if time.dtype.kind in "mM":
+        time = (time - time[0] if time.dtype.kind == "M" else time) / np.timedelta64(1, "D")
+    days = time.astype("float64")
     if not np.isfinite(days).all():
         raise TimoError("Some dates are missing (NaT). Use da.sel(time=da.time.notnull()).")
     return days
-
-
-def _as_days(time: np.ndarray) -> np.ndarray:
-    return (time - time[0] if time.dtype.kind == "M" else time) / _DAY
 
 
 def _result(rows: np.ndarray, da: xr.DataArray, step: float | None, name: str) -> xr.DataArray:
@@ -263,7 +251,7 @@ def _result(rows: np.ndarray, da: xr.DataArray, step: float | None, name: str) -
 
 
 def _date_pairs(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels known on both dates, and their sum of squared differences, (time, time) each.
+    """Return the pixels known on both dates, and their sum of squared differences, (time, time) each.
 
     Σ m m' (z - z')² = (m z²)·m' + m·(m' z'²) - 2 z·z', each a matrix product.
     """

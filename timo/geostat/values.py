@@ -2,16 +2,59 @@
 
 from __future__ import annotations
 
-import math
-import numbers
-from typing import Any
+import contextlib
+from typing import Annotated, Any
 
 import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
 
+from timo.checks import described, is_number
 from timo.errors import TimoError
 
+Floats = NDArray[np.floating]
+Field = Annotated[xr.DataArray, "Use timo.geostat.points(x, y, values, crs=...), or a raster."]
 
-def without_nodata(array: Any) -> None:
+
+def as_floats(values: Any, name: str = "values", dtype: str = "float64") -> np.ndarray:
+    """Return a copy of numbers as floats; what a mask of NumPy hides becomes NaN.
+
+    Raises
+    ------
+    TimoError
+        If they are no real numbers.
+    """
+    try:
+        if np.ma.isMaskedArray(values):
+            return np.array(np.ma.filled(np.ma.array(values, dtype=dtype), np.nan))
+        array = np.asarray(values)
+        if array.dtype.kind not in "biufO":
+            raise TypeError(f"{array.dtype} is no real number")
+        with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite
+            return np.array(array, dtype=dtype)
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+        raise TimoError(
+            f"{name} must be real numbers ({error}). Use pd.to_numeric({name}, "
+            'errors="coerce"), which makes NaN of all else.'
+        ) from error
+
+
+def real_array(values: Any, name: str) -> np.ndarray:
+    """Return real numbers as an array; float32 stays float32.
+
+    Raises
+    ------
+    TimoError
+        If they are something else.
+    """
+    with contextlib.suppress(TypeError, ValueError, RuntimeError):
+        array = np.asarray(values)
+        if array.dtype.kind in "iuf":
+            return array
+    raise TimoError(f"{name} must be a number, or an array of numbers; got {described(values)}.")
+
+
+def without_nodata(array: xr.DataArray) -> None:
     """Refuse values that are still the raster's nodata number instead of NaN.
 
     Raises
@@ -21,31 +64,25 @@ def without_nodata(array: Any) -> None:
     """
     for key in ("_FillValue", "missing_value", "nodata"):
         for nodata in np.ravel(array.attrs.get(key, ())):
-            number = isinstance(nodata, numbers.Real) and math.isfinite(nodata)
-            if number and bool((array == nodata).any()):
+            if is_number(nodata) and bool((array == nodata).any()):
                 raise TimoError(
                     f"Some values are the raster's nodata ({nodata}). Open it with masked=True, or use "
                     f"array.where(array != {nodata})."
                 )
 
 
-def as_floats(values: Any, name: str = "values") -> np.ndarray:
-    """float64 copy of numbers; what a numpy mask hides becomes NaN.
+def floats_of(array: xr.DataArray, dtype: str = "float64") -> np.ndarray:
+    """Return the values of an array as floats, NaN where nothing is known.
 
     Raises
     ------
     TimoError
-        If they are no numbers.
+        If they are no real numbers, infinite, or still the raster's nodata number.
     """
-    try:
-        if np.ma.isMaskedArray(values):
-            return np.array(np.ma.filled(np.ma.array(values, dtype="float64"), np.nan))
-        array = np.asarray(values)
-        if array.dtype.kind not in "biufO":
-            raise TypeError(f"{array.dtype} is no number")
-        return np.array(array, dtype="float64")
-    except (TypeError, ValueError) as error:
+    values = as_floats(array.values, dtype=dtype)
+    without_nodata(array)
+    if np.isinf(values).any():
         raise TimoError(
-            f'{name} must be numbers ({error}). Use pd.to_numeric({name}, errors="coerce"), which makes '
-            "NaN of what is none."
-        ) from error
+            "Some values are infinite. Use array.where(np.isfinite(array)), which makes NaN of them."
+        )
+    return values

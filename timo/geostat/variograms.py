@@ -1,21 +1,18 @@
-"""The semivariance of values against the distance between their places."""
+"""The semivariance of values, or any dissimilarity, against the distance between their places."""
 
 from __future__ import annotations
 
-import warnings
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import xarray as xr
 
-from timo.errors import TimoError
-from timo.geostat.crs import crs_of
-from timo.geostat.fft import raster_sums
-from timo.geostat.lags import Bins, make_bins, tabulated
-from timo.geostat.options import is_scalar
-from timo.geostat.pairs import Sector, pair_sums
+from timo.checks import Positive, Range, Seed, checked
+from timo.errors import TimoError, warn
+from timo.geostat.lags import Bins, BinsOption, make_bins, tabulated
+from timo.geostat.pairs import Sector, pair_sums, raster_sums
 from timo.geostat.places import Places, distances, places_of, warn_of_distortion
-from timo.geostat.values import as_floats, without_nodata
+from timo.geostat.values import Field, as_floats, floats_of
 
 # How much the length of a degree of longitude may differ between a raster's middle and its edges
 # while one length is taken for all.
@@ -23,17 +20,18 @@ _EVEN = 0.01
 _UNEVEN_STEP = 1e-3
 
 
+@checked
 def variogram(
-    values: xr.DataArray,
+    values: Field,
     *,
-    max_lag: float | None = None,
-    bins: int | Literal["auto"] | np.ndarray = "auto",
+    max_lag: Positive | None = None,
+    bins: BinsOption = "auto",
     estimator: Literal["matheron", "cressie"] = "matheron",
     method: Literal["auto", "fft", "pairs"] = "auto",
     direction: float | None = None,
-    tolerance: float = 22.5,
-    max_points: int | None = 20_000,
-    seed: int = 0,
+    tolerance: Annotated[float, Range(above=0, most=90)] = 22.5,
+    max_points: Annotated[int, Range(least=3)] | None = 20_000,
+    seed: Seed = 0,
 ) -> xr.Dataset:
     """Estimate how values come apart with distance.
 
@@ -41,61 +39,57 @@ def variogram(
     ----------
     values : xarray.DataArray
         A raster (y, x), NaN = no value; or points: the dim "point" with the coordinates x and y (see
-        `timo.geostat.points`). With a dim "time" too, pairs are taken within each date and pooled
-        over the dates. CRS: `attrs["crs"]` or spatial_ref; without one, the coordinates are metres.
+        `timo.geostat.points`). With a dim "time" too, pairs are taken within each date and pooled over the dates. CRS:
+        `attrs["crs"]` or spatial_ref; without one, the coordinates are metres.
     max_lag : float, optional
-        Farthest distance in metres. Default: half the diagonal of the extent; farther apart, only
-        pairs from opposite corners are left (Cressie 1993, Statistics for Spatial Data, 2.4).
+        Farthest distance in metres. Default: half the diagonal of the extent; farther apart, only pairs from opposite
+        corners are left (Cressie 1993, Statistics for Spatial Data, 2.4).
     bins : "auto", int or array_like
-        "auto": 20 bins whose width grows with the distance (edges max_lag · (k/20)²), because the
-        nugget and the range are read off the near ones, joined where a bin has less than 30 pairs
-        (of few values, with a warning, less than a sixth of them).
-        A number: so many even bins. An array: edges in metres, which override `max_lag`.
+        "auto": 20 bins whose width grows with the distance (edges max_lag · (k/20)²), because the nugget and the range
+        are read off the near ones, joined where a bin has less than 30 pairs (of few values, with a warning, less than
+        a sixth of them). A number: that many even bins. An array: edges in metres, which override `max_lag`.
     estimator : {"matheron", "cressie"}
-        Half the mean squared difference (Matheron 1962), or the robust
-        (mean √|difference|)⁴ / (0.914 + 0.988/N + 0.09/N²), which outliers move less (Cressie and
-        Hawkins 1980, Mathematical Geology 12, 115).
+        Half the mean squared difference (Matheron 1962), or the robust (mean √|difference|)⁴ / (0.914 + 0.988/N +
+        0.09/N²), which outliers move less (Cressie and Hawkins 1980, Mathematical Geology 12, 115).
     method : {"auto", "fft", "pairs"}
-        "fft": every pair of an even raster by Fourier transforms (Marcotte 1996). "pairs": one pair
-        after the other. "auto": the first where it can be had.
+        "fft": every pair of an even raster by Fourier transforms (Marcotte 1996). "pairs": one pair after the other.
+        "auto": the first where it is possible.
     direction : float, optional
         Only pairs in this direction (and its opposite), degrees clockwise from the y axis (north).
     tolerance : float
-        How many degrees to either side of `direction` still count.
+        Degrees to either side of `direction` that still count.
     max_points : int, optional
-        Of more places, "pairs" draws so many at random, with a warning: 20,000 have 200 million
-        pairs. None: all of them, whatever it takes.
+        Of more places, "pairs" draws that many at random, with a warning: 20,000 have 200 million pairs. None: all.
     seed : int
         Of that draw.
 
     Returns
     -------
     xarray.Dataset
-        Over the dim "lag" (mean distance of a bin's pairs in metres, with the coordinates lag_left
-        and lag_right): `semivariance` in squared units of the values (NaN where a bin has no pairs),
-        `pairs` (how many). Attributes: `variance` of the values (within dates), `n` values, `method`,
-        `estimator`, `distance`.
+        Over the dim "lag" (mean distance of a bin's pairs in metres, with the coordinates lag_left and lag_right):
+        `semivariance` in squared units of the values (NaN where a bin has no pairs), `pairs` (their number).
+        Attributes: `variance` of the values (within dates), `n` values, `method`, `estimator`, `distance`.
 
     Raises
     ------
     TimoError
-        If there are fewer than three places with values or no pair within `max_lag`, if values are
-        infinite or the raster's nodata, or an option is none of those above.
+        If there are fewer than three places with values or no pair within `max_lag`, or values are infinite or the
+        raster's nodata.
 
     Warns
     -----
     UserWarning
-        If places were drawn at random, the projection distorts distances by more than 5 %, or there
-        is no CRS and the coordinates look like degrees.
+        If places were drawn at random, the projection distorts distances by more than 5 %, or there is no CRS and the
+        coordinates look like degrees.
     RuntimeWarning
         If there are so few pairs that "auto" bins hold less than 30.
 
     Notes
     -----
-    Pairs at distance 0 (duplicates) are left out. In a geographic CRS distances are great circles; the
-    Fourier transforms take one length of a degree for the whole raster, that of its middle row, as
-    long as no row's differs more than 1 % from it, else "auto" takes pairs. A trend in the values
-    makes the semivariance rise without end: take it out first.
+    Pairs at distance 0 (duplicates) are left out. In a geographic CRS distances are great circles; the Fourier
+    transforms take one length of a degree for the whole raster, that of its middle row, as long as no row's differs
+    more than 1 % from it, else "auto" takes pairs. A trend in the values makes the semivariance rise without end: take
+    it out first.
 
     Examples
     --------
@@ -107,11 +101,10 @@ def variogram(
     >>> bool(abs(variogram(field).semivariance - 1).max() < 0.1)
     True
     """
-    _check_options(estimator, method, direction, tolerance, max_points)
     table = _table(values)
     places = places_of(values)
     warn_of_distortion(places)
-    sector = None if direction is None else _sector(direction, tolerance)
+    sector = None if direction is None else _sector(float(direction), tolerance)
     step = _even_step(values, places) if "point" not in values.dims else None
     fft_can = step is not None and estimator == "matheron"
     if method == "fft" and not fft_can:
@@ -132,9 +125,14 @@ def variogram(
         places, table = _drawn(places, table, max_points, seed)
         # Of a raster's cells many distances fall on an edge, and float32 would toss a coin.
         dtype = "float32" if "point" in values.dims else "float64"
-        options = {"root": estimator == "cressie", "sector": sector, "dtype": dtype}
-        sums = _sum_pairs(places, table, lags, options)
-        how = "pairs"
+        how, sums = "pairs", np.zeros((3, len(lags)))
+        for row in table:
+            known = np.isfinite(row)
+            if known.sum() > 1:
+                root = estimator == "cressie"
+                sums += pair_sums(
+                    places[known], row[known], lags, root=root, sector=sector, dtype=dtype
+                )
     attrs = {**_about(values, table, places), "method": how, "estimator": estimator}
     if direction is not None:
         attrs |= {"direction": float(direction), "tolerance": float(tolerance)}
@@ -142,7 +140,7 @@ def variogram(
 
 
 def _dataset(sums: np.ndarray, bins: Bins, estimator: str) -> xr.Dataset:
-    """Semivariances of the sums (3, bins): pairs, distances, differences (or their roots)."""
+    """Return the semivariances of the sums (3, bins): pairs, distances, differences (or their roots)."""
     coords, pairs, mean = tabulated(sums, bins)
     gamma = 0.5 * mean
     if estimator == "cressie":
@@ -157,29 +155,8 @@ def _dataset(sums: np.ndarray, bins: Bins, estimator: str) -> xr.Dataset:
     )
 
 
-def _check_options(
-    estimator: str, method: str, direction: float | None, tolerance: float, max_points: int | None
-) -> None:
-    if estimator not in ("matheron", "cressie"):
-        raise TimoError(f"Unknown estimator {estimator!r}. Known: matheron, cressie.")
-    if method not in ("auto", "fft", "pairs"):
-        raise TimoError(f"Unknown method {method!r}. Known: auto, fft, pairs.")
-    if direction is not None and not is_scalar(direction):
-        raise TimoError(f"direction is degrees clockwise from north, or None; got {direction!r}.")
-    if not is_scalar(tolerance) or not 0 < tolerance <= 90:
-        raise TimoError(f"tolerance is an angle, more than 0 and up to 90; got {tolerance!r}.")
-    whole = is_scalar(max_points) and int(max_points) == max_points and max_points >= 3
-    if max_points is not None and not whole:
-        raise TimoError(f"max_points is a whole number, 3 or more, or None; got {max_points!r}.")
-
-
 def _table(values: xr.DataArray) -> np.ndarray:
-    """Values as (date, place) float64, the places in the order of `places_of`."""
-    if not isinstance(values, xr.DataArray):
-        raise TimoError(
-            f"Takes an xarray.DataArray; got {type(values).__name__}. "
-            "Use timo.geostat.points(x, y, values, crs=...)."
-        )
+    """Return values as (date, place) float64, the places in the order of `places_of`."""
     spatial = ("point",) if "point" in values.dims else ("y", "x")
     if {*values.dims} - {"time"} != {*spatial}:
         raise TimoError(
@@ -188,10 +165,7 @@ def _table(values: xr.DataArray) -> np.ndarray:
         )
     values = values.transpose(*[dim for dim in ("time", *spatial) if dim in values.dims])
     size = int(np.prod([values.sizes[dim] for dim in spatial]))
-    table = as_floats(values.values).reshape(-1, size)
-    without_nodata(values)
-    if np.isinf(table).any():
-        raise TimoError("Some values are infinite. Use values.where(np.isfinite(values)).")
+    table = floats_of(values).reshape(-1 if size else 0, size)
     known = np.isfinite(table)
     if not table.size or known.any(axis=0).sum() < 3 or known.sum(axis=1).max() < 2:
         raise TimoError(
@@ -202,7 +176,7 @@ def _table(values: xr.DataArray) -> np.ndarray:
 
 
 def _half_extent(places: Places, table: np.ndarray) -> float:
-    """Half the diagonal of the places that have values."""
+    """Return half the diagonal of the places that have values."""
     half = places[np.isfinite(table).any(axis=0)].extent_m() / 2
     if half == 0:
         raise TimoError("All places are the same one: there is no distance between them.")
@@ -210,7 +184,7 @@ def _half_extent(places: Places, table: np.ndarray) -> float:
 
 
 def _even_step(values: xr.DataArray, places: Places) -> tuple[float, float] | None:
-    """Height and width of a cell in metres, northward and eastward; None if they are not even."""
+    """Return height and width of a cell in metres, northward and eastward; None if they are not even."""
     step = [_step(values[dim].values) for dim in ("y", "x")]
     if step[0] is None or step[1] is None:
         return None
@@ -230,7 +204,7 @@ def _even_step(values: xr.DataArray, places: Places) -> tuple[float, float] | No
 
 
 def _step(axis: np.ndarray) -> float | None:
-    """Step of even coordinates, 1 of a single one, None of uneven ones."""
+    """Return the step of even coordinates, 1 of a single one, None of uneven ones."""
     if axis.size == 1:
         return 1.0
     step = (float(axis[-1]) - float(axis[0])) / (axis.size - 1)
@@ -239,7 +213,7 @@ def _step(axis: np.ndarray) -> float | None:
 
 
 def _sector(direction: float, tolerance: float) -> Sector:
-    """Whether vectors (..., 2), east and north, point in the direction or its opposite."""
+    """Return what says whether vectors (..., 2), east and north, point in the direction or its opposite."""
     angle = np.radians(direction)
     unit = np.array([np.sin(angle), np.cos(angle)])
     least = np.cos(np.radians(tolerance)) - 1e-9
@@ -253,30 +227,16 @@ def _sector(direction: float, tolerance: float) -> Sector:
 def _drawn(
     places: Places, table: np.ndarray, max_points: int | None, seed: int
 ) -> tuple[Places, np.ndarray]:
-    """Places that have values; of more than `max_points`, that many at random."""
+    """Return the places that have values; of more than `max_points`, that many at random."""
     which = np.flatnonzero(np.isfinite(table).any(axis=0))
     if max_points is not None and which.size > max_points:
-        warnings.warn(
+        warn(
             f"Of {which.size:,} places {max_points:,} were drawn at random (seed {seed}); "
-            "max_points=None takes all.",
-            UserWarning,
-            stacklevel=3,
+            "max_points=None takes all."
         )
-        chosen = np.random.default_rng(seed).choice(which, int(max_points), replace=False)
+        chosen = np.random.default_rng(seed).choice(which, max_points, replace=False)
         which = np.sort(chosen)
     return places[which], table[:, which]
-
-
-def _sum_pairs(
-    places: Places, table: np.ndarray, bins: Bins, options: dict[str, Any]
-) -> np.ndarray:
-    """Sums (3, bins) over the pairs of each date."""
-    sums = np.zeros((3, len(bins)))
-    for row in table:
-        known = np.isfinite(row)
-        if known.sum() > 1:
-            sums += pair_sums(places[known], row[known], bins, **options)
-    return sums
 
 
 def _about(values: xr.DataArray, table: np.ndarray, places: Places) -> dict[str, Any]:
@@ -289,7 +249,71 @@ def _about(values: xr.DataArray, table: np.ndarray, places: Places) -> dict[str,
         "n": int(known.sum()),
         "distance": "great circle" if places.geographic else "straight line",
     }
-    crs = crs_of(values)
-    if crs is not None:
-        attrs["crs"] = crs.to_wkt()
+    if places.crs is not None:
+        attrs["crs"] = places.crs.to_wkt()
     return attrs
+
+
+@checked
+def generalized_variogram(
+    distance: Any,
+    dissimilarity: Any,
+    *,
+    bins: BinsOption = "auto",
+    max_lag: Positive | None = None,
+    units: str = "m",
+) -> xr.Dataset:
+    """Average the dissimilarity of pairs against their distance.
+
+    Parameters
+    ----------
+    distance : array_like
+        (n, n) between all places, or (pairs,): metres, or days.
+    dissimilarity : array_like
+        Of the same shape, NaN or masked = unknown; of a square the part above the diagonal counts.
+    bins : "auto", int or array_like
+        As for `timo.geostat.variogram`.
+    max_lag : float, optional
+        Farthest distance. Default: half the largest.
+    units : str
+        Of the distance.
+
+    Returns
+    -------
+    xarray.Dataset
+        Over "lag": `dissimilarity`, its mean and not half of it (Wang et al. 2024, MC-GTA, ICML), and `pairs`.
+        `fit_model` takes it like a variogram. Pairs at distance 0 are left out.
+
+    Raises
+    ------
+    TimoError
+        If the shapes differ, distances are negative or unknown, or no pair is within `max_lag`.
+    """
+    h, d = as_floats(distance, "distance"), as_floats(dissimilarity, "dissimilarity")
+    if h.shape != d.shape or h.ndim not in (1, 2) or (h.ndim == 2 and h.shape[0] != h.shape[1]):
+        raise TimoError(
+            "Distance and dissimilarity must both be (n, n), or both (pairs,); "
+            f"got {h.shape} and {d.shape}."
+        )
+    if h.ndim == 2:
+        upper = np.triu_indices(h.shape[0], 1)
+        h, d = h[upper], d[upper]
+    known = np.isfinite(d)
+    h, d = h[known], d[known]
+    if not h.size or not (h >= 0).all() or not np.isfinite(h).all() or not h.any():
+        raise TimoError(
+            "Distances must be known and 0 or more, with a dissimilarity that is not NaN and a "
+            "distance above 0 for at least one pair."
+        )
+    lags = make_bins(bins, float(h.max()) / 2 if max_lag is None else max_lag)
+    index = lags.fine_index(h)
+    sums = [np.bincount(index, weights, minlength=lags.fine) for weights in (None, h, d)]
+    coords, pairs, mean = tabulated(lags.coarse(np.stack(sums)), lags, units=units)
+    return xr.Dataset(
+        {
+            "dissimilarity": ("lag", mean, {"long_name": "mean dissimilarity"}),
+            "pairs": ("lag", pairs.astype("int64"), {"long_name": "pairs"}),
+        },
+        coords=coords,
+        attrs={"long_name": "generalized variogram"},
+    )

@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
+from timo.errors import warn
+
 NOISE = -1
 
 
-def core_losses(loss: np.ndarray, min_samples: int) -> np.ndarray:
-    """(n,) the radius from which on each point is a core point: its loss to the min_samples-th, itself counted."""
-    return np.partition(loss, min_samples - 1, axis=1)[:, min_samples - 1]
-
-
 class Reach(NamedTuple):
-    """From which radius on points are core points (n,), and from which on they are linked (minimum spanning tree)."""
+    """The radius from which on a point is a core point (n,), and from which on two are linked (spanning tree)."""
 
     cores: np.ndarray
     links: coo_array
 
 
 def reach_of(loss: np.ndarray, min_samples: int) -> Reach:
-    """Everything that DBSCAN has to know of the losses, for all radii at once.
+    """Find when points become core points and when they are linked, for all radii of DBSCAN at once.
 
-    Two core points are in one cluster at a radius exactly if no link of the minimum spanning tree of the mutual
-    reachability between them is longer (Campello, Moulavi & Sander 2013).
+    A point is a core point from its loss to the min_samples-th on, itself counted. Two core points are in one cluster
+    at a radius exactly if no link of the minimum spanning tree of the mutual reachability between them is longer
+    (Campello, Moulavi & Sander 2013).
     """
-    cores = core_losses(loss, min_samples)
+    cores = np.partition(loss, min_samples - 1, axis=1)[:, min_samples - 1]
     mutual = np.maximum(np.maximum(loss, cores[:, None]), cores)
     # A length of exactly 0 would count as no link.
     np.maximum(mutual, np.finfo(float).tiny, out=mutual)
@@ -40,10 +37,10 @@ def reach_of(loss: np.ndarray, min_samples: int) -> Reach:
 def dbscan(
     loss: np.ndarray, eps: float, min_samples: int, reach: Reach | None = None
 ) -> np.ndarray:
-    """Labels (n,) of DBSCAN on a symmetric matrix of losses; -1 is noise.
+    """Cluster a symmetric matrix of losses by DBSCAN: labels (n,), -1 is noise.
 
     As Ester et al. (1996), with one difference: a point at the border of several clusters goes to that of its nearest
-    core point, not to whichever comes first. Labels are ordered by size, 0 the largest.
+    core point, not to the first. Labels are ordered by size, 0 the largest.
     """
     cores, links = reach_of(loss, min_samples) if reach is None else reach
     labels = np.full(len(loss), NOISE)
@@ -59,7 +56,7 @@ def dbscan(
 
 
 def by_size(labels: np.ndarray) -> np.ndarray:
-    """Labels renumbered so that 0 is the largest cluster; noise stays."""
+    """Renumber labels so that 0 is the largest cluster; noise stays."""
     names, first, counts = np.unique(labels[labels != NOISE], return_index=True, return_counts=True)
     order = names[np.lexsort((first, -counts))]
     rank = np.full(labels.max(initial=0) + 2, NOISE)
@@ -67,13 +64,8 @@ def by_size(labels: np.ndarray) -> np.ndarray:
     return rank[labels]
 
 
-def candidates(cores: np.ndarray, count: int = 60) -> np.ndarray:
-    """Radii worth trying: quantiles of the core losses, where the set of core points changes."""
-    return np.unique(np.quantile(cores, np.linspace(0.02, 1, count)))
-
-
 def join_noise(loss: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Each noise point given to the cluster of the lowest mean loss."""
+    """Give each noise point to the cluster of the lowest mean loss."""
     names = np.unique(labels[labels != NOISE])
     if not len(names):
         return labels
@@ -82,38 +74,38 @@ def join_noise(loss: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def choose_labels(loss: np.ndarray, min_samples: int, n_regions: int | None = None) -> np.ndarray:
-    """Labels of the best radius among the candidates.
+    """Return the labels of the best radius among 60 quantiles of the core losses.
 
-    With `n_regions`, of the radii that give so many clusters the one whose smallest cluster is largest; if none does,
+    With `n_regions`, of the radii that give that many clusters the one whose smallest cluster is largest; if none does,
     of the nearest number, with a warning. Without, the one with the largest mean silhouette (Rousseeuw 1987), in which
     noise counts 0.
     """
     reach = reach_of(loss, min_samples)
-    found = [dbscan(loss, float(eps), min_samples, reach) for eps in candidates(reach.cores)]
+    # The set of core points changes at the core losses only.
+    radii = np.unique(np.quantile(reach.cores, np.linspace(0.02, 1, 60)))
+    found = [dbscan(loss, float(eps), min_samples, reach) for eps in radii]
     if n_regions is None:
         return max(found, key=lambda labels: silhouette(loss, labels))
-    best = min(found, key=lambda labels: (abs(labels.max() + 1 - n_regions), -smallest(labels)))
+    best = min(
+        found, key=lambda labels: (abs(int(labels.max()) + 1 - n_regions), -smallest(labels))
+    )
     if best.max() + 1 != n_regions:
-        warnings.warn(
+        warn(
             f"No radius gives {n_regions} regions with min_samples = {min_samples}; the nearest is {best.max() + 1}. "
             "Fewer min_samples give more and smaller regions.",
             RuntimeWarning,
-            stacklevel=3,
         )
     return best
 
 
 def smallest(labels: np.ndarray) -> int:
-    """Points of the smallest cluster, 0 if there is none."""
-    return (
-        int(np.bincount(labels[labels != NOISE]).min(initial=len(labels)))
-        if labels.max() >= 0
-        else 0
-    )
+    """Return the points of the smallest cluster, 0 if there is no cluster."""
+    inside = labels[labels != NOISE]
+    return int(np.bincount(inside).min()) if inside.size else 0
 
 
 def silhouette(loss: np.ndarray, labels: np.ndarray) -> float:
-    """Mean of (b - a) / max(a, b) with a, b the mean losses to the own and to the next cluster; noise counts 0.
+    """Average (b - a) / max(a, b) with a, b the mean losses to the own and to the next cluster; noise counts 0.
 
     The point itself is counted in its own cluster. Fewer than two clusters: -1.
     """

@@ -1,18 +1,22 @@
-"""A Gaussian at every point, from its neighbours: the local mean and a sparse local covariance."""
+"""A Gaussian at every point, from its neighbours: the local mean, and a sparse covariance by the graphical lasso."""
 
 from __future__ import annotations
 
-import warnings
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from timo.errors import TimoError
-from timo.geostat.clustering.layout import Rows, rows_of, standardised
-from timo.geostat.clustering.sparse_inverse import graphical_lasso
+from timo.checks import NotNegative, Range, checked
+from timo.errors import TimoError, warn
+from timo.geostat.clustering.layout import Metric, Rows, rows_of, standardised
 
+Array = NDArray[np.float64]
+Neighbours = Annotated[int, Range(least=2)]  # a covariance takes two values
+# Sweeps over the coordinates of one column of the lasso; it is met again in the next sweep over the columns.
+INNER_SWEEPS = 20
 # Share of the mean variance that stands in for the covariance where the graphical lasso has no answer.
 SHRINKAGE = 0.1
 # A variance below this share of the mean over all points counts as none.
@@ -27,16 +31,17 @@ class Gaussians(NamedTuple):
     fallback: np.ndarray
 
 
+@checked
 def local_gaussians(
     features: xr.DataArray,
     *,
-    k: int = 30,
-    alpha: float = 0.01,
+    k: Neighbours = 30,
+    alpha: NotNegative = 0.01,
     feature: str | None = None,
-    metric: str | None = None,
+    metric: Metric | None = None,
     standardise: bool = True,
 ) -> xr.Dataset:
-    """Gaussian of the k nearest points around each point, its covariance by the graphical lasso.
+    """Fit a Gaussian to the k nearest points around each point, its covariance by the graphical lasso.
 
     Parameters
     ----------
@@ -49,7 +54,7 @@ def local_gaussians(
     feature : str, optional
         Dim of the features.
     metric : {"space", "time"}, optional
-        Default: what the dims say.
+        Default: by the dims.
     standardise : bool
         Scale each feature to mean 0 and standard deviation 1 over all points first.
 
@@ -62,7 +67,7 @@ def local_gaussians(
     Raises
     ------
     TimoError
-        If there are fewer points than neighbours, or an option makes no sense.
+        If there are fewer points than neighbours.
 
     Warns
     -----
@@ -94,9 +99,7 @@ def local_gaussians(
 
 
 def fit_gaussians(rows: Rows, values: np.ndarray, k: int, alpha: float) -> Gaussians:
-    """Local Gaussians of (n, d) values; the options are those of `local_gaussians`."""
-    if k < 2 or alpha < 0:  # a covariance takes two values
-        raise TimoError(f"k must be at least 2 and alpha at least 0; got {k} and {alpha}.")
+    """Fit local Gaussians to (n, d) values; the options are those of `local_gaussians`."""
     if len(rows) < k:
         raise TimoError(
             f"{len(rows)} points with all features are too few for k = {k} neighbours. Take a smaller k."
@@ -115,18 +118,100 @@ def fit_gaussians(rows: Rows, values: np.ndarray, k: int, alpha: float) -> Gauss
     fallback = np.ones(len(rows), bool)
     fallback[good] = False
     if fallback.any():
-        warnings.warn(
+        warn(
             f"{fallback.sum()} of {len(rows)} local covariances had no graphical lasso fit ({(~sound).sum()} with a "
             f"feature constant among the {k} neighbours); shrunk covariances stand for them. A larger alpha or k, or "
             "fewer and less alike features (principal components), help.",
             RuntimeWarning,
-            stacklevel=3,
         )
     return Gaussians(means, covariances, fallback)
 
 
 def shrunk(covariances: np.ndarray, floor: float) -> np.ndarray:
-    """Covariances (n, d, d) drawn towards a multiple of the identity: always positive definite."""
+    """Draw covariances (n, d, d) towards a multiple of the identity: always positive definite."""
     d = covariances.shape[1]
     mean = np.maximum(np.einsum("nii->n", covariances) / d, floor)
     return (1 - SHRINKAGE) * covariances + SHRINKAGE * mean[:, None, None] * np.eye(d)
+
+
+def graphical_lasso(
+    covariances: Array, alpha: float, *, max_sweeps: int = 100, tol: float = 1e-4
+) -> tuple[Array, NDArray[np.bool_]]:
+    r"""Fit covariances with sparse inverses P: least tr(S P) - log det P + alpha * sum of the off-diagonal abs(P).
+
+    Block coordinate descent over the columns (Friedman, Hastie & Tibshirani 2008), each column a lasso by coordinate
+    descent; every step is taken for all matrices that have not converged, together.
+
+    Parameters
+    ----------
+    covariances : array (n, d, d)
+        Empirical covariances with a positive diagonal.
+    alpha : float
+        Penalty of the off-diagonal elements of the inverse, in the unit of the covariances.
+    max_sweeps : int
+        Sweeps over all columns after which it gives up on a matrix.
+    tol : float
+        Duality gap at which a matrix counts as converged.
+
+    Returns
+    -------
+    covariances : array (n, d, d)
+        The inverses of the sparse matrices P.
+    converged : bool array (n,)
+        False where the gap was still above `tol`, or the result is not positive definite.
+    """
+    n, d = covariances.shape[:2]
+    result, converged = covariances.copy(), np.zeros(n, bool)
+    if d == 1 or n == 0:
+        return result, np.ones(n, bool)
+    # The coefficients start at zero, the covariance a little towards its diagonal, which makes it definite.
+    off = ~np.eye(d, dtype=bool)
+    result[:, off] *= 0.95
+    coefficients = np.zeros((d, n, d))
+    active = np.arange(n)
+    for _ in range(max_sweeps):
+        empirical, w, b = covariances[active], result[active], coefficients[:, active]
+        for column in range(d):
+            b[column] = _lasso(w, empirical[:, column], b[column], column, alpha)
+            fitted = np.einsum("nde,ne->nd", w, b[column])
+            fitted[:, column] = empirical[:, column, column]
+            w[:, column] = w[:, :, column] = fitted
+        result[active], coefficients[:, active] = w, b
+        done = abs(_gap(empirical, w, alpha)) < tol
+        converged[active[done]] = True
+        active = active[~done]
+        if not len(active):
+            break
+    return result, converged
+
+
+def _lasso(w: Array, target: Array, coefficients: Array, column: int, alpha: float) -> Array:
+    """Minimise 1/2 b' W b - s' b + alpha |b|_1 over all coordinates but `column`, whose coefficient stays zero."""
+    b = coefficients.copy()
+    others = [k for k in range(b.shape[1]) if k != column]
+    for _ in range(INNER_SWEEPS):
+        moved = 0.0
+        for k in others:
+            diagonal = w[:, k, k]
+            rest = target[:, k] - np.einsum("nd,nd->n", w[:, k], b) + diagonal * b[:, k]
+            new = np.sign(rest) * np.maximum(abs(rest) - alpha, 0) / diagonal
+            moved = max(moved, float(abs(new - b[:, k]).max()))
+            b[:, k] = new
+        if moved < 1e-5:  # well below the tolerance of the gap
+            break
+    return b
+
+
+def _gap(empirical: Array, w: Array, alpha: float) -> Array:
+    """Return the duality gap of each fit; infinite where the covariance is no longer positive definite."""
+    d = w.shape[1]
+    definite: NDArray[np.bool_] = np.asarray(np.isfinite(w).all(axis=(1, 2)))
+    safe = np.where(definite[:, None, None], w, np.eye(d))
+    values, vectors = np.linalg.eigh(safe)
+    definite &= values[:, 0] > 0
+    inverse = (vectors / np.where(definite[:, None], values, 1)[:, None, :]) @ vectors.transpose(
+        0, 2, 1
+    )
+    penalty = abs(inverse).sum(axis=(1, 2)) - abs(np.einsum("nii->ni", inverse)).sum(axis=1)
+    gap = np.einsum("nij,nji->n", empirical, inverse) - d + alpha * penalty
+    return np.where(definite, gap, np.inf)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -12,7 +12,9 @@ from scipy.spatial.distance import pdist, squareform
 
 from timo.errors import TimoError
 from timo.geostat.places import Places, distances, places_of
-from timo.geostat.values import without_nodata
+from timo.geostat.values import as_floats, without_nodata
+
+Metric = Literal["space", "time"]
 
 PLACES = ("y", "x")
 # What the features may be called, where the caller does not say.
@@ -38,19 +40,16 @@ class Rows:
 
     @cached_property
     def coordinates(self) -> np.ndarray:
-        """(n, 1 to 3) coordinates for a KD-tree: metres, or days."""
+        """Coordinates for a KD-tree, (n, 1 to 3): metres, or days."""
         return self.at.embed() if isinstance(self.at, Places) else self.at[:, None]
 
     def distances(self) -> np.ndarray:
-        """(n, n) metres, or days."""
-        return (
-            distances(self.at)
-            if isinstance(self.at, Places)
-            else squareform(pdist(self.at[:, None]))
-        )
+        """Return the distances of all pairs, (n, n) metres, or days."""
+        at = self.at
+        return distances(at) if isinstance(at, Places) else squareform(pdist(at[:, None]))
 
     def on_grid(self, values: np.ndarray, missing: Any) -> xr.DataArray:
-        """(n,) values back on the input's grid."""
+        """Put (n,) values back on the input's grid."""
         flat = np.full(self.kept.size, missing, np.asarray(values).dtype)
         flat[self.kept] = values
         result = self.grid.copy(data=flat.reshape(self.grid.shape))
@@ -61,7 +60,9 @@ class Rows:
         return result
 
 
-def rows_of(features: xr.DataArray, feature: str | None = None, metric: str | None = None) -> Rows:
+def rows_of(
+    features: xr.DataArray, feature: str | None = None, metric: Metric | None = None
+) -> Rows:
     """Read a map, points or a series; see `find_regions` for what it may be.
 
     Raises
@@ -69,12 +70,11 @@ def rows_of(features: xr.DataArray, feature: str | None = None, metric: str | No
     TimoError
         If the dims fit none of the three, or no point has a value for every feature.
     """
-    if not isinstance(features, xr.DataArray):
-        raise TimoError(f"Features are an xarray.DataArray, not {type(features).__name__}.")
     along = _along(features, metric)
     without_nodata(features)
     name = _feature_dim(features, feature, along)
-    values = features.transpose(*along, name).values.reshape(-1, features.sizes[name]).astype(float)
+    values = as_floats(features.transpose(*along, name).values, "features")
+    values = values.reshape(-1 if values.size else 0, features.sizes[name])
     kept = np.isfinite(values).all(axis=1)
     if not kept.any():
         raise TimoError(
@@ -87,17 +87,15 @@ def rows_of(features: xr.DataArray, feature: str | None = None, metric: str | No
 
 
 def standardised(values: np.ndarray) -> np.ndarray:
-    """(n, d) features with mean 0 and standard deviation 1; a constant feature becomes 0."""
+    """Scale (n, d) features to mean 0 and standard deviation 1; a constant feature becomes 0."""
     spread, mean = values.std(axis=0), values.mean(axis=0)
     # What rounding leaves of a constant is no spread.
     varies = spread > 1e-12 * abs(mean)
     return np.where(varies, values - mean, 0) / np.where(varies, spread, 1)
 
 
-def _along(features: xr.DataArray, metric: str | None) -> tuple[str, ...]:
-    """The dims over which regions extend."""
-    if metric not in {None, "space", "time"}:
-        raise TimoError(f'metric is "space" or "time"; got {metric!r}.')
+def _along(features: xr.DataArray, metric: Metric | None) -> tuple[str, ...]:
+    """Return the dims over which regions extend."""
     dims = set(features.dims)
     spatial = PLACES if set(PLACES) <= dims else ("point",) if "point" in dims else ()
     if metric != "time" and spatial:
@@ -124,10 +122,12 @@ def _feature_dim(features: xr.DataArray, feature: str | None, along: tuple[str, 
 
 
 def _days(grid: xr.DataArray) -> np.ndarray:
-    """Times in days since the first; plain numbers stay as they are."""
+    """Return times in days since the first; plain numbers stay as they are."""
     time = grid["time"].values
     if np.issubdtype(time.dtype, np.datetime64):
         time = (time - time.min()) / np.timedelta64(1, "D")
     if not np.issubdtype(time.dtype, np.number) or not np.isfinite(time.astype(float)).all():
-        raise TimoError("The coordinate time must be dates or finite numbers.")
+        raise TimoError(
+            "The coordinate time must be dates or finite numbers. Use assign_coords(time=pandas.to_datetime(...))."
+        )
     return time.astype(float)

@@ -1,36 +1,50 @@
-"""Regions whose features vary together in the same way: MC-GTA on maps, points and series."""
+"""Regions whose features vary together in the same way: MC-GTA on maps, points and series.
+
+Wang et al. (2024), MC-GTA: Metric-Constrained Model-Based Clustering using Goodness-of-fit Tests with Autocorrelations,
+ICML.
+"""
 
 from __future__ import annotations
 
-from numbers import Integral, Real
-from typing import Literal
+import warnings
+from typing import Literal, NamedTuple
 
 import numpy as np
 import xarray as xr
 
+from timo.checks import Count, NotNegative, Positive, checked
 from timo.errors import TimoError
 from timo.geostat.clustering.density import NOISE, choose_labels, dbscan, join_noise
-from timo.geostat.clustering.gaussians import fit_gaussians
-from timo.geostat.clustering.layout import Rows, rows_of, standardised
-from timo.geostat.clustering.loss import Loss, mcgta_loss
+from timo.geostat.clustering.gaussians import Neighbours, fit_gaussians
+from timo.geostat.clustering.layout import Metric, Rows, rows_of, standardised
 from timo.geostat.clustering.wasserstein import gaussian_w2
+from timo.geostat.fitting import fit_model
+from timo.geostat.models import VariogramModel
+from timo.geostat.variograms import generalized_variogram
+
+# Share of the sill at which two places count as unrelated, and lags on which that is looked for.
+REACHED = 0.95
+LAGS = 1000
+# A squared distance between Gaussians of (standardised) values that is rounding.
+TINY = 1e-20
 
 
+@checked
 def find_regions(
     features: xr.DataArray,
     *,
-    k: int = 30,
-    alpha: float = 0.01,
-    beta: float = 1.0,
+    k: Neighbours = 30,
+    alpha: NotNegative = 0.01,
+    beta: NotNegative = 1.0,
     delta: float = 0.0,
-    eps: float | Literal["auto"] = "auto",
-    n_regions: int | None = None,
-    min_samples: int | None = None,
-    metric: Literal["space", "time"] | None = None,
+    eps: Positive | Literal["auto"] = "auto",
+    n_regions: Count | None = None,
+    min_samples: Count | None = None,
+    metric: Metric | None = None,
     feature: str | None = None,
     standardise: bool = True,
     noise: Literal["keep", "join"] = "keep",
-    max_points: int = 4000,
+    max_points: Count = 4000,
 ) -> xr.DataArray:
     """Find regions that differ in how their features behave, not only in their mean.
 
@@ -56,15 +70,15 @@ def find_regions(
         Radius of DBSCAN, a loss. "auto": of 60 quantiles of the loss to the `min_samples`-th nearest, the one with the
         largest mean silhouette, noise counted as 0.
     n_regions : int, optional
-        How many regions are wanted: of these radii one that gives so many, the smallest of them as large as possible.
-        To be used instead of `eps`.
+        Number of regions wanted: of these radii one that gives it, the smallest region as large as possible. To be used
+        instead of `eps`.
     min_samples : int, optional
         Points within `eps`, itself counted, that make a core point. Default `k`: neighbourhoods overlap, and with
         fewer a chain of half-shared neighbourhoods leads from one region into the next.
     metric : {"space", "time"}, optional
-        Where neighbours are. Default: what the dims say; "time" segments a series.
+        Where neighbours are. Default: by the dims; "time" segments a series.
     feature : str, optional
-        Dim of the features; default "feature", "band", "component", "variable" or "time", whichever is there.
+        Dim of the features; default the first of "feature", "band", "component", "variable" and "time".
     standardise : bool
         Scale each feature to mean 0 and standard deviation 1 first. Without it they should have one unit.
     noise : {"keep", "join"}
@@ -76,82 +90,58 @@ def find_regions(
     Returns
     -------
     xarray.DataArray
-        int64 labels on the features' grid, (y, x), (point) or (time); 0 is the largest region, -1 is none: noise, or a
-        missing feature. attrs: `range` (metres or days), `sill` and `nugget` of the generalised variogram,
+        int64 labels on the features' grid, (y, x), (point) or (time); 0 is the largest region, -1 no region: noise, or
+        a missing feature. attrs: `range` (metres or days), `sill` and `nugget` of the generalised variogram,
         `n_regions`, `noise` (share of the points) and the options.
 
     Raises
     ------
     TimoError
-        If there are too many points, or fewer than neighbours, if all behave the same, or an option makes no sense.
+        If there are too many points, or fewer than neighbours, or if all behave the same.
 
     Warns
     -----
     RuntimeWarning
         If local covariances were degenerate (see `local_gaussians`), if the variogram shows no range, or if
         `n_regions` cannot be reached.
-
-    References
-    ----------
-    Wang et al. (2024), MC-GTA: Metric-Constrained Model-Based Clustering using Goodness-of-fit Tests with
-    Autocorrelations, ICML.
     """
-    _check(eps, n_regions, noise)
+    if n_regions is not None and eps != "auto":
+        raise TimoError(f"Give either eps or n_regions; got {eps} and {n_regions}.")
     rows = rows_of(features, feature, metric)
     _check_size(rows, max_points)
     samples = k if min_samples is None else min_samples
     for name, number in {"k": k, "min_samples": samples}.items():
-        if not is_count(number) or number > len(rows):
+        if number > len(rows):
             raise TimoError(
-                f"{name} is a whole number, 1 to the {len(rows)} points; got {number!r}."
+                f"{name} must be at most the {len(rows)} points; got {number}. Take a smaller one."
             )
     gaussians = fit_gaussians(
         rows, standardised(rows.values) if standardise else rows.values, k, alpha
     )
     w2 = gaussian_w2(gaussians.means, gaussians.covariances, squared=True)
     loss = mcgta_loss(w2, rows.distances(), beta=beta, delta=delta)
-    if eps == "auto":
+    if isinstance(eps, str):
         labels = choose_labels(loss.values, samples, n_regions)
     else:
-        labels = dbscan(loss.values, float(eps), samples)
-    options = {"k": k, "alpha": alpha, "beta": beta, "delta": delta, "min_samples": samples}
-    return _result(rows, loss, labels, noise, options)
-
-
-def _result(
-    rows: Rows, loss: Loss, labels: np.ndarray, noise: str, options: dict[str, float]
-) -> xr.DataArray:
+        labels = dbscan(loss.values, eps, samples)
     share = float((labels == NOISE).mean())
     if noise == "join":
         labels = join_noise(loss.values, labels)
     regions = rows.on_grid(labels, NOISE).rename("region")
     regions.attrs = {key: rows.grid.attrs[key] for key in ("crs",) if key in rows.grid.attrs}
-    regions.attrs |= {
-        "long_name": "region (-1: none)",
-        "n_regions": int(labels.max()) + 1,
-        "noise": share,
-        "range": loss.rho,
-        "sill": loss.model.sill,
-        "nugget": loss.model.nugget,
-    } | options
-    return regions
-
-
-def _check(eps: float | str, n_regions: int | None, noise: str) -> None:
-    number = isinstance(eps, Real) and 0 < float(eps) < np.inf
-    if eps != "auto" and not number:
-        raise TimoError(f'eps is a loss above 0, or "auto"; got {eps!r}.')
-    if n_regions is not None and (number or not is_count(n_regions)):
-        raise TimoError(
-            f"Give either eps or n_regions, a number of at least 1; got {eps!r} and {n_regions!r}."
-        )
-    if noise not in {"keep", "join"}:
-        raise TimoError(f'noise is "keep" or "join"; got {noise!r}.')
-
-
-def is_count(number: object) -> bool:
-    """Whether it is a whole number of 1 or more."""
-    return isinstance(number, Integral) and not isinstance(number, bool) and int(number) >= 1
+    return regions.assign_attrs(
+        long_name="region (-1: none)",
+        n_regions=int(labels.max()) + 1,
+        noise=share,
+        range=loss.rho,
+        sill=loss.model.sill,
+        nugget=loss.model.nugget,
+        k=k,
+        alpha=alpha,
+        beta=beta,
+        delta=delta,
+        min_samples=samples,
+    )
 
 
 def _check_size(rows: Rows, max_points: int) -> None:
@@ -167,3 +157,71 @@ def _check_size(rows: Rows, max_points: int) -> None:
             f"{n} points are more than max_points = {max_points}: all pairs are held in memory, some "
             f"{60 * n * n / 1e9:.1f} GB. Coarsen or sample, as {remedy}, or raise max_points."
         )
+
+
+class Loss(NamedTuple):
+    """Losses (n, n), the variogram of the squared distances, and its range in metres or days."""
+
+    values: np.ndarray
+    model: VariogramModel
+    rho: float
+
+
+def mcgta_loss(
+    w2: np.ndarray, distance: np.ndarray, *, beta: float = 1.0, delta: float = 0.0
+) -> Loss:
+    r"""Compute the penalised loss of all pairs: how unlike their Gaussians are, and more so if they are nearby.
+
+    .. math:: L_{ij} = W_{ij} + \beta\, 1[d_{ij} < \rho] \max(0, W_{ij} - \gamma(d_{ij}) + \delta)
+
+    with W the squared Wasserstein distance, gamma a stable model with nugget fitted to the mean of W per lag, and
+    rho the first lag of a sorted grid at which gamma has reached 95 % of its sill.
+
+    Parameters
+    ----------
+    w2 : array (n, n)
+        Squared distances between the local Gaussians.
+    distance : array (n, n)
+        Metres, or days.
+    beta : float
+        Weight of the penalty; 0 leaves `w2` as it is.
+    delta : float
+        Margin, as a share of the sill: how far below the curve a pair is penalised already.
+
+    Returns
+    -------
+    Loss
+        Symmetric, 0 on the diagonal, never below `w2`.
+
+    Raises
+    ------
+    TimoError
+        If all Gaussians are the same.
+    """
+    if not w2.max(initial=0) > TINY:
+        raise TimoError(
+            "All points have the same local Gaussian, and regions cannot differ. Take features that vary."
+        )
+    farthest = float(distance.max()) / 2
+    variogram = generalized_variogram(distance, w2)
+    with warnings.catch_warnings():
+        # A range beyond the farthest lag does no harm: rho ends there.
+        warnings.filterwarnings(
+            "ignore", message="The semivariance still rises", category=RuntimeWarning
+        )
+        model = fit_model(variogram, "stable", weights="pairs")
+    rho = range_of(model, farthest)
+    if beta == 0:
+        return Loss(w2, model, rho)
+    loss = w2.copy()
+    near = np.nonzero(distance < rho)
+    loss[near] += beta * np.maximum(w2[near] - model(distance[near]) + delta * model.sill, 0)
+    np.fill_diagonal(loss, 0)
+    return Loss(loss, model, rho)
+
+
+def range_of(model: VariogramModel, max_lag: float) -> float:
+    """Return the first of the sorted lags up to `max_lag` at which the model has 95 % of its sill, else `max_lag`."""
+    lags = np.linspace(0, max_lag, LAGS + 1)[1:]
+    reached = model(lags) >= REACHED * model.sill
+    return float(lags[reached.argmax()]) if reached.any() else max_lag

@@ -1,23 +1,31 @@
 """How far two Gaussians lie apart: the 2-Wasserstein distance, many pairs at once."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
+from timo.checks import checked
 from timo.errors import TimoError
+from timo.geostat.values import as_floats
 
+Array = NDArray[np.float64]
 # Numbers in one block of products: 32 MB in double precision.
 BLOCK = 4_000_000
 
 
+@checked
 def gaussian_w2(
-    means: ArrayLike,
-    covariances: ArrayLike,
-    other_means: ArrayLike | None = None,
-    other_covariances: ArrayLike | None = None,
+    means: Any,
+    covariances: Any,
+    other_means: Any = None,
+    other_covariances: Any = None,
     *,
     squared: bool = False,
-) -> NDArray[np.float64]:
-    r"""2-Wasserstein distance between all pairs of Gaussians.
+) -> Array:
+    r"""Compute the 2-Wasserstein distance between all pairs of Gaussians.
 
     .. math:: W_2^2 = |\mu_i - \mu_j|^2 + \mathrm{tr}(S_i + S_j - 2 (S_i^{1/2} S_j S_i^{1/2})^{1/2})
 
@@ -52,24 +60,26 @@ def gaussian_w2(
     rows = _gaussians(means, covariances)
     if (other_means is None) != (other_covariances is None):
         raise TimoError("The other Gaussians need both `other_means` and `other_covariances`.")
-    if other_means is None or other_covariances is None:
+    if other_means is None:
         result = _symmetric(*rows)
     else:
         columns = _gaussians(other_means, other_covariances)
         d, other_d = rows[0].shape[1], columns[0].shape[1]
         if d != other_d:
-            raise TimoError(f"Gaussians of {d} and of {other_d} dimensions cannot be compared.")
+            raise TimoError(
+                f"Gaussians of {d} and of {other_d} dimensions cannot be compared. Give both of the same features."
+            )
         result = _rectangular(*rows, *columns)
     return result if squared else np.sqrt(result)
 
 
-def matrix_sqrt(matrices: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Symmetric square roots of symmetric matrices (..., d, d); what rounding made negative counts as zero."""
+def matrix_sqrt(matrices: Array) -> Array:
+    """Return symmetric square roots of symmetric matrices (..., d, d); what rounding made negative counts as zero."""
     values, vectors = np.linalg.eigh(matrices)
     return (vectors * np.sqrt(values.clip(min=0))[..., None, :]) @ np.swapaxes(vectors, -1, -2)
 
 
-def _symmetric(means: NDArray[np.float64], covariances: NDArray[np.float64]) -> NDArray[np.float64]:
+def _symmetric(means: Array, covariances: Array) -> Array:
     roots, n = matrix_sqrt(covariances), len(means)
     result = np.zeros((n, n))
     for start, stop in _blocks(n, n, means.shape[1]):
@@ -87,11 +97,11 @@ def _symmetric(means: NDArray[np.float64], covariances: NDArray[np.float64]) -> 
 
 
 def _rectangular(
-    means: NDArray[np.float64],
-    covariances: NDArray[np.float64],
-    other_means: NDArray[np.float64],
-    other_covariances: NDArray[np.float64],
-) -> NDArray[np.float64]:
+    means: Array,
+    covariances: Array,
+    other_means: Array,
+    other_covariances: Array,
+) -> Array:
     result, roots = np.empty((len(means), len(other_means))), matrix_sqrt(covariances)
     for start, stop in _blocks(*result.shape, means.shape[1]):
         part = slice(start, stop)
@@ -102,12 +112,12 @@ def _rectangular(
 
 
 def _squared(
-    means: NDArray[np.float64],
-    covariances: NDArray[np.float64],
-    roots: NDArray[np.float64],
-    other_means: NDArray[np.float64],
-    other_covariances: NDArray[np.float64],
-) -> NDArray[np.float64]:
+    means: Array,
+    covariances: Array,
+    roots: Array,
+    other_means: Array,
+    other_covariances: Array,
+) -> Array:
     d = means.shape[1]
     shift = ((means[:, None] - other_means[None]) ** 2).sum(axis=-1)
     # S_j R_i for all j in one product of large matrices: far faster than a product per pair.
@@ -126,16 +136,14 @@ def _blocks(rows: int, columns: int, d: int) -> list[tuple[int, int]]:
     return [(start, min(start + step, rows)) for start in range(0, rows, step)]
 
 
-def _gaussians(
-    means: ArrayLike, covariances: ArrayLike
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    centre, spread = np.asarray(means, float), np.asarray(covariances, float)
-    if centre.ndim != 2 or spread.shape != (*centre.shape, centre.shape[1]):
+def _gaussians(means: Any, covariances: Any) -> tuple[Array, Array]:
+    centre, spread = as_floats(means, "means"), as_floats(covariances, "covariances")
+    if centre.ndim != 2 or not centre.size or spread.shape != (*centre.shape, centre.shape[1]):
         raise TimoError(
-            f"Gaussians are means (n, d) and covariances (n, d, d), not {centre.shape} and {spread.shape}."
+            f"Gaussians are means (n, d) and covariances (n, d, d); got {centre.shape} and {spread.shape}."
         )
     if not (np.isfinite(centre).all() and np.isfinite(spread).all()):
         raise TimoError(
-            "Means and covariances must be finite numbers; leave out the points without a value."
+            "Means and covariances must be finite numbers. Leave out the points without a value."
         )
     return centre, (spread + np.swapaxes(spread, 1, 2)) / 2

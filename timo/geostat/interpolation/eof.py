@@ -9,20 +9,23 @@ variance 1 over the places, and s² is the variance that a component carries.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from numbers import Integral, Real
+from typing import Annotated, Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.linalg import svd
 
+from timo.checks import Count, Range, checked
 from timo.errors import TimoError
+from timo.geostat.values import Floats, as_floats
 
-Floats = NDArray[np.floating]
+# A number of components, or the share of the variance that they are to explain together.
+Components = Annotated[float, Range(above=0, most=1)] | Count
 OMEGA = (0.56, -0.95, 1.82, 1.43)  # polynomial in beta, an approximation by Gavish and Donoho
 FEW = 20
 MANY_TIMES = 4  # this many times longer than wide: a QR first makes the SVD cheaper
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class EOFs:
     """A decomposed field, in order of decreasing variance.
@@ -32,15 +35,15 @@ class EOFs:
     mean : array of shape (time,)
         Spatial mean at each time.
     coefficients : array of shape (space, K)
-        What each place has of each component; mean 0 and variance 1 over the places.
+        Amplitude of each component at each place; mean 0 and variance 1 over the places.
     singular_values : array of shape (K,)
         Standard deviation that each component carries, in the unit of the field.
     patterns : array of shape (K, time)
         Series of each component; orthonormal rows.
     total_variance : float
-        Variance of the field, summed over the times; of what was cut off, too.
+        Variance of the field, summed over the times; components that were cut off included.
     above_noise : int
-        How many components stand out from white noise (`white_noise`).
+        Number of components that stand out from white noise (`white_noise`).
     noise_variance : float
         Of that white noise, at one place and time; 0 if nothing is noise.
     """
@@ -53,9 +56,19 @@ class EOFs:
     above_noise: int
     noise_variance: float
 
+    def __post_init__(self) -> None:
+        k, times = self.singular_values.size, self.mean.size
+        arrays = (self.mean, self.coefficients, self.singular_values, self.patterns)
+        shapes = [array.shape for array in arrays]
+        if shapes != [(times,), (*shapes[1][:1], k), (k,), (k, times)]:
+            raise TimoError(
+                "EOFs are mean (time), coefficients (space, K), singular_values (K) and patterns (K, time); got "
+                f"{shapes}. timo.geostat.decompose makes them."
+            )
+
     @property
     def n_components(self) -> int:
-        """How many components are kept."""
+        """Number of components that are kept."""
         return len(self.singular_values)
 
     @property
@@ -65,15 +78,32 @@ class EOFs:
 
     @property
     def loadings(self) -> Floats:
-        """diag(s) V^T, shape (K, time): what turns coefficients into a field."""
+        """diag(s) V^T, shape (K, time): coefficients times this are a field."""
         return self.singular_values[:, None] * self.patterns
 
-    def count(self, wanted: int | float | None) -> int:
-        """How many components are meant by a number, a share of the variance, or None (all)."""
-        return count_components(self.explained, wanted)
+    @checked
+    def count(self, wanted: Components | None) -> int:
+        """Return the number of components meant by a number, a share of the variance, or None (all).
 
-    def truncate(self, n_components: int) -> EOFs:
-        """The first components only."""
+        Raises
+        ------
+        TimoError
+            If there are fewer.
+        """
+        available = self.n_components
+        if isinstance(wanted, float):
+            reached = np.cumsum(self.explained) >= wanted - 1e-6
+            return int(reached.argmax()) + 1 if reached.any() else available
+        if wanted is not None and wanted > available:
+            raise TimoError(
+                f"{wanted} components were asked for, and this field has {available} (fewer than its places, "
+                f"no more than its times). Ask for 1 to {available}, or for a share of the variance such as 0.95."
+            )
+        return available if wanted is None else wanted
+
+    @checked
+    def truncate(self, n_components: Annotated[int, Range(least=0)]) -> EOFs:
+        """Return the first components only."""
         return replace(
             self,
             coefficients=self.coefficients[:, :n_components],
@@ -81,23 +111,37 @@ class EOFs:
             patterns=self.patterns[:n_components],
         )
 
+    @checked
     def reconstruct(self, coefficients: Floats | None = None) -> Floats:
-        """The field, shape (space, time): coefficients @ diag(s) V^T + mean.
+        """Return the field, shape (space, time): coefficients @ diag(s) V^T + mean.
 
         Parameters
         ----------
         coefficients : array of shape (space, K), optional
             Of other places than those that were decomposed.
+
+        Raises
+        ------
+        TimoError
+            If they are of another number of components.
         """
-        return recompose(self, coefficients)
+        if coefficients is None:
+            coefficients = self.coefficients
+        if coefficients.dtype.kind not in "iuf" or coefficients.shape[1:] != (self.n_components,):
+            raise TimoError(
+                f"coefficients must be numbers of shape (space, {self.n_components}), one for each component; got "
+                f"{coefficients.dtype} of shape {coefficients.shape}."
+            )
+        return coefficients @ self.loadings + self.mean
 
 
-def decompose(values: Floats, n_components: int | float | None = None) -> EOFs:
+@checked
+def decompose(values: Any, n_components: Components | None = None) -> EOFs:
     """Decompose a field without gaps into empirical orthogonal functions.
 
     Parameters
     ----------
-    values : array of shape (space, time)
+    values : array_like of shape (space, time)
         Finite values. float32 is decomposed in float32.
     n_components : int or float, optional
         Components to keep: a number, or the share of the variance (0 to 1) to be explained. All by default.
@@ -105,7 +149,7 @@ def decompose(values: Floats, n_components: int | float | None = None) -> EOFs:
     Returns
     -------
     EOFs
-        With all components, `recompose` gives the values back.
+        With all components, `EOFs.reconstruct` gives the values back.
 
     Raises
     ------
@@ -131,13 +175,8 @@ def decompose(values: Floats, n_components: int | float | None = None) -> EOFs:
     return eofs.truncate(eofs.count(n_components))
 
 
-def recompose(eofs: EOFs, coefficients: Floats | None = None) -> Floats:
-    """Give the field that components stand for: coefficients @ diag(s) V^T + mean, shape (space, time)."""
-    return (eofs.coefficients if coefficients is None else coefficients) @ eofs.loadings + eofs.mean
-
-
 def white_noise(singular: Floats, places: int, times: int) -> tuple[int, float]:
-    """How many components stand out from white noise (at least one), and the variance of that noise.
+    """Return the number of components that stand out from white noise (at least 1), and the variance of that noise.
 
     A component stands out if its singular value is above omega(beta) times the median one, with beta the shorter side
     of the field over the longer (Gavish and Donoho 2014, IEEE Transactions on Information Theory 60, 5040-5053, on
@@ -160,46 +199,10 @@ def white_noise(singular: Floats, places: int, times: int) -> tuple[int, float]:
     return above, float((spectrum[above:] ** 2).sum() * (places - 1) / free) if free else 0.0
 
 
-def count_components(explained: Floats, wanted: int | float | None) -> int:
-    """How many components a wish stands for.
-
-    Parameters
-    ----------
-    explained : array of shape (K,)
-        Share of the variance of each component.
-    wanted : int, float or None
-        A number of components; the share of the variance that they are to explain together; None for all.
-
-    Raises
-    ------
-    TimoError
-        If it is neither, or more than there are.
-    """
-    available = len(explained)
-    if wanted is None:
-        return available
-    boolean = isinstance(wanted, bool | np.bool_)
-    if isinstance(wanted, Integral) and not boolean:
-        if not 1 <= wanted <= available:
-            raise TimoError(
-                f"{wanted} components were asked for, and this field has {available} (fewer than its places, "
-                f"no more than its times). Ask for 1 to {available}, or for a share of the variance such as 0.95."
-            )
-        return int(wanted)
-    if isinstance(wanted, Real) and not boolean and 0 < wanted <= 1:
-        reached = np.cumsum(explained) >= wanted - 1e-6
-        return int(reached.argmax()) + 1 if reached.any() else available
-    raise TimoError(
-        f"n_components is {wanted!r}: give a whole number of components, a share of the variance above 0 and up to 1, "
-        "or None for all."
-    )
-
-
-def check_field(values: Floats) -> Floats:
-    """Refuse what cannot be decomposed; whole numbers become floats."""
-    values = np.asarray(values)
-    if values.dtype not in {np.dtype("float32"), np.dtype("float64")}:
-        values = values.astype("float64")
+def check_field(values: Any) -> Floats:
+    """Refuse values that cannot be decomposed; whole numbers become floats."""
+    single = str(getattr(values, "dtype", "")).endswith("float32")
+    values = as_floats(values, dtype="float32" if single else "float64")
     if values.ndim != 2 or len(values) < 2 or values.shape[1] < 1:
         raise TimoError(
             f"A field to decompose has shape (space, time) with two places or more; this one has {values.shape}."
@@ -214,9 +217,9 @@ def check_field(values: Floats) -> Floats:
 
 
 def factors(centred: Floats, level: float) -> tuple[Floats, Floats, Floats]:
-    """Thin singular value decomposition, without the directions in which the field does not vary.
+    """Compute the thin singular value decomposition, without the directions in which the field does not vary.
 
-    `level` is the largest of the values before their mean was taken out: what is rounding depends on it.
+    `level` is the largest of the values before their mean was taken out: rounding grows with it.
     """
     places, times = centred.shape
     if places > MANY_TIMES * times:

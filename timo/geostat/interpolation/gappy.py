@@ -9,22 +9,19 @@ many components would be kept (Alvera-Azcarate et al. 2005, Ocean Modelling 9, 3
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from numbers import Integral
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 from scipy.linalg import eigh
 
-from timo.errors import TimoError
+from timo.checks import Count, NotNegative, Positive, Seed, check_fields, checked
+from timo.errors import TimoError, warn
 from timo.geostat.interpolation.in_time import days_of, fill_linear
-from timo.geostat.options import is_number, whole
-from timo.geostat.values import without_nodata
+from timo.geostat.values import Floats, floats_of
 
-Floats = NDArray[np.floating]
 Mask = NDArray[np.bool_]
 
 CANDIDATES = (1, 2, 4, 7, 12, 20, 30, 45, 65, 90)
@@ -37,46 +34,65 @@ FEWEST_DATES = 3
 
 @dataclass(frozen=True)
 class Iteration:
-    """How the SVD is iterated.
+    """How the SVD is iterated, and the number of components chosen.
 
     Parameters
     ----------
+    n_components : int, optional
+        Components kept. By default the number, among `candidates`, that fills best what is set aside.
+    candidates : sequence of int
+        Numbers of components to try; those from the number of dates on are left out.
     shrinkage : float
         Each eigenvalue kept is lowered by this many times the mean of those left out, as in the regularised iterative
         PCA (Josse and Husson 2012, Journal de la Societe Francaise de Statistique 153(2), 79-99; there 1). The mean
-        of what is left out understates the noise of a field whose gaps were filled without any. 0: plain DINEOF.
-    limit : int
+        of those left out understates the noise of a field whose gaps were filled without any. 0: plain DINEOF.
+    max_iterations : int
         Most iterations with each number of components. Few are better than many: what is still to come is mostly noise.
     tolerance : float
         A number of components ends when the gaps change by less than this, root mean square, in standard deviations.
+    seed : int
+        Of what the cross-validation sets aside.
     """
 
-    shrinkage: float = 3.0
-    limit: int = 12
-    tolerance: float = 1e-3
+    n_components: Count | None = None
+    candidates: Sequence[Count] = CANDIDATES
+    shrinkage: NotNegative = 3.0
+    max_iterations: Count = 12
+    tolerance: Positive = 1e-3
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
-        whole(self.limit, "max_iterations")
-        for name in ("shrinkage", "tolerance"):
-            if not is_number(getattr(self, name)):
-                raise TimoError(f"{name} must be a number; got {getattr(self, name)!r}")
-        if not self.shrinkage >= 0 or not self.limit >= 1 or not self.tolerance > 0:
+        check_fields(self)
+
+    def check(self, dates: int) -> None:
+        """Refuse numbers of components that these many dates cannot determine.
+
+        Raises
+        ------
+        TimoError
+            If there is no number, or it is not below that of the dates.
+        """
+        numbers = self.candidates if self.n_components is None else [self.n_components]
+        if not numbers:
+            raise TimoError("candidates is empty. Give numbers of components, such as (1, 2, 4).")
+        if min(numbers) >= dates:
             raise TimoError(
-                "shrinkage must be 0 or more, max_iterations 1 or more, tolerance more than 0; got "
-                f"{self.shrinkage}, {self.limit} and {self.tolerance}"
+                f"{min(numbers)} components cannot be determined from {dates} dates with observations. Take fewer, "
+                "or n_components=None and the default candidates."
             )
 
 
+@checked
 def dineof(
     values: xr.DataArray,
-    n_components: int | None = None,
+    n_components: Count | None = None,
     *,
-    candidates: Sequence[int] = CANDIDATES,
+    candidates: Sequence[Count] = CANDIDATES,
     standardize: str | None = "band",
-    shrinkage: float = Iteration.shrinkage,
-    max_iterations: int = Iteration.limit,
-    tolerance: float = Iteration.tolerance,
-    seed: int = 0,
+    shrinkage: NotNegative = Iteration.shrinkage,
+    max_iterations: Count = Iteration.max_iterations,
+    tolerance: Positive = Iteration.tolerance,
+    seed: Seed = 0,
 ) -> xr.Dataset:
     """Fill the gaps of a series of fields by data-interpolating empirical orthogonal functions.
 
@@ -88,17 +104,11 @@ def dineof(
     values : xarray.DataArray
         Dim "time" (datetime64, ascending) and any others; NaN = gap. It is loaded into memory, and some eight times
         its size in float32 is needed.
-    n_components : int, optional
-        How many components are kept. By default the number, among `candidates`, that fills best what is set aside.
-    candidates : sequence of int
-        Numbers of components to try; those from the number of dates on are left out.
+    n_components, candidates, shrinkage, max_iterations, tolerance, seed
+        See `Iteration`.
     standardize : str, optional
         Dim along which values are of different kinds, each scaled to mean 0 and variance 1 before; ignored if there
         is no such dim.
-    shrinkage, max_iterations, tolerance
-        See `Iteration`.
-    seed : int
-        Of what the cross-validation sets aside.
 
     Returns
     -------
@@ -113,37 +123,51 @@ def dineof(
     ------
     TimoError
         If values have no dates, are no real numbers, infinite, still the nodata number of a file, all NaN, or
-        observed on fewer than 3 dates; a number of components is not under the number of dates with observations; or
-        an option is no number.
+        observed on fewer than 3 dates; or a number of components is not under the number of dates with observations.
 
     Warns
     -----
     RuntimeWarning
         If nothing can be set aside to choose the number of components by.
     """
-    settings = Iteration(shrinkage, max_iterations, tolerance)
-    seed = whole(seed, "seed", 0)
+    settings = Iteration(n_components, candidates, shrinkage, max_iterations, tolerance, seed)
     days = days_of(values)
-    _check_values(values)
+    if standardize == "time":
+        raise TimoError('Series run along "time": standardize="band", or another dim, or None.')
     ordered = values.transpose("time", ...)
-    matrix = ordered.values.reshape(len(days), -1).astype("float32")
-    if np.isinf(matrix).any():
-        raise TimoError("some values are infinite: set them to NaN, which is a gap, or drop them")
+    matrix = floats_of(ordered, "float32").reshape(len(days), -1 if values.size else 0)
     rows, columns = _observed(matrix)
-    candidates = _check_components(n_components, candidates, int(rows.sum()))
+    settings.check(int(rows.sum()))
     scale = _Scale.of(ordered, standardize, columns)
     known = scale.normalise(matrix[np.ix_(rows, columns)])
     errors: dict[int, float] = {}
     if n_components is None:
-        errors = cross_validate_components(known, days[rows], candidates, settings, seed)
-        n_components = min(errors, key=errors.__getitem__) if errors else _fallback()
+        errors = cross_validate_components(known, days[rows], settings)
+        n_components = min(errors, key=errors.__getitem__, default=1)
+        if not errors:
+            warn(
+                "no observation can be set aside to choose the number of components: 1 is taken",
+                RuntimeWarning,
+            )
     stages = [n for n in candidates if n < n_components] + [n_components]
-    field, count = run_to_the_end(known, days[rows], stages, settings)
+    field, count = known, 0
+    for _, reached, iterations in grow(known, days[rows], stages, settings):
+        field, count = reached, count + iterations
     everywhere = np.full((len(days), int(columns.sum())), np.nan, "float32")
     everywhere[rows] = field
-    shape = np.full(matrix.shape, np.nan, "float32")
-    shape[:, columns] = scale.restore(fill_linear(everywhere, days))
-    return _dataset(ordered, shape, errors, n_components, count).transpose(*values.dims, ...)
+    filled = np.full(matrix.shape, np.nan, "float32")
+    filled[:, columns] = scale.restore(fill_linear(everywhere, days))
+    reconstruction = ordered.copy(data=filled.reshape(ordered.shape).astype(ordered.dtype))
+    result = xr.Dataset(
+        {
+            "filled": ordered.where(ordered.notnull(), reconstruction),
+            "reconstruction": reconstruction,
+            "error": ("n_components", np.array(list(errors.values()), "float64")),
+        },
+        coords={"n_components": np.array(list(errors), "int64")},
+        attrs={"n_components": n_components, "iterations": count},
+    )
+    return result.transpose(*values.dims, ...)
 
 
 def grow(
@@ -151,12 +175,12 @@ def grow(
 ) -> Iterator[tuple[int, Floats, int]]:
     """Iterate with ever more components, each stage from where the one before ended.
 
-    What is large is settled first. With all components at once the gaps would stay near the first guess.
+    Large structures are settled first. With all components at once the gaps would stay near the first guess.
 
     Yields
     ------
     int, array of shape (time, series), int
-        Number of components, their reconstruction, and how many iterations there were.
+        Number of components, their reconstruction, and the number of iterations.
     """
     field = fill_linear(known, days)
     for number in sorted({int(n) for n in stages if n < len(known)}):
@@ -164,27 +188,17 @@ def grow(
         yield number, field, count
 
 
-def run_to_the_end(
-    known: Floats, days: Floats, stages: Sequence[int], settings: Iteration
-) -> tuple[Floats, int]:
-    """Reconstruction of the last stage of `grow`, and the iterations of all."""
-    count = 0
-    for _, told, more in grow(known, days, stages, settings):
-        field, count = told, count + more
-    return field, count
-
-
 def iterate(
     known: Floats, guess: Floats, n_components: int, settings: Iteration
 ) -> tuple[Floats, int]:
-    """Iterate SVD and filling.
+    """Alternate between SVD and filling.
 
     Parameters
     ----------
     known : array of shape (time, series)
         NaN = gap; every row and column has an observation.
     guess : array of shape (time, series)
-        What gaps begin with.
+        The first values of the gaps.
     n_components : int
         Components kept.
     settings : Iteration
@@ -193,7 +207,7 @@ def iterate(
     Returns
     -------
     array of shape (time, series), int
-        The reconstruction of the components, and how many iterations there were.
+        The reconstruction of the components, and the number of iterations.
     """
     missing = ~np.isfinite(known)
     field = np.where(missing, guess, known)
@@ -201,7 +215,7 @@ def iterate(
     parts = [slice(i, i + BLOCK) for i in range(0, field.shape[1], BLOCK)]
     goal = settings.tolerance**2 * max(int(missing.sum()), 1)
     count, done = 0, False
-    while count < settings.limit and not done:
+    while count < settings.max_iterations and not done:
         count += 1
         smoother = smoother_of(field, parts, n_components, settings.shrinkage)
         before, size = size, 0.0
@@ -219,7 +233,7 @@ def iterate(
 def smoother_of(
     field: Floats, parts: Sequence[slice], n_components: int, shrinkage: float
 ) -> Floats:
-    """Matrix (time, time) that takes a field (time, series) to what its first components say of it.
+    """Return the matrix (time, time) that takes a field (time, series) to its first components.
 
     The mean of each series over time is kept; the left singular vectors of the anomalies are the eigenvectors of the
     products between dates, of which there are far fewer than places. Their eigenvalues are lowered for noise.
@@ -237,43 +251,35 @@ def smoother_of(
     return smoother
 
 
-def cross_validate_components(
-    known: Floats, days: Floats, candidates: Sequence[int], settings: Iteration, seed: int
-) -> dict[int, float]:
-    """Mean absolute error of what was set aside, for each number of components.
+def cross_validate_components(known: Floats, days: Floats, settings: Iteration) -> dict[int, float]:
+    """Return the mean absolute error of the observations set aside, by number of components.
 
     On at most `SAMPLE` series: amplitudes of dates need no more. Absolute, since what clouds leave at their edges would
-    rule the squares.
-
-    Returns
-    -------
-    dict
-        Number of components -> error; empty if nothing can be set aside.
+    rule the squares. Empty if nothing can be set aside.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(settings.seed)
     if known.shape[1] > SAMPLE:
         known = known[:, np.sort(rng.choice(known.shape[1], SAMPLE, replace=False))]
     hidden = set_aside(np.isfinite(known), rng)
-    # What has nothing left to be told from is no fair question.
+    # A series with nothing left to be estimated from is no fair question.
     hidden &= (np.isfinite(known) & ~hidden).any(axis=0)
     if not hidden.any():
         return {}
     shown = np.where(hidden, np.nan, known)
     return {
-        number: float(np.abs(told - known)[hidden].mean())
-        for number, told, _ in grow(shown, days, candidates, settings)
+        number: float(np.abs(field - known)[hidden].mean())
+        for number, field, _ in grow(shown, days, settings.candidates, settings)
     }
 
 
 def set_aside(seen: Mask, rng: np.random.Generator) -> Mask:
-    """Observations to hide: gaps of other dates laid over dates drawn at random; single ones if there are no gaps.
+    """Choose observations to hide: gaps of other dates laid over random dates; single ones if there are no gaps.
 
     Parameters
     ----------
     seen : array of shape (time, series)
         Where there are observations; each row and column has some.
     rng : numpy.random.Generator
-        What draws.
     """
     hidden = np.zeros_like(seen)
     share = seen.mean(axis=1)
@@ -319,61 +325,12 @@ class _Scale:
 
 
 def _observed(matrix: Floats) -> tuple[Mask, Mask]:
-    """Dates and series with an observation."""
+    """Find the dates and series with an observation."""
     seen = np.isfinite(matrix)
     rows, columns = np.any(seen, axis=1), np.any(seen, axis=0)
     if rows.sum() < FEWEST_DATES:
         raise TimoError(
-            f"components need observations on {FEWEST_DATES} dates or more; there are {int(rows.sum())}. Take more "
-            "dates, or fill linearly in time"
+            f"Components need observations on {FEWEST_DATES} dates or more; there are {int(rows.sum())}. Take more "
+            'dates, or fill linearly in time, timo.fill(cube, "linear").'
         )
     return rows, columns
-
-
-def _check_values(values: xr.DataArray) -> None:
-    if values.dtype.kind not in "fiub":
-        raise TimoError(f"gaps are filled in real numbers; got {values.dtype}")
-    without_nodata(values)
-
-
-def _check_components(wanted: int | None, candidates: Sequence[int], dates: int) -> list[int]:
-    """The candidates, as a list of numbers."""
-    if isinstance(candidates, str) or not np.iterable(candidates):
-        raise TimoError(
-            f"candidates are numbers of components, such as (1, 2, 4); got {candidates!r}"
-        )
-    candidates = list(candidates)
-    numbers = [wanted] if wanted is not None else candidates
-    whole_numbers = all(
-        isinstance(n, Integral) and not isinstance(n, bool) for n in (*numbers, *candidates)
-    )
-    if not numbers or not whole_numbers or min(numbers) < 1:
-        raise TimoError(f"numbers of components are whole and 1 or more; got {numbers}")
-    if min(numbers) >= dates:
-        raise TimoError(
-            f"{min(numbers)} components cannot be told from {dates} dates with observations: take fewer, or None to "
-            "have the number chosen"
-        )
-    return candidates
-
-
-def _fallback() -> int:
-    """Components where nothing could be set aside."""
-    warnings.warn(
-        "no observation can be set aside to choose the number of components: 1 is taken",
-        RuntimeWarning,
-        stacklevel=3,
-    )
-    return 1
-
-
-def _dataset(
-    values: xr.DataArray, told: Floats, errors: dict[int, float], components: int, iterations: int
-) -> xr.Dataset:
-    reconstruction = values.copy(data=told.reshape(values.shape).astype(values.dtype))
-    result = xr.Dataset(
-        {"filled": values.where(values.notnull(), reconstruction), "reconstruction": reconstruction}
-    )
-    result["error"] = ("n_components", np.array(list(errors.values()), "float64"))
-    result = result.assign_coords(n_components=np.array(list(errors), "int64"))
-    return result.assign_attrs(n_components=components, iterations=iterations)

@@ -1,17 +1,21 @@
-"""Gaps of a series filled from the series itself: straight lines between observations, or what the month is like."""
+"""Gaps of a series filled from the series itself: straight lines between observations, or the mean of the month."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from timo.checks import checked
 from timo.errors import TimoError
+from timo.geostat.values import Floats
 
-Floats = NDArray[np.floating]
 BLOCK = 4096  # series at a time
 
 
+@checked
 def linear_in_time(values: xr.DataArray) -> xr.DataArray:
     """Fill gaps by a straight line in time between the observations before and after.
 
@@ -26,11 +30,13 @@ def linear_in_time(values: xr.DataArray) -> xr.DataArray:
     Raises
     ------
     TimoError
-        If there is no such dim, or its dates do not ascend.
+        If there is no such dim, its dates do not ascend, or values are no real numbers.
     """
-    return along_time(values, fill_linear, days_of(values))
+    days = days_of(values)
+    return _along_time(values, lambda series: fill_linear(series, days))
 
 
+@checked
 def monthly_climatology(values: xr.DataArray) -> xr.DataArray:
     """Fill gaps by the mean of the same month of all years, each series for itself.
 
@@ -45,49 +51,52 @@ def monthly_climatology(values: xr.DataArray) -> xr.DataArray:
     Raises
     ------
     TimoError
-        If there is no such dim, or its dates do not ascend.
+        If there is no such dim, its dates do not ascend, or values are no real numbers.
     """
-    days = days_of(values)
-    months = values.time.dt.month.values
-
-    def fill(series: Floats, _: Floats) -> Floats:
-        return fill_linear(fill_months(series, months), days)
-
-    return along_time(values, fill, days)
+    days, months = days_of(values), values.time.dt.month.values
+    return _along_time(values, lambda series: fill_linear(fill_months(series, months), days))
 
 
 def days_of(values: xr.DataArray) -> Floats:
-    """Days since the first date, float64 of shape (time,).
+    """Return the days since the first date, float64 of shape (time,).
 
     Raises
     ------
     TimoError
         If the values have no dates, or these do not ascend.
     """
-    if not isinstance(values, xr.DataArray) or "time" not in values.dims:
-        found = values.dims if isinstance(values, xr.DataArray) else type(values).__name__
-        raise TimoError(f'gaps are filled in a DataArray with the dim "time"; got {found}')
-    dates = values.time.values
+    if "time" not in values.dims or not values.sizes["time"]:
+        raise TimoError(
+            f'Gaps are filled in series along the dim "time"; got {dict(values.sizes)}. Use '
+            'values.rename({...: "time"}).'
+        )
+    dates = values["time"].values
     if not np.issubdtype(dates.dtype, np.datetime64):
         raise TimoError(
-            f"time must be datetime64, got {dates.dtype}: assign_coords(time=pandas.to_datetime(...))"
+            f"time must be datetime64; got {dates.dtype}. Use values.assign_coords(time=pandas.to_datetime(...))."
         )
     days = (dates - dates[0]) / np.timedelta64(1, "D")
     if not (np.diff(days) > 0).all():
-        raise TimoError('dates must ascend, each once: sortby("time").drop_duplicates("time")')
+        raise TimoError(
+            'Dates must ascend, each once. Use values.sortby("time").drop_duplicates("time").'
+        )
     return days.astype("float64")
 
 
-def along_time(values: xr.DataArray, fill: object, days: Floats) -> xr.DataArray:
-    """The values with `fill(series, days)` of their (time, series) matrix; dims, coords and attrs kept."""
+def _along_time(values: xr.DataArray, fill: Callable[[Floats], Floats]) -> xr.DataArray:
+    """Return the values with their (time, series) matrix filled; dims, coords and attrs are kept."""
+    if values.dtype.kind not in "fiu":
+        raise TimoError(
+            f"Values must be real numbers; got {values.dtype}. Use values.astype(float)."
+        )
     first = values.transpose("time", ...)
     matrix = first.values.reshape(first.sizes["time"], -1)
-    done = fill(matrix, days).astype(matrix.dtype, copy=False)  # type: ignore[operator]
+    done = fill(matrix).astype(matrix.dtype, copy=False)
     return first.copy(data=done.reshape(first.shape)).transpose(*values.dims)
 
 
 def fill_linear(series: Floats, days: Floats) -> Floats:
-    """Straight lines over the gaps of (time, series); the ends are held.
+    """Fill the gaps of (time, series) by straight lines; the ends are held.
 
     Parameters
     ----------
@@ -97,9 +106,8 @@ def fill_linear(series: Floats, days: Floats) -> Floats:
         When; ascending.
     """
     done = np.empty_like(series)
-    for start in range(
-        0, series.shape[1], BLOCK
-    ):  # positions take eight bytes each, twice and more
+    # In blocks: positions take eight bytes each, twice and more.
+    for start in range(0, series.shape[1], BLOCK):
         part = slice(start, start + BLOCK)
         done[:, part] = _lines(series[:, part], days)
     return done
@@ -115,7 +123,7 @@ def _lines(series: Floats, days: Floats) -> Floats:
 
 
 def neighbours(seen: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Positions of the last observation up to each date and of the first from it on; where one is missing, the other.
+    """Return the last observation up to each date and the first from it on; where one is missing, the other.
 
     Parameters
     ----------
@@ -133,7 +141,7 @@ def neighbours(seen: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.in
 
 
 def fill_months(series: Floats, months: NDArray[np.integer]) -> Floats:
-    """Gaps of (time, series) filled by the mean of their month; NaN where the month was never observed."""
+    """Fill the gaps of (time, series) by the mean of their month; NaN where the month was never observed."""
     done = series.copy()
     for month in np.unique(months):
         rows = months == month

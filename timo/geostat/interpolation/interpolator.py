@@ -2,36 +2,39 @@
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from timo.errors import TimoError
-from timo.geostat.interpolation.eof import EOFs, decompose
-from timo.geostat.interpolation.kriged import KrigedCoefficients, fit_kriging
-from timo.geostat.interpolation.network import Network, Training, train
+from timo.checks import Count, Range, Seed, checked
+from timo.errors import TimoError, warn
+from timo.geostat.interpolation.coefficients import (
+    KrigedCoefficients,
+    Network,
+    Training,
+    fit_kriging,
+    train,
+)
+from timo.geostat.interpolation.eof import Components, EOFs, decompose
 from timo.geostat.interpolation.observations import (
     Observations,
     complete,
     covariate_columns,
-    covariates_of,
     fitted_covariates,
     observations_of,
     spatial_dims,
 )
-from timo.geostat.kriging.placing import with_crs
-from timo.geostat.options import count as number_or_none
-from timo.geostat.options import is_number
-from timo.geostat.places import Places, check_same_crs, places_of
+from timo.geostat.places import Places, check_same_crs, places_of, with_crs
+from timo.geostat.values import Field, Floats
 
-Floats = NDArray[np.floating]
-METHODS = ("mlp", "krige")
+Mask = NDArray[np.bool_] | xr.DataArray | Sequence[bool]
 
 
+@checked
 @dataclass(eq=False)
 class EOFInterpolator:
     """Interpolate series in space: components of the field, and their coefficients as functions of the place.
@@ -47,17 +50,17 @@ class EOFInterpolator:
         of the field as loss. "krige" is ordinary kriging with a variogram for each component; with covariates,
         regression kriging.
     n_components : int or float, optional
-        Components that are interpolated: how many, or the share of the variance (0 to 1) that they are to explain. By
-        default those that stand out from white noise (`EOFs.above_noise`).
+        Components that are interpolated: their number, or the share of the variance (0 to 1) that they are to explain.
+        By default those that stand out from white noise (`EOFs.above_noise`).
     seed : int
         A fit with the same seed gives the same field. The random state of the process is not touched.
     epochs, batch_size, validation_share
         Of the network: passes over the places, places in a step, and the share of the places that is held out to choose
         the best epoch by.
     neighbours : int, optional
-        Of kriging: how many of the nearest places a prediction is made from; None for all.
+        Of kriging: the number of nearest places that a prediction is made from; None for all.
     gaps : "refuse" or "dineof"
-        What to do with series that have missing values: refuse them, or fill them first with `timo.geostat.dineof`.
+        Whether series that have missing values are refused, or filled first with `timo.geostat.dineof`.
 
     Attributes
     ----------
@@ -81,36 +84,25 @@ class EOFInterpolator:
     """
 
     method: Literal["mlp", "krige"] = "mlp"
-    n_components: int | float | None = None
-    seed: int = 0
-    epochs: int = field(default=300, kw_only=True)
-    batch_size: int = field(default=128, kw_only=True)
-    validation_share: float = field(default=0.2, kw_only=True)
-    neighbours: int | None = field(default=32, kw_only=True)
+    n_components: Components | None = None
+    seed: Seed = 0
+    epochs: Count = field(default=300, kw_only=True)
+    batch_size: Count = field(default=128, kw_only=True)
+    validation_share: Annotated[float, Range(least=0, below=1)] = field(default=0.2, kw_only=True)
+    neighbours: Count | None = field(default=32, kw_only=True)
     gaps: Literal["refuse", "dineof"] = field(default="refuse", kw_only=True)
     eofs_: EOFs | None = field(default=None, init=False, repr=False)
     coefficients_: Network | KrigedCoefficients | None = field(default=None, init=False, repr=False)
     _seen: Observations | None = field(default=None, init=False, repr=False)
     _names: tuple[str, ...] = field(default=(), init=False, repr=False)
 
-    def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise TimoError(f'The method is "mlp" or "krige"; got {self.method!r}.')
-        if self.gaps not in {"refuse", "dineof"}:
-            raise TimoError(f'Gaps are "refuse" or "dineof"; got {self.gaps!r}.')
-        self.neighbours = number_or_none(self.neighbours, "neighbours")
-        Training(self.epochs, self.batch_size, self.seed)  # refuses what is no number
-        if not is_number(self.validation_share) or not 0 <= self.validation_share < 1:
-            raise TimoError(
-                f"The validation share is from 0 to below 1; got {self.validation_share!r}."
-            )
-
+    @checked
     def fit(
         self,
-        stations: xr.DataArray,
+        stations: Field,
         covariates: xr.Dataset | None = None,
         *,
-        validation: xr.DataArray | NDArray[np.bool_] | None = None,
+        validation: Mask | None = None,
     ) -> Self:
         """Learn the field from series.
 
@@ -121,8 +113,8 @@ class EOFInterpolator:
             `attrs["crs"]` or the coord spatial_ref; without one, coordinates are metres on a plane. Places without any
             value are left out.
         covariates : xarray.Dataset, optional
-            What else is known of the places (elevation, distance to the sea, ...): a variable for each, of dims (point)
-            or (y, x). `predict` needs the same ones.
+            Further numbers of the places (elevation, distance to the sea, ...): a variable for each, of dims (point) or
+            (y, x). `predict` needs the same ones.
         validation : xarray.DataArray or array of bool, optional
             For "mlp": the places that are held out from training to choose the best epoch by, dims (point) or (y, x).
             A random share of them by default.
@@ -157,8 +149,9 @@ class EOFInterpolator:
         self.eofs_, self.coefficients_, self._seen, self._names = eofs, fitted, seen, names
         return self
 
+    @checked
     def predict(
-        self, grid: xr.DataArray | xr.Dataset, covariates: xr.Dataset | None = None
+        self, grid: Field | xr.Dataset, covariates: xr.Dataset | None = None
     ) -> xr.DataArray:
         """Predict the field at other places.
 
@@ -186,28 +179,24 @@ class EOFInterpolator:
         dims = spatial_dims(grid)
         places = places_of(grid)
         check_same_crs(self._seen.places, places)
-        columns = covariate_columns(covariates_of(covariates, grid), self._names, dims, len(places))
+        columns, _ = covariate_columns(covariates, grid, self._names)
         known = np.isfinite(columns).all(axis=1)
         series = np.full((len(self.eofs_.mean), len(places)), np.nan, self.eofs_.mean.dtype)
         series[:, known] = self._field(places[known], columns[known])
         return with_crs(as_field(series, self._seen.source, grid, dims), places.crs)
 
     def _decompose(self, values: Floats) -> EOFs:
-        """The components to interpolate; none of a field that does not vary in space."""
+        """Return the components to interpolate: 0 of a field that does not vary in space."""
         eofs = decompose(values)
         negligible = 8 * np.finfo(values.dtype).eps * abs(values).max()
         if np.ptp(values, axis=0).max() <= negligible:
-            warnings.warn(
-                "The field does not vary in space; its mean is predicted everywhere.",
-                UserWarning,
-                stacklevel=3,
-            )
+            warn("The field does not vary in space; its mean is predicted everywhere.")
             return eofs.truncate(0)
         wanted = self.n_components
         return eofs.truncate(eofs.above_noise if wanted is None else eofs.count(wanted))
 
     def _field(self, places: Places, columns: Floats) -> Floats:
-        """Series at places, shape (time, place)."""
+        """Predict the series at places, shape (time, place)."""
         assert self.eofs_ is not None
         if self.coefficients_ is None or not len(places):
             return np.repeat(self.eofs_.mean[:, None], len(places), axis=1)
@@ -219,29 +208,25 @@ class EOFInterpolator:
 
 
 def held_out_places(
-    seen: Observations,
-    validation: xr.DataArray | NDArray[np.bool_] | None,
-    share: float,
-    seed: int,
+    seen: Observations, validation: Mask | None, share: float, seed: int
 ) -> NDArray[np.bool_]:
-    """Which of the places observed are held out, as given or at random."""
+    """Return which of the places observed are held out, as given or at random."""
     count = len(seen.places)
     if validation is None:
         held_out = np.zeros(count, bool)
         held_out[np.random.default_rng(seed).permutation(count)[: int(share * count)]] = True
         return held_out
     dims = spatial_dims(seen.source)
+    sizes = {dim: seen.source.sizes[dim] for dim in dims}
     if not isinstance(validation, xr.DataArray) and np.ndim(validation) == len(dims):
         validation = xr.DataArray(np.asarray(validation), dims=dims)
     if (
         not isinstance(validation, xr.DataArray)
-        or set(validation.dims) != set(dims)
         or validation.dtype != bool
-        or any(validation.sizes[dim] != seen.source.sizes[dim] for dim in dims)
+        or dict(validation.sizes) != sizes
     ):
         raise TimoError(
-            f"Validation says yes or no (bool) for each place of the stations, dims {dims} of sizes "
-            f"{tuple(seen.source.sizes[dim] for dim in dims)}."
+            f"validation must be True or False (bool) for each place of the stations, an array of sizes {sizes}."
         )
     held_out = validation.transpose(*dims).values.ravel()[seen.observed]
     if held_out.all():
@@ -252,7 +237,7 @@ def held_out_places(
 def as_field(
     series: Floats, source: xr.DataArray, grid: xr.DataArray | xr.Dataset, dims: tuple[str, ...]
 ) -> xr.DataArray:
-    """Series of shape (time, place) on the grid, with the name, unit and times of the source."""
+    """Return series of shape (time, place) on the grid, with the name, unit and times of the source."""
     kept = {
         name: coord
         for name, coord in grid.coords.items()

@@ -1,4 +1,4 @@
-"""What an interpolator learns from and is asked for: places, their series, and covariates, as plain arrays."""
+"""The places, series and covariates of an interpolator, as plain arrays."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from timo.errors import TimoError
+from timo.geostat.interpolation.gappy import dineof
 from timo.geostat.places import Places, places_of
-from timo.geostat.values import without_nodata
-
-Floats = NDArray[np.floating]
-SHAPES = ({"point"}, {"y", "x"})
+from timo.geostat.values import Floats, floats_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,17 +41,17 @@ def observations_of(data: xr.DataArray) -> Observations:
     Raises
     ------
     TimoError
-        If it is neither, values are still the nodata number of a file, or fewer than three places have values.
+        If it is neither, values are no real numbers, infinite, or still the nodata number of a file, or fewer than
+        three places have values.
     """
     dims = spatial_dims(data)
-    if not isinstance(data, xr.DataArray) or set(data.dims) != {"time", *dims}:
+    if set(data.dims) != {"time", *dims}:
         raise TimoError(
             'Fit takes stations of dims ("point", "time") or one band of a cube, dims ("time", "y", "x"); '
             f"got {tuple(data.dims)}. One band: cube.sel(band=...)."
         )
-    without_nodata(data)
     source = data.transpose("time", *dims)
-    series = check_kind(source.values.reshape(source.sizes["time"], -1).T)
+    series = series_of(source)
     observed = np.asarray(np.isfinite(series).any(axis=1))
     if observed.sum() < 3:
         raise TimoError(
@@ -63,132 +61,114 @@ def observations_of(data: xr.DataArray) -> Observations:
 
 
 def spatial_dims(data: xr.DataArray | xr.Dataset) -> tuple[str, ...]:
-    """("point",) or ("y", "x"), whichever it has."""
-    if isinstance(data, xr.DataArray | xr.Dataset):
-        if "point" in data.dims:
-            return ("point",)
-        if {"y", "x"} <= set(data.dims):
-            return ("y", "x")
-    shape = tuple(data.dims) if hasattr(data, "dims") else type(data).__name__
+    """Return ("point",) or ("y", "x"), depending on the dims."""
+    if "point" in data.dims:
+        return ("point",)
+    if {"y", "x"} <= set(data.dims):
+        return ("y", "x")
     raise TimoError(
         'Places are an xarray object with the dim "point" (coords x and y), or with dims and coords "y" and "x"; '
-        f"got {shape}."
+        f"got {tuple(data.dims)}. Use timo.geostat.points(x, y, values, crs=...)."
     )
 
 
-def check_kind(series: Floats) -> Floats:
-    """Refuse what is not numbers; all others as float32 or float64."""
-    if series.dtype.kind not in "fiub":
-        raise TimoError(f"Values to interpolate must be real numbers; got {series.dtype}.")
-    return series.astype("float32" if series.dtype.itemsize < 8 else "float64")
-
-
-def covariates_of(
-    covariates: xr.Dataset | None, places: xr.DataArray | xr.Dataset
-) -> xr.Dataset | None:
-    """Covariates, checked to lie at the same places.
-
-    Raises
-    ------
-    TimoError
-        If they are not a Dataset of numbers with the places' dims, sizes and coordinates.
-    """
-    if covariates is None:
-        return None
-    dims = spatial_dims(places)
-    if not isinstance(covariates, xr.Dataset) or not covariates.data_vars:
-        raise TimoError(
-            "Covariates are a Dataset with one variable for each, for example xr.Dataset({'elevation': dem})."
-        )
-    odd = [
-        str(name) for name, array in covariates.data_vars.items() if set(array.dims) != set(dims)
-    ]
-    if odd:
-        raise TimoError(
-            f"Covariates must have the dims {dims} of the places, no others; {', '.join(odd)} differ."
-        )
-    kinds = [
-        f"{name} ({array.dtype})"
-        for name, array in covariates.data_vars.items()
-        if array.dtype.kind not in "fiub"
-    ]
-    if kinds:
-        raise TimoError(
-            f"Covariates are real numbers; {', '.join(kinds)} is not. Make classes 0/1 variables, one for each."
-        )
-    for name in (*dims, "x", "y"):
-        check_same_places(covariates, places, name)
-    return covariates
-
-
-def check_same_places(covariates: xr.Dataset, places: xr.DataArray | xr.Dataset, name: str) -> None:
-    """Refuse covariates of another size, or with other coordinates."""
-    mine, theirs = places.coords.get(name), covariates.coords.get(name)
-    same = covariates.sizes.get(name) == places.sizes.get(name)
-    if same and mine is not None and theirs is not None and mine.dtype.kind in "fiu":
-        same = np.allclose(mine, theirs)
-    if not same:
-        raise TimoError(
-            f"The covariates lie at other places: {name!r} differs. Bring them to the same grid first, for example "
-            "covariates.interp(x=..., y=...)."
-        )
+def series_of(source: xr.DataArray) -> Floats:
+    """Return the series, (all places, time), in float32 or float64."""
+    kind = "float32" if source.dtype.itemsize < 8 else "float64"
+    return floats_of(source, kind).reshape(source.sizes["time"], -1 if source.size else 0).T
 
 
 def covariate_columns(
-    covariates: xr.Dataset | None, names: tuple[str, ...], dims: tuple[str, ...], count: int
-) -> Floats:
-    """Values of the named covariates, shape (count of places, number of names).
+    covariates: xr.Dataset | None,
+    places: xr.DataArray | xr.Dataset,
+    names: tuple[str, ...] | None = None,
+) -> tuple[Floats, tuple[str, ...]]:
+    """Return the covariates at the places, shape (count of places, number of names), and their names.
+
+    Parameters
+    ----------
+    covariates : xarray.Dataset or None
+    places : xarray.DataArray or xarray.Dataset
+    names : tuple of str, optional
+        Those wanted; all if None.
 
     Raises
     ------
     TimoError
-        If one is missing.
+        If one is missing, or they are not numbers with the places' dims, sizes and coordinates.
     """
-    present = set() if covariates is None else {str(name) for name in covariates.data_vars}
-    missing = [name for name in names if name not in present]
-    if missing:
+    dims = spatial_dims(places)
+    held = {} if covariates is None else {str(n): a for n, a in covariates.data_vars.items()}
+    if covariates is not None:
+        _check_covariates(held, covariates, places, dims)
+    names = tuple(held) if names is None else names
+    if missing := [name for name in names if name not in held]:
         raise TimoError(
             f"The interpolator was fitted with covariates, and {', '.join(missing)} is missing here. Give predict the "
             "same ones, at the places of the grid."
         )
-    columns = np.empty((count, len(names)))
+    columns = np.empty((int(np.prod([places.sizes[dim] for dim in dims])), len(names)))
     for number, name in enumerate(names):
-        assert covariates is not None
-        columns[:, number] = covariates[name].transpose(*dims).values.ravel()
-    return columns
+        columns[:, number] = held[name].transpose(*dims).values.ravel()
+    return columns, names
+
+
+def _check_covariates(
+    held: dict[str, xr.DataArray],
+    covariates: xr.Dataset,
+    places: xr.DataArray | xr.Dataset,
+    dims: tuple[str, ...],
+) -> None:
+    if not held:
+        raise TimoError(
+            "Covariates are a Dataset with one variable for each, for example xr.Dataset({'elevation': dem})."
+        )
+    if odd := [name for name, array in held.items() if set(array.dims) != set(dims)]:
+        raise TimoError(
+            f"Covariates must have the dims {dims} of the places, no others; {', '.join(odd)} differ."
+        )
+    if odd := [f"{n} ({a.dtype})" for n, a in held.items() if a.dtype.kind not in "fiub"]:
+        raise TimoError(
+            f"Covariates are real numbers; {', '.join(odd)} is not. Make classes 0/1 variables, one for each."
+        )
+    for name in (*dims, "x", "y"):
+        mine, theirs = places.coords.get(name), covariates.coords.get(name)
+        same = covariates.sizes.get(name) == places.sizes.get(name)
+        if same and mine is not None and theirs is not None and mine.dtype.kind in "fiu":
+            same = theirs.dtype.kind in "fiu" and np.allclose(mine, theirs)
+        if not same:
+            raise TimoError(
+                f"The covariates lie at other places: {name!r} differs. Bring them to the same grid first, for example "
+                "covariates.interp(x=..., y=...)."
+            )
 
 
 def fitted_covariates(
     covariates: xr.Dataset | None, seen: Observations
 ) -> tuple[Floats, tuple[str, ...]]:
-    """Covariates at the places observed, shape (n, number of names), and their names.
+    """Return the covariates at the places observed, shape (n, number of names), and their names.
 
     Raises
     ------
     TimoError
         If they lie at other places, or values are missing.
     """
-    covariates = covariates_of(covariates, seen.source)
-    names = () if covariates is None else tuple(str(name) for name in covariates.data_vars)
-    dims = spatial_dims(seen.source)
-    columns = covariate_columns(covariates, names, dims, len(seen.observed))[seen.observed]
-    if not np.isfinite(columns).all():
+    columns, names = covariate_columns(covariates, seen.source)
+    if not np.isfinite(columns[seen.observed]).all():
         raise TimoError(
             "Covariates are missing (NaN) at places with observations. Fill them, or drop these places."
         )
-    return columns, names
+    return columns[seen.observed], names
 
 
 def complete(seen: Observations, gaps: str, seed: int) -> Floats:
-    """Series without gaps, shape (n, time): as they are, or filled.
+    """Return series without gaps, shape (n, time): as they are, or filled.
 
     Raises
     ------
     TimoError
-        If values are missing and are not to be filled, or are infinite.
+        If values are missing and are not to be filled.
     """
-    if np.isinf(seen.values).any():
-        raise TimoError("Some values are infinite. Set them to NaN (missing) or drop the stations.")
     missing = np.isnan(seen.values)
     if not missing.any():
         return seen.values
@@ -198,7 +178,5 @@ def complete(seen: Observations, gaps: str, seed: int) -> Floats:
             'Fill them first (timo.geostat.dineof, timo.fill), ask for it with EOFInterpolator(gaps="dineof"), or drop '
             "these stations."
         )
-    from timo.geostat.interpolation.gappy import dineof
-
     filled = dineof(seen.source, seed=seed)["filled"].transpose(*seen.source.dims)
-    return check_kind(filled.values.reshape(filled.sizes["time"], -1).T[seen.observed])
+    return series_of(filled)[seen.observed]

@@ -1,6 +1,6 @@
-"""Ordinary kriging: values where nothing was observed, and how sure they are."""
+"""Ordinary kriging: values where nothing was observed, and their uncertainty."""
 
-from timo.geostat.kriging.api import krige
+from timo.geostat.kriging.ordinary import krige
 from timo.geostat.kriging.validation import cross_validate, interval
 
 __all__ = ["cross_validate", "interval", "krige"]
