@@ -829,22 +829,10 @@ simple(
             "request": {},
         },
         "CacheInfo": lambda w: {"folder": w.folder, "limit_bytes": 1, "arrays": ()},
+        "CachedArray": lambda w: {"cache": cache(), **LAYOUT, "dtype": "<f4", "metadata": {}},
         "ChunkCache": lambda w: {"folder": w.folder / "cache"},
         "default_folder": lambda w: {},
     },
-)
-
-
-def cached_array(cache: Any, key: Any, shape: Any, chunks: Any, dtype: Any, metadata: Any) -> Any:
-    """Make an array from its description by name."""
-    from timo.sources.cache import CachedArray
-
-    return CachedArray(cache, key, shape, chunks, dtype, metadata)
-
-
-CALLS["timo.sources.cache.CachedArray"] = lambda w: (
-    cached_array,
-    {"cache": cache(), **LAYOUT, "dtype": "<f4", "metadata": {}},
 )
 methods(
     "timo.sources.cache.CachedArray",

@@ -1,6 +1,7 @@
 """Outputs that appear whole or not at all: written to a temporary sibling, then renamed."""
 
 import errno
+import glob
 import hashlib
 import os
 import platform
@@ -15,32 +16,29 @@ from pathlib import Path
 
 from timo.errors import TimoError
 
-# Process numbers mean something on one machine only: partials of another node of a cluster are left
-# alone.
+# Process numbers mean something on one machine only: partials of another node of a cluster are left alone.
 _HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:6]
-# What this very process is writing now. A partial that bears our number and is not here is of an
-# earlier process that had the same number (in a container that is the rule: each run is process 1).
+# What this very process is writing now. A partial with our number that is not here is of an earlier process that had
+# the same number (in a container that is the rule: each run is process 1).
 _ACTIVE: set[str] = set()
 # No room on the disk, a quota used up, a limit on the size of files.
 _FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _PROBE_MB = 64  # larger than what a library writes at once
-_LONGEST_NAME = (
-    200  # bytes; file systems allow 255, and partials and side-car files bear more than the name
-)
+# Bytes: file systems allow 255, and partials and side-car files bear more than the name.
+_LONGEST_NAME = 200
 
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Write a file or a folder so that it appears under its name only when it is complete.
 
-    The block gets a path beside `path`, where nothing exists yet, and writes a file or makes a
-    folder there. When the block ends, it is renamed to `path`; when the block raises (an interrupt
-    included), it is removed and what was at `path` stays as it was. A killed process leaves at most
-    ``.{name}.partial-...``, which the next write to the same `path` removes.
+    The block gets a path beside `path`, where nothing exists yet, and writes a file or makes a folder there. When the
+    block ends, it is renamed to `path`; when the block raises (an interrupt included), it is removed and what was at
+    `path` stays as it was. A killed process leaves at most ``.{name}.partial-...``, which the next write to the same
+    `path` removes.
 
-    An older folder at `path` is replaced. Entries of it that the new folder lacks are kept, because
-    they may be somebody else's; only a Zarr store is replaced whole, because its old arrays would
-    show up in the new one.
+    An older folder at `path` is replaced. Entries of it that the new folder lacks are kept, because they may be of other
+    use; only a Zarr store is replaced whole, because its old arrays would show up in the new one.
 
     Parameters
     ----------
@@ -55,8 +53,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises
     ------
     TimoError
-        If the name is too long, the parent folder cannot be created or written, the disk is full, the
-        block wrote nothing, or a file would replace a folder or a folder a file.
+        If the name is too long, the parent folder cannot be created or written, the disk is full, the block wrote
+        nothing, or a file would replace a folder or a folder a file.
     """
     target = check_name(path).resolve()
     check_writable(target.parent)
@@ -72,9 +70,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
             raise TimoError(f"cannot write '{target}': {reason}") from error
         raise
     finally:
-        # Also what a driver wrote beside the partial (side-car files), whether or not the block
-        # succeeded.
-        for leftover in target.parent.glob(f"{_escape(partial.name)}*"):
+        # Also what a driver wrote beside the partial (side-car files), whether or not the block succeeded.
+        for leftover in target.parent.glob(f"{glob.escape(partial.name)}*"):
             _remove(leftover)
         _ACTIVE.discard(token)
 
@@ -116,7 +113,7 @@ def check_writable(folder: str | os.PathLike[str]) -> Path:
     folder = Path(folder).expanduser()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # Permission bits do not tell (root, read-only mounts, quotas): a file does.
+        # Permission bits are not enough (root, read-only mounts, quotas): a file is.
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
@@ -182,8 +179,8 @@ def move(partial: Path, target: Path) -> None:
 
 
 def _swap(partial: Path, target: Path) -> None:
-    # No portable call exchanges two folders, so for an instant the old one has another name. That
-    # name is not one of a partial: whatever happens in that instant, no later run removes it.
+    # No portable call exchanges two folders, so for an instant the old one has another name. That name is not one of a
+    # partial: no later run removes it.
     previous = target.with_name(f".{target.name}.previous-{secrets.token_hex(4)}")
     target.rename(previous)
     try:
@@ -204,7 +201,7 @@ def _keep_foreign(previous: Path, target: Path) -> None:
 
 def _remove_stale(target: Path) -> None:
     name = re.escape(f".{target.name}.partial-")
-    for entry in target.parent.glob(f".{_escape(target.name)}.partial-*"):
+    for entry in target.parent.glob(f".{glob.escape(target.name)}.partial-*"):
         match = re.match(rf"{name}((\d+)-([0-9a-f]{{6}})[0-9a-f]{{8}})", entry.name)
         if match and match[3] == _HOST and not _in_use(match[1], int(match[2])):
             _remove(entry)
@@ -234,8 +231,3 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def _escape(name: str) -> str:
-    """Make a file name literal in a glob pattern."""
-    return re.sub(r"([*?\[])", r"[\1]", name)

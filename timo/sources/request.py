@@ -17,8 +17,6 @@ from timo.checks import (
     check,
     checked,
     did_you_mean,
-    flag,
-    whole,
 )
 from timo.crs import metres_per_unit, read_crs, short_name
 from timo.cube.composite import period_offset
@@ -291,16 +289,6 @@ def make_buffer(buffer_m: float, grid: PixelGrid) -> float:
             "can be masked around a cloud. Give less, or a larger resolution"
         )
     return metres
-
-
-def make_clip(clip: Any) -> bool:
-    """Return whether to clip."""
-    return flag(clip, "clip")
-
-
-def make_whole(value: Any, name: str, _: str = "", least: int = 1) -> int:
-    """Return a whole number that is at least `least`."""
-    return whole(value, name, least=least)
 
 
 def make_composite(composite: Any) -> str | None:
