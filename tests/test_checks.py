@@ -88,6 +88,7 @@ def test_numbers_of_numpy_become_those_of_python(option, given, taken):
     [
         ("steps", "3", "steps must be a whole number of 1 or more; got '3'. Write steps=3"),
         ("steps", True, "steps must be a whole number of 1 or more; got True. .* default, 3"),
+        ("steps", 10**25, "steps must be a whole number of 1 or more; got 10"),
         ("steps", 0, "got 0"),
         ("steps", 2.5, "got 2.5"),
         ("steps", np.inf, "got inf"),

@@ -22,6 +22,7 @@ import operator
 import os
 import re
 import reprlib
+import sys
 import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
@@ -83,9 +84,11 @@ class Range:
         )
 
     def __str__(self) -> str:
-        if self.least is not None and self.most is not None:
-            return f"from {self.least:g} to {self.most:g}"
-        limits = {"above": self.above, "below": self.below, "of at most": self.most}
+        # What no machine can count to is not worth a word.
+        most = None if self.most == sys.maxsize else self.most
+        if self.least is not None and most is not None:
+            return f"from {self.least:g} to {most:g}"
+        limits = {"above": self.above, "below": self.below, "of at most": most}
         words = [f"{word} {limit:g}" for word, limit in limits.items() if limit is not None]
         if self.least is not None:
             words.insert(0, f"of {self.least:g} or more")
@@ -93,7 +96,7 @@ class Range:
 
 
 # Kinds of options that occur everywhere.
-Count = Annotated[int, Range(least=1)]
+Count = Annotated[int, Range(least=1, most=sys.maxsize)]
 Seed = Annotated[int, Range(least=0, most=2**32 - 1)]
 Positive = Annotated[float, Range(above=0)]
 NotNegative = Annotated[float, Range(least=0)]
