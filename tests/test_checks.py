@@ -201,7 +201,7 @@ def test_single_values():
     assert str(Range(0, 1)) == "from 0 to 1"
     limit = Range(above=0, infinite=True)
     assert [x in limit for x in (1, np.inf, -np.inf, np.nan)] == [True, True, False, False]
-    assert Annotated[int, Range(1)] == Count
+    assert [n in Range(1, 2**31) for n in (0, 1, 2**31, 2**32)] == [False, True, True, False]
 
 
 def test_the_name_that_was_meant():
