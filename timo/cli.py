@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from datetime import timedelta
 
+from timo.checks import number
 from timo.errors import TimoError
 
 
@@ -52,8 +53,12 @@ def _info(given: argparse.Namespace) -> int:
 def _clear(given: argparse.Namespace) -> int:
     from timo.sources.cache import ChunkCache
 
-    days = given.older_than_days
-    gone = ChunkCache(given.folder).clear(None if days is None else timedelta(days=days))
+    age = None
+    if given.older_than_days is not None:
+        age = timedelta(
+            days=number(given.older_than_days, "--older-than-days", least=0, most=36500)
+        )
+    gone = ChunkCache(given.folder).clear(age)
     sys.stdout.write(f"removed {gone.bytes / 1e6:.1f} MB of {len(gone.arrays)} requests\n")
     return 0
 

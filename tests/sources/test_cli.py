@@ -30,6 +30,8 @@ def test_info_and_clear(array, tmp_path, capsys):
     assert KEY[:12] in capsys.readouterr().out
     assert main(["cache", "clear", "--folder", str(tmp_path), "--older-than-days", "3"]) == 0
     assert "of 0 requests" in capsys.readouterr().out
+    assert main(["cache", "clear", "--folder", str(tmp_path), "--older-than-days", "nan"]) == 2
+    assert "--older-than-days must be a number from 0 to 36500" in capsys.readouterr().err
     assert main(["cache", "clear", "--folder", str(tmp_path)]) == 0
     assert "of 1 requests" in capsys.readouterr().out
     assert ChunkCache(tmp_path).info().arrays == ()

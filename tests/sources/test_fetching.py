@@ -808,8 +808,8 @@ def test_a_graph_travels(cached):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        *(({"workers": workers}, "workers must be a whole number of 1 or more; got")
-          for workers in (0, -1, "8", 2.5, None, True)),
+        *(({"workers": workers}, "workers must be a whole number from 1 to 1000; got")
+          for workers in (0, -1, 10**6, "8", 2.5, None, True)),
         ({"path": "cube.tif"}, r"must end in \.zarr"),
         ({"path": 5}, "path must be text or a path or None; got 5"),
         ({"progress": "yes"}, "progress must be True or False or a function; got 'yes'"),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import dask.array as da
 import numpy as np
@@ -18,7 +18,7 @@ from dask.core import flatten
 from dask.highlevelgraph import HighLevelGraph
 
 from timo.cancel import CancelledError, Stop, is_stopped, obey, set_current_stop
-from timo.checks import Count, PathLike, checked
+from timo.checks import PathLike, Range, checked
 from timo.compute import OnStep, StepReport, Steps, computing
 from timo.cube.check import DIMS
 from timo.cube.values import check_values
@@ -28,6 +28,7 @@ from timo.sources.cache.chunks import CachedArray, slices_of
 from timo.sources.cache.stores import check_path, open_store, writing
 
 Index = tuple[int, ...]
+Workers = Annotated[int, Range(least=1, most=1000)]
 Fetch = Callable[[Index, tuple[slice, ...]], np.ndarray]
 # By which the layers of a graph that make requests are known.
 _PREFIX = "fetched-"
@@ -226,7 +227,7 @@ def _current() -> _Session:
 def fetch(
     cube: xr.DataArray,
     *,
-    workers: Count = 8,
+    workers: Workers = 8,
     progress: bool | Callable[[int, int], Any] = True,
     stop: Stop | None = None,
     on_step: OnStep | None = None,
