@@ -29,13 +29,6 @@ class AreaMap:
     height : str
         In CSS.
 
-    Attributes
-    ----------
-    map : ipyleaflet.Map
-        The map.
-    draw : ipyleaflet.DrawControl
-        The drawing tools.
-
     Raises
     ------
     TimoError

@@ -29,12 +29,7 @@ Opened = Callable[[str, dict[str, Any], xr.DataArray, bool], Any]
 class Estimates:
     """The newest estimate that was asked for, after nothing else was asked for a while.
 
-    Parameters
-    ----------
-    turn : threading.Lock
-        Held while a service is asked.
-    done, failed : callable
-        Called with the text, or with the exception.
+    `turn` is held while a service is asked; then `done` is called with the text, or `failed` with the exception.
     """
 
     def __init__(
@@ -85,16 +80,9 @@ def estimate_text(source: str, options: dict[str, Any], stop: Stop) -> str:
 
 
 class Opener:
-    """Open one cube at a time in a thread, and say in the panel how it goes.
+    """Open one cube at a time in a thread, say in the panel how it goes, and call `opened`.
 
-    Parameters
-    ----------
-    turn : threading.Lock
-        Held while the cube is opened, and not while it is fetched.
-    controls : Controls
-        The button that opens, the one that cancels, the bar and the message.
-    opened : callable
-        Called with the source, the options, the cube, and whether its pixels were fetched.
+    `turn` is held while the cube is opened, and not while it is fetched.
     """
 
     def __init__(self, turn: threading.Lock, controls: Controls, opened: Opened) -> None:

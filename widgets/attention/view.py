@@ -26,21 +26,8 @@ ANSWER, RAMP = "answer", "viridis"
 class AttentionView:
     """Shows answers; asks nothing.
 
-    Parameters
-    ----------
-    on_click : callable
-        Called with row and column of a pixel that was clicked.
-
-    Attributes
-    ----------
-    place : ipywidgets.VBox
-        Holds the map, once there is a cube.
-    chart : SeriesChart
-        The pixel's series, and below it the weights over the dates that the model saw.
-    note : ipywidgets.HTML
-        The answer in a sentence, with the legend of the colours.
-    map : RasterMap or None
-        The map.
+    `place` holds the map, once there is a cube; `chart` shows the pixel's series, and below it the weights over the
+    dates that the model saw; `note` is the answer in a sentence. `on_click` gets row and column of a clicked pixel.
     """
 
     def __init__(self, on_click: Callable[[int, int], None]) -> None:

@@ -128,14 +128,8 @@ class Likeness:
 class Asker:
     """Answers one question at a time in a thread; of those asked meanwhile only the last counts.
 
-    Parameters
-    ----------
-    answered : callable
-        Called with a question and its answer, if it still is the one that is asked.
-    failed : callable
-        Called with the exception instead.
-    begun : callable
-        Called when a question has to be computed.
+    `begun` is called when a question has to be computed, then `answered` with the question and its answer, or `failed`
+    with the exception.
     """
 
     def __init__(

@@ -196,7 +196,8 @@ def iso_dates(dates: Any) -> list[str]:
     try:
         given = np.asarray(getattr(dates, "values", dates))
         index = pd.DatetimeIndex(given)
-        read = not index.hasnans and (given.dtype.kind not in "iufb" or not given.size)
+        read = given.size == 0 or (given.ndim == 1 and given.dtype.kind not in "iufcb")
+        read = read and not index.hasnans
     except (TypeError, ValueError, OverflowError):
         read = False
     if not read:
@@ -208,8 +209,8 @@ def iso_dates(dates: Any) -> list[str]:
 
 
 def _texts(steps: Any) -> list[str]:
-    # Numbers as they are; others have no place on the axis.
-    return [str(plain(step)) for step in steps if _numbers([step], "dates")]
+    _numbers(steps, "dates")
+    return [str(plain(step)) for step in steps]
 
 
 def _numbers(values: Any, name: str) -> list[float | None]:

@@ -18,19 +18,17 @@ from .reading import CubeReader
 PICTURE, BEFORE = "picture", "before"
 
 
-class PicturePane:
-    """Paints what the controls ask for onto the map, and notes the Python that gives the same values.
+class Pane:
+    """A half of the explorer.
 
     Parameters
     ----------
-    state : State
-        Whose cube and date are shown.
-    controls : ExplorerControls
-        Which bands, how stretched, how opaque, which earlier date.
+    state, controls : State, ExplorerControls
+        What is shown, and how.
     background : Background
         Where slow reading is done.
-    on_painted : callable
-        Called after a picture was painted.
+    on_shown : callable
+        Called after something was drawn.
     """
 
     def __init__(
@@ -38,11 +36,24 @@ class PicturePane:
         state: State,
         controls: ExplorerControls,
         background: Background,
-        on_painted: Callable[[], Any],
+        on_shown: Callable[[], Any],
     ) -> None:
         self._state, self._controls = state, controls
-        self._background, self._on_painted = background, on_painted
+        self._background, self._on_shown = background, on_shown
         self.take(None, None, {})
+
+    def take(
+        self,
+        reader: CubeReader | None,
+        raster_map: RasterMap | None,
+        views: dict[str, bandviews.View],
+    ) -> None:
+        """Show another cube from now on; None: none."""
+        self._reader, self._map, self._views = reader, raster_map, views
+
+
+class PicturePane(Pane):
+    """Paints what the controls ask for onto the map, and notes the Python that gives the same values."""
 
     def take(
         self,
@@ -53,7 +64,7 @@ class PicturePane:
         """Show another cube from now on; None: none."""
         for name in (PICTURE, BEFORE):
             self._background.drop(name)
-        self._reader, self._map, self._views = reader, raster_map, views
+        super().take(reader, raster_map, views)
         self._limits: dict[str, np.ndarray] = {}
         self._shown: dict[str, tuple[int, str]] = {}
 
@@ -131,7 +142,7 @@ class PicturePane:
         if name == PICTURE:
             seen = bool(np.isfinite(channels).any())
             self._controls.legend.value = legend_html(view, limits) if seen else NOTHING_SEEN
-        self._on_painted()
+        self._on_shown()
 
     def limits_of(self, view: bandviews.View, channels: np.ndarray) -> np.ndarray:
         """Return the darkest and brightest value of each channel: of these values, or of the whole series."""

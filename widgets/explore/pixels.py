@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
+from timo.checks import checked
 from timo.cube import check
 from timo.errors import TimoError
 
@@ -15,8 +16,9 @@ from .bandviews import View, series_views
 from .reading import CubeReader
 
 
+@checked
 def pixel_series(
-    cube: xr.DataArray, pixels: Iterable[tuple[int, int]], quantity: str = "NDVI"
+    cube: xr.DataArray, pixels: Sequence[tuple[int, int]], quantity: str = "NDVI"
 ) -> pd.DataFrame:
     """Return the series of some pixels, a row for each pixel and date.
 
@@ -24,7 +26,7 @@ def pixel_series(
     ----------
     cube : xarray.DataArray
         A cube.
-    pixels : iterable of (row, column)
+    pixels : sequence of (row, column)
         Which pixels.
     quantity : str
         "NDVI", or the name of a band.

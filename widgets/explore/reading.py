@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from ..base.background import is_lazy
 from .bandviews import thin, thin_step
 
 # What may be kept of a lazy cube; a band of 1000 x 1000 pixels is 4 MB.
@@ -20,23 +21,12 @@ Key = tuple[Any, ...]
 
 
 class CubeReader:
-    """Read single dates and single pixels.
-
-    Parameters
-    ----------
-    cube : xarray.DataArray
-        (time, band, y, x), lazy or in memory.
-
-    Attributes
-    ----------
-    lazy : bool
-        Whether reading takes time.
-    """
+    """Read single dates and single pixels of a cube, lazy or in memory."""
 
     def __init__(self, cube: xr.DataArray) -> None:
         self.cube = cube
         # A file that was opened without dask is lazy too, and `.data` would read all of it.
-        self.lazy = not isinstance(cube.variable._data, np.ndarray)
+        self.lazy = is_lazy(cube)
         self._order = {str(name): i for i, name in enumerate(cube.band.values)}
         self._kept: OrderedDict[Key, np.ndarray] = OrderedDict()
         self._shares: dict[int, float] = {}

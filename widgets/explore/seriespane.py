@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
@@ -12,51 +11,20 @@ import pandas as pd
 from timo.atomic import replacing
 from timo.errors import TimoError
 
-from ..base.background import Background
 from ..base.state import State
 from ..base.style import class_colours, data_uri
-from ..maps.rastermap import RasterMap
 from . import pixels
 from .bandviews import View
-from .controls import ExplorerControls, link_html, pixel_name
-from .reading import CubeReader
+from .controls import link_html, pixel_name
+from .picturepane import Pane
 
 
-class SeriesPane:
-    """Pins on the map, series in the chart, and a table of them.
-
-    Parameters
-    ----------
-    state : State
-        Whose pixels are shown.
-    controls : ExplorerControls
-        Whose chart, choice of quantity and link are used.
-    background : Background
-        Where slow reading is done.
-    on_plotted : callable
-        Called after the chart was drawn.
-    """
-
-    def __init__(
-        self,
-        state: State,
-        controls: ExplorerControls,
-        background: Background,
-        on_plotted: Callable[[], Any],
-    ) -> None:
-        self._state, self._controls = state, controls
-        self._background, self._on_plotted = background, on_plotted
-        self.take(None, None, {})
-
-    def take(
-        self, reader: CubeReader | None, raster_map: RasterMap | None, quantities: dict[str, View]
-    ) -> None:
-        """Show pixels of another cube from now on; None: of none."""
-        self._reader, self._map, self._quantities = reader, raster_map, quantities
+class SeriesPane(Pane):
+    """Pins on the map, series in the chart, and a table of them."""
 
     @property
     def _quantity(self) -> View:
-        return self._quantities[self._controls.quantity.value]
+        return self._views[self._controls.quantity.value]
 
     def _chosen(self) -> list[tuple[int, int]]:
         chosen: list[Any] = list(self._state.pixels)
@@ -103,7 +71,7 @@ class SeriesPane:
                 series.append({"name": name, "colour": colours[i], "values": values})
         self._controls.chart.show(series, y_label=view.name, selected=self._state.date)
         self._offer_csv(ready=bool(series) and not missing)
-        self._on_plotted()
+        self._on_shown()
 
     def _offer_csv(self, ready: bool) -> None:
         address = data_uri(_csv(self.table()), "text/csv") if ready else ""

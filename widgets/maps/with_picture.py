@@ -7,7 +7,7 @@ from typing import Any
 import xarray as xr
 from matplotlib.figure import Figure
 
-from timo.checks import checked
+from timo.checks import checked, did_you_mean
 from timo.errors import TimoError
 
 from .overlay import image_overlay
@@ -62,6 +62,11 @@ def _data(bundle: Any) -> dict[str, Any]:
 def _map(layers: dict[str, xr.DataArray], legend: dict[str, str], basemap: str | None) -> Any:
     import leafmap.leafmap as leafmap  # noqa: PLR0402 - four seconds, only where a map is drawn
 
+    known = [*leafmap.basemaps, "ROADMAP", "SATELLITE", "TERRAIN", "HYBRID"]
+    if basemap is not None and basemap not in known:
+        raise TimoError(
+            f"There is no base map {basemap!r} in leafmap; OpenStreetMap is one.{did_you_mean(basemap, known)}"
+        )
     (south, west), (north, east) = Warp(next(iter(layers.values()))).bounds
     view = leafmap.Map(
         center=((south + north) / 2, (west + east) / 2),
@@ -74,12 +79,7 @@ def _map(layers: dict[str, xr.DataArray], legend: dict[str, str], basemap: str |
     if basemap is None:
         view.clear_layers()
     else:
-        try:
-            view.add_basemap(basemap)
-        except ValueError as error:
-            raise TimoError(
-                f"There is no base map {basemap!r}. Known are those of leafmap, as OpenStreetMap."
-            ) from error
+        view.add_basemap(basemap)
     for name, image in layers.items():
         view.add(image_overlay(image, name))
     if legend:

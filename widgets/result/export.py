@@ -29,12 +29,8 @@ Chosen = tuple[xr.DataArray | xr.Dataset, str, float | None]
 class ExportPanel(ipywidgets.VBox):
     """Folder, name, format and a button: writes with `timo.export`, in a thread.
 
-    Parameters
-    ----------
-    choose : callable
-        Called with the suffix; returns the data, the Python that says what they are, and the value for no data.
-    echo : callable
-        Takes the line of Python that does the same.
+    `choose` takes the suffix and returns the data, the Python that gives them, and the value for no data; `echo` takes
+    the line of Python that does the same.
     """
 
     def __init__(self, choose: Callable[[str], Chosen], echo: Callable[[str], Any]) -> None:

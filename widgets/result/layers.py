@@ -53,15 +53,6 @@ def view_code(state: State) -> str:
 class LayerPanel(ipywidgets.VBox):
     """Map, legend and the controls of what is shown.
 
-    Parameters
-    ----------
-    message : Message
-        Where to say what goes on.
-    state : State
-        Where the Python is noted.
-    clicked : callable
-        Called with row and column.
-
     Attributes
     ----------
     layer, chosen, opacity, image : ipywidgets

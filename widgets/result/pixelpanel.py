@@ -21,19 +21,8 @@ _CELL = 'style="padding:1px 10px 1px 0;white-space:nowrap;line-height:1.4;text-a
 class PixelPanel(ipywidgets.VBox):
     """Row and column, chart and table.
 
-    Parameters
-    ----------
-    look : callable
-        Called with the row and the column that somebody typed.
-    moved : callable
-        Called with the position of the date that was chosen in the chart.
-
-    Attributes
-    ----------
-    chart, table : SeriesChart, ipywidgets.HTML
-        Probabilities of all classes through time, and the numbers of the date shown.
-    row, column : ipywidgets.BoundedIntText
-        The pixel, for whoever does not use a mouse.
+    `look` is called with the row and the column that were typed, `moved` with the position of the date that was chosen
+    in the chart.
     """
 
     def __init__(self, look: Callable[[int, int], Any], moved: Callable[[int], Any]) -> None:
