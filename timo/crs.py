@@ -265,5 +265,5 @@ def _bend(
 
 
 def _shortest(degrees: np.ndarray) -> np.ndarray:
-    """The same turn by at most half a circle."""
+    """Return the same turn by at most half a circle."""
     return (degrees + 180) % 360 - 180

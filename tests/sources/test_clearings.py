@@ -115,5 +115,7 @@ def test_the_ground_lost_its_green_where_and_when_it_says():
 
 
 def test_an_unknown_dating():
-    with pytest.raises(TimoError, match="dated_by must be one of 'year', 'first_summer'; got 'cut'"):
+    with pytest.raises(
+        TimoError, match="dated_by must be one of 'year', 'first_summer'; got 'cut'"
+    ):
         sample_clearings("cut")

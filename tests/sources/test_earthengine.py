@@ -178,7 +178,7 @@ def test_a_day_begins_at_its_millisecond(moved, dates):
         if dates:
             assert small_cube(service).sizes["time"] == dates
         else:
-            with pytest.raises(TimoError, match="no image of sentinel-2"):
+            with pytest.raises(TimoError, match="No image of sentinel-2"):
                 small_cube(service)
     connect_emulator()
 
@@ -395,7 +395,7 @@ BAD = {
     "orbit": ({"orbit": "ascending"}, r"orbit cannot be chosen: the images of sentinel-2"),
     "no image": (
         {"start": "2012", "end": "2013"},
-        r"no image of sentinel-2 between 2012-01-01 and 2013-12-31 .*of 2015-08-01 to 2021-01-01",
+        r"No image of sentinel-2 between 2012-01-01 and 2013-12-31 .*of 2015-08-01 to 2021-01-01",
     ),
     "after the last": ({"start": 2030, "end": 2031}, r"seen: images of 2015-08-01 to 2021-01-01"),
     "clear": ({"max_cloud": 0, "start": "2018-02", "end": "2018-02"}, r"raise max_cloud"),

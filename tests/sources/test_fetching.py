@@ -357,9 +357,9 @@ def test_a_reply_of_another_shape_or_type_is_refused_and_not_kept(cached, reply,
 
 
 def test_a_cache_of_another_layout_is_refused(cached):
-    with pytest.raises(TimoError, match="the cache is of"):
+    with pytest.raises(TimoError, match="The cache is of"):
         fetched_array(Service(), SHAPE, (2, 2, 16, 16), cached, "a")
-    with pytest.raises(TimoError, match="the cache is of"):
+    with pytest.raises(TimoError, match="The cache is of"):
         fetched_array(Service(), SHAPE, CHUNKS, cached, "a", dtype="int16")
 
 

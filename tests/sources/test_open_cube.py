@@ -88,7 +88,7 @@ BAD_AREAS = {
         ["4,176 megapixels", "17 GB a date and band", "It would fit at resolution=21"],
     ),
     "Fiji": ((178, -19, -178, -16), ["1,459 megapixels", "max_megapixels=1460"]),
-    "a pole, where no image is": ((0, 89.99, 10, 90), ["no image of sentinel-2", "89.99..90 N"]),
+    "a pole, where no image is": ((0, 89.99, 10, 90), ["No image of sentinel-2", "89.99..90 N"]),
     "a bow tie": (
         shapely.Polygon([(22.1, 45.2), (22.2, 45.3), (22.2, 45.2), (22.1, 45.3)]),
         ["Self-intersection", "make_valid"],
@@ -128,9 +128,9 @@ BAD_OPTIONS = {
     "dates reversed": ({"start": "2019", "end": "2018"}, "end='2018' is before start='2019'"),
     "dates of the future": (
         {"start": "2090", "end": "2091"},
-        "no image of sentinel-2 between 2090-",
+        "No image of sentinel-2 between 2090-",
     ),
-    "before the sensor": ({"start": "1990", "end": "1991"}, "no image of sentinel-2 between 1990-"),
+    "before the sensor": ({"start": "1990", "end": "1991"}, "No image of sentinel-2 between 1990-"),
     "day first": ({"start": "01/05/2018"}, 'write "2018-05-01" or "2018-01-05"'),
     "no such day": ({"start": "2018-02-30"}, "cannot be read as a date"),
     "words": ({"start": "today"}, "cannot be read as a date"),

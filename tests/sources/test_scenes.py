@@ -359,7 +359,7 @@ def test_no_scene_within_the_dates():
     with pytest.raises(TimoError) as error:
         make_cube(request, np.ones((2, 1, 1, 1)), None, ["2018-05-01", "2020-06-01"])
     for words in (
-        "no image of sentinel-2 between 2019-01-01 and 2019-12-31 over 21.9..22.1 E",
+        "No image of sentinel-2 between 2019-01-01 and 2019-12-31 over 21.9..22.1 E",
         "widen the dates, raise max_cloud",
         "2 images, of 2018-05-01 to 2020-06-01",
     ):
@@ -368,7 +368,7 @@ def test_no_scene_within_the_dates():
 
 def test_no_scene_at_all():
     request = make_request(height=1, width=1, bands=("B4",))
-    with pytest.raises(TimoError, match=r"no image of sentinel-2.*seen: none at all"):
+    with pytest.raises(TimoError, match=r"No image of sentinel-2.*seen: none at all"):
         make_cube(request, np.ones((0, 1, 1, 1)), None, [], chunks=-1)
 
 

@@ -66,7 +66,12 @@ class Handler(BaseHTTPRequestHandler):
                         {"rel": "self", "href": root},
                         {"rel": "root", "href": root},
                         {"rel": "data", "href": f"{root}/collections"},
-                        {"rel": "search", "method": "POST", "href": f"{root}/search"},
+                        {
+                            "rel": "search",
+                            "method": "POST",
+                            "type": "application/geo+json",
+                            "href": f"{root}/search",
+                        },
                     ],
                 }
             )
@@ -201,7 +206,7 @@ def test_one_can_name_the_collection_and_send_headers(api):
         ask(), catalog=api.url, collection="sentinel-2-l2a", headers={"Authorization": "Bearer x"}
     )
     assert {h.get("Authorization") for h in api.headers} == {"Bearer x"}
-    with pytest.raises(TimoError, match="no image of sentinel-2"):
+    with pytest.raises(TimoError, match="No image of sentinel-2"):
         open_stac(ask(), catalog=api.url, collection=["other"])
 
 

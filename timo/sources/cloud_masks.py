@@ -19,14 +19,14 @@ _UNCLEAR, _FRINGED = 1, 2
 
 
 def fringe_cells(request: CubeRequest) -> int:
-    """How many cells beyond the edge of the grid a cloud can still mask a pixel within."""
+    """Return how many cells beyond its edge a cloud can still mask a pixel of the grid."""
     if not request.fringed:
         return 0
     return math.floor(max(half_axes(request)))
 
 
 def half_axes(request: CubeRequest) -> tuple[float, float]:
-    """`buffer_m` in cells along y and along x; in a geographic CRS, of the cell in the middle."""
+    """Return `buffer_m` in cells along y and along x; in a geographic CRS, of the cell in the middle."""
     grid = request.grid
     crs = pyproj.CRS.from_user_input(grid.crs)
     if crs.is_geographic:
@@ -38,7 +38,7 @@ def half_axes(request: CubeRequest) -> tuple[float, float]:
 
 
 def _middle(grid: PixelGrid) -> xr.DataArray:
-    """Nine cells around the middle of a grid, for their size."""
+    """Return nine cells around the middle of a grid, for their size."""
     row, column = grid.height // 2, grid.width // 2
     part = grid.window(slice(row - 1, row + 2), slice(column - 1, column + 2))
     cells = xr.DataArray(np.zeros((3, 3)), dims=("y", "x"), coords={"y": part.y, "x": part.x})

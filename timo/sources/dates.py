@@ -69,7 +69,7 @@ _PRODUCTS = re.compile(
     re.IGNORECASE,
 )
 # Tags that say when the instrument looked, in order of trust, some with a time of its own beside. TIFFTAG_DATETIME, and
-# whatever says when a file was created or processed, is none of them.
+# tags that say when a file was created or processed, do not belong to them.
 _CLOCKS = {
     "ACQUISITIONDATE": "ACQUISITIONTIME",
     "DATEACQUIRED": "SCENECENTERTIME",
@@ -154,7 +154,7 @@ def _read(text: str) -> Moment:
                 f"the day is meant, give dates=[...] with {other:%Y-%m-%d}."
             )
         return _as_utc(start)
-    # What is left of a time that is none, as 25:00, says that the text is not understood.
+    # The rest of an impossible time, as 25:00, shows that the text is not understood.
     inside = [] if re.search(r":|\d[Tt ]\d", strip_dates(text)) else find_dates(text)
     if len({moment.time.normalize() for moment in inside}) == 1:
         return max(inside, key=lambda moment: moment.exact)
@@ -204,7 +204,7 @@ def _stamp(year: str, month: str, day: str) -> pd.Timestamp | None:
 
 
 def _short(text: str) -> pd.Timestamp | None:
-    """Return the day that six digits mean with a year of two; None if there is none."""
+    """Return the day that six digits mean with a year of two; None if it does not exist."""
     found = re.fullmatch(r"(\d\d)(\d\d)(\d\d)", text)
     return _stamp(f"20{found[1]}", found[2], found[3]) if found else None
 
@@ -407,7 +407,7 @@ def make_span(start: Any, end: Any) -> tuple[pd.Timestamp, pd.Timestamp]:
 def make_open_span(
     start: Any, end: Any, first: Any, last: Any
 ) -> tuple[pd.Timestamp, pd.Timestamp]:
-    """As `make_span`, where the dates of data take the place of what is not given: of the first and last of them.
+    """Return the span of `make_span`; where start or end is not given, from the first or to the last date of the data.
 
     The span is empty if the data end before `start`, or begin after `end`.
     """

@@ -68,7 +68,7 @@ def fetched_array(
     layout = block.shape, block.chunks, block.dtype
     if cached is not None and (cached.shape, cached.chunks, cached.dtype) != layout:
         raise TimoError(
-            f"the cache is of {(cached.shape, cached.chunks, cached.dtype)}, the array of {layout}"
+            f"The cache is of {(cached.shape, cached.chunks, cached.dtype)}, the array of {layout}"
         )
     sizes = da.core.normalize_chunks(block.chunks, shape=block.shape)
     empty = np.empty((0,) * len(shape), block.dtype)
@@ -104,7 +104,7 @@ class _Block:
         # What is wrong must not get into the cache.
         if values.shape != expected or values.dtype != self.dtype:
             raise TimoError(
-                f"chunk {index} came as {values.dtype} of shape {values.shape}; expected was {self.dtype} of "
+                f"Chunk {index} came as {values.dtype} of shape {values.shape}; expected was {self.dtype} of "
                 f"shape {expected}. The service or its settings are not what this source was made for: report it."
             )
         return values

@@ -147,26 +147,26 @@ def cube_of_days(
 
 
 def attribution(sensor: Sensor, days: pd.DatetimeIndex, served: Collection | None = None) -> str:
-    """What must stand where the data are shown, as a provider serves them, with the year or the years of its dates."""
+    """Return the credit that must stand where the data are shown, with the year or the years of its dates."""
     first, last = days[0].year, days[-1].year
     return sensor.credit(str(first) if first == last else f"{first}-{last}", served)
 
 
 def select_scenes(request: CubeRequest, times: pd.DatetimeIndex, ids: Sequence[str]) -> np.ndarray:
-    """Positions of the scenes whose solar day is within the request, in order of (time, id)."""
+    """Return positions of the scenes whose solar day is within the request, in order of (time, id)."""
     days = request.solar_day(times)
     inside = np.flatnonzero((days >= request.start) & (days < request.end)).tolist()
     return np.array(sorted(inside, key=lambda i: (times[i], ids[i])), dtype=int)
 
 
 def no_image(request: CubeRequest, seen: str) -> TimoError:
-    """The error to raise where no image is left; `seen` says what there was."""
+    """Return the error to raise where no image is left; `seen` says what there was."""
     last = request.end - pd.Timedelta(days=1)
     west, south, east, north = request.area.bounds
     remedy = "widen the dates" + ("" if request.max_cloud is None else ", raise max_cloud")
     clouds = "" if request.max_cloud is None else f" with at most {request.max_cloud:g} % cloud"
     return TimoError(
-        f"no image of {request.sensor.name} between {request.start:%Y-%m-%d} and {last:%Y-%m-%d} over "
+        f"No image of {request.sensor.name} between {request.start:%Y-%m-%d} and {last:%Y-%m-%d} over "
         f"{west:.7g}..{east:.7g} E, {south:.7g}..{north:.7g} N{clouds}: see whether that is the place you mean "
         f"(longitude comes first), {remedy} (seen: {seen})"
     )
@@ -282,7 +282,7 @@ def _observe_block(
 
 
 def _mosaic(observed: da.Array, days: pd.DatetimeIndex) -> da.Array:
-    """One image a day, (day, band, y, x), of scenes in order; the last valid one is on top.
+    """Make one image a day, (day, band, y, x), of scenes in order; the last valid one is on top.
 
     The blocks of a day are handed over as they are: to join them into one array first would take memory for each of
     its scenes, however little of them lies in the chunk.
@@ -309,7 +309,7 @@ def _mosaic(observed: da.Array, days: pd.DatetimeIndex) -> da.Array:
 def _last_valid(blocks: list[np.ndarray]) -> np.ndarray:
     top = blocks[-1]
     for below in reversed(blocks[:-1]):
-        # Valid in all bands or in none: the first one tells.
+        # Valid in all bands or in none: the first one is enough.
         holes = np.isnan(top[:, :1])
         if not holes.any():
             break

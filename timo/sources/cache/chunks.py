@@ -116,7 +116,7 @@ class CachedArray:
         return ChunkCache.array, (self.cache, *self.description)
 
     def prepare(self) -> None:
-        """Remove what is not what was written, and write the metadata; OSError where the folder cannot be written."""
+        """Remove damaged files, and write the metadata; OSError where the folder cannot be written."""
         found = bytes_of(self.path / METADATA)
         if found is None or self._store.manifest.fault(METADATA, found):
             # Until it is replaced none of it is served, and if it cannot be replaced, never.
@@ -160,7 +160,7 @@ class CachedArray:
         extent = self.extent(index)
         if values.shape != extent or values.dtype != self.dtype:
             raise TimoError(
-                f"chunk {index} must be {self.dtype} of shape {extent}; got {values.dtype} of shape {values.shape}"
+                f"Chunk {index} must be {self.dtype} of shape {extent}; got {values.dtype} of shape {values.shape}"
             )
         for _ in range(_ATTEMPTS if self._usable else 0):
             try:
@@ -194,7 +194,7 @@ class CachedArray:
             0 <= number < count for number, count in zip(index, self.grid, strict=True)
         )
         if not inside:
-            raise TimoError(f"there is no chunk {index}: the array has {self.grid} chunks")
+            raise TimoError(f"There is no chunk {index}: the array has {self.grid} chunks")
         return slices_of(index, self.chunks, self.shape)
 
     def _file(self, index: Index) -> Path:
@@ -222,7 +222,7 @@ def _check_layout(key: str, shape: Index, chunks: Index, dtype: np.dtype) -> Non
             f"shape and chunks must have as many dimensions, one or more; got {shape} and {chunks}"
         )
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
-        raise TimoError(f"chunks of integers and of floats can be kept, not of {dtype}")
+        raise TimoError(f"Chunks of integers and of floats can be kept, not of {dtype}")
     check_size(chunks, dtype)
 
 
@@ -231,7 +231,7 @@ def check_size(chunks: Index, dtype: np.dtype) -> None:
     size = math.prod(chunks) * dtype.itemsize
     if size > LARGEST:
         raise TimoError(
-            f"a chunk of {chunks} {dtype} is {size / 1e9:.1f} GB: ask for chunks below 2 GB"
+            f"A chunk of {chunks} {dtype} is {size / 1e9:.1f} GB: ask for chunks below 2 GB"
         )
 
 
@@ -358,7 +358,7 @@ class ChunkCache:
                 self.remove(array.path)
             self._sweep()
         except OSError as error:
-            raise TimoError(f"cannot clear the cache '{self.folder}': {error.strerror}") from error
+            raise TimoError(f"Cannot clear the cache '{self.folder}': {error.strerror}") from error
         return CacheInfo(self.folder, self.limit_bytes, old)
 
     @checked

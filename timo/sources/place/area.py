@@ -1,4 +1,4 @@
-"""The area of interest: one geometry on the globe, whatever it was made of; longitudes are a circle."""
+"""The area of interest: one geometry on the globe; longitudes are a circle."""
 
 from __future__ import annotations
 

@@ -215,7 +215,7 @@ def make_grid(
 def grid_of(array: xr.DataArray) -> PixelGrid:
     """Read the cells of a cube, map or raster from its evenly spaced cell centres x and y and its CRS.
 
-    Rows go from north to south and columns from west to east, whatever the order in the array.
+    Rows go from north to south and columns from west to east, in any order of the array.
 
     Raises
     ------
@@ -298,7 +298,7 @@ def check_resolution(side: float, crs: pyproj.CRS, name: str) -> float:
 
 
 def _check_width(area: Area, side: float, name: str) -> None:
-    """Refuse an area that is too wide for one zone of UTM, whatever it may cost."""
+    """Refuse an area that is too wide for one zone of UTM."""
     west, south, east, north = area.bounds
     nearest = 0.0 if south <= 0 <= north else min(abs(south), abs(north))
     width = (east - west) * math.cos(math.radians(nearest))
