@@ -47,6 +47,15 @@ def test_the_same_seed_gives_the_same_weights_bit_by_bit(world, new_model):
     pd.testing.assert_frame_equal(first, again, check_exact=True)
 
 
+def test_numpys_numbers_are_pythons(world, new_model):
+    cube, labels, _ = world
+    models = [new_model(), new_model()]
+    numpys = {"epochs": np.int64(3), "batch_size": np.uint8(4), "progress": np.bool_(False)}
+    for model, options in zip(models, (SMALL, SMALL | numpys), strict=True):
+        finetune(model, cube, labels, **options)
+    assert same(*map(weights_of, models))
+
+
 def test_a_lazy_cube_is_read_once_and_gives_the_same_weights(world, new_model, tmp_path):
     cube, labels, split = world
     reads = []
@@ -389,16 +398,27 @@ def test_nothing_else_is_said(world, new_model, capfd):
 # --- errors
 
 BAD_OPTIONS = {
-    "epochs": ({"epochs": 0}, "must be at least 1, got epochs=0, chips_per_epoch=16, batch_size=4"),
-    "batch": ({"batch_size": -1}, "batch_size=-1"),
-    "patience": ({"patience": 0}, "patience must be at least 1, got .*patience=0"),
+    "epochs": ({"epochs": 0}, "epochs must be a whole number of 1 or more; got 0"),
+    "text": ({"epochs": "3"}, "Write epochs=3, without quotes"),
+    "flag": ({"epochs": True}, "epochs must be a whole number of 1 or more; got True"),
+    "batch": ({"batch_size": -1}, "batch_size must be .* got -1"),
+    "patience": ({"patience": 0}, "patience must be a whole number of 1 or more or None; got 0"),
     "no validation": ({"patience": 2}, "patience needs validation pixels: give a split with 1"),
-    "seed": ({"seed": -1}, "seed must be 0 or more .* got -1"),
-    "averaging": ({"averaging": 1.0}, "averaging between 0 and 1 or None, got 0 and 1.0"),
-    "weights": ({"class_weights": [1.0]}, r"2 classes need 2 weights of 0 or more, got \[1.0\]"),
-    "negative": ({"class_weights": [1.0, -1]}, r"weights of 0 or more, got \[1.0, -1\]"),
-    "word": ({"class_weights": "even"}, "class_weights is \"balanced\", .* got 'even'"),
-    "resume": ({"resume": True}, "resume needs the folder of the run .* give folder="),
+    "seed": ({"seed": -1}, "seed must be a whole number .* got -1"),
+    "averaging": ({"averaging": 1.0}, "averaging must be .* above 0 and below 1 or None; got 1.0"),
+    "nan": ({"averaging": np.nan}, "averaging must be .* got nan"),
+    "weights": (
+        {"class_weights": [1.0]},
+        r"2 classes need 2 class_weights, one for each; got \[1.0\]",
+    ),
+    "negative": ({"class_weights": [1.0, -1]}, r"class_weights must be .* \(number 1 is -1\)"),
+    "word": ({"class_weights": "even"}, "class_weights must be one of 'balanced' or .* got 'even'"),
+    "resume": ({"resume": True}, "resume needs the folder of the run: give folder="),
+    "unknown": ({"epoch": 3}, "Did you mean 'epochs'"),
+    "chips": ({"chips": {"size": 16}}, "chips must be a timo.ChipOptions or None"),
+    "callback": ({"callbacks": [print]}, r"callbacks must be .* \(number 0 is print\)"),
+    "stop": ({"stop": 3}, "stop must be .* got 3"),
+    "folder": ({"folder": 3}, "folder must be text or a path or None; got 3"),
 }
 
 
@@ -416,7 +436,7 @@ def test_a_model_for_other_data(world, new_model):
     cube, labels, _ = world
     with pytest.raises(
         TimoError,
-        match=r"reads the bands \('B4', 'B8'\), the cube has \('B8', 'B4'\): use cube.sel\(band=\['B4', 'B8'\]\)",
+        match=r"reads the bands \('B4', 'B8'\), the cube has \('B8', 'B4'\)\. Use cube.sel\(band=\['B4', 'B8'\]\)",
     ):
         finetune(new_model(), cube.sel(band=["B8", "B4"]), labels, **SMALL)
     with pytest.raises(
@@ -432,7 +452,7 @@ def test_a_model_for_other_data(world, new_model):
 def test_a_model_for_another_task(world):
     cube, labels, _ = world
     model = timo.load_model("timo-tiny", cube=cube, classes=["a", "b"], task="classification")
-    expected = "only segmentation models are trained on labelled pixels, this one is for classific"
+    expected = "Only segmentation models are trained on labelled pixels; this one is for classific"
     with pytest.raises(TimoError, match=expected):
         finetune(model, cube, labels, **SMALL)
 
@@ -444,10 +464,11 @@ def test_labels_and_splits_that_do_not_fit(world, new_model):
         finetune(model, cube, labels.assign_coords(x=labels.x + 10), **SMALL)
     with pytest.raises(TimoError, match=r"split must be on the cube's grid.* x is up to 1 cells"):
         finetune(model, cube, labels, split=split.assign_coords(x=split.x + 10), **SMALL)
-    with pytest.raises(
-        TimoError, match=r"split must be an xarray.DataArray with the dims \(y, x\)"
-    ):
+    with pytest.raises(TimoError, match=r"split must be an xarray.DataArray or None; got ndarray"):
         finetune(model, cube, labels, split=split.values, **SMALL)
+    for wrong in (split.T, split.astype("float32"), split.astype(str)):
+        with pytest.raises(TimoError, match=r"split must be .* dims \(y, x\), in integers .* got "):
+            finetune(model, cube, labels, split=wrong, **SMALL)
     with pytest.raises(TimoError, match=r"no labelled pixel is left to train on: .* no 0 where"):
         finetune(model, cube, labels, split=split + 1, **SMALL)
     with pytest.raises(TimoError, match="no pixel is labelled"):

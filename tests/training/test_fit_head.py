@@ -162,11 +162,11 @@ def test_what_does_not_fit_is_met_at_the_door(world, new_model, new_world):
         timo.fit_head(new_model(seed=1), cube, few, features=features)
     with pytest.raises(TimoError, match="features are of another cube"):
         timo.fit_head(model, cube[:4], few, features=features)
-    with pytest.raises(TimoError, match="steps and most_pixels"):
+    with pytest.raises(TimoError, match="steps must be a whole number of 1 or more; got 0"):
         timo.fit_head(model, cube, few, steps=0)
     with pytest.raises(TimoError, match="features are of another model"):
         features.predict(new_model(seed=1))
-    with pytest.raises(TimoError, match="tile and window"):
+    with pytest.raises(TimoError, match="tile must be a whole number of 1 or more; got 0"):
         timo.Features(model, cube, tile=0)
 
 

@@ -1,11 +1,12 @@
+import sys
 import warnings
 
 import numpy as np
 import pytest
 
 from timo.mapping import held_out_errors
-from timo.training import ChipOptions, finetune, judging
-from timo.training.judging import judge_split
+from timo.training import ChipOptions, finetune
+from timo.training.finetune import _dates, judge_split
 
 SMALL = {
     "epochs": 1,
@@ -47,7 +48,9 @@ def test_blocks_that_are_too_small_are_warned_of(world, new_model, monkeypatch):
         honest = False
         summary = "too small"
 
-    monkeypatch.setattr(judging, "held_out_errors", lambda *_: Dishonest)
+    monkeypatch.setattr(
+        sys.modules[judge_split.__module__], "held_out_errors", lambda *_: Dishonest
+    )
     with pytest.warns(UserWarning, match="too small"):
         judge_split(new_model().eval(), cube, labels, split)
     assert isinstance(told.summary, str)
@@ -61,7 +64,7 @@ def test_the_window_around_the_held_out_pixels_changes_nothing(world, new_model)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         told = judge_split(model, cube, labels, split)
-    dates = judging._dates(cube, labels)
+    dates = _dates(cube, labels)
     given = labels if "time" not in labels.dims else labels.isel(time=dates)
     whole = held_out_errors(timo.predict(model, cube.isel(time=dates)).compute(), given, split)
     assert told.pixels == whole.pixels

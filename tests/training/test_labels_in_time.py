@@ -87,8 +87,13 @@ def test_unsigned_labels_can_become_unlabelled(cube, labels):
 
 
 def test_errors(cube, labels):
+    with pytest.raises(TimoError, match="months must be"):
+        labels_in_time(labels, cube, 2018, months=(6, 13))
+    with pytest.raises(TimoError, match="The cube must have the dims"):
+        labels_in_time(labels, cube.isel(time=0), 2018)
     with pytest.raises(
-        TimoError, match="no observation in the months 6-8 of 2021, the labels' year: open it with"
+        TimoError,
+        match=r"no observation in the months 6-8 of 2021, the labels' year\. Open it with",
     ):
         labels_in_time(labels, cube, 2021)
     with pytest.raises(TimoError, match="no observation in the months 4-5 of 2018"):

@@ -186,6 +186,8 @@ def test_the_learning_rate_rises_then_falls_and_is_scaled_as_published():
     assert all(a > b for a, b in pairwise(rates[10:]))
     assert 0 < rates[-1] < 1e-6
     assert PretrainOptions(1e-3, warm_up=0).rate(0, 1, 4.0) == 1e-3
+    with pytest.raises(TimoError, match="step must be less than steps"):
+        PretrainOptions(warm_up=0.9).rate(1, 1, 4.0)
 
 
 # --- what is refused
@@ -194,21 +196,25 @@ def test_the_learning_rate_rises_then_falls_and_is_scaled_as_published():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"epochs": 0}, "epochs, batch_size.* must be at least 1, got epochs=0"),
+        ({"epochs": 0}, "epochs must be a whole number of 1 or more; got 0"),
         (
             {"accumulate": 3},
             "a batch of 4 chips cannot be shared out evenly to 1 processes in 3 parts",
         ),
-        ({"averaging": 1.0}, "averaging between 0 and 1"),
-        ({"precision": "64"}, "precision is one of 32-true, bf16-mixed, 16-mixed, got '64'"),
-        ({"log": "wandb"}, 'log is "csv", "tensorboard" or None'),
+        ({"averaging": 1.0}, "averaging must be .* above 0 and below 1 or None; got 1.0"),
+        (
+            {"precision": "64"},
+            "precision must be one of '32-true', 'bf16-mixed', '16-mixed'; got '64'",
+        ),
+        ({"log": "wandb"}, "log must be one of 'csv', 'tensorboard' or None; got 'wandb'"),
         ({"resume": True}, "resume needs the folder"),
         ({"picture_every": 1, "log": "tensorboard"}, r'picture_every and log="tensorboard" needs'),
         ({"strategy": "fsdp", "folder": "f", "averaging": 0.9}, "not for sharded weights"),
         ({"unit": 16}, "the config says unit=8, the call unit=16"),
-        ({"workers": -1}, "workers and seed must be 0 or more"),
-        ({"strategy": "nonsense"}, "strategy are not for this machine: .*nonsense"),
-        ({"devices": 0}, "strategy are not for this machine: .*devices=0"),
+        ({"workers": -1}, "workers must be a whole number from 0 to 256; got -1"),
+        ({"strategy": "nonsense"}, "strategy are not for this machine, .*nonsense"),
+        ({"devices": -3}, "strategy are not for this machine, .*should be an int > 0"),
+        ({"devices": 0}, "strategy are not for this machine, .*devices=0"),
     ],
 )
 def test_options_that_make_no_sense_are_told(*, world, tmp_path, monkeypatch, options, message):
@@ -221,7 +227,7 @@ def test_options_that_make_no_sense_are_told(*, world, tmp_path, monkeypatch, op
     "options", [{"learning_rate": 0}, {"clip": -1.0}, {"warm_up": 1.0}, {"betas": (0.9, 1.0)}]
 )
 def test_an_optimisation_that_makes_no_sense_is_told(options):
-    with pytest.raises(TimoError, match="got PretrainOptions"):
+    with pytest.raises(TimoError, match=r"(learning_rate|clip|warm_up|betas) must be .* got"):
         PretrainOptions(**options)
 
 
@@ -229,15 +235,17 @@ def test_data_that_do_not_fit_are_told(world):
     cube, _, split = world
     with pytest.raises(TimoError, match=r"reads the bands \('B4', 'B8'\), the data have \('B4',\)"):
         timo.pretrain(cube.isel(band=[0]), CONFIG, **SMALL)
-    with pytest.raises(TimoError, match="all cubes must have the same bands"):
+    with pytest.raises(TimoError, match="All cubes must have the same bands"):
         timo.pretrain([cube, cube.isel(band=[0])], CONFIG, **SMALL)
     with pytest.raises(TimoError, match="no data: give a cube"):
         timo.pretrain([], CONFIG, **SMALL)
     with pytest.raises(TimoError, match="exclude must be on the cube's grid"):
         timo.pretrain(cube, CONFIG, exclude=split.isel(x=slice(4)), **SMALL)
-    with pytest.raises(TimoError, match="exclude must have the dims"):
+    with pytest.raises(TimoError, match=r"exclude must be an xarray\.DataArray with the dims"):
         timo.pretrain(cube, CONFIG, exclude=split.astype("float32"), **SMALL)
-    with pytest.raises(TimoError, match="2 cubes need as many arrays in exclude, got 1"):
+    with pytest.raises(
+        TimoError, match="2 cubes need as many arrays in exclude, one for each; got 1"
+    ):
         timo.pretrain([cube, cube], CONFIG, exclude=split, **SMALL)
     with pytest.raises(TimoError, match="exclude leaves no pixel"):
         timo.pretrain(cube, CONFIG, exclude=xr.ones_like(split).astype(bool), **SMALL)
@@ -311,6 +319,15 @@ def test_a_picture_touches_neither_the_model_nor_the_users_figures(world, target
     np.testing.assert_array_equal(seen[~hidden], truth[~hidden])
     np.testing.assert_array_equal(told[~hidden], truth[~hidden])
     assert not np.array_equal(told[hidden & valid], truth[hidden & valid])
+
+
+def test_a_chip_that_is_none_of_the_models_is_refused():
+    model = new_autoencoder(CONFIG)
+    for chip in ({}, {"x": 3}, {"x": torch.zeros(2, 3, 16, 16), "dates": torch.zeros(2)}):
+        with pytest.raises(
+            TimoError, match=r"A chip has tensors x \(t, c, h, w\).*MaskedChips gives"
+        ):
+            picture(model, chip)
 
 
 def test_what_is_told_without_its_frame_gets_it_back(world):

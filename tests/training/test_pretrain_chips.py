@@ -68,6 +68,7 @@ def test_what_may_not_be_seen_is_invalid_everywhere(world):
     height, width = world[0].shape[-2:]
     number = np.arange(height * width, dtype="float32").reshape(height, width)
     cube = world[0].copy(data=np.broadcast_to(number, world[0].shape).copy())
+    del cube.attrs["sensor"]  # by which such values would be refused
     area = (np.arange(height)[:, None] // 8 + np.arange(width)[None] // 8) % 2 == 0
     seen = np.zeros(height * width, bool)
     for chip in (windows((cube,), area, 60)[i] for i in range(60)):
@@ -94,6 +95,8 @@ def test_smaller_cubes_give_smaller_chips_and_none_gives_whole_ones(new_world):
 
 def test_cubes_are_drawn_as_often_as_they_have_pixels(new_world):
     large, small = (new_world(3, 40, width)[0] * 0 + n for n, width in ((1, 45), (2, 15)))
+    for cube in (large, small):
+        del cube.attrs["sensor"]  # by which such values would be refused
     areas = [np.ones(cube.shape[-2:], bool) for cube in (large, small)]
     chips = WindowDataset([large, small], areas, 400, WindowOptions(size=8, dates=(1, 1)))
     share = np.mean([float(chips[i]["x"].max()) == 1 for i in range(400)])
@@ -150,7 +153,18 @@ def test_a_batch_of_different_chips_has_the_loss_of_its_chips(world):
     torch.testing.assert_close(whole, error / count, rtol=1e-5, atol=0)
 
 
+def test_windows_that_do_not_fit_are_refused(world):
+    cube = world[0]
+    for areas in ([], [np.ones((3, 3), bool)]):
+        with pytest.raises(TimoError, match="Each cube needs an array of bool"):
+            WindowDataset([cube], areas, 4)
+    with pytest.raises(TimoError, match="The cube must have the dims"):
+        WindowDataset([cube.isel(time=0)], [np.ones(cube.shape[-2:], bool)], 4)
+    with pytest.raises(TimoError, match=r"chips must be a timo\.WindowDataset or"):
+        MaskedChips([cube], MaskOptions(), 8, 0)
+
+
 @pytest.mark.parametrize("options", [{"size": 0}, {"dates": (3, 2)}, {"min_clear": 1.5}])
 def test_options_that_make_no_sense_are_told(options):
-    with pytest.raises(TimoError, match=r"chips need a size|share from 0 to 1"):
+    with pytest.raises(TimoError, match=r"(size|dates|min_clear)\b.* got"):
         dataclasses.replace(WindowOptions(), **options)

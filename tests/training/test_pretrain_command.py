@@ -82,7 +82,7 @@ def test_wrong_data_are_told(world, cube, tmp_path, capsys):
     (tmp_path / "notes.txt").write_text("mine")
     world[0].to_dataset(name="a").assign(b=world[0]).to_zarr(tmp_path / "two.zarr")
     wrong = {
-        "notes.txt": "is no cube that xarray can open",
+        "notes.txt": "is not a cube that xarray can open",
         "two.zarr": "holds 2 arrays with the dims",
         "nowhere": 'expected "sample", a .nc or .zarr of a cube',
     }
@@ -95,7 +95,7 @@ def test_ctrl_c_is_no_traceback(tmp_path, monkeypatch, capsys, cube):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sys.modules["timo.training.pretrain"], "_fit", interrupt)
+    monkeypatch.setattr("timo.training.run.fit", interrupt)
     assert command(cube, "--folder", tmp_path / "run") == 130
     assert f"interrupted: --resume goes on with {tmp_path / 'run'}" in capsys.readouterr().err
 

@@ -186,7 +186,7 @@ def test_a_checkpoint_of_another_run_is_refused(new_model, world, tmp_path):
     with pytest.raises(
         TimoError,
         match=r"checkpoint is of another run, epochs, seed differ: give the same, or remove it, or "
-        r"give resume=False to train anew \(.*resume.ckpt\)",
+        r"give resume=False to train again from the start \(.*resume.ckpt\)",
     ):
         train(new_model, world, epochs=5, seed=2, **resume)
     with pytest.raises(TimoError, match="another run, model differ"):

@@ -134,11 +134,14 @@ def test_decay_is_for_matrices_and_kernels(new_model):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"learning_rate": 0}, "learning rate must be positive, .* got .*learning_rate=0"),
-        ({"weight_decay": -1}, "weight_decay and gap_weight 0 or more, got .*weight_decay=-1"),
-        ({"gap_weight": -0.1}, "gap_weight=-0.1"),
-        ({"label_smoothing": 1.0}, "label_smoothing is at least 0 and under 1, got 1.0"),
-        ({"learning_rate": math.nan}, "learning rate must be positive"),
+        ({"learning_rate": 0}, "learning_rate must be a number above 0; got 0"),
+        ({"weight_decay": -1}, "weight_decay must be a number of 0 or more; got -1"),
+        ({"gap_weight": -0.1}, "gap_weight must be .* got -0.1"),
+        (
+            {"label_smoothing": 1.0},
+            "label_smoothing must be a number of 0 or more and below 1; got 1.0",
+        ),
+        ({"learning_rate": math.nan}, "learning_rate must be .* got nan"),
     ],
 )
 def test_options_that_make_no_sense(wrong, message):

@@ -1,4 +1,4 @@
-"""What is done to a chip before a model learns from it. Each keeps what is true of the chip true."""
+"""Augmentation of chips. Each function keeps observations and labels of a chip true."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ from timo.training.chips.chip import UNLABELLED, Chip
 
 
 def rotate(chip: Chip, rng: np.random.Generator) -> Chip:
-    """One of the eight symmetries of the square (quarter turns only where height and width are equal)."""
+    """Apply one of the eight symmetries of the square (quarter turns only where height and width are equal)."""
     square = chip.x.shape[-1] == chip.x.shape[-2]
     turns = int(rng.integers(4)) if square else 2 * int(rng.integers(2))
     mirror = rng.random() < 0.5
@@ -25,7 +25,7 @@ def hide(chip: Chip, gaps: Bool[np.ndarray, "t h w"], rng: np.random.Generator) 
     """Take observations away under `gaps`, on a random half of the dates; the labels stay."""
     gaps = gaps & (rng.random(len(gaps)) < 0.5)[:, None, None]
     if not (chip.valid & ~gaps).any():
-        # A chip of which nothing is left teaches nothing.
+        # A chip without observations teaches nothing.
         return chip
     valid = chip.valid & ~gaps
     return replace(chip, x=np.where(valid[:, None], chip.x, np.float32(0)), valid=valid)
@@ -58,7 +58,7 @@ def splice(chip: Chip, other: Chip, rng: np.random.Generator) -> Chip:
 
 
 def blob(shape: tuple[int, ...], rng: np.random.Generator, share: float) -> Bool[np.ndarray, "h w"]:
-    """Irregular patches that cover a share of a window: smooth noise above a threshold."""
+    """Return irregular patches that cover a share of a window: smooth noise above a threshold."""
     height, width = shape
     noise = np.zeros(shape)
     rows, columns = np.arange(height)[:, None], np.arange(width)[None]

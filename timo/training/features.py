@@ -1,13 +1,11 @@
-"""What a frozen encoder makes of a cube, computed once and kept: maps in a moment, whatever its head learns."""
+"""Features of a frozen encoder, computed once and kept: each map of what its head learns takes a moment."""
 
 import hashlib
-import math
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -16,12 +14,13 @@ from torch import Tensor
 
 from timo import cube as cubes
 from timo.cancel import CancelledError, Stop, interruptible
-from timo.compute import OnStep, StepReport
+from timo.checks import Count, Range, checked
+from timo.compute import OnStep, Steps
 from timo.errors import TimoError
 from timo.mapping.predict import Place, as_map, readable, seen_windows, tile_probability, tiles
 from timo.models.heads import SegmentationHead
 from timo.models.tasks import TiMo
-from timo.training.stopping import load
+from timo.training.inputs import load
 
 # Parts of a segmentation head at full resolution: what learns on kept features. All before it is frozen.
 FREE = ("detail", "merge", "over_dates", "classifier")
@@ -46,11 +45,11 @@ class Tile:
 
 
 class Features:
-    """What the encoder and the coarse part of the head make of a cube, for `timo.fit_head` and for its maps.
+    """Features of a cube, from the encoder and the coarse part of the head, for `timo.fit_head` and for its maps.
 
-    They are taken where the head goes over from a pixel of 4 x 4 to full resolution, so that they are small (the
-    sample: 80 kB a date in each window that holds it), and serve every model whose encoder and coarse head have the
-    same weights, with whatever classes: new labels need no new features.
+    They are taken before the head goes over from 4 x 4 pixels to full resolution, so that they are small (the sample:
+    80 kB a date in each window that holds it), and serve every model whose encoder and coarse head have the same
+    weights, with any classes: new labels need no new features.
 
     Parameters
     ----------
@@ -80,14 +79,15 @@ class Features:
         If `stop` said so.
     """
 
+    @checked
     def __init__(
         self,
         model: TiMo,
         cube: xr.DataArray,
         *,
-        tile: int = 128,
-        halo: int = 32,
-        window: int = 12,
+        tile: Count = 128,
+        halo: Annotated[int, Range(least=0)] = 32,
+        window: Count = 12,
         fill_gaps: bool = False,
         half: bool | None = None,
         stop: Stop | None = None,
@@ -103,12 +103,15 @@ class Features:
         plan = [(p, seen_windows(self.values(p), self.parameters)) for p in places]
         if half is None:
             half = sum(_size(model, p, runs) for p, runs in plan) > LARGE_BYTES
-        report = _reporter(sum(len(runs) for _, runs in plan), on_step)
+        steps = Steps(on_step)
+        steps.begin(sum(len(runs) for _, runs in plan))
+        self.tiles: list[Tile] = []
         with _answering(model, stop):
-            self.tiles = [
-                Tile(place, [report(self._window(model, place, run, half)) for run in runs])
-                for place, runs in plan
-            ]
+            for place, runs in plan:
+                self.tiles.append(Tile(place, []))
+                for run in runs:
+                    self.tiles[-1].windows.append(self._window(model, place, run, half))
+                    steps.step()
 
     @property
     def nbytes(self) -> int:
@@ -116,12 +119,14 @@ class Features:
         every = chain.from_iterable(tile.windows for tile in self.tiles)
         return sum(window.frames.nbytes for window in every)
 
+    @checked
     def values(self, place: Place) -> np.ndarray:
-        """Values of the cube (t, c, h, w) that a tile sees."""
+        """Return the values of the cube (t, c, h, w) that a tile sees."""
         return self.cube.values[:, :, place.rows, place.columns]
 
+    @checked
     def check(self, model: TiMo) -> None:
-        """Meet a model that the features are not of.
+        """Check that the features are of this model.
 
         Raises
         ------
@@ -130,17 +135,19 @@ class Features:
         """
         if frozen_digest(model) != self._digest:
             raise TimoError(
-                "these features are of another model: its encoder, or its head below the full resolution, has other "
-                "weights. Compute them anew: timo.Features(model, cube)"
+                "These features are of another model: its encoder, or its head below the full resolution, has other "
+                "weights. Recompute them: timo.Features(model, cube)."
             )
 
+    @checked
     def inputs(self, model: TiMo, tile: Tile, window: Window) -> tuple[Tensor, Tensor, Tensor]:
-        """What the full-resolution part of the head reads: frames, image (1 t c h w) and validity (1 t h w)."""
+        """Return what the full-resolution part of the head reads: frames, image (1 t c h w), validity (1 t h w)."""
         x = np.ascontiguousarray(self.values(tile.place)[window.dates])
         return window.frames.float(), *model.normalise(torch.from_numpy(x)[None])
 
+    @checked
     def predict(self, model: TiMo, *, stop: Stop | None = None) -> xr.Dataset:
-        """Map of a model, in memory, without running its encoder.
+        """Return the map of a model, in memory, without running its encoder.
 
         Probabilities are those of ``timo.predict`` with the same options up to rounding: 1e-5, or 1e-3 where the
         features are kept in half precision.
@@ -185,13 +192,13 @@ class Features:
 
 
 def head_of(model: TiMo) -> SegmentationHead:
-    """The head of a segmentation model."""
+    """Return the head of a segmentation model."""
     assert isinstance(model.head, SegmentationHead)
     return model.head
 
 
 def frozen_digest(model: TiMo) -> str:
-    """A short name for all weights, and numbers of the normalisation, on which the features depend."""
+    """Return a short name for all weights, and the normalisation, on which the features depend."""
     hashed = hashlib.sha256(
         repr((model.config.bands, model.config.mean, model.config.std)).encode()
     )
@@ -204,7 +211,7 @@ def frozen_digest(model: TiMo) -> str:
 
 
 def _size(model: TiMo, place: Place, runs: list[np.ndarray]) -> int:
-    """Bytes of the features of a tile in single precision."""
+    """Return the bytes of the features of a tile in single precision."""
     config = model.config
     channels = 2 * config.detail or config.head_width
     rows = -(-(place.rows.stop - place.rows.start) // 4)
@@ -212,30 +219,15 @@ def _size(model: TiMo, place: Place, runs: list[np.ndarray]) -> int:
     return 4 * channels * rows * columns * sum(len(run) for run in runs)
 
 
-def _reporter(steps: int, on_step: OnStep | None) -> Any:
-    started, done = time.monotonic(), 0
-
-    def report(window: Window) -> Window:
-        nonlocal done
-        done += 1
-        if on_step is not None:
-            seconds = time.monotonic() - started
-            eta = seconds / done * (steps - done)
-            on_step(StepReport(done, steps, -1, math.nan, seconds, eta))
-        return window
-
-    return report
-
-
 @contextmanager
 def _answering(model: TiMo, stop: Stop | None) -> Iterator[None]:
-    """A block in which the model answers, in evaluation, and is left as it was."""
+    """Run a block with the model in evaluation, and leave it as it was."""
     training = model.training
     model.eval()
     try:
         with torch.no_grad(), interruptible(model, stop):
             yield
     except CancelledError:
-        raise CancelledError("the work was stopped; nothing of it was kept") from None
+        raise CancelledError("Stopped by the user; no features or map were kept.") from None
     finally:
         model.train(training)

@@ -5,41 +5,44 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import lightning
 import numpy as np
 import pandas as pd
 import torch
 import xarray as xr
-from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping
+from lightning.pytorch.callbacks import Callback, EarlyStopping
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from timo import cube as cubes
-from timo.atomic import check_writable, replacing
-from timo.cancel import CancelledError, Stop, interruptible
+from timo.atomic import replacing
+from timo.cancel import CancelledError, Stop
+from timo.checks import Count, NotNegative, PathLike, Seed, checked
 from timo.compute import OnStep
-from timo.errors import TimoError
-from timo.mapping.residuals import HeldOutErrors
+from timo.errors import TimoError, warn
+from timo.mapping.predict import predict
+from timo.mapping.residuals import FEWEST_PIXELS, VALIDATION, HeldOutErrors, held_out_errors
 from timo.models.tasks import TiMo
-from timo.models.weights import CONFIG, save
+from timo.models.weights import save
+from timo.training import run as harness
 from timo.training.chips import ChipDataset, ChipOptions, collate
 from timo.training.chips.chip import UNLABELLED
-from timo.training.history import History, Progress
-from timo.training.isolation import isolated
-from timo.training.judging import judge_split
-from timo.training.module import ENCODER, FinetuneModule, Optimisation
-from timo.training.resume import Averaging, ResumeCheckpoint, find_checkpoint, make_plan, settle
-from timo.training.stopping import Steps, load, step_loss
+from timo.training.inputs import check_model, check_split, digest, load
+from timo.training.module import ENCODER, FinetuneModule, History, Optimisation
+from timo.training.resume import ResumeCheckpoint
+from timo.training.run import HISTORY, MODEL, RESUME, Decay, Run
 
-TRAIN, VALIDATION = 0, 1
-RESUME, MODEL = "resume.ckpt", "model"
+TRAIN = 0
+# Errors are averaged over the dates: a dozen of them are enough. To map more values than this would take longer than
+# the training.
+_DATES, _MOST_VALUES = 12, 25_000_000
 
 
+@checked
 @dataclass(frozen=True)
 class Finetuned:
-    """What a fine-tuning did.
+    """Result of a fine-tuning.
 
     Attributes
     ----------
@@ -64,22 +67,23 @@ class Finetuned:
     errors: HeldOutErrors | None = None
 
 
+@checked
 def finetune(
     model: TiMo,
     cube: xr.DataArray,
     labels: xr.DataArray,
     *,
     split: xr.DataArray | None = None,
-    epochs: int = 20,
-    chips_per_epoch: int = 320,
-    batch_size: int = 8,
+    epochs: Count = 20,
+    chips_per_epoch: Count = 320,
+    batch_size: Count = 8,
     chips: ChipOptions | None = None,
     optimisation: Optimisation | None = None,
-    class_weights: Literal["balanced"] | Sequence[float] | None = None,
-    averaging: float | None = 0.98,
-    patience: int | None = None,
-    seed: int = 0,
-    folder: str | Path | None = None,
+    class_weights: Literal["balanced"] | Sequence[NotNegative] | None = None,
+    averaging: Decay | None = 0.98,
+    patience: Count | None = None,
+    seed: Seed = 0,
+    folder: PathLike | None = None,
     resume: bool = False,
     progress: bool = True,
     callbacks: Sequence[Callback] = (),
@@ -114,15 +118,15 @@ def finetune(
     averaging : float, optional
         Decay, per step, of the moving average of the weights that is validated and kept; None: the weights themselves.
     patience : int, optional
-        Stop after so many epochs without a lower validation loss.
+        Epochs without a lower validation loss after which the training stops.
     seed : int
         Seed of the draw of the chips, the dropout and the stochastic depth. The same seed on the same machine gives the
         same weights. The random state of the process is left as it was.
     folder : path, optional
         Where to write the resume checkpoint after each epoch and, at the end, ``history.csv`` and ``model/``.
     resume : bool
-        Go on from the resume checkpoint that a run that was killed left in `folder`, if there is one, and end with the
-        weights that the whole run would have had. All else must be given as before.
+        Resume from the checkpoint that a killed run left in `folder`, if there is one, and end with the weights that
+        the whole run would have had. All else must be given as before.
     progress : bool
         Show a progress bar.
     callbacks : sequence of lightning.Callback
@@ -151,14 +155,12 @@ def finetune(
         If cube, labels, split or model do not fit each other, no pixel is left to train on, an option makes no sense,
         the folder cannot be written, the resume checkpoint is damaged or of another run, or the training diverges.
     """
-    numbers = {"epochs": epochs, "chips_per_epoch": chips_per_epoch, "batch_size": batch_size}
-    _check_numbers(numbers | ({} if patience is None else {"patience": patience}), seed, averaging)
-    if resume and folder is None:
-        raise TimoError("resume needs the folder of the run that is to go on: give folder=...")
+    began = time.monotonic()
+    harness.need_folder(folder, resume=resume)
     cubes.check_labels(labels, cubes.check(cube, sensor=model.config.sensor))
     check_model(model, cube, labels)
-    home = _check_home(folder) if folder is not None else None
-    began = time.monotonic()
+    part = None if split is None else check_split(split, cube)
+    home = harness.open_folder(folder, MODEL)
     try:
         cube = load(cube, stop)
     except CancelledError:
@@ -166,56 +168,54 @@ def finetune(
         return _keep(model, home, Finetuned(pd.DataFrame(), -1, time.monotonic() - began, True))
     cubes.check(cube, sensor=model.config.sensor)
     chips, optimisation = chips or ChipOptions(), optimisation or Optimisation()
-    everything = ChipDataset(cube, labels, chips_per_epoch, chips, seed)
-    train, validation = _divide(everything, None if split is None else _check_split(split, cube))
+    train, validation = _divide(ChipDataset(cube, labels, chips_per_epoch, chips, seed), part)
     if patience is not None and validation is None:
         raise TimoError(
             "patience needs validation pixels: give a split with 1 where to validate, see timo.cube.split_blocks"
         )
     weights = _class_weights(class_weights, train.labels, len(model.config.classes))
-    history = History(train)
-    ours: list[Callback] = [history]
-    if averaging is not None:
-        ours.append(Averaging(decay=averaging))
-    # After the average has taken in the step.
-    ours.append(Steps(stop, on_step, step_loss))
-    if patience is not None:
-        ours.append(EarlyStopping("validation_loss", patience=patience))
-    if progress:
-        ours.append(Progress(epochs))
     checkpoint = None
     if home is not None:
-        choices: dict[str, Any] = {"seed": seed, "averaging": averaging, "patience": patience}
-        choices |= {"chips": chips, "optimisation": optimisation, "class_weights": class_weights}
-        plan = make_plan(cube, labels, split, {"model": model.config, **numbers, **choices})
-        if not resume:
-            # What an earlier run left is not to be gone on with.
-            (home / RESUME).unlink(missing_ok=True)
-        checkpoint = find_checkpoint(home / RESUME, plan)
-        ours.append(ResumeCheckpoint(home / RESUME, plan))
-    stopped = _fit(
-        FinetuneModule(model, optimisation, weights),
-        _loader(train, batch_size),
-        None if validation is None else _loader(validation, batch_size),
-        callbacks=[*ours, *callbacks],
-        epochs=epochs,
-        checkpoint=checkpoint,
-        stop=stop,
-    )
+        choices = {"model": model.config, "epochs": epochs, "chips_per_epoch": chips_per_epoch}
+        choices |= {"batch_size": batch_size, "seed": seed, "averaging": averaging}
+        choices |= {"patience": patience, "chips": chips, "optimisation": optimisation}
+        plan = {n: repr(value) for n, value in (choices | {"class_weights": class_weights}).items()}
+        plan["cube"] = digest(cube, *(cube[dim] for dim in cube.dims))
+        plan |= {"labels": digest(labels), "split": "" if split is None else digest(split)}
+        checkpoint = ResumeCheckpoint(home / RESUME, "finetune", plan)
+    history = History(train)
+    module = FinetuneModule(model, optimisation, weights)
+    with _frozen(module):
+        stopped = harness.fit(
+            Run(epochs, averaging, resume, progress, callbacks, stop, on_step),
+            module,
+            history,
+            [] if patience is None else [EarlyStopping("validation_loss", patience=patience)],
+            checkpoint=checkpoint,
+            loaders=(
+                _loader(train, batch_size),
+                None if validation is None else _loader(validation, batch_size),
+            ),
+            accelerator="auto",
+            devices=1,
+            logger=False,
+            gradient_clip_val=1.0,
+            deterministic="warn",
+        )
     if history.best is not None:
         model.load_state_dict(history.best)
     errors = None
     if validation is not None and split is not None and not stopped:
-        with isolated():
+        with harness.isolated():
             errors = judge_split(model, cube, labels, split)
     seconds = time.monotonic() - began
     return _keep(model, home, Finetuned(history.table(), history.epoch, seconds, stopped, errors))
 
 
 def _keep(model: TiMo, home: Path | None, result: Finetuned) -> Finetuned:
-    """Write what a run ends with; the checkpoint of one that was stopped stays, to go on with."""
+    """Write what a run ends with; the checkpoint of one that was stopped stays, to resume from."""
     if home is not None:
-        with replacing(home / "history.csv") as partial:
+        with replacing(home / HISTORY) as partial:
             result.history.to_csv(partial, index=False)
         save(model, home / MODEL)
         if not result.stopped:
@@ -223,71 +223,9 @@ def _keep(model: TiMo, home: Path | None, result: Finetuned) -> Finetuned:
     return result
 
 
-def _check_numbers(numbers: dict[str, int], seed: int, averaging: float | None) -> None:
-    if min(numbers.values()) < 1:
-        got = ", ".join(f"{name}={value}" for name, value in numbers.items())
-        raise TimoError(f"{', '.join(numbers)} must be at least 1, got {got}")
-    if seed < 0 or not (averaging is None or 0 < averaging < 1):
-        raise TimoError(
-            f"seed must be 0 or more and averaging between 0 and 1 or None, got {seed} and {averaging}"
-        )
-
-
-def _check_home(folder: str | Path) -> Path:
-    """Return the folder, after a proof that all can be written there at the end of the training."""
-    home = check_writable(folder)
-    model = home / MODEL
-    if model.is_file() or (
-        model.exists() and any(model.iterdir()) and not (model / CONFIG).exists()
-    ):
-        raise TimoError(f"{model} is something other than a model: choose another folder")
-    return home
-
-
-def _fit(
-    module: FinetuneModule,
-    train: DataLoader,
-    validation: DataLoader | None,
-    *,
-    callbacks: list[Callback],
-    epochs: int,
-    checkpoint: Path | None,
-    stop: Stop | None,
-) -> bool:
-    """Train; return whether `stop` ended it."""
-    module.model.train()
-    try:
-        with isolated(), _frozen(module), interruptible(module.model, stop):
-            trainer = lightning.Trainer(
-                accelerator="auto",
-                devices=1,
-                max_epochs=epochs,
-                logger=False,
-                callbacks=callbacks,
-                # Without one of ours or the user's, Lightning would write its own where the process stands.
-                enable_checkpointing=any(isinstance(c, Checkpoint) for c in callbacks),
-                enable_progress_bar=False,
-                enable_model_summary=False,
-                gradient_clip_val=1.0,
-                num_sanity_val_steps=0,
-                deterministic="warn",
-            )
-            trainer.fit(module, train, validation, ckpt_path=checkpoint, weights_only=True)
-    except CancelledError:
-        settle(module, callbacks)
-        return True
-    else:
-        return False
-    finally:
-        for callback in callbacks:
-            if isinstance(callback, Progress):
-                callback.close()
-        module.model.to("cpu").eval()
-
-
 @contextmanager
 def _frozen(module: FinetuneModule) -> Iterator[None]:
-    """With an encoder_rate of 0 the encoder takes no gradient, which saves time; afterwards, what it took before."""
+    """Freeze the encoder where its rate is 0, which saves time; afterwards it takes gradients as before."""
     frozen = module.optimisation.encoder_rate == 0
     before = {n: p.requires_grad for n, p in module.model.named_parameters()}
     for name, parameter in module.model.named_parameters():
@@ -299,42 +237,10 @@ def _frozen(module: FinetuneModule) -> Iterator[None]:
             parameter.requires_grad_(before[name])
 
 
-def check_model(model: TiMo, cube: xr.DataArray, labels: xr.DataArray) -> None:
-    """Meet a model that cannot learn these labels on this cube.
-
-    Raises
-    ------
-    TimoError
-        If task, bands or classes do not fit.
-    """
-    config = model.config
-    if config.task != "segmentation":
-        raise TimoError(
-            f"only segmentation models are trained on labelled pixels, this one is for {config.task}"
-        )
-    bands = tuple(str(band) for band in cube.band.values)
-    if bands != config.bands:
-        raise TimoError(
-            f"the model reads the bands {config.bands}, the cube has {bands}: use "
-            f"cube.sel(band={list(config.bands)}) or load a model with cube=cube"
-        )
-    names = labels.attrs.get("classes")
-    if names is not None and tuple(names) != config.classes:
-        raise TimoError(
-            f"the labels' classes are {tuple(names)}, the model's {config.classes}: load the model with "
-            "classes=labels.attrs['classes']"
-        )
-    highest = int(labels.max())
-    if highest >= len(config.classes):
-        raise TimoError(
-            f"the labels go up to class {highest}, the model has {len(config.classes)} classes: {config.classes}"
-        )
-
-
 def _divide(
     everything: ChipDataset, split: np.ndarray | None
 ) -> tuple[ChipDataset, ChipDataset | None]:
-    """Chips to train on, and unaltered ones to validate on."""
+    """Return chips to train on, and unaltered ones to validate on."""
     if split is None:
         return everything, None
     labelled = (everything.given != UNLABELLED).reshape(-1, *split.shape).any(axis=0)
@@ -350,33 +256,19 @@ def _divide(
     return train, everything.within(split == VALIDATION, max(length // 5, 8), plain)
 
 
-def _check_split(split: xr.DataArray, cube: xr.DataArray) -> np.ndarray:
-    if getattr(split, "dims", None) != ("y", "x"):
-        raise TimoError(
-            "the split must be an xarray.DataArray with the dims (y, x): see timo.cube.split_blocks"
-        )
-    try:
-        cubes.check_labels(split.astype("int8"), cube)
-    except TimoError as error:
-        raise TimoError(f"the split must be on the cube's grid, like labels. {error}") from error
-    return split.values
-
-
 def _class_weights(
     weights: Literal["balanced"] | Sequence[float] | None, labels: np.ndarray, classes: int
 ) -> Tensor | None:
     if weights is None:
         return None
     if isinstance(weights, str):
-        if weights != "balanced":
-            raise TimoError(
-                f'class_weights is "balanced", a number for each class or None, got {weights!r}'
-            )
         counts = np.bincount(labels[labels >= 0], minlength=classes)
         # A class without labels is no target; under label smoothing an enormous weight would make it one.
         weights = list(np.where(counts, counts.sum() / np.maximum(counts, 1) / classes, 0.0))
-    if len(weights) != classes or min(weights) < 0:
-        raise TimoError(f"{classes} classes need {classes} weights of 0 or more, got {weights}")
+    if len(weights) != classes:
+        raise TimoError(
+            f"{classes} classes need {classes} class_weights, one for each; got {list(weights)}."
+        )
     return torch.tensor(weights, dtype=torch.float32)
 
 
@@ -386,3 +278,64 @@ def _loader(dataset: ChipDataset, batch_size: int) -> DataLoader:
     return DataLoader(
         dataset, batch_size=batch_size, collate_fn=collate, generator=torch.Generator()
     )
+
+
+def judge_split(
+    model: TiMo, cube: xr.DataArray, labels: xr.DataArray, split: xr.DataArray
+) -> HeldOutErrors | None:
+    """Map the validation pixels, and measure how far their errors are alike.
+
+    Parameters
+    ----------
+    model : TiMo
+        The model as it was trained.
+    cube, labels, split : xarray.DataArray
+        What it was trained on.
+
+    Returns
+    -------
+    HeldOutErrors or None
+        None: too few labelled pixels.
+
+    Warns
+    -----
+    UserWarning
+        If the blocks are too small.
+    """
+    held = (split == VALIDATION) & (
+        (labels != UNLABELLED).any("time") if "time" in labels.dims else labels != UNLABELLED
+    )
+    if int(held.sum()) < FEWEST_PIXELS:
+        return None
+    # With surroundings: for the model, and for the training pixels around a block.
+    rows, columns = (_span(held.any(other).values, margin=32) for other in ("x", "y"))
+    window = {"y": rows, "x": columns}
+    dates = _dates(cube.isel(window), labels)
+    labels = labels.isel(window) if "time" not in labels.dims else labels.isel(window, time=dates)
+    try:
+        result = predict(model, cube.isel(window).isel(time=dates)).compute()
+        errors = held_out_errors(result, labels, split.isel(window))
+    except TimoError:
+        # Few of the pixels were seen on these dates: no answer, and no reason to lose a training.
+        return None
+    if not errors.honest:
+        warn(errors.summary)
+    return errors
+
+
+def _span(used: np.ndarray, margin: int) -> slice:
+    """Return the smallest slice that holds all that is used, and a margin around it."""
+    places = np.flatnonzero(used)
+    return slice(max(int(places[0]) - margin, 0), int(places[-1]) + 1 + margin)
+
+
+def _dates(cube: xr.DataArray, labels: xr.DataArray) -> list[int]:
+    """Return dates with labels and observations, evenly drawn."""
+    seen = cube.isel(band=0).notnull().any(("y", "x")).values  # noqa: PD004 - of xarray
+    if "time" in labels.dims:
+        seen &= (labels != UNLABELLED).any(("y", "x")).values
+    dates = np.flatnonzero(seen)
+    pixels = cube.sizes["y"] * cube.sizes["x"]
+    wanted = int(np.clip(_MOST_VALUES // pixels, 1, _DATES))
+    chosen = np.linspace(0, len(dates) - 1, min(wanted, len(dates))).round().astype(int)
+    return [int(date) for date in dates[chosen]] if len(dates) else [0]

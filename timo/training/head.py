@@ -1,10 +1,11 @@
-"""Few-click mapping: a frozen encoder, a few labelled pixels, and a head that learns them in seconds."""
+"""Few-click mapping: a frozen encoder, a few labelled pixels, and a head that learns from them in seconds."""
 
 import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import cycle, islice
 
 import numpy as np
 import pandas as pd
@@ -17,28 +18,30 @@ from torch.nn import functional as F
 
 from timo import cube as cubes
 from timo.cancel import Stop, is_stopped
-from timo.compute import OnStep, StepReport
+from timo.checks import Count, NotNegative, Positive, Seed, checked
+from timo.compute import OnStep, Steps
 from timo.errors import TimoError
 from timo.models.heads import SegmentationHead, enlarge
 from timo.models.tasks import TiMo
 from timo.training.chips.chip import UNLABELLED
-from timo.training.features import FREE, Features, Tile, Window, head_of
-from timo.training.finetune import check_model
+from timo.training.features import FREE, Features, Tile, head_of
+from timo.training.inputs import check_model
 from timo.training.module import last_label
 
 # Two convolutions of 3 x 3: what the full-resolution path sees of a pixel's surroundings, to each side.
 REACH = 2
 # Share of the coarse features' channels that a step does not see. From few clicks a head learns the place, which they
-# tell it well, rather than what grows there: on the sample, three draws of 20 clicks a class, 94 % of the other pixels
+# show well, rather than what grows there: on the sample, three draws of 20 clicks a class, 94 % of the other pixels
 # are right with it and 92 % without.
 COARSE_DROPOUT = 0.8
 # Labelled pixels and dates of a step: more make it long.
 BATCH = 8192
 
 
+@checked
 @dataclass(frozen=True)
 class FittedHead:
-    """What `fit_head` did.
+    """Result of `fit_head`.
 
     Attributes
     ----------
@@ -75,17 +78,18 @@ class Samples:
     valid: Bool[Tensor, "t p"]
 
 
+@checked
 def fit_head(
     model: TiMo,
     cube: xr.DataArray,
     labels: xr.DataArray,
     *,
     features: Features | None = None,
-    steps: int = 60,
-    learning_rate: float = 1e-2,
-    weight_decay: float = 1e-2,
-    most_pixels: int = 1000,
-    seed: int = 0,
+    steps: Count = 60,
+    learning_rate: Positive = 1e-2,
+    weight_decay: NotNegative = 1e-2,
+    most_pixels: Count = 1000,
+    seed: Seed = 0,
     stop: Stop | None = None,
     on_step: OnStep | None = None,
 ) -> FittedHead:
@@ -113,7 +117,7 @@ def fit_head(
     learning_rate, weight_decay : float
         Its peak, and the decay.
     most_pixels : int
-        Labelled pixels of each class that are learnt from; of more so many are drawn.
+        Most labelled pixels of each class to learn from; of more, that many are drawn.
     seed : int
         Seed of these draws.
     stop : threading.Event or callable, optional
@@ -136,7 +140,6 @@ def fit_head(
     CancelledError
         If `stop` said so before the first step: the model is what it was.
     """
-    _check_numbers(steps, learning_rate, weight_decay, most_pixels, seed)
     cubes.check_labels(labels, cubes.check(cube, sensor=model.config.sensor))
     check_model(model, cube, labels)
     started = time.monotonic()
@@ -155,33 +158,23 @@ def fit_head(
     return FittedHead(features, history, pixels, seconds, ready - started, len(history) < steps)
 
 
-def _check_numbers(
-    steps: int, learning_rate: float, weight_decay: float, most_pixels: int, seed: int
-) -> None:
-    if min(steps, most_pixels) < 1 or learning_rate <= 0 or min(weight_decay, seed) < 0:
-        raise TimoError(
-            "steps and most_pixels must be at least 1, learning_rate positive, weight_decay and seed 0 or more, got "
-            f"{steps}, {most_pixels}, {learning_rate}, {weight_decay} and {seed}"
-        )
-
-
 def _check_features(features: Features, model: TiMo, cube: xr.DataArray) -> None:
     features.check(model)
     same = all(np.array_equal(features.cube[dim], cube[dim]) for dim in cube.dims)
     if not same:
         raise TimoError(
-            "these features are of another cube, its dates, bands or grid differ: compute them anew, or leave features "
-            "out"
+            "These features are of another cube, its dates, bands or grid differ. Leave features out, or recompute "
+            "them: timo.Features(model, cube)."
         )
 
 
 def _choose(
     labels: xr.DataArray, features: Features, classes: tuple[str, ...], most: int, seed: int
 ) -> tuple[Int[np.ndarray, "t y x"], dict[str, int]]:
-    """Labels of each date, -1 where unlabelled, not observed or not drawn; and the number of pixels of each class."""
+    """Return labels of each date, -1 where unlabelled, unobserved or not drawn, and the pixels of each class."""
     observed = np.isfinite(features.cube.values).all(axis=1)
     given = np.where(observed, labels.values.astype("int16"), UNLABELLED)
-    latest = _latest(given)
+    latest = last_label(torch.from_numpy(given)[None])[0].numpy()
     kept, pixels, rng = np.zeros(latest.shape, bool), {}, np.random.default_rng(seed)
     for number, name in enumerate(classes):
         places = np.flatnonzero(latest == number)
@@ -192,53 +185,34 @@ def _choose(
     if sum(count > 0 for count in pixels.values()) < 2:
         got = ", ".join(f"{name}: {count}" for name, count in pixels.items())
         raise TimoError(
-            f"at least two classes need labelled pixels that were observed on some date, got {got}: label more"
+            f"At least two classes need labelled pixels that were observed on some date; got {got}. Label more."
         )
     return np.where(kept, given, UNLABELLED), pixels
-
-
-def _latest(given: Int[np.ndarray, "t y x"]) -> Int[np.ndarray, "y x"]:
-    latest = given[0]
-    for labels in given[1:]:
-        latest = np.where(labels != UNLABELLED, labels, latest)
-    return latest
 
 
 def _samples(
     model: TiMo, features: Features, tile: Tile, given: Int[np.ndarray, "t y x"]
 ) -> Iterator[Samples]:
-    """The labelled pixels of a tile, window by window; those of its border are another tile's."""
+    """Yield the labelled pixels of a tile, window by window; those of its border are another tile's."""
     top, left = tile.place.crop[:2]
     labels = given[(slice(None), *tile.place.inner)]
     rows, columns = np.nonzero((labels != UNLABELLED).any(axis=0))
     if not len(rows):
         return
     labels = labels[:, rows, columns]
+    at = (..., rows + top, columns + left)
     for window in tile.windows:
         some = torch.from_numpy(labels[window.dates].astype("int64"))
-        if (some != UNLABELLED).any():
-            yield _sample(
-                model, features, tile, window, at=(rows + top, columns + left), labels=some
-            )
-
-
-def _sample(
-    model: TiMo,
-    features: Features,
-    tile: Tile,
-    window: Window,
-    *,
-    at: tuple[np.ndarray, np.ndarray],
-    labels: Int[Tensor, "t p"],
-) -> Samples:
-    rows, columns = at
-    frames, image, valid = features.inputs(model, tile, window)
-    coarse = enlarge(frames, valid.shape[-2:])[:, :, rows, columns].permute(0, 2, 1)
-    pixels = torch.cat([image[0], valid[0][:, None].to(image.dtype)], dim=1)
-    # Beyond the edge of the tile: zero, as for the convolutions.
-    around = F.pad(pixels, (REACH,) * 4).unfold(2, 2 * REACH + 1, 1).unfold(3, 2 * REACH + 1, 1)
-    patches = around[:, :, rows, columns].permute(0, 2, 1, 3, 4).contiguous()
-    return Samples(coarse.contiguous(), patches, labels, valid[0][:, rows, columns])
+        if not (some != UNLABELLED).any():
+            continue
+        frames, image, valid = features.inputs(model, tile, window)
+        coarse = enlarge(frames, valid.shape[-2:])[at].permute(0, 2, 1)
+        pixels = torch.cat([image[0], valid[0][:, None].to(image.dtype)], dim=1)
+        # Beyond the edge of the tile: zero, as for the convolutions.
+        size = 2 * REACH + 1
+        around = F.pad(pixels, (REACH,) * 4).unfold(2, size, 1).unfold(3, size, 1)
+        patches = around[:, :, *at[1:]].permute(0, 2, 1, 3, 4).contiguous()
+        yield Samples(coarse.contiguous(), patches, some, valid[0][at])
 
 
 def _learn(
@@ -254,24 +228,20 @@ def _learn(
     """Move the weights; return the loss of each step."""
     head, (rate, decay) = head_of(model), rates
     weights = _class_weights(samples, len(model.config.classes))
-    batches = _batches(samples)
-    rows: list[dict[str, float]] = []
-    started, generator = time.monotonic(), torch.Generator().manual_seed(seed)
+    losses: list[float] = []
+    counted, generator = Steps(on_step), torch.Generator().manual_seed(seed)
+    counted.begin(steps)
     with _learning(model) as parameters:
         optimiser = torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-        for step in range(1, steps + 1):
+        for batch in islice(cycle(_batches(samples)), steps):
             if is_stopped(stop):
                 break
-            batch = batches[(step - 1) % len(batches)]
             loss = _step(head, batch, weights, optimiser, _kept(head, batch, generator))
             schedule.step()
-            rows.append({"step": step, "loss": loss})
-            if on_step is not None:
-                seconds = time.monotonic() - started
-                eta = seconds / step * (steps - step)
-                on_step(StepReport(step, steps, -1, loss, seconds, eta))
-    return pd.DataFrame(rows, columns=["step", "loss"])
+            losses.append(loss)
+            counted.step(loss=loss)
+    return pd.DataFrame({"step": range(1, len(losses) + 1), "loss": losses})
 
 
 def _step(
@@ -286,7 +256,7 @@ def _step(
         torch.cat(scores), torch.cat(labels), weight=weights, ignore_index=UNLABELLED
     )
     if not math.isfinite(value := float(loss.detach())):
-        raise TimoError(f"the training diverged, the loss is {value}: give a lower learning_rate")
+        raise TimoError(f"The training diverged: the loss is {value}. Give a lower learning_rate.")
     optimiser.zero_grad()
     loss.backward()
     optimiser.step()
@@ -296,7 +266,7 @@ def _step(
 def _kept(
     head: SegmentationHead, batch: list[Samples], generator: torch.Generator
 ) -> Tensor | None:
-    """Factor of each coarse channel in a step; None where there is nothing else to learn from."""
+    """Draw the factor of each coarse channel in a step; None where there is nothing else to learn from."""
     if head.detail is None:
         return None
     channels = batch[0].coarse.shape[-1]
@@ -307,7 +277,7 @@ def _kept(
 def _scores(
     head: SegmentationHead, samples: Samples, kept: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Scores (n, k) and labels (n) of all labelled pixels, by date or of the series: the head, on single pixels."""
+    """Return scores (n, k) and labels (n) of all labelled pixels, by date or of the series: the head on pixels."""
     dates = len(samples.labels)
     coarse = samples.coarse if kept is None else samples.coarse * kept
     full = coarse.flatten(0, 1)[..., None, None]
@@ -330,14 +300,14 @@ def _scores(
 
 
 def _class_weights(samples: list[Samples], classes: int) -> Tensor:
-    """Every class counts the same, whatever its share."""
+    """Return weights by which every class counts the same."""
     labels = torch.cat([s.labels[s.labels != UNLABELLED] for s in samples])
     counts = torch.bincount(labels, minlength=classes)
     return torch.where(counts > 0, 1 / counts.clamp(min=1), 0.0)
 
 
 def _batches(samples: list[Samples]) -> list[list[Samples]]:
-    """All windows at once where the labels are few; otherwise as many as make a step short."""
+    """Share out the windows: all in one batch where the labels are few, otherwise as many as make a step short."""
     batches: list[list[Samples]] = [[]]
     size = 0
     for one in samples:

@@ -1,28 +1,33 @@
 """Labels made for one year, laid on the dates of a series."""
 
+from typing import Annotated
+
 import numpy as np
 import xarray as xr
 
 from timo import cube as cubes
+from timo.checks import NotNegative, Range, checked
 from timo.errors import TimoError
 from timo.training.chips.chip import UNLABELLED
 
+Month = Annotated[int, Range(least=1, most=12)]
 SUMMER = (6, 8)
 
 
+@checked
 def labels_in_time(
     labels: xr.DataArray,
     cube: xr.DataArray,
     year: int,
     *,
-    max_change: float = 0.1,
-    months: tuple[int, int] = SUMMER,
+    max_change: NotNegative = 0.1,
+    months: tuple[Month, Month] = SUMMER,
 ) -> xr.DataArray:
     """Lay labels of one year on every date of a cube, except where the ground has changed.
 
     A label of 2018 says nothing of a date in 2017 if the pixel was cut in between. On the dates of other years a pixel
     is left unlabelled where the median NDVI of the summer differs by more than `max_change` from the labels' year, or
-    where one of the two summers has no observation to tell.
+    where one of the two summers has no observation.
 
     Parameters
     ----------
@@ -47,16 +52,18 @@ def labels_in_time(
     TimoError
         If the labels are on another grid, or the cube has no date in this season of this year.
     """
-    cubes.check_labels(labels, cube)
+    cubes.check_labels(labels, cubes.check(cube))
     if "time" in labels.dims:
-        raise TimoError("labels_in_time takes labels without dates, (y, x)")
+        raise TimoError(
+            "labels_in_time takes labels without dates, (y, x); these have dates. Use labels.isel(time=...)."
+        )
     years, month = cube.time.dt.year, cube.time.dt.month
     # Read once: what follows asks for it several times.
     index = cubes.ndvi(cube).where((month >= months[0]) & (month <= months[1])).compute()
     if not (index.notnull() & (years == year)).any():
         raise TimoError(
-            f"the cube has no observation in the months {months[0]}-{months[1]} of {year}, the labels' year: "
-            "open it with that year"
+            f"The cube has no observation in the months {months[0]}-{months[1]} of {year}, the labels' year. Open it "
+            "with that year, or give other months=(first, last)."
         )
     values = labels.values.astype("int16")
     summer = {y: index.isel(time=(years == y).values).median("time") for y in np.unique(years)}

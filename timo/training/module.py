@@ -1,9 +1,12 @@
-"""What one training step is: the Lightning module of fine-tuning."""
+"""What Lightning calls in a fine-tuning: a step, and the end of an epoch."""
 
+import math
+import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import lightning
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
@@ -12,17 +15,20 @@ from torch.nn import functional as F
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
-from timo.errors import TimoError
+from timo.checks import NotNegative, Positive, Range, checked
 from timo.models.tasks import TiMo
+from timo.training import run as harness
+from timo.training.chips import ChipDataset
 from timo.training.chips.chip import UNLABELLED
 
 # What the names of the encoder's weights begin with.
 ENCODER = "encoder."
 
 
+@checked
 @dataclass(frozen=True)
 class Optimisation:
-    """How the weights are moved.
+    """Options of how the weights are moved.
 
     Parameters
     ----------
@@ -46,25 +52,11 @@ class Optimisation:
         If a number is out of its range.
     """
 
-    learning_rate: float = 1e-3
-    encoder_rate: float = 1.0
-    weight_decay: float = 0.05
-    gap_weight: float = 0.2
-    label_smoothing: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not (
-            self.learning_rate > 0
-            and min(self.encoder_rate, self.weight_decay, self.gap_weight) >= 0
-        ):
-            raise TimoError(
-                "the learning rate must be positive, encoder_rate, weight_decay and gap_weight 0 or more, got "
-                f"{self}"
-            )
-        if not 0 <= self.label_smoothing < 1:
-            raise TimoError(
-                f"label_smoothing is at least 0 and under 1, got {self.label_smoothing}"
-            )
+    learning_rate: Positive = 1e-3
+    encoder_rate: NotNegative = 1.0
+    weight_decay: NotNegative = 0.05
+    gap_weight: NotNegative = 0.2
+    label_smoothing: Annotated[float, Range(least=0, below=1)] = 0.0
 
 
 def segmentation_loss(
@@ -74,7 +66,7 @@ def segmentation_loss(
     optimisation: Optimisation,
     class_weights: Tensor | None = None,
 ) -> Float[Tensor, ""]:
-    """Mean cross entropy over the labelled pixels, per date or of the series.
+    """Return the mean cross entropy over the labelled pixels, per date or of the series.
 
     Scores (b, t, k, h, w) are judged date by date, and count `gap_weight` where there is no valid observation. Scores
     without a time axis, (b, k, h, w), are judged by the last label of each pixel that is one. Zero without any label.
@@ -99,7 +91,7 @@ def segmentation_loss(
 
 
 def last_label(labels: Int[Tensor, "b t h w"]) -> Int[Tensor, "b h w"]:
-    """Latest label of each pixel, -1 where it has none."""
+    """Return the latest label of each pixel, -1 where it has none."""
     latest = labels[:, 0]
     for t in range(1, labels.shape[1]):
         latest = torch.where(labels[:, t] != UNLABELLED, labels[:, t], latest)
@@ -143,14 +135,14 @@ class FinetuneModule(lightning.LightningModule):
         return loss, scores
 
     def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
-        """Loss of a batch."""
+        """Return the loss of a batch."""
         loss, _scores = self._loss(batch)
         size = len(batch["x"])
         self.log("loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=size)
         return loss
 
     def validation_step(self, batch: dict[str, Tensor], _: int) -> None:
-        """Loss and metrics of a batch."""
+        """Log loss and metrics of a batch."""
         loss, scores = self._loss(batch)
         labels = batch["labels"]
         labels = last_label(labels) if scores.ndim == 4 else labels
@@ -159,7 +151,7 @@ class FinetuneModule(lightning.LightningModule):
         self.log_dict(self.metrics, on_step=False, on_epoch=True)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """AdamW, one cycle."""
+        """Return AdamW with one cycle of the learning rate."""
         groups = self._groups()
         optimiser = torch.optim.AdamW(groups)
         steps = max(int(self.trainer.estimated_stepping_batches), 2)
@@ -174,7 +166,7 @@ class FinetuneModule(lightning.LightningModule):
         }
 
     def _groups(self) -> list[dict[str, Any]]:
-        """Parameters by what is done to them."""
+        """Return the parameters by learning rate and weight decay."""
         options = self.optimisation
         groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
         for name, parameter in self.model.named_parameters():
@@ -187,3 +179,63 @@ class FinetuneModule(lightning.LightningModule):
             {"params": parameters, "lr": options.learning_rate * part, "weight_decay": decay}
             for (part, decay), parameters in groups.items()
         ]
+
+
+class History(harness.History):
+    """One row an epoch, the best weights so far, and the epoch's own random numbers.
+
+    Parameters
+    ----------
+    dataset : ChipDataset
+        What the run learns from.
+    """
+
+    remedy = "Load a new model and give a lower learning rate: optimisation=Optimisation(learning_rate=...)."
+
+    def __init__(self, dataset: ChipDataset) -> None:
+        super().__init__()
+        self.dataset = dataset
+        self.best: dict[str, Tensor] | None = None
+        self.best_epoch, self.best_loss, self.last_epoch = -1, math.inf, -1
+
+    def on_train_epoch_start(
+        self, trainer: lightning.Trainer, _: lightning.LightningModule
+    ) -> None:
+        """Seed chips, dropout and stochastic depth by the epoch's number: a resumed run is as the whole run."""
+        epoch = self.dataset.epoch = self.last_epoch = trainer.current_epoch
+        state = np.random.SeedSequence([self.dataset.seed, epoch]).generate_state(1, np.uint64)
+        torch.manual_seed(int(state[0]))
+        self.started = time.monotonic()
+
+    def on_validation_epoch_end(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule
+    ) -> None:
+        """Keep the weights if they are the best: here the averaged ones are in place."""
+        loss = float(trainer.callback_metrics["validation_loss"])
+        if loss < self.best_loss:
+            self.best_loss, self.best_epoch = loss, trainer.current_epoch
+            weights = module.get_submodule("model").state_dict()
+            self.best = {name: w.detach().to("cpu", copy=True) for name, w in weights.items()}
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
+        """Add the epoch's row."""
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        self.add({"epoch": trainer.current_epoch, **metrics})
+
+    @property
+    def epoch(self) -> int:
+        """Epoch of the weights that the model ends with: the best, the last without validation."""
+        if self.best is not None:
+            return self.best_epoch
+        # A run that was resumed after its last epoch has begun none.
+        return max(self.last_epoch, int(self.rows[-1]["epoch"]) if self.rows else -1)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs."""
+        keys = ("rows", "best", "best_epoch", "best_loss")
+        return {key: getattr(self, key) for key in keys}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over an earlier run's rows and best weights."""
+        for key, value in state.items():
+            setattr(self, key, value)

@@ -1,58 +1,92 @@
-"""A run that was killed goes on where its last epoch ended, and ends as the whole run would have."""
+"""Checkpoints of a training: one that was killed or stopped resumes, and ends as the whole run would have."""
 
-import hashlib
 import pickle
-from collections.abc import Iterable
+import signal
+import threading
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning
-import numpy as np
 import torch
-import xarray as xr
-from lightning.pytorch.callbacks import Callback, Checkpoint, WeightAveraging
+from lightning.pytorch.callbacks import Checkpoint, WeightAveraging
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
 from timo.atomic import replacing
+from timo.cancel import CancelledError
 from timo.errors import TimoError
+
+# By which a checkpoint says what wrote it.
+_KEYS = {"finetune": "ResumeCheckpoint", "pretrain": "PretrainCheckpoint"}
 
 
 class ResumeCheckpoint(Checkpoint):
-    """After each epoch, and every so many steps, all that the run needs to go on, in one file that is always whole.
+    """After each epoch, write all that the run needs to resume, in one file that is always whole.
 
     Parameters
     ----------
     path : Path
         The file.
+    run : {"finetune", "pretrain"}
+        A pretraining checkpoint cannot be resumed by fine-tuning.
     plan : dict of str to str
         What the run is made of: a run with another plan is another run.
     every : int, optional
-        Batches between two checkpoints within an epoch, for a module that can go on there.
+        Batches between two checkpoints within an epoch, for a module that can resume there: it counts its `steps`, and
+        has as many `batches` in an epoch. Such a run also saves where it is stopped, and after Ctrl-C at the end of the
+        step; a second Ctrl-C ends it at once.
     """
 
-    run = "finetune"
-
-    def __init__(self, path: Path, plan: dict[str, str], every: int | None = None) -> None:
-        self.path, self.plan, self.every, self.stopped = path, plan, every, False
-
-    def on_train_batch_end(
+    def __init__(
         self,
-        trainer: lightning.Trainer,
-        _module: lightning.LightningModule,
-        _outputs: Any,
-        _batch: Any,
-        batch_idx: int,
+        path: Path,
+        run: Literal["finetune", "pretrain"],
+        plan: dict[str, str],
+        every: int | None = None,
     ) -> None:
-        """The last batch of an epoch is left to the epoch's end, which comes after the validation."""
-        done = batch_idx + 1
-        if self.every and done % self.every == 0 and done < trainer.num_training_batches:
-            self.save(trainer)
+        self.path, self.run, self.plan, self.every = path, run, plan, every
+        # Early stopping had ended the run; Ctrl-C was pressed; what answered to it before.
+        self.stopped, self.interrupted = False, False
+        self.answer: Any = None
 
-    def on_train_epoch_end(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
-        """Lightning calls this after all that is no checkpoint: history and early stopping have had their say."""
-        self.stopped = trainer.should_stop
-        self.save(trainer)
+    @property
+    def state_key(self) -> str:
+        """Name of this callback's part of the file."""
+        return _KEYS[self.run]
+
+    def find(self, resume: bool) -> Path | None:
+        """Return the checkpoint to resume from, if there is one; without `resume`, what an earlier run left is removed.
+
+        Raises
+        ------
+        TimoError
+            If the file is damaged, or of a run with another plan.
+        """
+        if not resume and is_first():
+            self.path.unlink(missing_ok=True)
+        if not resume or not self.path.exists():
+            return None
+        remedy = f"remove it, or give resume=False to train again from the start ({self.path})"
+        try:
+            checkpoint = torch.load(self.path, map_location="cpu", weights_only=True, mmap=True)
+            saved = checkpoint["callbacks"][self.state_key]["plan"]
+        except (
+            OSError,
+            RuntimeError,
+            EOFError,
+            LookupError,
+            TypeError,
+            pickle.PickleError,
+        ) as error:
+            raise TimoError(
+                f"The resume checkpoint is damaged or not one of timo.{self.run}: {remedy}."
+            ) from error
+        if differing := sorted(n for n, value in self.plan.items() if saved.get(n) != value):
+            raise TimoError(
+                f"The resume checkpoint is of another run, {', '.join(differing)} differ: give the same, or {remedy}."
+            )
+        return self.path
 
     def save(self, trainer: lightning.Trainer) -> None:
         """Write the file. All processes take part, and one writes."""
@@ -63,68 +97,66 @@ class ResumeCheckpoint(Checkpoint):
             trainer.save_checkpoint(partial)
 
     def on_fit_start(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
-        """A run that had stopped early before it was killed does not train on."""
+        """Begin; a run that had stopped early before it was killed does not train on."""
         trainer.should_stop = self.stopped
+        # Several processes would not stop at the same step, and signals belong to the main thread.
+        main = threading.current_thread() is threading.main_thread()
+        if self.every and trainer.world_size == 1 and main:
+            self.answer = signal.signal(signal.SIGINT, self._note)
+
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        _module: lightning.LightningModule,
+        _outputs: Any,
+        _batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Save within an epoch; its last batch is left to its end, which comes after the validation."""
+        done = batch_idx + 1
+        if not self.every or done >= trainer.num_training_batches:
+            return
+        if self.interrupted or done % self.every == 0:
+            self.save(trainer)
+        if self.interrupted:
+            raise KeyboardInterrupt
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
+        """Save: Lightning calls this after all that is no checkpoint, history and early stopping included."""
+        self.stopped = trainer.should_stop
+        self.save(trainer)
+        if self.interrupted:
+            raise KeyboardInterrupt
+
+    def on_exception(self, trainer: lightning.Trainer, module: Any, error: BaseException) -> None:
+        """Keep the steps since the last checkpoint, of a run that was stopped within an epoch."""
+        self.teardown()
+        within = self.every and trainer.training and module.steps % module.batches
+        if isinstance(error, CancelledError) and within:
+            self.save(trainer)
+
+    def teardown(self, *_: Any, **__: Any) -> None:
+        """Leave the answer to Ctrl-C as it was, however the run ended."""
+        if self.answer is not None:
+            signal.signal(signal.SIGINT, self.answer)
+            self.answer = None
+
+    def _note(self, *_: Any) -> None:
+        self.interrupted = True
+        self.teardown()
 
     def state_dict(self) -> dict[str, Any]:
-        """What `find_checkpoint` and a resumed run need."""
+        """Return what `find` and a resumed run need."""
         return {"plan": self.plan, "stopped": self.stopped}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on with an earlier run."""
+        """Take over the state of an earlier run."""
         self.stopped = state["stopped"]
 
 
-def find_checkpoint(
-    path: Path, plan: dict[str, str], kind: type[ResumeCheckpoint] = ResumeCheckpoint
-) -> Path | None:
-    """Return the checkpoint at `path` if there is one, after a look at what it is.
-
-    `kind` is the class of the callback that wrote it: a pretraining is not gone on with by a fine-tuning.
-
-    Raises
-    ------
-    TimoError
-        If the file is damaged, or of a run with another plan.
-    """
-    if not path.exists():
-        return None
-    mend = f"remove it, or give resume=False to train anew ({path})"
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        saved = checkpoint["callbacks"][kind.__qualname__]["plan"]
-    except (OSError, RuntimeError, EOFError, LookupError, TypeError, pickle.PickleError) as error:
-        raise TimoError(
-            f"the resume checkpoint is damaged or not one of timo.{kind.run}: {mend}"
-        ) from error
-    if differing := sorted(name for name in plan if saved.get(name) != plan[name]):
-        raise TimoError(
-            f"the resume checkpoint is of another run, {', '.join(differing)} differ: give the same, or {mend}"
-        )
-    return path
-
-
-def make_plan(
-    cube: xr.DataArray, labels: xr.DataArray, split: xr.DataArray | None, choices: dict[str, Any]
-) -> dict[str, str]:
-    """What a run is made of, by name, in words that can be compared."""
-    plan = {name: repr(value) for name, value in choices.items()}
-    plan["cube"] = digest(cube, *(cube[dim] for dim in cube.dims))
-    plan["labels"] = digest(labels)
-    plan["split"] = "" if split is None else digest(split)
-    return plan
-
-
-def digest(*arrays: xr.DataArray) -> str:
-    """A short name for what the arrays hold."""
-    hashed = hashlib.sha256()
-    for array in arrays:
-        hashed.update(f"{array.dims}{array.shape}{array.dtype}".encode())
-        # Band names are of any string type; all else is numbers, hashed where they lie.
-        values = np.ascontiguousarray(array.values).reshape(-1)
-        numbers = values.dtype.kind in "biufM"
-        hashed.update(values.view("uint8").data if numbers else repr(values.tolist()).encode())
-    return hashed.hexdigest()[:16]
+def is_first() -> bool:
+    """Return whether this is the first of the processes that torchrun, Slurm or Lightning started, if it is known."""
+    return getattr(rank_zero_only, "rank", 0) == 0
 
 
 class Averaging(WeightAveraging):
@@ -157,21 +189,14 @@ class Averaging(WeightAveraging):
         self.swapped = False
 
     def settle(self, module: lightning.LightningModule) -> None:
-        """Leave the averaged weights in the model of a run that was stopped."""
+        """Leave the averaged weights in the model of a run that was stopped, as a whole run does."""
         if self._average_model is not None and not self.swapped:
             self._copy_average_to_current(module)
         self.swapped = True
 
     def on_fit_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        """A run that was killed after its last epoch trains no more when it is resumed: `on_train_end` is left out."""
+        """Keep the average; a run killed after its last epoch trains no more, and leaves `on_train_end` out."""
         self.on_train_end(trainer, module)
-
-
-def settle(module: lightning.LightningModule, callbacks: Iterable[Callback]) -> None:
-    """Leave in the model of a run that was stopped what a run ends with: the averaged weights, if there are any."""
-    for callback in callbacks:
-        if isinstance(callback, Averaging):
-            callback.settle(module)
 
 
 def _average(decay: float, average: Tensor, current: Tensor, _: int | Tensor) -> Tensor:

@@ -18,7 +18,7 @@ DESCRIPTION = """\
 Pretrain an encoder on satellite image time series without labels, by masked image modelling.
 
 The folder gets resume.ckpt, history.csv and pictures/ during the run, and model/ and encoder/ at its end. A run that
-was interrupted, by Ctrl-C or in any other way, goes on when the same command is given with --resume."""
+was interrupted, by Ctrl-C or in any other way, resumes with the same command and --resume."""
 
 EPILOG = """\
 examples:
@@ -28,20 +28,41 @@ examples:
   torchrun --nnodes 4 --nproc-per-node 8 ... -m timo.training.pretrain places.zarr --size huge --folder runs/huge \\
       --batch-size 2048 --precision bf16-mixed --devices 8 --nodes 4 --strategy fsdp --workers 8 --resume"""
 
+# Options that `pretrain` takes as they are.
+_SAME = (
+    *("epochs", "chips_per_epoch", "batch_size", "averaging", "accumulate", "precision"),
+    *("accelerator", "num_nodes", "strategy", "workers", "seed", "folder", "resume"),
+    *("checkpoint_every", "log", "picture_every"),
+)
+
 
 def parser() -> argparse.ArgumentParser:
-    """The options; their names are those of `timo.pretrain`."""
+    """Return the parser; options are named as those of `timo.pretrain`."""
     made = argparse.ArgumentParser(
         prog="python -m timo.training.pretrain",
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    _add_data(made.add_argument_group("data"))
-    _add_training(made.add_argument_group("training"))
-    _add_machine(made.add_argument_group("machine"))
-    _add_run(made.add_argument_group("run"))
+    for title, add in (
+        ("data", _add_data),
+        ("model and masks", _add_model),
+        ("training", _add_training),
+        ("machine", _add_machine),
+        ("run", _add_run),
+    ):
+        add(made.add_argument_group(title))
     return made
+
+
+def _add(
+    group: Any, name: str, kind: Any, text: str = "", default: Any = None, **more: Any
+) -> None:
+    """Add an option with its default in its help."""
+    shown = "" if default is None or "nargs" in more else " (%(default)s)"
+    group.add_argument(
+        f"--{name}", type=kind, default=default, help=f"{text}{shown}".strip(), **more
+    )
 
 
 def _add_data(group: Any) -> None:
@@ -51,102 +72,61 @@ def _add_data(group: Any) -> None:
         metavar="DATA",
         help='"sample", a cube (.nc or .zarr; several of the same bands may be given), or a chip store',
     )
-    group.add_argument(
-        "--exclude-test-blocks",
-        type=float,
-        metavar="SIZE_M",
-        help="see nothing of every other block of so many metres (the test blocks of the checkerboard of "
-        "timo.cube.split_blocks), and validate on some of the others",
+    excluded = (
+        "see nothing of every other block of this size (the test blocks of the checkerboard of "
+        "timo.cube.split_blocks), and validate on some of the others"
     )
-    group.add_argument("--chip-size", type=int, default=64, help="pixels, 0 = all (%(default)s)")
-    group.add_argument(
-        "--dates",
-        type=int,
-        nargs=2,
-        default=(3, 8),
-        metavar=("FEWEST", "MOST"),
-        help="dates of a chip (3 8)",
+    _add(group, "exclude-test-blocks", float, excluded, metavar="SIZE_M")
+    _add(group, "chip-size", int, "pixels, 0 = all", 64)
+    pair = {"nargs": 2, "metavar": ("FEWEST", "MOST")}
+    _add(group, "dates", int, "dates of a chip (3 8)", (3, 8), **pair)
+    _add(group, "min-clear", float, "least share of clear pixels", 0.3)
+
+
+def _add_model(group: Any) -> None:
+    _add(group, "size", str, "tiny, small, base, large or huge", "tiny")
+    _add(group, "unit", int, "side of a mask unit in pixels")
+    predicted = (
+        "what is predicted: values, or values less what is common to a frame, a unit or a batch"
     )
-    group.add_argument(
-        "--min-clear", type=float, default=0.3, help="least share of clear pixels (%(default)s)"
-    )
+    _add(group, "target", str, predicted, "frame", choices=("frame", "values", "unit", "batch"))
+    stem = "reads bands by their wavelengths, any of them, or these bands alone"
+    _add(group, "stem", str, stem, "wavelength", choices=("wavelength", "plain"))
+    _add(group, "ratio", float, "share hidden", 0.75)
+    for scheme, chance in (("random", 1.0), ("tube", 0.0), ("date", 0.0)):
+        text = f"how often {scheme} masks are drawn, relative to the others"
+        _add(group, scheme, float, text, chance, metavar="CHANCE")
 
 
 def _add_training(group: Any) -> None:
-    group.add_argument(
-        "--size", default="tiny", help="tiny, small, base, large or huge (%(default)s)"
-    )
-    group.add_argument("--unit", type=int, help="side of a mask unit in pixels")
-    group.add_argument(
-        "--target",
-        default="frame",
-        choices=("frame", "values", "unit", "batch"),
-        help="what is told: values, or values less what is common to a frame, a unit or a batch (%(default)s)",
-    )
-    group.add_argument(
-        "--stem",
-        default="wavelength",
-        choices=("wavelength", "plain"),
-        help="reads bands by their wavelengths, any of them, or these bands alone (%(default)s)",
-    )
-    group.add_argument("--ratio", type=float, default=0.75, help="share hidden (%(default)s)")
-    for scheme, chance in (("random", 1.0), ("tube", 0.0), ("date", 0.0)):
-        group.add_argument(
-            f"--{scheme}",
-            type=float,
-            default=chance,
-            metavar="CHANCE",
-            help=f"how often {scheme} masks are drawn, relative to the others (%(default)s)",
-        )
-    group.add_argument("--epochs", type=int, default=100, help="(%(default)s)")
-    group.add_argument("--chips-per-epoch", type=int, help="default: 320, or the places of a store")
-    group.add_argument(
-        "--batch-size",
-        type=int,
-        default=16,
-        help="chips of a step, over all processes (%(default)s)",
-    )
-    group.add_argument(
-        "--learning-rate",
-        type=float,
-        help="default: 1.5e-4 x batch size / 256, at least 2e-3 for tiny and 5e-4 for base",
-    )
-    group.add_argument("--weight-decay", type=float, default=0.05, help="(%(default)s)")
-    group.add_argument(
-        "--warm-up", type=float, default=0.1, help="share of the steps (%(default)s)"
-    )
-    group.add_argument("--averaging", type=float, help="decay of a moving average of the weights")
-    group.add_argument("--seed", type=int, default=0, help="(%(default)s)")
+    _add(group, "epochs", int, default=100)
+    _add(group, "chips-per-epoch", int, "default: 320, or the places of a store")
+    _add(group, "batch-size", int, "chips of a step, over all processes", 16)
+    rate = "default: 1.5e-4 x batch size / 256, at least 2e-3 for tiny and 5e-4 for base"
+    _add(group, "learning-rate", float, rate)
+    _add(group, "weight-decay", float, default=0.05)
+    _add(group, "warm-up", float, "share of the steps", 0.1)
+    _add(group, "averaging", float, "decay of a moving average of the weights")
+    _add(group, "seed", int, default=0)
 
 
 def _add_machine(group: Any) -> None:
-    group.add_argument("--accelerator", default="auto", help="auto, cpu, cuda, mps (%(default)s)")
-    group.add_argument("--devices", default="1", help='a number, or "auto" (%(default)s)')
-    group.add_argument("--nodes", type=int, default=1, help="(%(default)s)")
-    group.add_argument("--strategy", default="auto", help="auto, ddp, fsdp (%(default)s)")
-    group.add_argument(
-        "--precision",
-        default="32-true",
-        choices=("32-true", "bf16-mixed", "16-mixed"),
-        help="(%(default)s)",
-    )
-    group.add_argument(
-        "--accumulate",
-        type=int,
-        default=1,
-        help="parts of a process's share of a batch (%(default)s)",
-    )
-    group.add_argument(
-        "--workers", type=int, default=0, help="readers of each process (%(default)s)"
-    )
+    _add(group, "accelerator", str, "auto, cpu, cuda, mps", "auto")
+    _add(group, "devices", str, 'a number, or "auto"', "1")
+    _add(group, "nodes", int, default=1, dest="num_nodes")
+    _add(group, "strategy", str, "auto, ddp, fsdp", "auto")
+    precisions = ("32-true", "bf16-mixed", "16-mixed")
+    _add(group, "precision", str, default="32-true", choices=precisions)
+    _add(group, "accumulate", int, "parts of a process's share of a batch", 1)
+    _add(group, "workers", int, "readers of each process", 0)
 
 
 def _add_run(group: Any) -> None:
-    group.add_argument("--folder", type=Path, required=True, help="where all is written")
-    group.add_argument("--resume", action="store_true", help="go on with an interrupted run")
-    group.add_argument("--checkpoint-every", type=int, default=100, help="steps (%(default)s)")
-    group.add_argument("--log", choices=("csv", "tensorboard"), default="csv", help="(%(default)s)")
-    group.add_argument("--picture-every", type=int, metavar="EPOCHS", help="draw reconstructions")
+    _add(group, "folder", Path, "where all is written", required=True)
+    group.add_argument("--resume", action="store_true", help="resume an interrupted run")
+    _add(group, "checkpoint-every", int, "steps", 100)
+    _add(group, "log", str, default="csv", choices=("csv", "tensorboard"))
+    _add(group, "picture-every", int, "draw reconstructions", metavar="EPOCHS")
     group.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
@@ -171,43 +151,23 @@ def _run(options: argparse.Namespace) -> None:
     from timo.training.pretraining.windows import WindowOptions
 
     data, exclude = open_data(options.data, options.exclude_test_blocks, options.seed)
-    devices = options.devices
+    size, (fewest, most), devices = options.chip_size or None, options.dates, options.devices
+    rates = options.learning_rate, options.weight_decay
     pretrain(
         data,
         _config(options, data),
         exclude=exclude,
-        epochs=options.epochs,
-        chips_per_epoch=options.chips_per_epoch,
-        batch_size=options.batch_size,
-        chips=WindowOptions(
-            size=options.chip_size or None,
-            dates=(options.dates[0], options.dates[1]),
-            min_clear=options.min_clear,
-        ),
+        chips=WindowOptions(size=size, dates=(fewest, most), min_clear=options.min_clear),
         masks=MaskOptions(options.ratio, options.random, options.tube, options.date),
-        optimisation=PretrainOptions(
-            options.learning_rate, options.weight_decay, warm_up=options.warm_up
-        ),
-        averaging=options.averaging,
-        accumulate=options.accumulate,
-        precision=options.precision,
-        accelerator=options.accelerator,
+        optimisation=PretrainOptions(*rates, warm_up=options.warm_up),
         devices=int(devices) if devices.lstrip("-").isdigit() else devices,
-        num_nodes=options.nodes,
-        strategy=options.strategy,
-        workers=options.workers,
-        seed=options.seed,
-        folder=options.folder,
-        resume=options.resume,
-        checkpoint_every=options.checkpoint_every,
-        log=options.log,
-        picture_every=options.picture_every,
         progress=not options.quiet,
+        **{name: getattr(options, name) for name in _SAME},
     )
 
 
 def _config(options: argparse.Namespace, data: "list[xr.DataArray] | ChipStore") -> "MaskedConfig":
-    """The autoencoder that is asked for, for the bands that there are."""
+    """Return the config of the autoencoder, for the bands of the data."""
     from timo.training.chips.store import ChipStore
     from timo.training.pretraining.recipe import autoencoder_config
 
@@ -222,12 +182,12 @@ def _config(options: argparse.Namespace, data: "list[xr.DataArray] | ChipStore")
 def open_data(
     names: Sequence[str], block_m: float | None, seed: int
 ) -> "tuple[list[xr.DataArray] | ChipStore, list[xr.DataArray] | None]":
-    """What the names stand for, and the split of each cube.
+    """Open the data by their names; return them and the split of each cube.
 
     Raises
     ------
     TimoError
-        If a name is none of a source, a cube or a chip store, or blocks are wanted of a store.
+        If a name is not of a source, a cube or a chip store, or blocks are wanted of a store.
     """
     from timo import cube as cubes
     from timo.training.chips.store import ChipStore
@@ -250,7 +210,7 @@ def open_data(
 
 
 def _is_store(path: Path) -> bool:
-    """Whether it is a Zarr group that says that it holds chips."""
+    """Return whether it is a Zarr group that says that it holds chips."""
     from timo.training.chips.layout import FORMAT, METADATA
 
     file = path / METADATA
@@ -277,7 +237,7 @@ def _open_cube(name: str) -> "xr.DataArray":
             path, decode_coords="all", engine="zarr" if path.is_dir() else netcdf_engine()
         )
     except (OSError, ValueError, LookupError) as error:
-        raise TimoError(f"'{name}' is no cube that xarray can open: {error}") from error
+        raise TimoError(f"'{name}' is not a cube that xarray can open: {error}") from error
     found = [v for v in opened.data_vars.values() if set(v.dims) == {"time", "band", "y", "x"}]
     if len(found) != 1:
         raise TimoError(

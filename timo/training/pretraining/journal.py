@@ -1,6 +1,5 @@
-"""What happened in each epoch of a pretraining, and what is left when it ends."""
+"""The history of a pretraining, and the weights that it leaves."""
 
-import math
 import time
 from pathlib import Path
 from typing import Any
@@ -11,31 +10,35 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from timo.atomic import replacing
-from timo.errors import TimoError
 from timo.models.mim import MaskedAutoencoder
 from timo.models.weights import save, save_encoder
 from timo.training.pretraining.module import PretrainModule
+from timo.training.run import MODEL, History
 
-HISTORY, MODEL, ENCODER = "history.csv", "model", "encoder"
+ENCODER = "encoder"
 
 
-class Journal(Callback):
+class Journal(History):
     """One row an epoch, in memory, in a file and in what else logs.
 
     Parameters
     ----------
     path : Path, optional
-        CSV file that is written anew after each epoch.
+        CSV file that is rewritten after each epoch.
     """
 
+    remedy = (
+        "Begin again with a lower learning rate: optimisation=PretrainOptions(learning_rate=...)."
+    )
+
     def __init__(self, path: Path | None = None) -> None:
+        super().__init__()
         self.path = path
-        self.rows: list[dict[str, float]] = []
-        # Seconds of the epoch that a run had spent on it before it was killed.
+        # Seconds that a killed run had spent on the epoch in which it is resumed.
         self.spent = 0.0
 
     def on_train_start(self, *_: Any) -> None:
-        """A resumed run begins in the middle of an epoch."""
+        """Start the clock; a resumed run begins in the middle of an epoch."""
         self.started = time.monotonic() - self.spent
 
     def on_train_epoch_end(
@@ -43,43 +46,37 @@ class Journal(Callback):
     ) -> None:
         """Add the epoch's row."""
         assert isinstance(module, PretrainModule)
-        epoch = trainer.current_epoch
-        if not math.isfinite(module.loss):
-            raise TimoError(
-                f"the pretraining diverged: the loss of epoch {epoch} is {module.loss}. Begin anew with a lower "
-                "learning rate: optimisation=PretrainOptions(learning_rate=...)"
-            )
-        row: dict[str, float] = {"epoch": epoch, "step": module.steps, "loss": module.loss}
+        row = {"epoch": trainer.current_epoch, "step": module.steps, "loss": module.loss}
         if "validation_loss" in trainer.callback_metrics:
             row["validation_loss"] = float(trainer.callback_metrics["validation_loss"])
         row["learning_rate"] = float(trainer.optimizers[0].param_groups[0]["lr"])
-        row["seconds"] = time.monotonic() - self.started
-        self.rows.append(row)
+        self.add(row)
         self.started, self.spent = time.monotonic(), 0.0
+        shown = {name: value for name, value in self.rows[-1].items() if name != "step"}
         for logger in trainer.loggers:
-            logger.log_metrics({n: v for n, v in row.items() if n != "step"}, step=module.steps)
+            logger.log_metrics(shown, step=module.steps)
         if self.path is not None and trainer.is_global_zero:
             with replacing(self.path) as partial:
                 self.table().to_csv(partial, index=False)
 
     def table(self) -> pd.DataFrame:
-        """The rows as a table."""
+        """Return the rows as a table."""
         if not self.rows and self.path is not None and self.path.exists():
             # The training ran in other processes, which left it here.
             return pd.read_csv(self.path)
-        return pd.DataFrame(self.rows)
+        return super().table()
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs."""
+        """Return what a resumed run needs."""
         return {"rows": self.rows, "spent": time.monotonic() - self.started}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on with an earlier run's rows."""
+        """Take over an earlier run's rows."""
         self.rows, self.spent = state["rows"], state["spent"]
 
 
 class Keep(Callback):
-    """At the end, the weights, whole on every strategy; in a folder, written by one process while the others wait.
+    """Writes the weights at the end, whole on every strategy, by one process while the others wait.
 
     Parameters
     ----------
@@ -93,7 +90,7 @@ class Keep(Callback):
         self.home, self.checkpoint = home, checkpoint
 
     def on_fit_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        """All processes come here: sharded weights are gathered from all."""
+        """Write and remove the checkpoint. All processes come here: sharded weights are gathered from all."""
         if self.home is None:
             return
         weights = trainer.strategy.lightning_module_state_dict()
@@ -106,7 +103,7 @@ class Keep(Callback):
         trainer.strategy.barrier()
 
     def write(self, model: MaskedAutoencoder) -> None:
-        """Write the weights of a run that was stopped; the checkpoint stays, to go on with."""
+        """Write the weights of a run that was stopped; the checkpoint stays, to resume from."""
         if self.home is not None:
             self._write(model, model.state_dict())
 

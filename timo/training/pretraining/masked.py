@@ -1,7 +1,7 @@
 """Chips with their masks, in batches that every process and every resumed run agrees on."""
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,20 +9,16 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset, Sampler
 
+from timo.checks import Count, Seed, checked
 from timo.models.masking import MaskOptions, draw_mask, units_with_any
+from timo.training.chips.dataset import StoreDataset
+from timo.training.pretraining.windows import WindowDataset
 
 # Keeps the masks' random numbers apart from those of the chips.
 _MASKS = 0x3A5C
 
-
-class Chips(Protocol):
-    """Chips by their number in an epoch: x (t c h w), dates (t), valid (t h w)."""
-
-    epoch: int
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]: ...
+# Chips by their number in an epoch: x (t c h w), dates (t), valid (t h w).
+Chips = WindowDataset | StoreDataset
 
 
 class MaskedChips(Dataset):
@@ -30,8 +26,7 @@ class MaskedChips(Dataset):
 
     Parameters
     ----------
-    chips : Chips
-        A `WindowDataset` or a `StoreDataset`.
+    chips : WindowDataset or StoreDataset
     masks : MaskOptions
         How masks are drawn.
     unit : int
@@ -40,14 +35,15 @@ class MaskedChips(Dataset):
         Seed of the masks.
     """
 
-    def __init__(self, chips: Chips, masks: MaskOptions, unit: int, seed: int) -> None:
+    @checked
+    def __init__(self, chips: Chips, masks: MaskOptions, unit: Count, seed: Seed) -> None:
         self.chips, self.masks, self.unit, self.seed = chips, masks, unit, seed
 
     def __len__(self) -> int:
         return len(self.chips)
 
     def __getitem__(self, number: tuple[int, int]) -> dict[str, Any]:
-        """Chip by (epoch, number in the epoch)."""
+        """Return a chip by (epoch, number in the epoch)."""
         self.chips.epoch, index = number
         chip: dict[str, Any] = dict(self.chips[index])
         sequence = np.random.SeedSequence([self.seed, *number, _MASKS])
@@ -62,7 +58,7 @@ class MaskedChips(Dataset):
 class Batches(Sampler[list[tuple[int, int]]]):
     """Numbers of the chips of each batch that is still to come, as (epoch, number), for one of the processes.
 
-    Where it starts it reads from `done` when iteration begins, so that a resumed run goes on with the next batch.
+    Where to start it reads from `done` when iteration begins, so that a resumed run begins with the next batch.
 
     Parameters
     ----------
@@ -92,7 +88,7 @@ class Batches(Sampler[list[tuple[int, int]]]):
 
 
 def collate(chips: list[dict[str, Any]]) -> dict[str, Any]:
-    """Stack chips of different sizes and numbers of dates: what is added is not valid, and counts for nothing."""
+    """Stack chips of different sizes and numbers of dates: the padding is not valid, and counts for nothing."""
     batch: dict[str, Any] = {"number": [chip["number"] for chip in chips]}
     for name in ("x", "dates", "valid", "hidden"):
         shapes = torch.tensor([chip[name].shape for chip in chips])
@@ -102,7 +98,7 @@ def collate(chips: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _pad(values: Tensor, shape: Tensor) -> Tensor:
-    """Zeros after the end of each axis."""
+    """Add zeros after the end of each axis."""
     missing = (shape - torch.tensor(values.shape)).tolist()
     if not any(missing):
         return values
@@ -111,7 +107,7 @@ def _pad(values: Tensor, shape: Tensor) -> Tensor:
 
 
 def scored_pixels(batch: dict[str, Tensor], unit: int) -> Tensor:
-    """Number of pixels that a batch is scored on: valid, in a hidden unit."""
+    """Count the pixels that a batch is scored on: valid, in a hidden unit."""
     height, width = batch["valid"].shape[-2:]
     hidden = batch["hidden"].repeat_interleave(unit, dim=-2).repeat_interleave(unit, dim=-1)
     return (hidden[..., :height, :width] & batch["valid"]).sum()

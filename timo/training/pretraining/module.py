@@ -1,8 +1,8 @@
-"""What one step of a pretraining is: the same for one process and for many, for a batch in one piece and in parts."""
+"""The step of a pretraining: the same for one process and for many, for a batch in one piece and in parts."""
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import lightning
 import numpy as np
@@ -12,17 +12,21 @@ from torch import Tensor
 from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.utils.data import DataLoader
 
+from timo.checks import Count, NotNegative, Positive, Range, checked
 from timo.errors import TimoError
 from timo.models.mim import MaskedAutoencoder
 from timo.training.pretraining.masked import Batches, MaskedChips, collate, scored_pixels
 from timo.training.pretraining.recipe import default_rate
 
 STATE = "pretraining"
+Whole = Annotated[int, Range(least=0)]
+BelowOne = Annotated[float, Range(least=0, below=1)]
 
 
+@checked
 @dataclass(frozen=True)
 class PretrainOptions:
-    """How the weights are moved (TiMo, section 4.1, and MAE, He et al. 2022, appendix A).
+    """Options of how the weights are moved (TiMo, section 4.1, and MAE, He et al. 2022, appendix A).
 
     Parameters
     ----------
@@ -43,25 +47,19 @@ class PretrainOptions:
         If a number is out of its range.
     """
 
-    learning_rate: float | None = None
-    weight_decay: float = 0.05
-    betas: tuple[float, float] = (0.9, 0.95)
-    warm_up: float = 0.1
-    clip: float | None = 1.0
+    learning_rate: Positive | None = None
+    weight_decay: NotNegative = 0.05
+    betas: tuple[BelowOne, BelowOne] = (0.9, 0.95)
+    warm_up: BelowOne = 0.1
+    clip: Positive | None = 1.0
 
-    def __post_init__(self) -> None:
-        positive = [n for n in (self.learning_rate, self.clip) if n is not None]
-        if not (all(n > 0 for n in positive) and self.weight_decay >= 0):
+    @checked
+    def rate(self, step: Whole, steps: Count, default: Positive) -> float:
+        """Return the learning rate of a step, counted from 0; `default` is its peak where the options name none."""
+        if step >= steps:
             raise TimoError(
-                f"learning_rate and clip must be positive or None, weight_decay 0 or more, got {self}"
+                f"step must be less than steps, for it is counted from 0; got {step} of {steps}."
             )
-        if not (
-            0 <= self.warm_up < 1 and len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas)
-        ):
-            raise TimoError(f"warm_up and both betas must be at least 0 and under 1, got {self}")
-
-    def rate(self, step: int, steps: int, default: float) -> float:
-        """Learning rate of a step, counted from 0; `default` is its peak where the options name none."""
         peak = self.learning_rate or default
         rising = round(self.warm_up * steps)
         if step < rising:
@@ -73,7 +71,7 @@ class PretrainModule(lightning.LightningModule):
     """Masked image modelling of chips.
 
     The loss of a step is the mean squared error over all scored pixels of the batch, however the batch is shared out to
-    processes and cut into parts, and whatever number of them falls to each.
+    processes and cut into parts, and however many fall to each.
 
     Parameters
     ----------
@@ -129,19 +127,19 @@ class PretrainModule(lightning.LightningModule):
         self.decayed = {name for name, p in self.named_parameters() if p.ndim > 1}
 
     def train_dataloader(self) -> DataLoader:
-        """Batches from the next one on."""
+        """Return the batches from the next one on."""
         batches = Batches(lambda: self.steps, self.batches, self.batch_size, self._share)
         return self._loader(self.train_chips, batches)
 
     def val_dataloader(self) -> DataLoader:
-        """The same chips in every epoch; not asked for where there are none."""
+        """Return the same chips in every epoch; not called where there are none."""
         assert self.validation_chips is not None
         length = len(self.validation_chips) // self.batch_size
         batches = Batches(lambda: 0, length, self.batch_size, self._share)
         return self._loader(self.validation_chips, batches)
 
-    def training_step(self, batch: dict[str, Any], _: int) -> None:
-        """Move the weights by one batch."""
+    def training_step(self, batch: dict[str, Any], _: int) -> Tensor:
+        """Move the weights by one batch; return its loss."""
         epoch, index = divmod(self.steps, self.batches)
         if batch["number"][0] != (epoch, index * self.batch_size + self._first):
             raise RuntimeError(
@@ -161,31 +159,31 @@ class PretrainModule(lightning.LightningModule):
             share = count / total.clamp(min=1)
             with optimizer.toggle_model(sync_grad=part is parts[-1]):
                 loss = self._loss(part)
-                # What autocast would make of a backward pass that is written by hand is not its business.
+                # Autocast is for the forward pass alone.
                 with torch.autocast(self.device.type, enabled=False):
                     self.manual_backward(loss.float() * share * self.trainer.world_size)
             error = error + loss.detach() * count
         self._clip(optimizer)
         optimizer.step()
         optimizer.zero_grad()
-        self._count(error, total)
+        return self._count(error, total)
 
     def validation_step(self, batch: dict[str, Any], _: int) -> None:
-        """Error of a batch, on the masks that it always has."""
+        """Add up the error of a batch, on the masks that it always has."""
         count = scored_pixels(batch, self.model.config.unit)
         self.judged = self.judged + torch.stack([self._loss(batch).float() * count, count.float()])
 
     def on_validation_epoch_start(self) -> None:
-        """Begin anew."""
+        """Begin with zero."""
         self.judged = torch.zeros(2, device=self.device)
 
     def on_validation_epoch_end(self) -> None:
-        """Mean over all pixels of all processes."""
+        """Log the mean over all pixels of all processes."""
         error, count = _summed(self.judged)
         self.log("validation_loss", error / count.clamp(min=1), prog_bar=True, logger=False)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW; the step sets the learning rate."""
+        """Return AdamW; the step sets the learning rate."""
         decayed: list[torch.nn.Parameter] = []
         kept: list[torch.nn.Parameter] = []
         for name, parameter in self.named_parameters():
@@ -198,11 +196,11 @@ class PretrainModule(lightning.LightningModule):
         return torch.optim.AdamW(groups, lr=1e-4, betas=self.options.betas)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """What a run needs to go on in the middle of an epoch."""
+        """Save what a run needs to resume in the middle of an epoch."""
         checkpoint[STATE] = {"steps": self.steps, "summed": self.summed.clone()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on where another run was."""
+        """Resume where another run was."""
         self.steps = checkpoint[STATE]["steps"]
         self.summed.copy_(checkpoint[STATE]["summed"])
 
@@ -237,7 +235,7 @@ class PretrainModule(lightning.LightningModule):
         return self.model(part["x"], part["hidden"], part["dates"], part["valid"]).loss
 
     def _seed_step(self) -> None:
-        """Stochastic depth depends on the step and the process alone: a resumed run is as the whole run."""
+        """Seed stochastic depth by the step and the process alone: a resumed run is as the whole run."""
         sequence = np.random.SeedSequence([self.seed, self.steps, self.global_rank])
         torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
 
@@ -254,26 +252,28 @@ class PretrainModule(lightning.LightningModule):
         else:
             torch.nn.utils.clip_grad_norm_(self.parameters(), self.options.clip)
 
-    def _count(self, error: Tensor, total: Tensor) -> None:
-        """Add a step to the epoch's loss."""
+    def _count(self, error: Tensor, total: Tensor) -> Tensor:
+        """Add a step to the epoch's loss; return its own."""
         if self.steps % self.batches == 0:
             self.summed.zero_()
-        self.summed += _summed(error) / total.clamp(min=1)
+        loss = _summed(error) / total.clamp(min=1)
+        self.summed += loss
         self.steps += 1
         if self.steps % self.batches == 0:
             # Once an epoch, with the mean: what Lightning logs in between is lost when a run is resumed.
             self.log("loss", self.loss, on_epoch=True, prog_bar=True, logger=False, batch_size=1)
+        return loss
 
 
 def _parts(batch: dict[str, Any], number: int) -> list[dict[str, Tensor]]:
-    """The batch in so many parts of equal size."""
+    """Cut the batch into parts of equal size."""
     names = ("x", "hidden", "dates", "valid")
     pieces = zip(*(batch[name].chunk(number) for name in names), strict=True)
     return [dict(zip(names, piece, strict=True)) for piece in pieces]
 
 
 def _summed(values: Tensor) -> Tensor:
-    """Sum over the processes."""
+    """Return the sum over the processes."""
     values = values.detach().clone()
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.all_reduce(values)

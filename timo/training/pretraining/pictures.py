@@ -1,32 +1,33 @@
-"""Pictures of what an autoencoder makes of a chip: what it saw, what it told, what was there."""
+"""Pictures of a reconstruction: what an autoencoder saw of a chip, what it predicted, what was there."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import lightning
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from lightning.pytorch.callbacks import Callback
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from timo.atomic import replacing
+from timo.checks import Count, checked
+from timo.errors import TimoError
 from timo.models.mim import FRAME_NOISE, UNIT_NOISE, MaskedAutoencoder, MaskedConfig
 from timo.sensors import get_sensor
 from timo.training.pretraining.masked import MaskedChips, collate
 from timo.training.pretraining.module import PretrainModule
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 GREY, CLOUD = 0.5, 1.0
 
 
-def picture(model: MaskedAutoencoder, chip: dict[str, Tensor], dates: int = 4) -> "Figure":
-    """Draw a chip as the model saw it, as it told it, and as it was: a row for each of a few dates.
+@checked
+def picture(model: MaskedAutoencoder, chip: dict[str, Any], dates: Count = 4) -> Figure:
+    """Draw a chip as the model saw it, as it predicted it, and as it was: a row for each of a few dates.
 
-    In the first column hidden units are grey; in the second they are what the model told, the others what it saw. Where
-    there was no observation all columns are white. Colours are true where the bands have red, green and blue, and
+    In the first column hidden units are grey, in the second predicted. Where there was no observation all columns are
+    white. Colours are true where the bands have red, green and blue, and
     stretched to the 2nd and 98th percentile of what was there that day.
 
     Parameters
@@ -43,30 +44,44 @@ def picture(model: MaskedAutoencoder, chip: dict[str, Tensor], dates: int = 4) -
     matplotlib.figure.Figure
         A figure of its own: the backend of the process and its open figures are not touched.
     """
-    told = _told(model, chip)
-    return _draw(model.config, chip, told, dates)
+    _check_chip(chip, model.config)
+    return _draw(model.config, chip, _predicted(model, chip), dates)
 
 
-def _told(model: MaskedAutoencoder, chip: dict[str, Tensor]) -> Tensor:
-    """What the model tells, in physical values (t c h w), on the CPU."""
+def _check_chip(chip: dict[str, Any], config: MaskedConfig) -> None:
+    """Check that a chip is one of `MaskedChips`, for this model."""
+    shapes = [tuple(getattr(chip.get(n), "shape", ())) for n in ("x", "dates", "valid", "hidden")]
+    time, _, *size = shapes[0] if len(shapes[0]) == 4 else (0, 0, 0, 0)
+    units = [-(-length // config.unit) for length in size]
+    expected = [(time, len(config.bands), *size), (time,), (time, *size), (time, *units)]
+    if not time or shapes != expected:
+        raise TimoError(
+            "A chip has tensors x (t, c, h, w), dates (t), valid (t, h, w) and hidden (t, i, j), with "
+            f"{len(config.bands)} bands and units of {config.unit} pixels; these have the shapes {shapes}. "
+            "timo.training.pretraining.MaskedChips gives such chips."
+        )
+
+
+def _predicted(model: MaskedAutoencoder, chip: dict[str, Tensor]) -> Tensor:
+    """Return what the model predicts, in physical values (t c h w), on the CPU."""
     batch = collate([chip | {"number": (0, 0)}])
     device = model.mask_token.device
     x, hidden, dates, valid = (batch[n].to(device) for n in ("x", "hidden", "dates", "valid"))
     training = model.training
     model.eval()
     with torch.no_grad():
-        told = model(x, hidden, dates, valid).prediction[0].float().cpu()
+        predicted = model(x, hidden, dates, valid).prediction[0].float().cpu()
     model.train(training)
-    return physical(told, chip, model.config)
+    return physical(predicted, chip, model.config)
 
 
 def physical(
-    told: Float[Tensor, "t c h w"], chip: dict[str, Tensor], config: MaskedConfig
+    predicted: Float[Tensor, "t c h w"], chip: dict[str, Tensor], config: MaskedConfig
 ) -> Float[Tensor, "t c h w"]:
-    """Turn what was told back into the values of the cube.
+    """Turn a prediction back into the values of the cube.
 
-    What is told without the mean and scale of a frame, of a unit or of all hidden units gets those of the truth, as the
-    pictures of MAE do: there is nothing else to know them from.
+    What is predicted without the mean and scale of a frame, of a unit or of all hidden units gets those of the truth,
+    as in the pictures of MAE: there is nothing else to know them from.
     """
     mean, std = (torch.tensor(n)[:, None, None] for n in (config.mean, config.std))
     if config.target != "values":
@@ -78,12 +93,12 @@ def physical(
         for cell in _cells(truth.shape, config):
             inside = truth[cell][valid[cell]]
             if inside.numel() > 1:
-                told[cell] = told[cell] * (inside.var() + noise).sqrt() + inside.mean()
-    return told * std + mean
+                predicted[cell] = predicted[cell] * (inside.var() + noise).sqrt() + inside.mean()
+    return predicted * std + mean
 
 
 def _cells(shape: torch.Size, config: MaskedConfig) -> list[Any]:
-    """Where the values lie that share their mean and scale: each frame and band, each unit, or everything."""
+    """Return where the values lie that share their mean and scale: each frame and band, each unit, or everything."""
     if config.target == "batch":
         return [...]
     if config.target == "frame":
@@ -100,38 +115,36 @@ def _cells(shape: torch.Size, config: MaskedConfig) -> list[Any]:
 def cover(
     hidden: Bool[Tensor, "t i j"], unit: int, like: Bool[Tensor, "t h w"]
 ) -> Bool[Tensor, "t h w"]:
-    """Pixels of the hidden units."""
+    """Return the pixels of the hidden units."""
     pixels = hidden.repeat_interleave(unit, dim=-2).repeat_interleave(unit, dim=-1)
     return pixels[..., : like.shape[-2], : like.shape[-1]]
 
 
 def colours(config: MaskedConfig) -> list[int]:
-    """Positions of red, green and blue among the bands; of what comes next to them where one is missing."""
+    """Return the positions of red, green and blue among the bands; of the first bands where one is missing."""
     names = [band.common_name for band in get_sensor(config.sensor).select(config.bands)]
     if all(name in names for name in ("red", "green", "blue")):
         return [names.index(name) for name in ("red", "green", "blue")]
     return [0, 1, 2] if len(names) >= 3 else [0, 0, 0]
 
 
-def _draw(config: MaskedConfig, chip: dict[str, Tensor], told: Tensor, dates: int) -> "Figure":
-    # Not pyplot: its figures are the user's, and choosing a backend for it would change theirs.
-    from matplotlib.figure import Figure
-
+def _draw(config: MaskedConfig, chip: dict[str, Tensor], predicted: Tensor, dates: int) -> Figure:
     bands = colours(config)
     truth, valid = chip["x"][:, bands].numpy(), chip["valid"].numpy()
     hidden = cover(chip["hidden"], config.unit, chip["valid"]).numpy()
     when = np.unique(np.linspace(0, len(truth) - 1, min(dates, len(truth))).round().astype(int))
     days = chip["dates"].numpy().astype("int64").astype("datetime64[D]")
+    # Not pyplot: its figures are the user's, and choosing a backend for it would change theirs.
     figure = Figure(figsize=(6.2, 2 * len(when) + 0.4), dpi=80, layout="constrained")
     axes = figure.subplots(len(when), 3, squeeze=False)
     for row, t in zip(axes, when, strict=True):
-        # Each date for itself: beside snow or haze, all that is told apart on a summer's day would be one green.
+        # Each date for itself: beside snow or haze, all that differs on a summer's day would be one green.
         low, high = _stretch(truth[t], valid[t])
         images = [
-            (image[t] - low) / (high - low) for image in (truth, truth, told[:, bands].numpy())
+            (image[t] - low) / (high - low) for image in (truth, truth, predicted[:, bands].numpy())
         ]
         seen, whole, guess = (image.clip(0, 1).transpose(1, 2, 0) for image in images)
-        # Of what it saw, the model is never asked.
+        # What it saw the model does not predict.
         guess = np.where(hidden[t][..., None], guess, seen)
         for axis, image, mask in zip(
             row, (seen, guess, whole), (hidden[t], None, None), strict=True
@@ -140,13 +153,13 @@ def _draw(config: MaskedConfig, chip: dict[str, Tensor], told: Tensor, dates: in
             axis.imshow(np.where(valid[t][..., None], grey, CLOUD), interpolation="nearest")
             axis.set(xticks=[], yticks=[])
         row[0].set_ylabel(str(days[t]), fontsize=9)
-    for axis, title in zip(axes[0], ("seen", "told where hidden", "truth"), strict=True):
+    for axis, title in zip(axes[0], ("seen", "predicted where hidden", "truth"), strict=True):
         axis.set_title(title, fontsize=10)
     return figure
 
 
 def _stretch(truth: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Lowest and highest value of each colour that is told apart, each (3, 1, 1)."""
+    """Return the lowest and highest value of each colour that is drawn, each (3, 1, 1)."""
     shown = truth[:, valid]
     if not shown.size:
         return np.zeros((3, 1, 1)), np.ones((3, 1, 1))
@@ -155,7 +168,7 @@ def _stretch(truth: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 class Pictures(Callback):
-    """A picture of the same chip, with the same mask, every so many epochs.
+    """Draws the same chip, with the same mask, at regular epochs.
 
     Parameters
     ----------
@@ -173,7 +186,7 @@ class Pictures(Callback):
     def on_train_epoch_end(
         self, trainer: lightning.Trainer, module: lightning.LightningModule
     ) -> None:
-        """Every process tells, because a sharded model needs all; one draws."""
+        """Draw. Every process predicts, because a sharded model needs all; one writes."""
         assert isinstance(module, PretrainModule)
         done = trainer.current_epoch + 1
         if done % self.every and done != trainer.max_epochs:

@@ -1,10 +1,11 @@
 """Which autoencoder is pretrained by default: one place for the choices that experiments made."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
+from timo.checks import Count, Seed, checked
 from timo.models.config import encoder_config
 from timo.models.mim import MaskedAutoencoder, MaskedConfig
 from timo.sensors import get_sensor
@@ -22,16 +23,17 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 
 
+@checked
 def autoencoder_config(
     size: str,
     bands: Sequence[str],
     sensor: str = "sentinel-2",
     *,
-    unit: int | None = None,
-    target: str = "frame",
+    unit: Count | None = None,
+    target: Literal["values", "frame", "unit", "batch"] = "frame",
     **encoder: Any,
 ) -> MaskedConfig:
-    """Config of a masked autoencoder of a named size.
+    """Return the config of a masked autoencoder of a named size.
 
     Parameters
     ----------
@@ -44,8 +46,8 @@ def autoencoder_config(
     unit : int, optional
         Side of a mask unit in pixels; by default 8 for tiny, 16 for small and 32, as published, for the others.
     target : {"values", "frame", "unit", "batch"}
-        What is told, see `MaskedConfig`. By default what a place is within its date: on the sample, maps from few
-        labels gain most from that.
+        What is predicted, see `MaskedConfig`. By default a location relative to its date: on the sample, maps from
+        few labels gain most from that.
     **encoder
         Fields of `timo.models.EncoderConfig`. By default ``stem="wavelength"``, so that what is learnt from these bands
         serves others, too; the wavelengths are those of the bands unless they are given.
@@ -74,7 +76,7 @@ def autoencoder_config(
 
 
 def default_rate(config: MaskedConfig, batch_size: int) -> float:
-    """Peak of the learning rate: 1.5e-4 x batch_size / 256, as published, but not under 2e-3 x 32 / width.
+    """Return the peak of the learning rate: 1.5e-4 x batch_size / 256, as published, but not under 2e-3 x 32 / width.
 
     The published rule is for batches of thousands. With the small batches of one machine it would give a rate at which
     nothing is learnt; there it is the width of the first stage that bounds the rate (tiny has 32, base 128).
@@ -82,8 +84,9 @@ def default_rate(config: MaskedConfig, batch_size: int) -> float:
     return max(1.5e-4 * batch_size / 256, 2e-3 * 32 / config.encoder.dims[0])
 
 
-def new_autoencoder(config: MaskedConfig, seed: int = 0) -> MaskedAutoencoder:
-    """Autoencoder with random weights on the CPU; the same seed gives the same weights, and no other draw changes."""
+@checked
+def new_autoencoder(config: MaskedConfig, seed: Seed = 0) -> MaskedAutoencoder:
+    """Return an autoencoder with random weights on the CPU; a seed gives the same weights and changes no other draw."""
     with torch.device("cpu"), torch.random.fork_rng(devices=[]):
         # Not torch.manual_seed, which would also seed every accelerator, and those are not put back.
         torch.random.default_generator.manual_seed(seed)

@@ -1,5 +1,6 @@
-"""What a pretraining learns from, of either kind, and the autoencoder that fits it."""
+"""What a pretraining learns from, cubes or a store, and the autoencoder that fits it."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -7,22 +8,24 @@ from pathlib import Path
 import xarray as xr
 
 from timo import cube as cubes
+from timo.cancel import Stop
+from timo.checks import PathLike
 from timo.errors import TimoError
 from timo.models.mim import MaskedAutoencoder, MaskedConfig
+from timo.training.chips.dataset import StoreDataset
 from timo.training.chips.store import ChipStore
-from timo.training.chips.store_dataset import StoreDataset
+from timo.training.inputs import digest, load
 from timo.training.pretraining.masked import Chips
 from timo.training.pretraining.recipe import autoencoder_config, new_autoencoder
 from timo.training.pretraining.windows import WindowDataset, WindowOptions, seen_areas
-from timo.training.resume import digest
 
 CHIPS_PER_EPOCH = 320
-Data = xr.DataArray | Sequence[xr.DataArray] | ChipStore | str | Path
+Data = xr.DataArray | Sequence[xr.DataArray] | ChipStore | PathLike
 
 
 @dataclass(frozen=True)
 class Source:
-    """Data of either kind: what they are, and how chips of them are drawn."""
+    """Data of either kind, and how chips of them are drawn."""
 
     train: Chips
     validation: Chips | None
@@ -39,25 +42,27 @@ def open_source(
     length: int | None,
     batch_size: int,
     seed: int,
+    stop: Stop | None,
 ) -> Source:
-    """Chips of cubes, or of a store; `length` in an epoch, made whole batches.
+    """Return chips of cubes, or of a store; `length` in an epoch, made whole batches.
 
     Raises
     ------
     TimoError
         If there are none, or data and `exclude` do not fit each other.
     """
-    if isinstance(data, ChipStore | str | Path):
+    if isinstance(data, ChipStore | str | os.PathLike):
         if exclude is not None:
             raise TimoError(
-                "exclude is for cubes: leave out of a store what is not to be seen when you pack it"
+                "exclude is for cubes: leave out of a store what is not to be seen when you pack it, with "
+                "timo.training.chips.pack(..., exclude=...)."
             )
-        store = data if isinstance(data, ChipStore) else ChipStore(data)
+        store = data if isinstance(data, ChipStore) else ChipStore(Path(data))
         return _open_store(store, _whole(length or len(store), batch_size), options, seed)
     series = [data] if isinstance(data, xr.DataArray) else list(data)
     if not series:
         raise TimoError("no data: give a cube, a list of cubes, or the path of a chip store")
-    series = [cubes.check(cubes.check(cube).compute(), sensor="sentinel-2") for cube in series]
+    series = [cubes.check(load(cubes.check(cube), stop), sensor="sentinel-2") for cube in series]
     train, validation = seen_areas(series, exclude)
     length = _whole(length or CHIPS_PER_EPOCH, batch_size)
     chips = WindowDataset(series, train, length, options, seed)
@@ -74,7 +79,7 @@ def open_source(
 
 
 def _whole(length: int, batch_size: int) -> int:
-    """Whole batches: each step sees as many chips as any other, and none is empty for any process."""
+    """Round up to whole batches: each step sees as many chips as any other, in each process."""
     return -(-length // batch_size) * batch_size
 
 
@@ -90,7 +95,7 @@ def _open_store(store: ChipStore, length: int, options: WindowOptions, seed: int
 def make_autoencoder(
     model: str | MaskedConfig | MaskedAutoencoder, source: Source, unit: int | None, seed: int
 ) -> MaskedAutoencoder:
-    """Autoencoder for the data: by name or config with random weights, or the one that was given.
+    """Return an autoencoder for the data: by name or config with random weights, or the one that was given.
 
     Raises
     ------

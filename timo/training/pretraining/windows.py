@@ -10,16 +10,18 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from timo import cube as cubes
+from timo.checks import Count, Seed, checked
 from timo.errors import TimoError
 from timo.training.augment import rotate
-from timo.training.chips.chip import UNLABELLED, Chip
-from timo.training.chips.draw import draw_dates
-from timo.training.chips.store_dataset import StoreOptions
+from timo.training.chips.chip import UNLABELLED, Chip, draw_dates
+from timo.training.chips.dataset import StoreOptions
+from timo.training.inputs import check_split
 
 
+@checked
 @dataclass(frozen=True)
 class WindowOptions(StoreOptions):
-    """How chips are drawn for pretraining, from a cube or a store.
+    """Options of drawing chips for pretraining, from a cube or a store.
 
     Parameters
     ----------
@@ -33,15 +35,8 @@ class WindowOptions(StoreOptions):
         Random quarter turns and flips.
     """
 
-    size: int | None = 64
-    dates: tuple[int, int] = (3, 8)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.size is not None and self.size < 1:
-            raise TimoError(
-                f"chips need a size of at least 1, or None for all, got size={self.size}"
-            )
+    size: Count | None = 64
+    dates: tuple[Count, Count] = (3, 8)
 
 
 class WindowDataset(Dataset):
@@ -66,26 +61,29 @@ class WindowDataset(Dataset):
         If no pixel is left, or the cubes have different bands.
     """
 
+    @checked
     def __init__(
         self,
         series: Sequence[xr.DataArray],
         areas: Sequence[Bool[np.ndarray, "_h _w"]],
-        length: int,
+        length: Count,
         options: WindowOptions | None = None,
-        seed: int = 0,
+        seed: Seed = 0,
     ) -> None:
-        self.options, self.length, self.seed, self.epoch = (
-            options or WindowOptions(),
-            length,
-            seed,
-            0,
-        )
+        self.options = options or WindowOptions()
+        self.length, self.seed, self.epoch = length, seed, 0
+        series = [cubes.check(cubes.check(cube).compute()) for cube in series]
+        if not series or [area.shape for area in areas] != [cube.shape[2:] for cube in series]:
+            raise TimoError(
+                f"Each cube needs an array of bool (y, x) of its size; got {len(series)} cubes and areas of the shapes "
+                f"{[area.shape for area in areas]}."
+            )
         self.bands = tuple(str(band) for band in series[0].band.values)
         for cube in series:
             if (bands := tuple(map(str, cube.band.values))) != self.bands:
                 raise TimoError(
-                    f"all cubes must have the same bands in the same order, got {self.bands} and {bands}: "
-                    f"use cube.sel(band={list(self.bands)})"
+                    f"All cubes must have the same bands in the same order; got {self.bands} and {bands}. "
+                    f"Use cube.sel(band={list(self.bands)})."
                 )
         self.values = [cube.values for cube in series]
         self.dates = [cubes.days_since_epoch(cube.time) for cube in series]
@@ -99,7 +97,7 @@ class WindowDataset(Dataset):
         self.ends = np.cumsum([len(pixels) for pixels in self.pixels])
         if not self.ends[-1]:
             raise TimoError(
-                "no observation is left to learn from: exclude leaves no pixel with one"
+                "No observation is left to learn from: exclude leaves no pixel with one. Exclude less."
             )
 
     def __len__(self) -> int:
@@ -117,7 +115,7 @@ class WindowDataset(Dataset):
         return chip.tensors(labels=False)
 
     def _window(self, which: int, pixel: int, rng: np.random.Generator) -> tuple[slice, slice]:
-        """A window that holds the pixel, anywhere in it."""
+        """Draw a window that holds the pixel, anywhere in it."""
         slices = []
         shape = self.areas[which].shape
         for place, length in zip(divmod(pixel, shape[1]), shape, strict=True):
@@ -140,7 +138,7 @@ class WindowDataset(Dataset):
 def seen_areas(
     series: Sequence[xr.DataArray], exclude: xr.DataArray | Sequence[xr.DataArray] | None
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Of each cube, the pixels to train on and those to validate on, each (h, w) bool.
+    """Return, of each cube, the pixels to train on and those to validate on, each (h, w) bool.
 
     Parameters
     ----------
@@ -161,28 +159,16 @@ def seen_areas(
     else:
         given = [exclude] if isinstance(exclude, xr.DataArray) else list(exclude)
     if len(given) != len(series):
-        raise TimoError(f"{len(series)} cubes need as many arrays in exclude, got {len(given)}")
+        raise TimoError(
+            f"{len(series)} cubes need as many arrays in exclude, one for each; got {len(given)}."
+        )
     train, validation = [], []
     for array, cube in zip(given, series, strict=True):
-        part = _part(array, cube)
+        part = np.zeros(cube.shape[2:], "int8")
+        if array is not None:
+            numbers = check_split(array, cube, "exclude")
+            # What a mask excludes is a split's test part.
+            part = numbers * 2 if numbers.dtype == bool else numbers
         train.append(part == 0)
         validation.append(part == 1)
     return train, validation
-
-
-def _part(exclude: xr.DataArray | None, cube: xr.DataArray) -> np.ndarray:
-    if exclude is None:
-        return np.zeros((cube.sizes["y"], cube.sizes["x"]), "int8")
-    kind = exclude.dtype.kind
-    if exclude.dims != ("y", "x") or kind not in "biu":
-        raise TimoError(
-            "exclude must have the dims (y, x) and be bool (true = never seen) or a split in integers (0 = train, 1 = "
-            f"validation, else never seen), got {exclude.dims} in {exclude.dtype}"
-        )
-    numbers = exclude.astype("int8")
-    try:
-        cubes.check_labels(numbers, cube)
-    except TimoError as error:
-        raise TimoError(f"exclude must be on the cube's grid, like labels. {error}") from error
-    # What a mask excludes is a split's test part.
-    return numbers.values * (2 if kind == "b" else 1)
