@@ -1,6 +1,6 @@
 """Statistics in space and time: variograms, kriging, filled gaps, regions.
 
-Arrays of xarray in, arrays of xarray out; distances are metres, whatever the coordinate reference system. It stands
+Arrays of xarray in, arrays of xarray out; distances are metres, in any coordinate reference system. It stands
 apart from the rest: nothing here knows of cubes, models or training.
 """
 

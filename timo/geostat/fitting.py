@@ -36,7 +36,7 @@ class _Curve:
     nugget: float | None
 
     def linear(self, range_m: float, shape: float | None) -> tuple[float, float, float]:
-        """Return the best nugget and partial sill of a range and shape, and what is left of the squares.
+        """Return the best nugget and partial sill of a range and shape, and the squares that are left.
 
         The model is linear in these two, so only range and shape have to be searched (variable projection: Golub and
         Pereyra 1973, SIAM Journal on Numerical Analysis 10, 413).

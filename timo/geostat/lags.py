@@ -98,17 +98,8 @@ def make_bins(bins: BinsOption, max_lag: float) -> Bins:
 def joined(edges: np.ndarray, sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Join bins with too few pairs with the next ones (the last with the one before).
 
-    Parameters
-    ----------
-    edges : numpy.ndarray
-        (n + 1,)
-    sums : numpy.ndarray
-        (k, n); the first row counts the pairs.
-
-    Warns
-    -----
-    RuntimeWarning
-        If there are so few pairs in all that bins must do with less than 30.
+    Of edges (n + 1,) and sums (k, n), whose first row counts the pairs; with a warning if there are so few pairs in all
+    that bins must do with less than 30.
     """
     total = float(sums[0].sum())
     enough = min(ENOUGH_PAIRS, max(_LEAST_PAIRS, total // _FEW_BINS))

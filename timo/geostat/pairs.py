@@ -11,7 +11,7 @@ from scipy import fft
 from timo.geostat.lags import Bins
 from timo.geostat.places import Places
 
-# Pairs at a time: what is computed of them stays in the processor's cache.
+# Pairs at a time: their numbers stay in the processor's cache.
 _CHUNK = 1 << 18
 Sector = Callable[[np.ndarray], np.ndarray]
 
@@ -30,15 +30,13 @@ def pair_sums(
     Parameters
     ----------
     places : Places
-        (n,)
     values : numpy.ndarray
         (n,) finite values.
     bins : Bins
-        Of the distance.
     root : bool
         Sum the roots of the absolute differences (Cressie and Hawkins), not their squares.
     sector : callable, optional
-        Says of (..., 2) vectors in metres whether their direction counts.
+        Takes (..., 2) vectors in metres (east, north); returns whether their direction counts.
     dtype : {"float32", "float64"}
         float32 rounds a distance by 1e-7 of the extent, and halves the time. Sums are float64.
 
@@ -99,15 +97,13 @@ def raster_sums(
         (y, x), NaN = no value.
     step : (float, float)
         Height and width of a cell in metres, signed: northward and eastward.
-    bins : Bins
-        Of the distance.
-    sector : callable, optional
-        Says of (..., 2) vectors in metres (east, north) whether their direction counts.
+    bins, sector
+        As of `pair_sums`.
 
     Returns
     -------
     numpy.ndarray
-        (3, bins) float64: pairs, sum of distances in metres, sum of squared differences.
+        As of `pair_sums`.
     """
     reach = [
         min(size - 1, math.floor(bins.max_lag * (1 + 1e-9) / abs(d)))

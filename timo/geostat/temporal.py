@@ -1,4 +1,4 @@
-"""How values resemble their own past, and how far two distributions lie apart."""
+"""Autocorrelation, variograms in time, and the distance of two distributions."""
 
 from __future__ import annotations
 

@@ -25,8 +25,8 @@ FEATURES = ("feature", "band", "component", "variable", "time")
 class Rows:
     """Features of the n points that have a value for all of them.
 
-    `values` is (n, d) in the unit of the features, `at` the points' place or their times in days, `kept` says which
-    cells of the grid they are, and `grid` is one feature of the input: where labels go back to.
+    `values` is (n, d) in the unit of the features, `at` the points' place or their times in days, `kept` which cells
+    of the grid they are, and `grid` is one feature of the input: where labels go back to.
     """
 
     values: np.ndarray

@@ -1,4 +1,4 @@
-"""How far two Gaussians lie apart: the 2-Wasserstein distance, many pairs at once."""
+"""The 2-Wasserstein distance of Gaussians, many pairs at once."""
 
 from __future__ import annotations
 
@@ -60,16 +60,26 @@ def gaussian_w2(
     rows = _gaussians(means, covariances)
     if (other_means is None) != (other_covariances is None):
         raise TimoError("The other Gaussians need both `other_means` and `other_covariances`.")
-    if other_means is None:
-        result = _symmetric(*rows)
-    else:
-        columns = _gaussians(other_means, other_covariances)
-        d, other_d = rows[0].shape[1], columns[0].shape[1]
-        if d != other_d:
-            raise TimoError(
-                f"Gaussians of {d} and of {other_d} dimensions cannot be compared. Give both of the same features."
-            )
-        result = _rectangular(*rows, *columns)
+    same = other_means is None
+    columns = rows if same else _gaussians(other_means, other_covariances)
+    d, other_d = rows[0].shape[1], columns[0].shape[1]
+    if d != other_d:
+        raise TimoError(
+            f"Gaussians of {d} and of {other_d} dimensions cannot be compared. Give both of the same features."
+        )
+    roots, shape = matrix_sqrt(rows[1]), (len(rows[0]), len(columns[0]))
+    result = np.zeros(shape)
+    step = max(1, BLOCK // max(1, shape[1] * d * d))
+    for start in range(0, shape[0], step):
+        part = slice(start, start + step)
+        # Of one set from this block's first row on: the pairs before it are the mirror of what has been computed.
+        rest = slice(start if same else 0, None)
+        result[part, rest] = _squared(
+            rows[0][part], rows[1][part], roots[part], columns[0][rest], columns[1][rest]
+        )
+    if same:
+        result = np.triu(result, 1)
+        result += result.T
     return result if squared else np.sqrt(result)
 
 
@@ -77,38 +87,6 @@ def matrix_sqrt(matrices: Array) -> Array:
     """Return symmetric square roots of symmetric matrices (..., d, d); what rounding made negative counts as zero."""
     values, vectors = np.linalg.eigh(matrices)
     return (vectors * np.sqrt(values.clip(min=0))[..., None, :]) @ np.swapaxes(vectors, -1, -2)
-
-
-def _symmetric(means: Array, covariances: Array) -> Array:
-    roots, n = matrix_sqrt(covariances), len(means)
-    result = np.zeros((n, n))
-    for start, stop in _blocks(n, n, means.shape[1]):
-        # From this block's first row on: the pairs before it are the mirror of what has been computed.
-        result[start:stop, start:] = _squared(
-            means[start:stop],
-            covariances[start:stop],
-            roots[start:stop],
-            means[start:],
-            covariances[start:],
-        )
-    result = np.triu(result, 1)
-    result += result.T
-    return result
-
-
-def _rectangular(
-    means: Array,
-    covariances: Array,
-    other_means: Array,
-    other_covariances: Array,
-) -> Array:
-    result, roots = np.empty((len(means), len(other_means))), matrix_sqrt(covariances)
-    for start, stop in _blocks(*result.shape, means.shape[1]):
-        part = slice(start, stop)
-        result[part] = _squared(
-            means[part], covariances[part], roots[part], other_means, other_covariances
-        )
-    return result
 
 
 def _squared(
@@ -129,11 +107,6 @@ def _squared(
         other_covariances, axis1=1, axis2=2
     )
     return (shift + spread - 2 * common).clip(min=0)
-
-
-def _blocks(rows: int, columns: int, d: int) -> list[tuple[int, int]]:
-    step = max(1, BLOCK // max(1, columns * d * d))
-    return [(start, min(start + step, rows)) for start in range(0, rows, step)]
 
 
 def _gaussians(means: Any, covariances: Any) -> tuple[Array, Array]:

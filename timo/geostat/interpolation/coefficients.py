@@ -153,7 +153,7 @@ def point_array(places: Places, values: Floats) -> xr.DataArray:
 
 @dataclass(frozen=True)
 class Training:
-    """How the network is trained.
+    """Options of the training of the network.
 
     Parameters
     ----------
@@ -236,7 +236,6 @@ def train(
     anomalies : array of shape (place, time)
         The field less its spatial mean at each time.
     loadings : array of shape (K, time)
-        diag(s) V^T of `EOFs`.
     held_out : bool array of shape (place,)
         Places that are not trained on: the weights of the epoch with the lowest error on them are kept.
     training : Training

@@ -2,7 +2,7 @@
 
 Gaps are given a first guess; the field is decomposed, the gaps take the value of the truncated reconstruction, and so
 on until they no longer change (Beckers and Rixen 2003, Journal of Atmospheric and Oceanic Technology 20, 1839-1856).
-How many components are kept is decided on observations that are set aside. Those are whole clouds here, the gaps of
+The number of components is chosen by observations that are set aside. Those are whole clouds here, the gaps of
 other dates, and not single points: a point in the middle of seen ones is easier to fill than any real gap, and too
 many components would be kept (Alvera-Azcarate et al. 2005, Ocean Modelling 9, 325-346, for the practice).
 """
@@ -34,7 +34,7 @@ FEWEST_DATES = 3
 
 @dataclass(frozen=True)
 class Iteration:
-    """How the SVD is iterated, and the number of components chosen.
+    """Options of the iterated SVD, and of the choice of the number of components.
 
     Parameters
     ----------
@@ -175,12 +175,8 @@ def grow(
 ) -> Iterator[tuple[int, Floats, int]]:
     """Iterate with ever more components, each stage from where the one before ended.
 
-    Large structures are settled first. With all components at once the gaps would stay near the first guess.
-
-    Yields
-    ------
-    int, array of shape (time, series), int
-        Number of components, their reconstruction, and the number of iterations.
+    Large structures are settled first. With all components at once the gaps would stay near the first guess. Yields the
+    number of components, their reconstruction (time, series), and the number of iterations.
     """
     field = fill_linear(known, days)
     for number in sorted({int(n) for n in stages if n < len(known)}):
@@ -191,23 +187,9 @@ def grow(
 def iterate(
     known: Floats, guess: Floats, n_components: int, settings: Iteration
 ) -> tuple[Floats, int]:
-    """Alternate between SVD and filling.
+    """Alternate between SVD and filling; return the reconstruction of the components, and the number of iterations.
 
-    Parameters
-    ----------
-    known : array of shape (time, series)
-        NaN = gap; every row and column has an observation.
-    guess : array of shape (time, series)
-        The first values of the gaps.
-    n_components : int
-        Components kept.
-    settings : Iteration
-        When to stop, and the shrinkage.
-
-    Returns
-    -------
-    array of shape (time, series), int
-        The reconstruction of the components, and the number of iterations.
+    The gaps (NaN) of `known` (time, series) start from `guess`; every row and column has an observation.
     """
     missing = ~np.isfinite(known)
     field = np.where(missing, guess, known)
@@ -273,13 +255,9 @@ def cross_validate_components(known: Floats, days: Floats, settings: Iteration) 
 
 
 def set_aside(seen: Mask, rng: np.random.Generator) -> Mask:
-    """Choose observations to hide: gaps of other dates laid over random dates; single ones if there are no gaps.
+    """Choose observations to hide, of (time, series): gaps of other dates laid over random dates.
 
-    Parameters
-    ----------
-    seen : array of shape (time, series)
-        Where there are observations; each row and column has some.
-    rng : numpy.random.Generator
+    Single observations if there are no gaps.
     """
     hidden = np.zeros_like(seen)
     share = seen.mean(axis=1)

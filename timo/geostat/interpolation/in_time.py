@@ -96,15 +96,7 @@ def _along_time(values: xr.DataArray, fill: Callable[[Floats], Floats]) -> xr.Da
 
 
 def fill_linear(series: Floats, days: Floats) -> Floats:
-    """Fill the gaps of (time, series) by straight lines; the ends are held.
-
-    Parameters
-    ----------
-    series : array of shape (time, series)
-        NaN = gap.
-    days : array of shape (time,)
-        When; ascending.
-    """
+    """Fill the gaps (NaN) of (time, series) by straight lines over the ascending days; the ends are held."""
     done = np.empty_like(series)
     # In blocks: positions take eight bytes each, twice and more.
     for start in range(0, series.shape[1], BLOCK):
@@ -123,12 +115,7 @@ def _lines(series: Floats, days: Floats) -> Floats:
 
 
 def neighbours(seen: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return the last observation up to each date and the first from it on; where one is missing, the other.
-
-    Parameters
-    ----------
-    seen : array of shape (time, series)
-    """
+    """Return the last observation up to each date and the first from it on; where one is missing, the other."""
     dates = np.arange(len(seen))[:, None]
     before = np.maximum.accumulate(np.where(seen, dates, -1), axis=0)
     after = np.minimum.accumulate(np.where(seen, dates, len(seen))[::-1], axis=0)[::-1]

@@ -1,4 +1,4 @@
-"""What is observed, where: points taken apart, with one observation at a place."""
+"""Points taken apart into places and values, with one observation at a place."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from timo.geostat.kriging.weights import COINCIDENT
 from timo.geostat.places import Places, places_of
 from timo.geostat.values import floats_of
 
-# Fewer say nothing about how values vary.
+# From fewer the variation of values cannot be estimated.
 FEWEST = 3
 
 
@@ -96,7 +96,7 @@ def _by_date(points: xr.DataArray) -> np.ndarray:
 def _distinct(places: Places) -> tuple[Places, np.ndarray]:
     """Return places without repetition, in the order of their first appearance, and the place of each.
 
-    Those less than COINCIDENT apart are one too, whatever their coordinates: longitudes of 180 and -180 degrees.
+    Those less than COINCIDENT apart are one too, also by other coordinates: longitudes of 180 and -180 degrees.
     """
     at, exactly = np.unique(places.embed(), axis=0, return_inverse=True)
     pairs = cKDTree(at).query_pairs(COINCIDENT, output_type="ndarray")

@@ -226,20 +226,10 @@ def estimate(
     correlations: Correlations,
     search: Search,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Krige a series: dates with the same gaps have the same weights.
+    """Krige a series, values (dates, n): dates with the same gaps have the same weights.
 
-    Parameters
-    ----------
-    observed : (n,)
-    values : (dates, n)
-        NaN where nothing was observed.
-    sought : (m,)
-
-    Returns
-    -------
-    mean, variance : (dates, m)
-        NaN on a date with fewer than three observations. Where all dates have the same gaps a variance of 1 GB or more
-        is a read-only view of one.
+    Mean and variance (dates, m) are NaN on a date with fewer than three observations. Where all dates have the same
+    gaps, a variance of 1 GB or more is a read-only view of one.
     """
     groups = list(gaps(values))
     single = len(groups) == 1

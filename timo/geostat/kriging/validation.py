@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Annotated, Any
 
 import numpy as np
@@ -188,7 +187,8 @@ def _parts_out(
     search: Search,
 ) -> tuple[np.ndarray, np.ndarray]:
     mean, variance = (np.full(observed.values.shape, np.nan) for _ in range(2))
-    for out, rest in _splits(parts):
+    for part in np.unique(parts):
+        out, rest = np.flatnonzero(parts == part), np.flatnonzero(parts != part)
         if len(rest) < FEWEST:
             raise TimoError(
                 f"A fold leaves {len(rest)} places, and {FEWEST} are needed. Make smaller folds."
@@ -200,11 +200,6 @@ def _parts_out(
         estimates = estimate(known.places, known.values, sought, correlations, search)
         mean[:, out], variance[:, out] = estimates
     return mean, variance
-
-
-def _splits(parts: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    for part in np.unique(parts):
-        yield np.flatnonzero(parts == part), np.flatnonzero(parts != part)
 
 
 def _compared(

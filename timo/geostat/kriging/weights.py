@@ -105,38 +105,26 @@ class Block:
 
 
 def unbiased(
-    solved: np.ndarray, ones: np.ndarray, right: np.ndarray, correlations: Correlations
+    solved: np.ndarray,
+    ones: np.ndarray,
+    right: np.ndarray,
+    apart: np.ndarray,
+    correlations: Correlations,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return weights that sum to one, and the kriging variance.
+    """Return weights that sum to one, (m, k), and the kriging variance, (m,).
 
-    Parameters
-    ----------
-    solved : (m, k)
-        K⁻¹ c of each place that is sought.
-    ones : (m, k) or (1, k)
-        K⁻¹ 1.
-    right : (m, k)
-        c.
-
-    Returns
-    -------
-    weights : (m, k)
-    variance : (m,)
+    Of K⁻¹ c (m, k), K⁻¹ 1 (m or 1, k), c (m, k) and the distances (m, k). Where the surface runs through the
+    observations, an observed place gets the observation itself, with a variance of 0 and no rounding.
     """
     multiplier = (1 - solved.sum(-1)) / ones.sum(-1)
     weights = solved + ones * multiplier[:, None]
     variance = correlations.prior - np.einsum("mk,mk->m", weights, right) + multiplier
-    return weights, variance * correlations.sill
-
-
-def exact_where_observed(
-    weights: np.ndarray, variance: np.ndarray, distances: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Give an observed place the observation itself, with a variance of 0 and no rounding."""
-    here = distances <= COINCIDENT
-    found = here.any(-1)
-    weights[found] = here[found] / here[found].sum(-1, keepdims=True)
-    variance[found] = 0
+    variance *= correlations.sill
+    if correlations.exact:
+        here = apart <= COINCIDENT
+        found = here.any(-1)
+        weights[found] = here[found] / here[found].sum(-1, keepdims=True)
+        variance[found] = 0
     return weights, variance
 
 
@@ -146,16 +134,8 @@ def solve_batch(systems: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, int
     An answer is not trusted where a right-hand side made from a known solution does not give that solution back: its
     error is the condition number times the rounding, at the cost of one more column.
 
-    Parameters
-    ----------
-    systems : (m, k, k)
-    right : (m, k, r)
-
-    Returns
-    -------
-    solutions : (m, k, r)
-    repaired
-        Number of systems that got the jitter.
+    Of systems (m, k, k) and right-hand sides (m, k, r): the solutions (m, k, r), and the number of systems that got the
+    jitter.
     """
     known = np.random.default_rng(0).uniform(-1, 1, systems.shape[-1])
     both = np.concatenate([right, (systems @ known)[..., None]], axis=-1)
@@ -208,17 +188,7 @@ def dense_blocks(
 ) -> Iterator[Block]:
     """Yield the weights of all the observed for each place that is sought, block after block.
 
-    Parameters
-    ----------
-    observed, sought
-        In the same coordinate reference system; no two of the observed at one place.
-    block_size
-        Places at a time; by default a block takes some 100 MB.
-
-    Yields
-    ------
-    Block
-        With weights (m, n).
+    No two of the observed may be at one place. A block takes some 100 MB by default.
     """
     factors, pivots, repaired = factorise(correlation_matrix(observed, correlations))
     ones = lapack.dgetrs(factors, pivots, np.ones((len(observed), 1)))[0].T
@@ -229,9 +199,7 @@ def dense_blocks(
         apart = observed.distance_of_chord(cdist(to[cells], at))
         right = correlations.between(apart)
         solved = lapack.dgetrs(factors, pivots, right.T)[0].T
-        weights, variance = unbiased(solved, ones, right, correlations)
-        if correlations.exact:
-            weights, variance = exact_where_observed(weights, variance, apart)
+        weights, variance = unbiased(solved, ones, right, apart, correlations)
         yield Block(cells, weights, variance, repaired if start == 0 else 0)
 
 
@@ -244,41 +212,32 @@ def local_blocks(
     *,
     left_out: bool = False,
 ) -> Iterator[Block]:
-    """Yield the weights of the nearest observed for each place that is sought, block after block.
+    """Yield the sparse weights of the nearest observed for each place that is sought, block after block.
 
-    Parameters
-    ----------
-    observed, sought
-        In the same coordinate reference system; no two of the observed at one place.
-    neighbours
-        How many of the nearest a place is estimated from: fewer than there are.
-    block_size
-        Places at a time; by default a block takes some 40 MB.
-    left_out
-        The places that are sought are the observed, in the same order: each without itself.
-
-    Yields
-    ------
-    Block
-        With sparse weights (m, n).
+    No two of the observed may be at one place, and there must be more of them than `neighbours`. With `left_out` the
+    places sought are the observed, in the same order: each without itself. A block takes some 40 MB by default.
     """
     at, to = observed.embed(), sought.embed()
-    tree = cKDTree(at)
+    tree, every = cKDTree(at), np.arange(neighbours)
     size = block_size or max(1, LOCAL_BLOCK // neighbours**2)
     for start in range(0, len(to), size):
         cells = slice(start, min(start + size, len(to)))
-        chosen = nearest(tree, to, cells, neighbours, left_out=left_out)
-        apart = observed.distance_of_chord(np.sqrt(_squared(to[cells, None], at[chosen])))
-        systems, right = _equations(at[chosen], apart, observed, correlations)
-        both = np.stack([right, np.ones_like(right)], axis=-1)
-        solved, repaired = solve_batch(systems, both)
-        weights, variance = unbiased(solved[..., 0], solved[..., 1], right, correlations)
-        if correlations.exact:
-            weights, variance = exact_where_observed(weights, variance, apart)
-        yield Block(cells, _rows(weights, chosen, len(at)), variance, repaired)
+        chosen = _nearest(tree, to, cells, neighbours, left_out=left_out)
+        near = at[chosen]
+        apart = observed.distance_of_chord(np.sqrt(_squared(to[cells, None], near)))
+        among = observed.distance_of_chord(np.sqrt(_squared(near[:, :, None], near[:, None])))
+        systems, right = correlations.between(among), correlations.between(apart)
+        systems[:, every, every] = 1.0
+        solved, repaired = solve_batch(systems, np.stack([right, np.ones_like(right)], axis=-1))
+        weights, variance = unbiased(solved[..., 0], solved[..., 1], right, apart, correlations)
+        rows = np.arange(0, weights.size + 1, neighbours)
+        sparse_weights = sparse.csr_array(
+            (weights.ravel(), chosen.ravel(), rows), shape=(len(weights), len(at))
+        )
+        yield Block(cells, sparse_weights, variance, repaired)
 
 
-def nearest(
+def _nearest(
     tree: cKDTree, to: np.ndarray, cells: slice, neighbours: int, *, left_out: bool
 ) -> np.ndarray:
     """Find the nearest of the observed, (m, k); with `left_out` a place is not its own neighbour."""
@@ -290,26 +249,9 @@ def nearest(
     return chosen[~itself].reshape(len(chosen), neighbours)
 
 
-def _equations(
-    at: np.ndarray, apart: np.ndarray, places: Places, correlations: Correlations
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the correlations among the neighbours (m, k, k), and with the place that is sought (m, k)."""
-    among = places.distance_of_chord(np.sqrt(_squared(at[:, :, None], at[:, None])))
-    systems = correlations.between(among)
-    every = np.arange(at.shape[1])
-    systems[:, every, every] = 1.0
-    return systems, correlations.between(apart)
-
-
 def _squared(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Return squared distances over the last axis; of differences, which lose no digits far from the origin."""
     total = (a[..., 0] - b[..., 0]) ** 2
     for axis in range(1, a.shape[-1]):
         total += (a[..., axis] - b[..., axis]) ** 2
     return total
-
-
-def _rows(weights: np.ndarray, chosen: np.ndarray, n: int) -> sparse.csr_array:
-    m, k = weights.shape
-    starts = np.arange(0, m * k + 1, k)
-    return sparse.csr_array((weights.ravel(), chosen.ravel(), starts), shape=(m, n))
