@@ -444,11 +444,11 @@ simple(
 class EmptySource:
     """A source that is never asked, because the fetch is stopped."""
 
-    def list(self, *_: Any) -> Any:
+    def list_images(self, *_: Any) -> Any:
         """Refuse."""
         raise TimoError("There is nothing to list here. Give another source.")
 
-    def fetch(self, *_: Any) -> Any:
+    def read(self, *_: Any) -> Any:
         """Refuse."""
         raise TimoError("There is nothing to fetch here. Give another source.")
 
@@ -945,7 +945,7 @@ simple(
     {
         "Chip": lambda w: sample_chip(w),  # noqa: PLW0108 - defined below
         "ChipStore": lambda w: {"path": w.store},
-        "Damage": lambda w: {"place": "0", "what": "a chunk is lost"},
+        "Damage": lambda w: {"place": 0, "what": "a chunk is lost"},
         "PackOptions": lambda w: {},
         "Packed": lambda w: {"written": 1, "already": 0, "unclear": 0, "excluded": 0},
         "StoreDataset": lambda w: {"store": w.store, "length": 2, "options": store_options()},

@@ -21,6 +21,7 @@ FLOORS = {
     "timo.cancel": 0,
     "timo.checks": 0,
     "timo.compute": 0,
+    "timo.commands": 0,
     "timo.interruption": 0,  # the former home of what timo.cancel and timo.compute hold, with a warning
     "timo.crs": 0,
     "timo.sizes": 0,

@@ -235,13 +235,13 @@ def test_a_request_that_is_refused_is_told_from_one_that_was_given_up(emulator):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--places", "0"], "at least 1"),
-        (["--dates", "0"], "at least 1"),
+        (["--places", "0"], "places must be a whole number of 1 or more"),
+        (["--dates", "0"], "dates must be a whole number of 1 or more"),
         (["--bands", "B77"], "B77"),
         (["--start", "2030-01-01"], "is before"),
         (["--workers", "0"], "workers"),
         (["--concurrent", "0"], "concurrent"),
-        (["--requests-per-second", "0"], "per_second must be above 0"),
+        (["--requests-per-second", "0"], "requests_per_second must be a number above 0"),
         (["--requests-per-second", "inf"], "must be a number"),
         (["--around-cities", "2"], "around_cities"),
         (["--size", "4000"], "overlap"),

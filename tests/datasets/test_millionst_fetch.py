@@ -161,7 +161,7 @@ def test_an_interrupt_keeps_what_arrived_and_the_next_run_completes_it(tmp_path,
         Sky(),
         workers=1,
         stop=stop,
-        report=lambda done, _: stop.set() if done >= 5 else None,
+        on_step=lambda state: stop.set() if state.step >= 5 else None,
     )
     assert not done.complete
     assert 5 <= done.written < 30
@@ -169,6 +169,47 @@ def test_an_interrupt_keeps_what_arrived_and_the_next_run_completes_it(tmp_path,
     rest = fetch_chips(PLAN, tmp_path / "s", Sky())
     assert (rest.already, rest.written) == (done.written, 30 - done.written)
     assert contents(tmp_path / "s") == whole
+
+
+def test_a_function_stops_it_too_and_reports_say_how_far_it_is(tmp_path):
+    reports = []
+    cloudy = Sky(cloudy=grids(1))
+    done = fetch_chips(
+        PLAN,
+        tmp_path / "s",
+        cloudy,
+        workers=1,
+        stop=lambda: reports and reports[-1].step >= 5,
+        on_step=reports.append,
+    )
+    assert not done.complete
+    steps = [report.step for report in reports]
+    assert steps == sorted(steps)
+    assert {report.steps for report in reports} == {30}
+    assert reports[-1].replaced == done.replaced == 1
+    assert reports[-1].eta >= 0
+
+
+def test_the_former_report_is_two_numbers(tmp_path):
+    seen = []
+    with pytest.warns(DeprecationWarning, match="report= is called on_step= now"):
+        fetch_chips(PLAN, tmp_path / "s", Sky(), report=lambda *numbers: seen.append(numbers))
+    assert seen[-1] == (30, 0)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"source": "earthengine"}, "source must be a timo.Source"),
+        ({"workers": 0}, "workers must be a whole number of 1 or more; got 0"),
+        ({"commit_s": -1}, "commit_s must be a number of 0 or more; got -1"),
+        ({"plan": "all"}, "plan must be a timo.ChipPlan; got 'all'"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(tmp_path, wrong, message):
+    with pytest.raises(TimoError, match=message):
+        fetch_chips(**({"plan": PLAN, "store": tmp_path / "s", "source": Sky()} | wrong))
+    assert not (tmp_path / "s").exists()
 
 
 def test_the_order_of_arrival_does_not_matter(tmp_path, whole):

@@ -1,7 +1,5 @@
 """What is fetched of a place, and what it costs, before anything is asked."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pandas as pd
 import pyproj
@@ -24,9 +22,9 @@ def place(lon, lat):
 
 
 def solar(lon=0.0):
-    """A request, as far as choosing images needs one."""
-    shift = pd.Timedelta(hours=lon / 15)
-    return SimpleNamespace(solar_day=lambda times: (times + shift).floor("D").as_unit("ns"))
+    """A request for a place there, whose days are those of the sun."""
+    plan = ChipPlan()
+    return plan.request(plan.target(place(lon, 0.0)))
 
 
 # --- where
@@ -204,12 +202,12 @@ def test_what_is_there_costs_nothing():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"places": 0}, "at least 1"),
-        ({"dates": 0}, "at least 1"),
-        ({"size": 0}, "at least 1"),
-        ({"resolution": 0}, "metres"),
-        ({"max_cloud": 101}, "percentage"),
-        ({"min_clear": -0.1}, "share"),
+        ({"places": 0}, "places must be a whole number of 1 or more; got 0"),
+        ({"dates": 0}, "dates must be a whole number of 1 or more; got 0"),
+        ({"size": 0.5}, "size must be a whole number of 1 or more; got 0.5"),
+        ({"resolution": 0}, "resolution must be a number from 1 to 1000; got 0"),
+        ({"max_cloud": 101}, "max_cloud must be a number from 0 to 100; got 101"),
+        ({"min_clear": -0.1}, "min_clear must be a number from 0 to 1; got -0.1"),
         ({"min_dates": 11}, "1 to dates=10"),
         ({"start": "summer"}, "cannot be read as a date"),
         ({"end": "2018"}, "is before"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import threading
 import time
@@ -17,7 +18,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from timo.cancel import CancelledError
+from timo.cancel import CancelledError, Stop, is_stopped
+from timo.checks import Count, NotNegative, PathLike, check_fields, checked
+from timo.compute import StepReport
 from timo.datasets.millionst.plan import (
     LISTED,
     SENSOR,
@@ -27,9 +30,9 @@ from timo.datasets.millionst.plan import (
     Source,
     Target,
 )
-from timo.errors import TimoError
+from timo.errors import TimoError, warn
 from timo.sources.request import CubeRequest
-from timo.training.chips.layout import NODATA, Layout
+from timo.training.chips.layout import NODATA, SHARD_BYTES, Layout
 from timo.training.chips.store import ChipStore
 from timo.training.chips.writer import Place as StoredPlace
 from timo.training.chips.writer import StoreWriter
@@ -38,12 +41,11 @@ from timo.training.chips.writer import StoreWriter
 _SPARE = 2
 # Lists of images that are under way at once: enough that no worker waits for one.
 _LISTINGS = 2
-# Places that may be refused before it is taken for a fault of all requests: so many, and this share of what arrived.
+# Places that may be refused before all requests are taken to be at fault: this number, and a share of what arrived.
 _REFUSED, _REFUSED_SHARE = 3, 0.01
 # As many places may be too cloudy for each that is there, and these besides: then it is not the places.
 _CLOUDY, _CLOUDY_EACH = 100, 20
 _PAUSE_S = 0.2
-_SHARD_BYTES = 2**28
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,16 @@ class Fetched:
     refused: int
     complete: bool
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True)
+class FetchReport(StepReport):
+    """The state of a run: `step` of `steps` places are there, and `replaced` were too cloudy."""
+
+    replaced: int = 0
+
 
 @dataclass(frozen=True)
 class _Chosen:
@@ -66,19 +78,21 @@ class _Chosen:
     dates: list[tuple[Image, int]]
 
 
+@checked
 def fetch_chips(
     plan: ChipPlan,
-    store: str | Path,
+    store: PathLike,
     source: Source,
     *,
-    workers: int = 20,
-    commit_s: float = 60.0,
-    stop: threading.Event | None = None,
-    report: Callable[[int, int], None] | None = None,
+    workers: Count = 20,
+    commit_s: NotNegative = 60.0,
+    stop: Stop | None = None,
+    on_step: Callable[[FetchReport], Any] | None = None,
+    report: Callable[[int, int], Any] | None = None,
 ) -> Fetched:
     """Fetch the places of a plan that a chip store lacks, and add them to it.
 
-    The places are the first of the sequence that are clear enough, whatever the order in which they arrive.
+    The places are the first of the sequence that are clear enough, in any order of arrival.
 
     Parameters
     ----------
@@ -88,10 +102,12 @@ def fetch_chips(
         Threads that fetch.
     commit_s : float
         Seconds after which arrived places are committed; those that are not yet are lost by a kill, and fetched again.
-    stop : threading.Event, optional
-        Set it to end early: requests under way are finished and kept.
+    stop : threading.Event or callable, optional
+        Ends the run early: requests under way are finished and kept. An event is set when the run ends.
+    on_step : callable, optional
+        Called with a `FetchReport` when something has arrived, and several times a second.
     report : callable, optional
-        Called now and then with the number of places that are there and of those that were replaced.
+        Former way to follow the progress: called with the places that are there and those that were replaced.
 
     Raises
     ------
@@ -99,14 +115,14 @@ def fetch_chips(
         If the store cannot be written or holds something else, or Earth Engine refuses or does not answer. Complete
         places stay, and the same call resumes.
     """
-    if workers < 1:
-        raise TimoError(f"workers must be at least 1; got {workers}")
+    if report is not None:
+        warn("report= is called on_step= now, and gets a FetchReport.", DeprecationWarning)
+        on_step = lambda done: report(done.step, done.replaced)  # noqa: E731
     with StoreWriter(store, _layout(plan)).open() as writer:
         years = sorted({plan.windows[0].year, (plan.windows[-1] - pd.Timedelta(1, "D")).year})
         attribution = SENSOR.attribution.format(years="-".join(str(year) for year in years))
         writer.note([attribution], [f"Earth Engine: {SENSOR.product}"], 0.0)
-        run = _Run(plan, writer, source, stop or threading.Event())
-        return run.go(workers, commit_s, report)
+        return _Run(plan, writer, source, stop).go(workers, commit_s, on_step)
 
 
 def _layout(plan: ChipPlan) -> Layout:
@@ -119,9 +135,8 @@ def _layout(plan: ChipPlan) -> Layout:
         dtype="int16",
         scale=float(SENSOR.scale),
         offset=float(SENSOR.offset),
-        shard=int(np.clip(_SHARD_BYTES // plan.place_bytes, 1, 4096)),
         units=SENSOR.units,
-    )
+    ).with_shards_of(SHARD_BYTES)
 
 
 def present(plan: ChipPlan, store: str | Path) -> int:
@@ -185,9 +200,11 @@ class _Run:
     """One run: undecided places, requests under way, and their outcome. For one thread."""
 
     def __init__(
-        self, plan: ChipPlan, writer: StoreWriter, source: Source, stop: threading.Event
+        self, plan: ChipPlan, writer: StoreWriter, source: Source, asked: Stop | None
     ) -> None:
-        self.plan, self.writer, self.source, self.stop = plan, writer, source, stop
+        self.plan, self.writer, self.source, self.asked = plan, writer, source, asked
+        # Set by errors as well; a source that was given the event makes no more requests then.
+        self.stop = asked if isinstance(asked, threading.Event) else threading.Event()
         self.journal = Journal(writer.path, plan.criteria)
         self.known = writer.keys
         self.already = self.written = self.replaced = self.refused = self.undecided = 0
@@ -204,19 +221,21 @@ class _Run:
         return self.already + self.written
 
     def go(
-        self, workers: int, commit_s: float, report: Callable[[int, int], None] | None
+        self, workers: int, commit_s: float, on_step: Callable[[FetchReport], Any] | None
     ) -> Fetched:
         """Fetch until all places are there, or it is to stop."""
         pool = ThreadPoolExecutor(workers, thread_name_prefix="chips")
-        committed = time.monotonic()
+        began = committed = time.monotonic()
         try:
             while self._submit(pool, workers):
                 self._take_finished()
+                if is_stopped(self.asked):
+                    self.stop.set()
                 if time.monotonic() - committed > commit_s:
                     self.writer.commit()
                     committed = time.monotonic()
-                if report is not None:
-                    report(self.done, self.replaced)
+                if on_step is not None:
+                    on_step(self._report(time.monotonic() - began))
         finally:
             # After an error, requests under way are not waited for.
             self.stop.set()
@@ -226,6 +245,11 @@ class _Run:
             raise self.failure
         complete = self.done >= self.plan.places
         return Fetched(self.written, self.already, self.replaced, self.refused, complete)
+
+    def _report(self, seconds: float) -> FetchReport:
+        places = self.plan.places
+        eta = seconds / self.written * (places - self.done) if self.written else math.nan
+        return FetchReport(self.done, places, seconds=seconds, eta=eta, replaced=self.replaced)
 
     def _submit(self, pool: ThreadPoolExecutor, workers: int) -> bool:
         """Ask for more, as far as there is room; False if nothing is under way."""

@@ -1,4 +1,4 @@
-"""Which places a data set for pretraining is made of: the rule, in one function, `sample_places`."""
+"""The places of a data set for pretraining: the rule, in one function, `sample_places`."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import count, islice
-from typing import TYPE_CHECKING
+from typing import Annotated
 
 import numpy as np
+import pandas as pd
 
+from timo.checks import Range, Seed, Share, check_fields, checked
 from timo.datasets.millionst.world import (
     CLIMATE_CELL,
     CLIMATES,
@@ -20,15 +22,13 @@ from timo.datasets.millionst.world import (
     World,
     load_world,
 )
-from timo.errors import TimoError
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 MOST = 2_000_000
 # Chips of 264 pixels of 10 m do not overlap, however they lie to each other (diagonal: 3,734 m).
 DISTANCE_M = 4000.0
 CITY_KM = 25.0
+Metres = Annotated[float, Range(100, 100_000)]
+Kilometres = Annotated[float, Range(1e-3, 500)]
 
 # Candidates that are drawn at once: part of the rule, because it decides which random number is whose.
 _BLOCK = 4096
@@ -46,36 +46,31 @@ class Place:
     climate: str
     kind: str
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
 
 @dataclass(frozen=True)
 class PlaceRule:
-    """What the sequence of places depends on; see `sample_places`."""
+    """The options that the sequence of places depends on; see `sample_places`."""
 
-    seed: int = 0
-    around_cities: float = 0.5
-    distance_m: float = DISTANCE_M
-    city_km: float = CITY_KM
+    seed: Seed = 0
+    around_cities: Share = 0.5
+    distance_m: Metres = DISTANCE_M
+    city_km: Kilometres = CITY_KM
 
     def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise TimoError(f"seed is a whole number from 0 on, got {self.seed}")
-        limits = {
-            "around_cities": (0, 1, "the share of places around cities"),
-            "distance_m": (100, 100_000, "the least distance of two places in metres"),
-            "city_km": (1e-3, 500, "how far around cities places lie in km"),
-        }
-        for name, (least, most, meaning) in limits.items():
-            if not least <= (value := getattr(self, name)) <= most:
-                raise TimoError(f"{name} is {meaning}, {least:g} to {most:,}; got {value}")
+        check_fields(self)
 
 
+@checked
 def sample_places(
-    n: int,
-    seed: int = 0,
+    n: Annotated[int, Range(1, MOST)],
+    seed: Seed = 0,
     *,
-    around_cities: float = 0.5,
-    distance_m: float = DISTANCE_M,
-    city_km: float = CITY_KM,
+    around_cities: Share = 0.5,
+    distance_m: Metres = DISTANCE_M,
+    city_km: Kilometres = CITY_KM,
 ) -> pd.DataFrame:
     """Draw places on land, around cities and over all climates.
 
@@ -100,16 +95,12 @@ def sample_places(
     TimoError
         If an option makes no sense.
     """
-    import pandas as pd
-
-    if not 1 <= n <= MOST:
-        raise TimoError(f"the number of places is 1 to {MOST:,}; got {n}")
     rule = PlaceRule(seed, around_cities, distance_m, city_km)
     return pd.DataFrame(list(islice(iter_places(rule), n)))
 
 
 def iter_places(rule: PlaceRule) -> Iterator[Place]:
-    """The sequence of places that `sample_places` begins with, without end."""
+    """Yield the sequence of places that `sample_places` begins with, without end."""
     world = load_world()
     streams = {"city": _cities(rule, world), "climate": _climates(rule, world)}
     taken: set[tuple[int, int]] = set()
@@ -125,7 +116,7 @@ Candidate = tuple[tuple[int, int], float, float, int]
 
 
 def _cities(rule: PlaceRule, world: World) -> Iterator[Candidate]:
-    """Candidates around cities."""
+    """Yield candidates around cities."""
     lons, lats, people = world.cities.T
     chances = np.cumsum(np.sqrt(people))
     sigma = rule.city_km * 1000
@@ -142,7 +133,7 @@ def _cities(rule: PlaceRule, world: World) -> Iterator[Candidate]:
 
 
 def _climates(rule: PlaceRule, world: World) -> Iterator[Candidate]:
-    """Candidates over all climates."""
+    """Yield candidates over all climates."""
     chances = _climate_chances()
     factor = round(CLIMATE_CELL / LAND_CELL)
     columns = world.climates.shape[1]
@@ -154,7 +145,7 @@ def _climates(rule: PlaceRule, world: World) -> Iterator[Candidate]:
         parts = world.land[
             row[:, None, None] + inner[:, None], column[:, None, None] + inner
         ].reshape(len(u), -1)
-        # One of the land cells within the climate's: the first at which so many have been passed.
+        # One of the land cells within the climate's: the first at which this number has been passed.
         passed = parts.cumsum(axis=1)
         part = (passed > (u[:, 1] * passed[:, -1])[:, None]).argmax(axis=1)
         lat = NORTH - (row + part // factor + u[:, 2]) * LAND_CELL
@@ -165,7 +156,7 @@ def _climates(rule: PlaceRule, world: World) -> Iterator[Candidate]:
 
 @cache
 def _climate_chances() -> np.ndarray:
-    """Running sum of the chances of the cells of the raster of climates."""
+    """Return the running sum of the chances of the cells of the raster of climates."""
     world = load_world()
     rows, columns = world.climates.shape
     factor = round(CLIMATE_CELL / LAND_CELL)
@@ -185,7 +176,7 @@ def _candidates(
     stream: int,
     draw: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
 ) -> Iterator[Candidate]:
-    """What is drawn from uniform numbers (n, 4), moved to the lattice, as far as it is land."""
+    """Yield what is drawn from uniform numbers (n, 4), moved to the lattice, as far as it is land."""
     for block in count():
         # Of numpy's streams, only the raw ones are promised to stay as they are from version to version (NEP 19).
         raw = np.random.PCG64(np.random.SeedSequence([rule.seed, stream, block]))
@@ -197,7 +188,7 @@ def _candidates(
 
 
 def _snap(lon: np.ndarray, lat: np.ndarray, distance_m: float) -> tuple[np.ndarray, ...]:
-    """Row, column, longitude and latitude of the lattice's points that are nearest.
+    """Return row, column, longitude and latitude of the lattice's points that are nearest.
 
     Rows are parallels at equal distances; in a row, points are at equal distances all around the earth.
     """

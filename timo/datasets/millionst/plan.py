@@ -8,13 +8,14 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
-from typing import Protocol
+from typing import Annotated, Any, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
 import pyproj
 import shapely
 
+from timo.checks import Count, Positive, Range, Share, check_fields, checked
 from timo.crs import LONLAT, usual_crs
 from timo.datasets.millionst.places import Place, PlaceRule, iter_places
 from timo.errors import TimoError
@@ -23,7 +24,7 @@ from timo.sizes import size_text
 from timo.sources.dates import make_span
 from timo.sources.place.aoi import make_area
 from timo.sources.place.grid import PixelGrid
-from timo.sources.request import CubeRequest, make_bands
+from timo.sources.request import CubeRequest, Percentage, make_bands
 
 SENSOR = SENSORS["sentinel-2"]
 # Stored numbers are those of the sensor: they are not scaled here.
@@ -56,6 +57,7 @@ class RefusedError(TimoError):
     """Raised when the source refuses a request for good."""
 
 
+@runtime_checkable
 class Source(Protocol):
     """Images of places; called from many threads."""
 
@@ -86,31 +88,21 @@ class ChipPlan:
     `dates`) is replaced by the next one of `rule`.
     """
 
-    places: int = 100_000
-    dates: int = 10
-    start: str = "2019-01-01"
-    end: str = "2023-12-31"
-    size: int = 264
-    resolution: float = 10.0
+    places: Count = 100_000
+    dates: Count = 10
+    start: Any = "2019-01-01"
+    end: Any = "2023-12-31"
+    size: Count = 264
+    resolution: Annotated[float, Range(1, 1000)] = 10.0
     bands: Sequence[str] | None = None
-    max_cloud: float = 30.0
-    min_clear: float = 0.3
-    min_dates: int | None = None
+    max_cloud: Percentage = 30.0
+    min_clear: Share = 0.3
+    min_dates: Count | None = None
     rule: PlaceRule = field(default_factory=PlaceRule)
 
     def __post_init__(self) -> None:
-        counts = {"places": self.places, "dates": self.dates, "size": self.size}
-        if wrong := {name: value for name, value in counts.items() if value < 1}:
-            raise TimoError(f"{', '.join(counts)} must be at least 1; got {wrong}")
-        limits = {
-            "resolution": (1, 1000, "the side of a pixel in metres"),
-            "max_cloud": (0, 100, "a percentage"),
-            "min_clear": (0, 1, "a share"),
-        }
-        for name, (least, most, meaning) in limits.items():
-            if not least <= (value := getattr(self, name)) <= most:
-                raise TimoError(f"{name} is {meaning}, {least} to {most}; got {value}")
-        if not 1 <= self.fewest <= self.dates:
+        check_fields(self)
+        if self.fewest > self.dates:
             raise TimoError(f"min_dates is 1 to dates={self.dates}; got {self.min_dates}")
         days = len(pd.date_range(*self.span, inclusive="left"))
         if days < self.dates:
@@ -154,7 +146,7 @@ class ChipPlan:
 
     @property
     def parts(self) -> int:
-        """Return how many requests the pixels of a place are cut into."""
+        """Return the number of requests that the pixels of a place take."""
         date = len(self.band_names) * self.size**2 * (_BYTES + _MASK_BYTES)
         fitting = min(_REQUEST_BYTES // date, _MOST_BANDS // len(self.band_names))
         return math.ceil(self.dates / fitting) if fitting else self.dates + 1
@@ -173,6 +165,7 @@ class ChipPlan:
         """Yield the places in order, without end: more than `places`, because some will be too cloudy."""
         return (self.target(place) for place in iter_places(self.rule))
 
+    @checked
     def target(self, place: Place) -> Target:
         """Return the cells around a place, in its UTM zone, aligned to multiples of the resolution."""
         crs = usual_crs(place.lon, place.lat)
@@ -190,6 +183,7 @@ class ChipPlan:
         digest = hashlib.blake2b(json.dumps(identity).encode(), digest_size=8).digest()
         return int.from_bytes(digest, "little")
 
+    @checked
     def request(self, target: Target) -> CubeRequest:
         """Return the request for a place; values are not scaled."""
         first, after = self.span
@@ -205,6 +199,7 @@ class ChipPlan:
             max_cloud=self.max_cloud,
         )
 
+    @checked
     def choose(self, images: Sequence[Image], request: CubeRequest) -> list[tuple[Image, int]]:
         """Return the clearest image of each window that has one, with its day since 1970-01-01.
 
@@ -243,8 +238,11 @@ class Cost:
     listings: int
     pixels: int
     bytes: int
-    per_second: float = PER_SECOND
-    concurrent: int = CONCURRENT
+    per_second: Positive = PER_SECOND
+    concurrent: Count = CONCURRENT
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     @property
     def requests(self) -> int:
@@ -256,6 +254,7 @@ class Cost:
         """Return the least time that the quota of requests allows."""
         return self.requests / self.per_second / 3600
 
+    @checked
     def hours_at(self, seconds: float) -> float:
         """Return the time if each request takes this many seconds."""
         return max(self.hours, math.ceil(self.requests / self.concurrent) * seconds / 3600)
@@ -279,12 +278,13 @@ class Cost:
         return "\n".join(f"{name:<10}{text}" for name, text in lines.items())
 
 
+@checked
 def estimate(
     plan: ChipPlan,
-    present: int = 0,
+    present: Annotated[int, Range(least=0)] = 0,
     *,
-    per_second: float = PER_SECOND,
-    concurrent: int = CONCURRENT,
+    per_second: Positive = PER_SECOND,
+    concurrent: Count = CONCURRENT,
 ) -> Cost:
     """Return the cost of a plan of which `present` places are in the store already."""
     places = max(0, plan.places - present)

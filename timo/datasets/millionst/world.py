@@ -45,7 +45,7 @@ class World:
     cities: np.ndarray
 
     def is_land(self, lon: np.ndarray, lat: np.ndarray) -> np.ndarray:
-        """Whether points are well inland of a coast, where Sentinel-2 surveys and no ice cap is."""
+        """Find the points that are well inland of a coast, where Sentinel-2 surveys and no ice cap is."""
         surveyed = (lat >= SURVEYED[0]) & (lat <= SURVEYED[1])
         climate = self.climate(lon, lat)
         return (
@@ -56,7 +56,7 @@ class World:
         )
 
     def climate(self, lon: np.ndarray, lat: np.ndarray) -> np.ndarray:
-        """Position in `CLIMATES`; 0 at sea and beyond the rasters."""
+        """Return the position in `CLIMATES`; 0 at sea and beyond the rasters."""
         return _look_up(self.climates, CLIMATE_CELL, lon, lat)
 
 
@@ -72,7 +72,7 @@ def load_world() -> World:
 
 
 def _look_up(raster: np.ndarray, cell: float, lon: np.ndarray, lat: np.ndarray) -> np.ndarray:
-    """Values at points; zero beyond the raster's rows."""
+    """Return the values at points; zero beyond the raster's rows."""
     row = np.floor((NORTH - np.asarray(lat)) / cell).astype("int64")
     column = np.floor((np.asarray(lon) + 180) / cell).astype("int64") % raster.shape[1]
     inside = (row >= 0) & (row < len(raster))

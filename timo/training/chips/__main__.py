@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from timo.commands import add_fields, run_command
 from timo.compute import StepReport
 from timo.crs import short_name
 from timo.cube.blocks import PARTS
@@ -20,24 +21,27 @@ from timo.training.chips.packing import PackOptions, pack
 from timo.training.chips.store import ChipStore
 from timo.training.chips.verifying import verify
 
-_DEFAULTS = PackOptions()
+# Field of `PackOptions` -> help.
+_HELP = {
+    "size": "height and width of a place in pixels",
+    "stride": "pixels from one place to the next (default: size)",
+    "start": "first date",
+    "end": "last date, included; 2019 means all of it",
+    "dates": "most dates of a place (default: all)",
+    "min_clear": "least share of valid pixels of a date",
+    "min_dates": "least number of such dates",
+    "dtype": "int16 or float32",
+    "scale": "step of int16 (default: the sensor's)",
+    "offset": "physical value of number 0 (default: the sensor's)",
+}
 # More reference systems than these are counted, not listed.
 _MOST_EXTENTS = 8
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; return 0 = done, 1 = the store is damaged, 2 = bad input."""
+    """Run a command; return 0 = done, 1 = the store is damaged, 2 = bad input, 130 = interrupted."""
     parsed = _parser().parse_args(arguments)
-    try:
-        return int(parsed.run(parsed))
-    except TimoError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    except KeyboardInterrupt:
-        sys.stderr.write(
-            "interrupted: what is complete is kept; give the same command again to go on\n"
-        )
-        return 130
+    return run_command(lambda: int(parsed.run(parsed)))
 
 
 def open_path(path: str) -> xr.DataArray:
@@ -52,38 +56,41 @@ def open_path(path: str) -> xr.DataArray:
         from timo.sources import open_cube
 
         return open_cube("sample")
-    dataset = _open(path)
-    names = [n for n, v in dataset.data_vars.items() if set(v.dims) == {"time", "band", "y", "x"}]
-    if len(names) != 1:
-        raise TimoError(
-            f"'{path}' must hold one variable with the dims time, band, y, x; it holds {len(names)} of them among "
-            f"{list(dataset.data_vars)}. Save a cube with cube.to_dataset(name='cube').to_netcdf(...)"
-        )
-    cube = dataset[names[0]].transpose("time", "band", "y", "x")
+    cube = _only(path, ("time", "band", "y", "x"), "cube.to_dataset(name='cube').to_netcdf(...)")
     # Packed numbers are decoded to float64 by some libraries; a cube is float32.
     return cube.astype("float32") if np.issubdtype(cube.dtype, np.floating) else cube
 
 
-def _open(path: str) -> xr.Dataset:
+def _only(path: str, dims: tuple[str, ...], remedy: str) -> xr.DataArray:
+    """Open the one variable of a file that has the dims, lazily."""
     if not Path(path).exists():
         raise TimoError(
             f"there is no '{path}': give \"sample\", or the path of a .zarr or .nc cube"
         )
     engine = "zarr" if Path(path).suffix == ".zarr" else netcdf_engine()
     try:
-        return xr.open_dataset(path, engine=engine, chunks={}, decode_coords="all")
+        dataset = xr.open_dataset(path, engine=engine, chunks={}, decode_coords="all")
     except (ValueError, OSError, KeyError) as error:
         raise TimoError(
             f"'{path}' cannot be read as a .zarr or .nc cube: {str(error).splitlines()[0]}"
         ) from error
+    found = [variable for variable in dataset.data_vars.values() if set(variable.dims) == set(dims)]
+    if len(found) != 1:
+        raise TimoError(
+            f"'{path}' must hold one variable with the dims {', '.join(dims)}; it holds {len(found)} of them among "
+            f"{list(dataset.data_vars)}. Save it with {remedy}"
+        )
+    return found[0].transpose(*dims)
 
 
 def _pack(parsed: argparse.Namespace) -> int:
-    names = PackOptions.__dataclass_fields__
-    options = {name: getattr(parsed, name) for name in names}
+    options = {name: getattr(parsed, name) for name in _HELP}
     exclude = None
     if parsed.exclude_split:
-        exclude = _read_split(parsed.exclude_split, parsed.exclude_parts)
+        split = _only(
+            parsed.exclude_split, ("y", "x"), "timo.cube.split_blocks(...).to_netcdf(...)"
+        )
+        exclude = split.isin([PARTS.index(part) for part in parsed.exclude_parts]).compute()
     cubes = [open_path(path) for path in parsed.cube]
     sizes = {f"{n}_bytes": int(getattr(parsed, f"{n}_mb") * 1e6) for n in ("shard", "memory")}
     done = pack(cubes, parsed.store, exclude=exclude, **sizes, progress=True, **options)
@@ -92,19 +99,6 @@ def _pack(parsed: argparse.Namespace) -> int:
         f"{done.excluded} excluded\n{describe(ChipStore(parsed.store).info())}\n"
     )
     return 0
-
-
-def _read_split(path: str, parts: Sequence[str]) -> xr.DataArray:
-    """True where one of the parts is, in a split that `timo.cube.split_blocks` made."""
-    dataset = _open(path)
-    names = [name for name, v in dataset.data_vars.items() if set(v.dims) == {"y", "x"}]
-    if len(names) != 1:
-        raise TimoError(
-            f"'{path}' must hold one split with the dims y, x, as timo.cube.split_blocks makes it; it holds "
-            f"{list(dataset.data_vars)}"
-        )
-    codes = [PARTS.index(part) for part in parts]
-    return dataset[names[0]].isin(codes).compute()
 
 
 def _info(parsed: argparse.Namespace) -> int:
@@ -192,31 +186,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_pack(parser: argparse.ArgumentParser) -> None:
-    def option(name: str, kind: Any, text: str) -> None:
-        default = getattr(_DEFAULTS, name)
-        # A % would be taken for a format.
-        shown = "" if default is None else f" (default {default})"
-        parser.add_argument(
-            f"--{name.replace('_', '-')}", type=kind, default=default, help=text + shown
-        )
-
     parser.description = (
         "What is packed is not packed twice: after an interruption, give the same command again."
     )
     parser.add_argument("cube", nargs="+", metavar="CUBE", help='"sample", or a .zarr or .nc cube')
     parser.add_argument("store", metavar="STORE", help="the store; created if it is not there")
-    option("size", int, "height and width of a place in pixels")
-    option("stride", int, "pixels from one place to the next (default: size)")
-    option("start", str, "first date")
-    option("end", str, "last date, included; 2019 means all of it")
-    option("dates", int, "most dates of a place (default: all)")
-    option("min_clear", float, "least share of valid pixels of a date")
-    option("min_dates", int, "least number of such dates")
-    option("dtype", str, "int16 or float32")
-    option("scale", float, "step of int16 (default: the sensor's)")
-    option("offset", float, "physical value of number 0 (default: the sensor's)")
+    add_fields(parser, PackOptions(), _HELP)
     parser.add_argument("--shard-mb", type=float, default=268, help="size of a shard, unpacked")
-    parser.add_argument("--memory-mb", type=float, default=537, help="memory to be content with")
+    parser.add_argument("--memory-mb", type=float, default=537, help="memory budget")
     text = "a .nc or .zarr of (y, x) parts, as timo.cube.split_blocks makes them, to keep out of the store"
     parser.add_argument("--exclude-split", metavar="FILE", help=text)
     parts = {"nargs": "+", "choices": PARTS, "default": ["test"]}

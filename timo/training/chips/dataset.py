@@ -127,7 +127,9 @@ class ChipDataset(Dataset):
         self.pixels = [np.flatnonzero((flat == k).any(axis=0)) for k in self.classes]
 
     @checked
-    def within(self, area: np.ndarray, length: Count, options: ChipOptions) -> "ChipDataset":
+    def within(
+        self, area: np.ndarray | xr.DataArray, length: Count, options: ChipOptions
+    ) -> "ChipDataset":
         """Return chips of the same cube, which is not copied, with the labels of an area alone.
 
         Parameters
@@ -144,10 +146,11 @@ class ChipDataset(Dataset):
         TimoError
             If the area is on another grid, or all pixels in it are unlabelled.
         """
+        area = np.asarray(area)
         if area.dtype != bool or area.shape != self.valid.shape[1:]:
             raise TimoError(
                 f"area must be booleans of the cube's {self.valid.shape[1:]} pixels; got {area.dtype} of shape "
-                f"{area.shape}. Use for instance split.values == 0."
+                f"{area.shape}. Use for instance split == 0."
             )
         other = copy.copy(self)
         other.length, other.options = length, options

@@ -83,6 +83,9 @@ class Packed:
     unclear: int = 0
     excluded: int = 0
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
 
 @checked
 def pack(

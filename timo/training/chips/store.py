@@ -127,6 +127,7 @@ class ChipStore:
 
     def cube(self, place: int) -> xr.DataArray:
         """Return a place as a cube, on its grid: to look at, to map, to check."""
+        place = self._number(place)
         chip = self.read(place)
         left, lower, right, upper = self.bounds(place)
         half = float(self.table["cell"][place]) / 2

@@ -9,7 +9,7 @@ import numpy as np
 import zarr
 from zarr.core.buffer import Buffer
 
-from timo.checks import PathLike, checked
+from timo.checks import PathLike, check_fields, checked
 from timo.compute import OnStep, Steps
 from timo.errors import warn
 from timo.training.chips.layout import (
@@ -31,6 +31,9 @@ class Damage:
 
     place: int | None
     what: str
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def __str__(self) -> str:
         return self.what if self.place is None else f"place {self.place}: {self.what}"
@@ -128,8 +131,7 @@ def _shards(store: ChipStore) -> Iterator[str]:
 
 
 def _place(store: ChipStore, place: int) -> Iterator[str]:
-    """Find what is wrong with a place."""
-    yield from _row(store, place)
+    """Find what is wrong with a place; the rows of the table are what was written, or could not be read."""
     dates = np.flatnonzero(store.table["dates"][place] != NO_DATE)
     layout = store.layout
     x = np.empty((len(dates), *layout.chunk), layout.dtype)
@@ -157,16 +159,3 @@ def _place(store: ChipStore, place: int) -> Iterator[str]:
     clear = store.table["clear"][place][: len(valid)]
     if not np.allclose(valid.mean(axis=(1, 2)), clear, rtol=0, atol=1e-6):
         yield "the share of valid pixels is not the one that is noted"
-
-
-def _row(store: ChipStore, place: int) -> Iterator[str]:
-    table = store.table
-    row = table["dates"][place]
-    count = int((row != NO_DATE).sum())
-    if not count or (row[:count] == NO_DATE).any() or (np.diff(row[:count]) < 0).any():
-        yield "its dates are not ascending, from the first on"
-    position = [float(table[name][place]) for name in ("left", "top", "cell")]
-    if not (np.isfinite(position).all() and position[2] > 0):
-        yield f"its position (left, top, cell) is {position}"
-    if not 0 <= table["crs"][place] < len(store.state.crs):
-        yield f"it has the CRS number {table['crs'][place]}, of {len(store.state.crs)}"
