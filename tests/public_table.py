@@ -1360,8 +1360,10 @@ def options_of(name: str) -> list[str]:
 
 
 def offline() -> None:
-    """Let Earth Engine refuse at once, as it does where nobody has signed in."""
+    """Let Earth Engine refuse at once, as without credentials, and work in a folder of its own: names are odd, too."""
     import ee
+
+    os.chdir(WORLD.folder)
 
     def refuse(*_: Any, **__: Any) -> None:
         raise ee.EEException("Please authorize access to your Earth Engine account")

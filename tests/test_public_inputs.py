@@ -37,6 +37,7 @@ def _offline():
         import ee
 
         patch.setattr(ee, "Initialize", ee.Initialize)
+    patch.chdir(table.WORLD.folder)
     table.offline()
     yield
     patch.undo()
