@@ -196,8 +196,8 @@ def iso_dates(dates: Any) -> list[str]:
     try:
         given = np.asarray(getattr(dates, "values", dates))
         index = pd.DatetimeIndex(given)
-        read = given.size == 0 or (given.ndim == 1 and given.dtype.kind not in "iufcb")
-        read = read and not index.hasnans
+        numbers = given.size > 0 and given.dtype.kind in "iufcb"
+        read = given.ndim == 1 and not numbers and not index.hasnans
     except (TypeError, ValueError, OverflowError):
         read = False
     if not read:

@@ -16,6 +16,7 @@ from timo.errors import TimoError
 from timo.sources import parse_aoi
 
 from ..base.state import Index
+from ..maps.warp import check_raster
 from .cells import along, brush, cells_in
 from .sheet import History, Label, check_dates, check_names, from_raster, planes
 
@@ -41,7 +42,10 @@ class LabelStore(History):
 
     @checked
     def __init__(self, cube: xr.DataArray, classes: Sequence[str] = ()) -> None:
+        check_raster(cube)
         check_grid(cube, what="cube")
+        if "time" not in cube.indexes or cube.indexes["time"].dtype.kind != "M":
+            raise TimoError("Labels hold on dates, and this cube has none: give it with its time.")
         super().__init__(classes)
         self.cube = cube
 
