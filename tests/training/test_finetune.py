@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from training_runs import same, weights_of
 
 import timo
@@ -430,6 +430,13 @@ def test_options_that_make_no_sense_are_met_at_the_door(world, new_model, wrong,
     with pytest.raises(TimoError, match=message):
         finetune(model, cube, labels, **SMALL | wrong)
     assert same(weights_of(model), before)
+
+
+def test_callbacks_that_do_not_go_together_are_refused(world, new_model):
+    cube, labels, split = world
+    twice = [EarlyStopping("loss", patience=3), EarlyStopping("loss", patience=3)]
+    with pytest.raises(TimoError, match=r"the callbacks not for one trainer: .*EarlyStopping"):
+        finetune(new_model(), cube, labels, split=split, callbacks=twice, **SMALL)
 
 
 def test_a_model_for_other_data(world, new_model):

@@ -160,6 +160,13 @@ def test_windows_that_do_not_fit_are_refused(world):
             WindowDataset([cube], areas, 4)
     with pytest.raises(TimoError, match="The cube must have the dims"):
         WindowDataset([cube.isel(time=0)], [np.ones(cube.shape[-2:], bool)], 4)
+    chips = windows(world, length=3)
+    assert len(list(chips)) == 3  # an IndexError ends the iteration
+    for number in (3, -1, "0"):
+        with pytest.raises(TimoError, match=r"An epoch has 3 chips|index must be a whole number"):
+            chips[number]
+    with pytest.raises(TimoError, match="number must be"):
+        masked(world)[3]
     with pytest.raises(TimoError, match=r"chips must be a timo\.WindowDataset or"):
         MaskedChips([cube], MaskOptions(), 8, 0)
 

@@ -97,21 +97,9 @@ def fit(
 ) -> bool:
     """Train, and leave the model in evaluation mode on the CPU, the process as it was.
 
-    Parameters
-    ----------
-    run : Run
-    module : LightningModule
-        What learns, with its `model`.
-    history : History
-    others : sequence of lightning.Callback
-        Further ones of this kind of run.
-    checkpoint : ResumeCheckpoint, optional
-    loaders : (iterable, iterable)
-        Batches to train on and to validate on, where the module has none of its own.
-    ready : callable, optional
-        Called with the trainer before it starts any process.
-    **options
-        Of `lightning.Trainer`.
+    What learns is the `model` of the module. `others` are further callbacks of this kind of run, `loaders` the batches
+    to train on and to validate on where the module has none of its own, `options` those of `lightning.Trainer`; `ready`
+    is called with the trainer before it starts any process.
 
     Returns
     -------

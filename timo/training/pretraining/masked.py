@@ -12,7 +12,7 @@ from torch.utils.data import Dataset, Sampler
 from timo.checks import Count, Seed, checked
 from timo.models.masking import MaskOptions, draw_mask, units_with_any
 from timo.training.chips.dataset import StoreDataset
-from timo.training.pretraining.windows import WindowDataset
+from timo.training.pretraining.windows import Whole, WindowDataset
 
 # Keeps the masks' random numbers apart from those of the chips.
 _MASKS = 0x3A5C
@@ -42,7 +42,8 @@ class MaskedChips(Dataset):
     def __len__(self) -> int:
         return len(self.chips)
 
-    def __getitem__(self, number: tuple[int, int]) -> dict[str, Any]:
+    @checked
+    def __getitem__(self, number: tuple[Whole, Whole]) -> dict[str, Any]:
         """Return a chip by (epoch, number in the epoch)."""
         self.chips.epoch, index = number
         chip: dict[str, Any] = dict(self.chips[index])

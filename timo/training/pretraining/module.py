@@ -17,9 +17,9 @@ from timo.errors import TimoError
 from timo.models.mim import MaskedAutoencoder
 from timo.training.pretraining.masked import Batches, MaskedChips, collate, scored_pixels
 from timo.training.pretraining.recipe import default_rate
+from timo.training.pretraining.windows import Whole
 
 STATE = "pretraining"
-Whole = Annotated[int, Range(least=0)]
 BelowOne = Annotated[float, Range(least=0, below=1)]
 
 

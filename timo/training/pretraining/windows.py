@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import xarray as xr
@@ -10,12 +11,14 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from timo import cube as cubes
-from timo.checks import Count, Seed, checked
+from timo.checks import Count, Range, Seed, checked
 from timo.errors import TimoError
 from timo.training.augment import rotate
-from timo.training.chips.chip import UNLABELLED, Chip, draw_dates
+from timo.training.chips.chip import UNLABELLED, Chip, NumberError, draw_dates
 from timo.training.chips.dataset import StoreOptions
 from timo.training.inputs import check_split
+
+Whole = Annotated[int, Range(least=0)]
 
 
 @checked
@@ -103,7 +106,10 @@ class WindowDataset(Dataset):
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
+    @checked
+    def __getitem__(self, index: Whole) -> dict[str, Tensor]:
+        if index >= self.length:
+            raise NumberError(f"An epoch has {self.length} chips; got number {index}.")
         rng = np.random.default_rng([self.seed, self.epoch, index])
         # A cube as often as it has pixels, and each pixel of it as often as any other.
         number = int(rng.integers(self.ends[-1]))
