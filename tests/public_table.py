@@ -499,7 +499,7 @@ simple(
         "decompose": lambda w: {"values": np.random.default_rng(0).normal(size=(6, 9))},
         "dineof": lambda w: {"values": with_gaps(w), "candidates": [1, 2]},
         "distances": lambda w: {"a": w.points, "b": w.points},
-        "find_regions": lambda w: {"features": series_of(w).T, "feature": "time", "k": 5},
+        "find_regions": lambda w: {"features": series_of(w)[:3].T, "feature": "time", "k": 8},
         "fit_best": lambda w: {"variogram": w.variogram},
         "fit_model": lambda w: {"variogram": w.variogram},
         "gaussian_w2": lambda w: {
@@ -513,7 +513,7 @@ simple(
         "interval": lambda w: {"kriged": timo.geostat.krige(w.points, w.field, w.variogram_model)},
         "krige": lambda w: {"points": w.points, "grid": w.field, "model": w.variogram_model},
         "lag_curves": lambda w: {"da": series_of(w)},
-        "local_gaussians": lambda w: {"features": series_of(w).T, "feature": "time", "k": 5},
+        "local_gaussians": lambda w: {"features": series_of(w)[:3].T, "feature": "time", "k": 8},
         "pacf": lambda w: {"da": series_of(w), "lags": 3},
         "points": lambda w: {
             "x": np.arange(4.0),

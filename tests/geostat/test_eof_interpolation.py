@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rioxarray  # noqa: F401  registers .rio
 import torch
 import xarray as xr
 from hypothesis import given, settings

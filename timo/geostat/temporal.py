@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ import xarray as xr
 from timo.checks import Count, Positive, checked
 from timo.errors import TimoError, warn
 from timo.geostat.lags import BinsOption, joined, lag_coords, make_bins
-from timo.geostat.values import as_floats, floats_of
+from timo.geostat.values import as_floats, days_of, floats_of
 
 # Months differ by 11 % in length; that still counts as a regular step.
 _REGULAR = 1.15
@@ -56,9 +55,8 @@ def acf(da: Any, lags: Count = 30) -> xr.DataArray:
     values, step = _regular(da, lags)
     known = np.isfinite(values)
     count = known.sum(axis=0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        z = np.where(known, values - np.nanmean(values, axis=0), 0)
+    mean = np.where(known, values, 0).sum(axis=0) / np.maximum(count, 1)
+    z = np.where(known, values - mean, 0)
     n = values.shape[0]
     with np.errstate(invalid="ignore", divide="ignore"):
         variance = (z**2).sum(axis=0) / count
@@ -134,8 +132,10 @@ def lag_curves(
         raise TimoError(
             f'lag_curves needs the dim "time" with three dates or more; got {dict(da.sizes)}.'
         )
+    if "time" not in da.coords:
+        raise TimoError('The dim "time" has no coordinate. Give dates, or numbers of days.')
     kept = [dim for dim in da.dims if dim not in ("time", *pixel)]
-    days = _days(da)
+    days = days_of(da)
     gap = np.abs(days[:, None] - days)
     if not gap.any():
         raise TimoError("All dates are the same one: there is no time between them.")
@@ -210,7 +210,7 @@ def _regular(da: xr.DataArray, lags: int) -> tuple[np.ndarray, float | None]:
         )
     step = None
     if "time" in da.coords:
-        days = _days(da)
+        days = days_of(da)
         steps = np.diff(days)
         if not steps.min() > 0 or steps.max() > _REGULAR * steps.min():
             raise TimoError(
@@ -220,25 +220,6 @@ def _regular(da: xr.DataArray, lags: int) -> tuple[np.ndarray, float | None]:
             )
         step = float(steps.mean()) if da["time"].dtype.kind in "mM" else None
     return floats_of(da.transpose("time", ...)), step
-
-
-def _days(da: xr.DataArray) -> np.ndarray:
-    """Return dates as days since the first, lengths of time as days, numbers as they are."""
-    if "time" not in da.coords:
-        raise TimoError('The dim "time" has no coordinate: give dates, or numbers of days.')
-    time = da["time"].values
-    if time.dtype.kind not in "iufmM":
-        first = time.ravel()[0]
-        way = "assign_coords(time=pd.to_datetime(da.time.values))"
-        if type(first).__module__.startswith("cftime"):
-            way = 'convert_calendar("standard", use_cftime=False)'
-        raise TimoError(f"The dates are {type(first).__name__}, not datetime64. Use da.{way}.")
-    if time.dtype.kind in "mM":
-        time = (time - time[0] if time.dtype.kind == "M" else time) / np.timedelta64(1, "D")
-    days = time.astype("float64")
-    if not np.isfinite(days).all():
-        raise TimoError("Some dates are missing (NaT). Use da.sel(time=da.time.notnull()).")
-    return days
 
 
 def _result(rows: np.ndarray, da: xr.DataArray, step: float | None, name: str) -> xr.DataArray:

@@ -54,6 +54,29 @@ def real_array(values: Any, name: str) -> np.ndarray:
     raise TimoError(f"{name} must be a number, or an array of numbers; got {described(values)}.")
 
 
+def days_of(array: xr.DataArray) -> np.ndarray:
+    """Return the dates of an array as days since the first, lengths of time as days, numbers as they are.
+
+    Raises
+    ------
+    TimoError
+        If they are something else, or some are missing.
+    """
+    time = array["time"].values
+    if time.dtype.kind not in "iufmM":
+        first = time.ravel()[0]
+        way = "assign_coords(time=pd.to_datetime(da.time.values))"
+        if type(first).__module__.startswith("cftime"):
+            way = 'convert_calendar("standard", use_cftime=False)'
+        raise TimoError(f"The dates are {type(first).__name__}, not datetime64. Use da.{way}.")
+    if time.dtype.kind in "mM":
+        time = (time - time[0] if time.dtype.kind == "M" else time) / np.timedelta64(1, "D")
+    days = time.astype("float64")
+    if not np.isfinite(days).all():
+        raise TimoError("Some dates are missing (NaT). Use da.sel(time=da.time.notnull()).")
+    return days
+
+
 def without_nodata(array: xr.DataArray) -> None:
     """Refuse values that are still the raster's nodata number instead of NaN.
 

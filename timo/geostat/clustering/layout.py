@@ -12,7 +12,7 @@ from scipy.spatial.distance import pdist, squareform
 
 from timo.errors import TimoError
 from timo.geostat.places import Places, distances, places_of
-from timo.geostat.values import as_floats, without_nodata
+from timo.geostat.values import as_floats, days_of, without_nodata
 
 Metric = Literal["space", "time"]
 
@@ -82,7 +82,7 @@ def rows_of(
             f"features (along {name!r}) that were seen everywhere."
         )
     grid = features.isel({name: 0}, drop=True).transpose(*along)
-    at = _days(grid) if along == ("time",) else places_of(grid)
+    at = days_of(grid) if along == ("time",) else places_of(grid)
     return Rows(values[kept], at[kept], kept, grid, name)
 
 
@@ -119,15 +119,3 @@ def _feature_dim(features: xr.DataArray, feature: str | None, along: tuple[str, 
             else f"No dim {feature or 'feature'!r} beside {along}; got {tuple(features.dims)}."
         )
     return names[0]
-
-
-def _days(grid: xr.DataArray) -> np.ndarray:
-    """Return times in days since the first; plain numbers stay as they are."""
-    time = grid["time"].values
-    if np.issubdtype(time.dtype, np.datetime64):
-        time = (time - time.min()) / np.timedelta64(1, "D")
-    if not np.issubdtype(time.dtype, np.number) or not np.isfinite(time.astype(float)).all():
-        raise TimoError(
-            "The coordinate time must be dates or finite numbers. Use assign_coords(time=pandas.to_datetime(...))."
-        )
-    return time.astype(float)

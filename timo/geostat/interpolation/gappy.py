@@ -19,7 +19,7 @@ from scipy.linalg import eigh
 
 from timo.checks import Count, NotNegative, Positive, Seed, check_fields, checked
 from timo.errors import TimoError, warn
-from timo.geostat.interpolation.in_time import days_of, fill_linear
+from timo.geostat.interpolation.in_time import ascending_days, fill_linear
 from timo.geostat.values import Floats, floats_of
 
 Mask = NDArray[np.bool_]
@@ -34,25 +34,7 @@ FEWEST_DATES = 3
 
 @dataclass(frozen=True)
 class Iteration:
-    """Options of the iterated SVD, and of the choice of the number of components.
-
-    Parameters
-    ----------
-    n_components : int, optional
-        Components kept. By default the number, among `candidates`, that fills best what is set aside.
-    candidates : sequence of int
-        Numbers of components to try; those from the number of dates on are left out.
-    shrinkage : float
-        Each eigenvalue kept is lowered by this many times the mean of those left out, as in the regularised iterative
-        PCA (Josse and Husson 2012, Journal de la Societe Francaise de Statistique 153(2), 79-99; there 1). The mean
-        of those left out understates the noise of a field whose gaps were filled without any. 0: plain DINEOF.
-    max_iterations : int
-        Most iterations with each number of components. Few are better than many: what is still to come is mostly noise.
-    tolerance : float
-        A number of components ends when the gaps change by less than this, root mean square, in standard deviations.
-    seed : int
-        Of what the cross-validation sets aside.
-    """
+    """Options of `dineof`, which describes them."""
 
     n_components: Count | None = None
     candidates: Sequence[Count] = CANDIDATES
@@ -104,20 +86,32 @@ def dineof(
     values : xarray.DataArray
         Dim "time" (datetime64, ascending) and any others; NaN = gap. It is loaded into memory, and some eight times
         its size in float32 is needed.
-    n_components, candidates, shrinkage, max_iterations, tolerance, seed
-        See `Iteration`.
+    n_components : int, optional
+        Components kept. By default the number, among `candidates`, that fills best the observations set aside.
+    candidates : sequence of int
+        Numbers of components to try; those from the number of dates on are left out.
     standardize : str, optional
         Dim along which values are of different kinds, each scaled to mean 0 and variance 1 before; ignored if there
         is no such dim.
+    shrinkage : float
+        Each eigenvalue kept is lowered by this many times the mean of those left out, as in the regularised iterative
+        PCA (Josse and Husson 2012, Journal de la Societe Francaise de Statistique 153(2), 79-99; there 1). The mean
+        of those left out understates the noise of a field whose gaps were filled without any. 0: plain DINEOF.
+    max_iterations : int
+        Most iterations with each number of components. Few are better than many: what is still to come is mostly noise.
+    tolerance : float
+        A number of components ends when the gaps change by less than this, root mean square, in standard deviations.
+    seed : int
+        Of the observations that the cross-validation sets aside.
 
     Returns
     -------
     xarray.Dataset
-        ``filled``: the values with gaps filled, observations untouched. ``reconstruction``: what the components say
-        everywhere. ``error`` (n_components): mean absolute error, in standard deviations, of what was set aside; empty
-        if nothing was. attrs: n_components, iterations (of all stages). Where a whole series was never observed, both
-        are NaN.
-        On a date without any observation the components' amplitudes are interpolated linearly in time.
+        ``filled``: the values with gaps filled, observations untouched. ``reconstruction``: the field of the
+        components everywhere. ``error`` (n_components): mean absolute error, in standard deviations, of the
+        observations set aside; empty if there are none. attrs: n_components, iterations (of all stages). A series that
+        was never observed is NaN. On a date without any observation the components' amplitudes are interpolated
+        linearly in time.
 
     Raises
     ------
@@ -131,7 +125,7 @@ def dineof(
         If nothing can be set aside to choose the number of components by.
     """
     settings = Iteration(n_components, candidates, shrinkage, max_iterations, tolerance, seed)
-    days = days_of(values)
+    days = ascending_days(values)
     if standardize == "time":
         raise TimoError('Series run along "time": standardize="band", or another dim, or None.')
     ordered = values.transpose("time", ...)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from timo.checks import checked
 from timo.errors import TimoError
-from timo.geostat.values import Floats
+from timo.geostat.values import Floats, days_of
 
 BLOCK = 4096  # series at a time
 
@@ -32,7 +32,7 @@ def linear_in_time(values: xr.DataArray) -> xr.DataArray:
     TimoError
         If there is no such dim, its dates do not ascend, or values are no real numbers.
     """
-    days = days_of(values)
+    days = ascending_days(values)
     return _along_time(values, lambda series: fill_linear(series, days))
 
 
@@ -53,11 +53,11 @@ def monthly_climatology(values: xr.DataArray) -> xr.DataArray:
     TimoError
         If there is no such dim, its dates do not ascend, or values are no real numbers.
     """
-    days, months = days_of(values), values.time.dt.month.values
+    days, months = ascending_days(values), values.time.dt.month.values
     return _along_time(values, lambda series: fill_linear(fill_months(series, months), days))
 
 
-def days_of(values: xr.DataArray) -> Floats:
+def ascending_days(values: xr.DataArray) -> Floats:
     """Return the days since the first date, float64 of shape (time,).
 
     Raises
@@ -70,17 +70,17 @@ def days_of(values: xr.DataArray) -> Floats:
             f'Gaps are filled in series along the dim "time"; got {dict(values.sizes)}. Use '
             'values.rename({...: "time"}).'
         )
-    dates = values["time"].values
-    if not np.issubdtype(dates.dtype, np.datetime64):
+    if values["time"].dtype.kind != "M":
         raise TimoError(
-            f"time must be datetime64; got {dates.dtype}. Use values.assign_coords(time=pandas.to_datetime(...))."
+            f"time must be datetime64; got {values['time'].dtype}. Use "
+            "values.assign_coords(time=pandas.to_datetime(...))."
         )
-    days = (dates - dates[0]) / np.timedelta64(1, "D")
+    days = days_of(values)
     if not (np.diff(days) > 0).all():
         raise TimoError(
             'Dates must ascend, each once. Use values.sortby("time").drop_duplicates("time").'
         )
-    return days.astype("float64")
+    return days
 
 
 def _along_time(values: xr.DataArray, fill: Callable[[Floats], Floats]) -> xr.DataArray:
