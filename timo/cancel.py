@@ -23,10 +23,26 @@ class CancelledError(TimoError):
 
 
 def is_stopped(stop: Stop | None) -> bool:
-    """Return whether work is to stop."""
+    """Return whether work is to stop.
+
+    Raises
+    ------
+    TimoError
+        If the function that says so fails.
+    """
     if stop is None:
         return False
-    return bool(stop()) if callable(stop) else stop.is_set()
+    if not callable(stop):
+        return stop.is_set()
+    try:
+        return bool(stop())
+    except TimoError:
+        raise
+    except Exception as error:
+        raise TimoError(
+            f"The function given as stop= raised {type(error).__name__}: {error}. It takes no argument, and returns "
+            "whether to stop; a threading.Event does, too."
+        ) from error
 
 
 def obey(stop: Stop | None, message: str = "stopped by the user") -> None:

@@ -814,6 +814,8 @@ def test_a_graph_travels(cached):
         ({"path": 5}, "path must be text or a path or None; got 5"),
         ({"progress": "yes"}, "progress must be True or False or a function; got 'yes'"),
         ({"on_step": True}, "on_step must be a function or None; got True"),
+        ({"stop": lambda: 1 / 0}, r"given as stop= raised ZeroDivisionError.*threading\.Event"),
+        ({"cube": cube_of(np.full((1, 1, 2, 2), "a"))}, "cube must hold numbers; got <U1"),
         *(({"stop": stop}, "stop must be a threading.Event or a function or None; got")
           for stop in (5, "stop")),
         *(({"cube": cube}, "cube must be an xarray.DataArray; got")
@@ -826,6 +828,12 @@ def test_bad_options_are_refused(options, message):
     with pytest.raises(TimoError, match=message):
         fetch(**{"cube": cube, "progress": False, **options})
     assert service.asked == []
+
+
+def test_digital_numbers_are_refused_too():
+    numbers = cube_of(np.random.default_rng(0).integers(200, 4000, (2, 1, 30, 30), "int16"))
+    with pytest.raises(TimoError, match="10,000"):
+        fetch(numbers, progress=False)
 
 
 def test_a_cube_in_memory_stays_as_it_is():

@@ -298,6 +298,10 @@ def fetch(
         )
         former, progress = progress, False
         on_step = on_step or (lambda report: former(report.step, report.steps))
+    if cube.dtype.kind not in "biuf":
+        raise TimoError(
+            f"cube must hold numbers; got {cube.dtype}. timo.open_cube opens one; cube.astype('float32') converts."
+        )
     target = None if path is None else check_path(path)
     session = _Session(stop, on_step, progress=progress, path=target)
     try:
@@ -340,6 +344,8 @@ def _check_values(cube: xr.DataArray) -> None:
         sample = np.concatenate([p.reshape(*p.shape[:2], -1, 1) for p in parts], axis=2)
     else:
         sample = values.to_numpy()
+    if sample.dtype.kind != "f":
+        sample = sample.astype("float32")
     check_values(sample, sensor, cube["band"].to_numpy().tolist(), times=cube["time"].to_numpy())
 
 
