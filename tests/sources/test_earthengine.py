@@ -243,7 +243,7 @@ def test_a_chunk_keeps_the_limits_of_a_request_even_if_it_came_in_64_bits():
         dates, bands, rows, columns = chunk_of(shape, size)
         assert dates * bands * rows * columns * 9 <= 48 * 2**20
         assert dates * bands <= 256
-    with pytest.raises(TimoError, match=r"Earth Engine sends at most 48: give chunks=\d+ or less"):
+    with pytest.raises(TimoError, match=r"Earth Engine sends at most 48. Give chunks=\d+ or less"):
         chunk_of((1, 12, 2000, 2000), 1000)
     with pytest.raises(TimoError, match="300 bands are more than the 256 of a request"):
         chunk_of((1, 300, 10, 10))
@@ -427,7 +427,7 @@ def test_a_cube_of_one_service_does_not_ask_another(sample):
     with Emulator(sample_backing()) as other:
         connect(url=other.url)
         try:
-            with pytest.raises(TimoError, match=r"another is connected now: open it again"):
+            with pytest.raises(TimoError, match=r"another is connected now. Open it again"):
                 cube.load()
         finally:
             connect_emulator()

@@ -10,6 +10,7 @@ import written_files as written
 import xarray as xr
 from affine import Affine
 from rasterio.control import GroundControlPoint
+from rasterio.enums import ColorInterp
 from written_files import PLACE, UTM, scene, write_tif
 
 from timo.errors import TimoError
@@ -183,6 +184,13 @@ def test_no_crs_no_place_or_only_control_points(tmp_path):
 def test_complex_numbers(tmp_path):
     path = write_tif(tmp_path / "20190701_VV.tif", np.ones((1, 9, 9), "complex64"))
     assert "20190701_VV.tif holds complex numbers" in complaint(path)
+
+
+def test_a_mask_alone(tmp_path):
+    path = write_tif(tmp_path / "20190701.tif", scene(bands=1).astype("uint8"))
+    with rasterio.open(path, "r+") as file:
+        file.colorinterp = [ColorInterp.alpha]
+    assert "has a mask (alpha) and no band" in complaint(path)
 
 
 def test_two_grids(series):

@@ -19,7 +19,7 @@ import pystac
 from pystac_client import Client
 from pystac_client.exceptions import APIError, ParametersError
 from pystac_client.stac_api_io import StacApiIO
-from pystac_client.warnings import FallbackToPystac
+from pystac_client.warnings import FallbackToPystac, NoConformsTo
 from shapely.errors import ShapelyError
 from urllib3 import Retry
 
@@ -174,7 +174,10 @@ def _connect(url: str, timeout: float, headers: dict[str, str]) -> Client:
         raise_on_status=False,
     )
     speaker = StacApiIO(headers=headers, timeout=timeout, max_retries=retries)
-    return Client.open(url, stac_io=speaker)
+    with warnings.catch_warnings():
+        # What can do no search is walked, as a static catalog is.
+        warnings.simplefilter("ignore", NoConformsTo)
+        return Client.open(url, stac_io=speaker)
 
 
 def _search(client: Client, request: CubeRequest, ids: Sequence[str]) -> Iterator[pystac.Item]:
@@ -214,7 +217,6 @@ def _walk(catalog: Any, collections: Sequence[str] | None, sensor: Sensor) -> It
     """Return items of a static catalog or a list: those of the collections, or of the sensor's if it has them."""
     if isinstance(catalog, pystac.Catalog):
         with warnings.catch_warnings():
-            # An API without a search is walked as a static catalog is.
             warnings.simplefilter("ignore", FallbackToPystac)
             items = list(catalog.get_items(recursive=True))
     elif isinstance(catalog, Iterable):
