@@ -210,7 +210,10 @@ def test_a_config_of_another_format_is_told(saved, content):
     ("change", "message"),
     [
         (lambda config: config.update(model=5), "is not the config of a timo model: 'int'"),
-        (lambda config: config["model"].pop("encoder"), "missing a required argument: 'in_channels'"),
+        (
+            lambda config: config["model"].pop("encoder"),
+            "missing a required argument: 'in_channels'",
+        ),
         (lambda config: config["model"].pop("bands"), "missing a required argument: 'bands'"),
         (lambda config: config["model"].update(colour="red"), "unexpected keyword .* 'colour'"),
         (

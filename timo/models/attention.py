@@ -23,10 +23,10 @@ def stga(
     v: Float[Tensor, "b t n h d"],
     valid: Bool[Tensor, "b t n"],
 ) -> Float[Tensor, "b t n h d"]:
-    """Spatiotemporal gyroscope attention (STGA).
+    """Attend along the own frame and the own place: spatiotemporal gyroscope attention (STGA).
 
     Token (t, n) attends to the n tokens of its frame and the t - 1 other tokens of its place, in one softmax. There is
-    no 1/sqrt(d), as published. Tokens that are not `valid` are attended by none; a token that sees no valid token gets
+    no 1/sqrt(d), as published. Tokens that are not `valid` are never attended to; a token that sees no valid token gets
     zero. Logits and softmax are in float32 at least.
     """
     return gyroscope(q.flatten(0, 1), k.flatten(0, 1), q, k, v, None, valid)
@@ -39,7 +39,7 @@ def dstga(
     valid: Bool[Tensor, "b t n"],
     gate: nn.Module,
 ) -> Float[Tensor, "b t n h d"]:
-    """Deviation STGA: the spatial pattern is the series' own, the gate says how far a date departs from it.
+    """Attend by deviation STGA: one spatial pattern for the series, and a gate for how far a date departs from it.
 
     Spatial logits are those of the medians over time of q and k, plus one scalar per query, gate(q - median q). Medians
     run over the valid dates of each place.
@@ -55,7 +55,7 @@ def global_attention(
     v: Float[Tensor, "b t n h d"],
     valid: Bool[Tensor, "b t n"],
 ) -> Float[Tensor, "b t n h d"]:
-    """Scaled dot-product attention over all valid tokens of all dates (with 1/sqrt(d)); zero where there is none."""
+    """Attend to all valid tokens of all dates, by scaled dot products (with 1/sqrt(d)); zero where there is none."""
     t = q.shape[1]
     q, k, v = (rearrange(z, "b t n h d -> b h (t n) d") for z in (q, k, v))
     keep = rearrange(valid, "b t n -> b 1 1 (t n)")
@@ -112,9 +112,9 @@ class SpatiotemporalAttention(nn.Module):
     def forward(
         self, x: Float[Tensor, "*r c"], valid: Bool[Tensor, "b t n"], layout: Layout | None = None
     ) -> Float[Tensor, "*r c"]:
-        """Attention of tokens that stand as in `valid`, (b t n c), or are packed, (m c), with a layout that says where.
+        """Attend, for tokens that stand as in `valid`, (b t n c), or are packed, (m c), with a layout that says where.
 
-        The order of dates and places is of no account.
+        The order of dates and places does not matter.
         """
         q, kv = self.q(x), self.kv(x)
         if layout is not None:

@@ -21,7 +21,7 @@ Wavelengths = Tensor | Sequence[float | int]
 
 CODE, HIDDEN, SIZE = 32, 128, 7
 # In units of the natural logarithm of the wavelength: from more than the whole range to one on which Sentinel-2's B8
-# and B8A (0.04 apart, the closest of one sensor) are a sixth of a turn from each other. A shorter period would tell
+# and B8A (0.04 apart, the closest of one sensor) are a sixth of a turn from each other. A shorter period would keep
 # apart what no two instruments do, and leave the network to guess between the bands that it was trained on.
 PERIODS = (8.0, 0.25)
 # Bands are kept as whole picometres: whole numbers stay what they are when a model is cast to half precision, and a
@@ -52,7 +52,7 @@ def wavelength_code(bands: Int[Tensor, " c"], channels: int) -> Float[Tensor, "c
 class WavelengthConv(nn.Module):
     """7 x 7 convolution, stride 2, without bias, whose kernels are made from the wavelengths of the bands.
 
-    Bands are summed in order of wavelength, whatever order they come in: permuting bands together with their
+    Bands are summed in order of wavelength, in any order that they come in: permuting bands together with their
     wavelengths changes no bit of the output (among bands of one wavelength: none but the rounding of a sum).
 
     The kernels begin as He et al. (2015) have it, fan-in, for one band: variance 2 / 49. They are divided by the root

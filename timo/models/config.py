@@ -89,12 +89,7 @@ class EncoderConfig:
 
 
 def check_wavelengths(wavelengths: Sequence[float | int]) -> tuple[float, ...]:
-    """Check the codes of bands, and return them as Python's floats.
-
-    Parameters
-    ----------
-    wavelengths : sequence of float
-        Micrometres, or the code of a radar polarisation (`timo.sensors.POLARISATIONS`).
+    """Return codes of bands as Python's floats: micrometres, or a radar polarisation (`timo.sensors.POLARISATIONS`).
 
     Raises
     ------

@@ -72,7 +72,7 @@ class Downsample(nn.Module):
 
 
 def sincos(position: Float[Tensor, " p"], channels: int) -> Float[Tensor, "p {channels}"]:
-    """Sine-cosine code of a position (Vaswani et al. 2017): all sines, then all cosines."""
+    """Code a position by sines and cosines (Vaswani et al. 2017): all sines, then all cosines."""
     half = channels // 2
     steps = torch.arange(half, dtype=position.dtype, device=position.device)
     angle = position[:, None] * 10000.0 ** (-steps / half)
@@ -80,14 +80,14 @@ def sincos(position: Float[Tensor, " p"], channels: int) -> Float[Tensor, "p {ch
 
 
 def index_code(count: int, channels: int, device: torch.device) -> Float[Tensor, "{count} c"]:
-    """Code of the frames 0..count-1, in float32 as published."""
+    """Code the frames 0..count-1, in float32 as published."""
     return sincos(torch.arange(count, dtype=torch.float32, device=device), channels)
 
 
 def place_code(
     height: int, width: int, channels: int, device: torch.device
 ) -> Float[Tensor, "{height} {width} c"]:
-    """Code of the places of a grid: the first half of the channels for the column, the second for the row (MAE).
+    """Code the places of a grid: the first half of the channels for the column, the second for the row (MAE).
 
     Computed in float64 and rounded to float32, as published.
     """
@@ -103,7 +103,7 @@ def place_code(
 def date_phases(
     dates: Real[Tensor, "b t"], present: Bool[Tensor, "b t"], channels: int
 ) -> tuple[Float[Tensor, "b t s"], Float[Tensor, "b t e"]]:
-    """Angles of a code of dates: harmonics of the year, and the time since the first date in periods.
+    """Return the angles of a code of dates: harmonics of the year, and the time since the first date in periods.
 
     In float64: a day of 2020 times a harmonic is a large number of turns, of which float32 would lose the place in the
     year.
@@ -124,7 +124,7 @@ def date_phases(
 def date_code(
     dates: Real[Tensor, "b t"], present: Bool[Tensor, "b t"], channels: int
 ) -> Float[Tensor, "b t {channels}"]:
-    """Code of acquisition dates: harmonics of the year (season), and the time since the first date (order, distance).
+    """Code acquisition dates: harmonics of the year (season), and the time since the first date (order, distance).
 
     Parameters
     ----------

@@ -5,7 +5,7 @@ spatial half (`timo.models.spatial`) gives means and log-sum-exps, the temporal 
 them. Backward needs the output and the joint log-sum-exp L only: every weight is P = exp(S - L), every gradient of a
 logit dS = P (dO . V - dO . O), as in flash attention (Dao et al. 2022, section 3 and appendix B).
 
-Logits, softmax and sums are in float32 at least, whatever the inputs; on a CUDA device their products run on the
+Logits, softmax and sums are in float32 at least, for inputs of any type; on a CUDA device their products run on the
 tensor cores after ``torch.set_float32_matmul_precision("high")``. As operators they are opaque to ``torch.compile``
 (no graph breaks) and exist on the meta device. They can be differentiated once.
 """
@@ -19,13 +19,11 @@ from torch import Tensor
 from timo.models import spatial, temporal
 from timo.models.spatial import LOG2E, working_type
 
-Six = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None]
-
 
 def attend(
     sq: Tensor, sk: Tensor, q: Tensor, k: Tensor, v: Tensor, offset: Tensor | None, valid: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The forward pass of `gyroscope`, and the joint log-sum-exp (b t n h) to the base 2."""
+    """Run the forward pass of `gyroscope`; also return the joint log-sum-exp (b t n h) to the base 2."""
     # Autocast would put the products into half precision: the operator sees to its types itself.
     with torch.autocast(v.device.type, enabled=False):
         groups = (len(sq), -1)
@@ -52,7 +50,7 @@ def differentiate(
     offset: Tensor | None,
     valid: Tensor,
 ) -> tuple[Tensor, ...]:
-    """The backward pass of `gyroscope`: gradients of sq, sk, q, k, v and offset (b t n h)."""
+    """Run the backward pass of `gyroscope`: gradients of sq, sk, q, k, v and offset (b t n h)."""
     with torch.autocast(v.device.type, enabled=False):
         dtype = working_type(v)
         delta = (gradient.to(dtype) * out).sum(dim=-1)
@@ -84,26 +82,14 @@ _gyroscope_backward = torch.library.custom_op(
 
 
 @_gyroscope.register_fake
-def _(
-    sq: Tensor, sk: Tensor, q: Tensor, k: Tensor, v: Tensor, offset: Tensor | None, valid: Tensor
-) -> tuple[Tensor, Tensor]:
+def _(sq: Tensor, sk: Tensor, q: Tensor, k: Tensor, v: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
     return v.new_empty(v.shape), v.new_empty(v.shape[:4], dtype=working_type(v))
 
 
 @_gyroscope_backward.register_fake
-def _(
-    gradient: Tensor,
-    out: Tensor,
-    lse: Tensor,
-    sq: Tensor,
-    sk: Tensor,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    offset: Tensor | None,
-    valid: Tensor,
-) -> tuple[Tensor, ...]:
-    like_inputs = [x.new_empty(x.shape) for x in (sq, sk, q, k, v)]
+def _(gradient: Tensor, out: Tensor, lse: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
+    *given, offset, _ = inputs
+    like_inputs = [x.new_empty(x.shape) for x in given]
     return *like_inputs, lse.new_empty(lse.shape) if offset is None else offset.new_empty(lse.shape)
 
 
@@ -131,7 +117,7 @@ def gyroscope(
     offset: Float[Tensor, "b t n h"] | None,
     valid: Bool[Tensor, "b t n"],
 ) -> Float[Tensor, "b t n h d"]:
-    """One softmax over the places of the own frame and the other dates of the own place.
+    """Take one softmax over the places of the own frame and the other dates of the own place.
 
     Parameters
     ----------

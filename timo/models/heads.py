@@ -31,7 +31,7 @@ def _resize(x: Float[Tensor, "f c h w"], size: Sequence[int]) -> Float[Tensor, "
 
 
 def enlarge(frames: Float[Tensor, "f d i j"], size: Sequence[int]) -> Float[Tensor, "f d h w"]:
-    """Features of tokens at full resolution."""
+    """Enlarge features of tokens to full resolution."""
     height, width = size
     # Exactly four pixels to a token, then cropped: a size that is no multiple of 4 does not shift the map.
     return _resize(frames, [4 * s for s in frames.shape[-2:]])[..., :height, :width]
@@ -175,14 +175,14 @@ class SegmentationHead(nn.Module):
         image: Float[Tensor, "b t c h w"],
         valid: Bool[Tensor, "b t h w"],
     ) -> Float[Tensor, "b ..."]:
-        """Scores (b, t, k, h, w) per date, or (b, k, h, w) of the series.
+        """Compute scores (b, t, k, h, w) per date, or (b, k, h, w) of the series.
 
         The image must be zero where it is not valid.
         """
         return self.finish(self.coarse(maps), image, valid)
 
     def coarse(self, maps: list[Float[Tensor, "b t _dim _i _j"]]) -> Float[Tensor, "f d i j"]:
-        """All that is done at the resolution of the encoder's finest map, of every date by itself."""
+        """Do all that is done at the resolution of the encoder's finest map, every date by itself."""
         frames = self.pyramid([rearrange(m, "b t c i j -> (b t) c i j") for m in maps])
         return self.narrow(frames)
 
@@ -192,7 +192,7 @@ class SegmentationHead(nn.Module):
         image: Float[Tensor, "b t c h w"],
         valid: Bool[Tensor, "b t h w"],
     ) -> Float[Tensor, "b ..."]:
-        """Scores from what `coarse` gave: all that is done at full resolution."""
+        """Compute scores from what `coarse` gave: all that is done at full resolution."""
         b = len(image)
         full = enlarge(frames, image.shape[-2:])
         if self.detail is not None and self.merge is not None:
@@ -218,7 +218,7 @@ class ClassificationHead(nn.Module):
         valid: Bool[Tensor, "b t h w"],
         per_date: bool = False,
     ) -> Float[Tensor, "b ..."]:
-        """Scores (b, t, k) per date, or (b, k) of the series; places and dates without data do not count."""
+        """Compute scores (b, t, k) per date, or (b, k) of the series; places and dates without data do not count."""
         coarse = maps[-1]
         rows, columns = coarse.shape[-2:]
         stride = STRIDES[-1]

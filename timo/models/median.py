@@ -17,7 +17,7 @@ _IN_CACHE = 512 * 1024
 
 @cache
 def comparators(count: int) -> tuple[tuple[int, int], ...]:
-    """Pairs (i, j), i < j, to be put in order one after the other: Batcher's merge exchange (Knuth 5.2.2, M).
+    """List pairs (i, j), i < j, to be put in order one after the other: Batcher's merge exchange (Knuth 5.2.2, M).
 
     Comparisons that only order what lies above the lower median of all `count` are left out.
     """
@@ -40,7 +40,7 @@ def comparators(count: int) -> tuple[tuple[int, int], ...]:
 
 
 def _frames_in_order(x: Tensor, valid: Tensor) -> list[Tensor]:
-    """The frames of x (b t n h d), sorted place by place up to the lower median; what is not valid counts as last."""
+    """Sort the frames of x (b t n h d) place by place up to the lower median; what is not valid counts as last."""
     frames = [*x.masked_fill(~valid[..., None, None], torch.finfo(x.dtype).max).unbind(1)]
     spare = torch.empty_like(frames[0])
     for i, j in comparators(len(frames)):
@@ -85,7 +85,7 @@ def _lower_median(x: Tensor, valid: Tensor) -> Tensor:
     schema="(Tensor gradient, Tensor median, Tensor x, Tensor valid) -> Tensor",
 )
 def _lower_median_backward(gradient: Tensor, median: Tensor, x: Tensor, valid: Tensor) -> Tensor:
-    """The gradient goes to the date that gave the median, the first of those if it was measured twice."""
+    """Give the gradient to the date that gave the median, the first of those if it was measured twice."""
     out = x.new_empty(x.shape)
     for places in _passes(x):
         here, middle = gradient[:, places], median[:, places]
@@ -121,7 +121,7 @@ _lower_median.register_autograd(_differentiate, setup_context=_save)
 def median_over_time(
     x: Float[Tensor, "b t n h d"], valid: Bool[Tensor, "b t n"]
 ) -> Float[Tensor, "b n h d"]:
-    """Lower median over the valid dates of each place; zero where a place has none.
+    """Return the lower median over the valid dates of each place; zero where a place has none.
 
     What stands at dates that are not valid, NaN included, is not read.
     """

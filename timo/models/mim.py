@@ -134,7 +134,7 @@ class Fusion(nn.Module):
     ) -> Float[Tensor, "b t i j d"]:
         fused = []
         for layer, stride, tokens in zip(self.layers, STRIDES, maps, strict=True):
-            # A token that saw nothing says nothing, whatever stands there.
+            # A token without an observation adds nothing, whichever values it has.
             inside = tokens * units_with_any(seen, stride)[:, :, None]
             finer = max(self.unit // stride, 1)
             coarser = max(stride // self.unit, 1)

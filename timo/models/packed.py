@@ -1,4 +1,4 @@
-"""Valid tokens only: what a token goes through on its own is done for the tokens that somebody will read.
+"""Valid tokens only: what a token goes through on its own is done for the tokens that will be read.
 
 In masked image modelling most tokens are hidden, and what comes out at a hidden token is multiplied by zero.
 LayerNorms, projections and MLPs then run on a matrix of the valid tokens alone (m c). Attention needs tokens in a grid
@@ -38,26 +38,26 @@ class Layout:
 
     @classmethod
     def of(cls, valid: Bool[Tensor, "b t n"]) -> "Layout":
-        """The layout of the valid tokens of a series."""
+        """Return the layout of the valid tokens of a series."""
         return cls(valid, valid.flatten().nonzero()[:, 0])
 
     def pack(self, x: Float[Tensor, "b t n c"]) -> Float[Tensor, "m c"]:
-        """The valid tokens."""
+        """Return the valid tokens."""
         return x.flatten(0, 2).index_select(0, self.rows)
 
     def unpack(self, x: Float[Tensor, "m c"]) -> Float[Tensor, "b t n c"]:
-        """The series, zero where it is not valid."""
+        """Return the series, zero where it is not valid."""
         # No two rows are the same, so that sums in no order differ: deterministic, and faster than index_copy.
         flat = x.new_zeros(self.valid.numel(), x.shape[1]).index_add(0, self.rows, x)
         return flat.view(*self.valid.shape, -1)
 
     def per_token(self, x: Float[Tensor, " b"]) -> Float[Tensor, "m 1"]:
-        """What belongs to a sample, for each of its tokens."""
+        """Repeat what belongs to a sample for each of its tokens."""
         _, t, n = self.valid.shape
         return x[self.rows // (t * n)][:, None]
 
     def closed_up(self) -> "Layout":
-        """The same tokens in the same order in a smaller series.
+        """Put the same tokens in the same order into a smaller series.
 
         Each sample's dates and places with a valid token come first, in their order. What no sample needs is cut off.
         """
@@ -73,11 +73,11 @@ class Layout:
         return Layout(valid.view(b, dates, places), rows)
 
     def in_one_row(self) -> "Layout":
-        """The same tokens in a series whose only date holds all places of all dates."""
+        """Put the same tokens into a series whose only date holds all places of all dates."""
         return Layout(self.valid.flatten(1)[:, None], self.rows)
 
 
 def worth_packing(valid: Bool[Tensor, "b t n"]) -> Layout | None:
-    """The layout of the valid tokens; None where they are so many that the dense form is as fast."""
+    """Return the layout of the valid tokens; None where they are so many that the dense form is as fast."""
     layout = Layout.of(valid)
     return layout if len(layout.rows) <= MOST * valid.numel() else None

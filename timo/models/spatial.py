@@ -25,19 +25,19 @@ _PASS = {"cpu": 12 * 2**20, "accelerator": 256 * 2**20}
 
 
 def working_type(x: Tensor) -> torch.dtype:
-    """The type of logits, softmax and sums: without 1/sqrt(d), logits in half precision would be off by far."""
+    """Return the type of logits, softmax and sums: without 1/sqrt(d), logits in half precision would be off by far."""
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
 def slices(count: int, most: int) -> list[slice]:
-    """0..count in equal parts of no more than `most`, which may be less than one."""
+    """Divide 0..count into equal parts of no more than `most`, which may be less than one."""
     parts = -(-count // max(most, 1))
     step = -(-count // parts)
     return [slice(i, min(i + step, count)) for i in range(0, count, step)]
 
 
 def _passes(v: Tensor) -> tuple[list[slice], list[slice]]:
-    """Groups that are worked on together, and rows that are, of v (g p n h d)."""
+    """Return the groups that are worked on together, and the rows that are, of v (g p n h d)."""
     g, _, n, h, _ = v.shape
     size = _PASS["cpu" if v.device.type == "cpu" else "accelerator"]
     most = size // working_type(v).itemsize
@@ -45,7 +45,7 @@ def _passes(v: Tensor) -> tuple[list[slice], list[slice]]:
 
 
 def _by_head(x: Float[Tensor, "g n h d"]) -> Float[Tensor, "gh n d"]:
-    """A contiguous copy in the working type, one matrix for each head of each group."""
+    """Make a contiguous copy in the working type, one matrix for each head of each group."""
     g, n, h, d = x.shape
     out = x.new_empty(g, h, n, d, dtype=working_type(x))
     return out.copy_(x.transpose(1, 2)).view(g * h, n, d)
@@ -54,7 +54,7 @@ def _by_head(x: Float[Tensor, "g n h d"]) -> Float[Tensor, "gh n d"]:
 def _readable(
     k: Float[Tensor, "g n h d"], valid: Bool[Tensor, "g p n"]
 ) -> Float[Tensor, "g n h d"]:
-    """Keys where those that are valid at no date give way to a copy of one that is.
+    """Return keys where those that are valid at no date give way to a copy of one that is.
 
     They get no weight anyhow (their rows of values and of `valid` are zero), but must neither be read nor raise the
     maximum of the logits. A group without any valid key gets zeros.
@@ -80,7 +80,7 @@ class _Group:
 
     @classmethod
     def of(cls, groups: slice, q: Tensor, k: Tensor, v: Tensor, valid: Tensor) -> "_Group":
-        """Copies of q, k (g n h d), v (g p n h d) and valid (g p n), in the order that the products want."""
+        """Copy q, k (g n h d), v (g p n h d) and valid (g p n), in the order that the products want."""
         q, k, v, valid = (x[groups] for x in (q, k, v, valid))
         g, p, n, h, d = v.shape
         values = v.new_empty(g, h, n, p * (d + 1), dtype=working_type(v))
@@ -94,11 +94,11 @@ class _Group:
 
     @property
     def width(self) -> int:
-        """Columns of the values of all dates, p times d."""
+        """Return the number of columns of the values of all dates, p times d."""
         return self.values.shape[-1] - self.valid.shape[1]
 
     def logits(self, rows: slice, room: Tensor) -> Float[Tensor, "gh r n"]:
-        """S log2(e) of some rows, written into `room`."""
+        """Compute S log2(e) of some rows, written into `room`."""
         q = self.q[:, rows]
         out = room[: q.shape[0] * q.shape[1] * self.k.shape[1]].view(*q.shape[:2], -1)
         return torch.bmm(q, self.k.mT, out=out)
@@ -106,20 +106,20 @@ class _Group:
     def pattern(
         self, rows: slice, room: Tensor
     ) -> tuple[Float[Tensor, "gh r n"], Float[Tensor, "g 1 r h"]]:
-        """E = 2^(S - max) of some rows, and the maxima."""
+        """Compute E = 2^(S - max) of some rows, and the maxima."""
         e = self.logits(rows, room)
         top = e.amax(dim=-1, keepdim=True)
         torch.exp2(e.sub_(top), out=e)
         return e, top.view(-1, 1, self.heads, e.shape[1]).transpose(2, 3)
 
     def by_date(self, x: Float[Tensor, "gh r w"]) -> Float[Tensor, "g p r h d"]:
-        """The columns of all dates, date by date; a view."""
+        """Return the columns of all dates, date by date; a view."""
         split = x.unflatten(0, (-1, self.heads)).unflatten(-1, (self.valid.shape[1], -1))
         return split.permute(0, 3, 2, 1, 4)
 
 
 def _rooms(v: Tensor, count: int) -> Iterator[Tensor]:
-    """Memory for the logits of a pass, `count` times; taken once per call."""
+    """Give memory for the logits of a pass, `count` times; taken once per call."""
     groups, rows = _passes(v)
     _, _, n, h, _ = v.shape
     size = (groups[0].stop - groups[0].start) * h * (rows[0].stop - rows[0].start) * n
@@ -148,7 +148,7 @@ class _Hidden:
         self.flags.append(flags)
 
     def __iter__(self) -> Iterator[tuple[slice, slice]]:
-        """One group and some of its rows at a time, so that other groups are computed as ever."""
+        """Yield one group and some of its rows at a time, so that other groups are computed as ever."""
         flags = torch.cat(self.flags).tolist()
         where = [
             (slice(group, group + 1), rows)
@@ -164,7 +164,7 @@ def forward(
     v: Float[Tensor, "g p n h d"],
     valid: Bool[Tensor, "g p n"],
 ) -> tuple[Float[Tensor, "g p n h d"], Float[Tensor, "g p n h"]]:
-    """Softmax over the valid places, for each date, in the working type.
+    """Take the softmax over the valid places, for each date, in the working type.
 
     Returns
     -------
@@ -186,7 +186,7 @@ def forward(
             below = torch.bmm(group.valid, e.view(len(group.valid), -1, e.shape[-1]).mT)
             below = below.unflatten(-1, (group.heads, -1)).transpose(2, 3)
             torch.add(below.log2(), top, out=lse[groups, :, rows])
-            # Where nothing is valid, zero divided by whatever is not.
+            # Where nothing is valid, zero divided by anything but zero.
             divisor = below.clamp(min=torch.finfo(below.dtype).tiny)[..., None]
             torch.div(above, divisor, out=out[groups, :, rows])
             lost = (below < _least(e.dtype)) & group.present[..., None, None]
@@ -206,7 +206,7 @@ def _forward_date_by_date(
     out: Tensor,
     lse: Tensor,
 ) -> None:
-    """Some rows of one group with a maximum for each date, written into out and lse."""
+    """Compute some rows of one group with a maximum for each date, written into out and lse."""
     group = _Group.of(one, q, k, v, valid)
     s = group.logits(rows, *_rooms(v, 1))
     values = group.by_date(group.values[..., : group.width])[0]
@@ -229,7 +229,7 @@ def backward(
     v: Float[Tensor, "g p n h d"],
     valid: Bool[Tensor, "g p n"],
 ) -> tuple[Float[Tensor, "g n h d"], Float[Tensor, "g n h d"], Float[Tensor, "g p n h d"]]:
-    """Gradients of q, k and v where the weights are P = 2^(S log2(e) + bias), in the working type.
+    """Compute gradients of q, k and v where the weights are P = 2^(S log2(e) + bias), in the working type.
 
     Parameters
     ----------
@@ -279,7 +279,7 @@ def backward(
 def _weights(
     group: _Group, gradient: Tensor, delta: Tensor, scale: Tensor
 ) -> Float[Tensor, "gh r w"]:
-    """[scale gradient | -scale delta] of all dates: times [V | valid]^T times E, the gradient of the logits."""
+    """Return [scale gradient | -scale delta] of all dates: times [V | valid]^T times E, the gradient of the logits."""
     g, p, r, h, d = gradient.shape
     out = scale.new_empty(g, h, r, p * (d + 1))
     by_date = out[..., : p * d].unflatten(-1, (p, d)).permute(0, 3, 2, 1, 4)
@@ -299,7 +299,7 @@ def _backward_date_by_date(
     v: Tensor,
     valid: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """What some rows of one group give to its gradients: dq of the rows, dk and dv."""
+    """Compute what some rows of one group add to its gradients: dq of the rows, dk and dv."""
     group = _Group.of(one, q, k, v, valid)
     s = group.logits(rows, *_rooms(v, 1))
     values = group.by_date(group.values[..., : group.width])[0]

@@ -23,7 +23,7 @@ def _passes(v: Tensor) -> list[slice]:
 
 
 def _rows(x: Float[Tensor, "b t n h d"]) -> Float[Tensor, "row t d"]:
-    """A contiguous copy in the working type, one matrix for each head of each place."""
+    """Make a contiguous copy in the working type, one matrix for each head of each place."""
     x = x.permute(0, 2, 3, 1, 4)
     copy = torch.empty(x.shape, dtype=working_type(x), device=x.device)
     return copy.copy_(x).flatten(0, 2)
@@ -32,7 +32,7 @@ def _rows(x: Float[Tensor, "b t n h d"]) -> Float[Tensor, "row t d"]:
 def _readable(
     x: Float[Tensor, "b t n h d"], valid: Bool[Tensor, "b t n"]
 ) -> Float[Tensor, "row t d"]:
-    """The same, zero where not valid."""
+    """Make the same copy, zero where not valid."""
     hidden = ~valid.mT[:, :, None, :, None]
     rows = _rows(x)
     rows.unflatten(0, (len(x), -1, x.shape[3])).masked_fill_(hidden, 0.0)
@@ -40,14 +40,14 @@ def _readable(
 
 
 def _unrows(rows: Float[Tensor, "row t d"], shape: torch.Size) -> Float[Tensor, "b t n h d"]:
-    """Rows as (b t n h d), a view."""
+    """Return rows as (b t n h d), a view."""
     return rows.unflatten(0, (shape[0], -1, shape[3])).permute(0, 3, 1, 2, 4)
 
 
 def _logits(
     q: Float[Tensor, "row t d"], k: Float[Tensor, "row t d"], valid: Bool[Tensor, "b t n"]
 ) -> Float[Tensor, "row t t"]:
-    """Logits to the base 2; -inf at the own date and where not valid."""
+    """Compute logits to the base 2; -inf at the own date and where not valid."""
     b, t, n = valid.shape
     own = torch.eye(t, dtype=torch.bool, device=q.device)
     s = torch.bmm(q, k.mT).mul_(LOG2E)
@@ -71,7 +71,7 @@ def forward(
         Queries, keys, values and which of them may be attended.
     out, lse
         Attention over the frame and the logarithm to the base 2 of its sum of exponentials; afterwards those of both.
-        `lse` is inf where a query has nothing to attend to, so that whatever is divided by its sum is zero.
+        `lse` is inf where a query has nothing to attend to, so that anything divided by its sum is zero.
     """
     for places in _passes(v):
         here = (slice(None), slice(None), places)
@@ -98,7 +98,7 @@ def backward(
     valid: Bool[Tensor, "b t n"],
     dv: Float[Tensor, "b t n h d"],
 ) -> tuple[Float[Tensor, "b t n h d"], Float[Tensor, "b t n h d"], Float[Tensor, "b t n h"]]:
-    """Gradients of q, of k, and of what is added to all spatial logits of a query; that of v is added to `dv`.
+    """Compute gradients of q, of k, and of what is added to all spatial logits of a query; that of v is added to `dv`.
 
     The gradients of all logits of a softmax sum to zero: what the spatial ones have together is minus what the
     temporal ones have.

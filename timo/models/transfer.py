@@ -151,15 +151,7 @@ def _fit_stem(found: Tensor, own: Tensor, bands: Bands) -> Tensor:
 
 
 def band_sources(bands: int | Sources | Mapping[str, int | None], count: int) -> Sources:
-    """Return the source channel of each new band; None stands for the mean of all.
-
-    Parameters
-    ----------
-    bands : int, sequence or mapping
-        Number of new bands, all from the mean (as many as there were: each from itself); or the source channel of each,
-        None for the mean; or the same by name.
-    count : int
-        Number of source channels.
+    """Return the source channel of each new band (see `timo.models.load_reference`), None for the mean of all `count`.
 
     Raises
     ------
@@ -212,18 +204,9 @@ def fill(
     unused: Iterable[str] = (),
     names: Mapping[str, str] | None = None,
 ) -> LoadReport:
-    """Copy the tensors that fit into a model.
+    """Copy the tensors that fit, by the model's names, into a model, in place.
 
-    Parameters
-    ----------
-    model : Module
-        What to fill, in place.
-    tensors : mapping of str to Tensor
-        By the model's names.
-    adapted, unused
-        For the report.
-    names : mapping of str to str, optional
-        The name that the source has for one of `tensors`, where it is another.
+    `names` has the name in the source of those that it names otherwise; the rest is for the report.
 
     Raises
     ------
@@ -267,18 +250,9 @@ def announce(report: LoadReport, what: str) -> None:
 
 
 def read_state_dict(source: Mapping[str, Any] | PathLike) -> dict[str, Any]:
-    """Read a state dict from a file or a mapping, by the names that its model had.
+    """Read a state dict from a file or a mapping, by the names that its model had, with all that lies beside it.
 
-    Parameters
-    ----------
-    source : mapping or path
-        A .safetensors file, a file of `torch.save`, or what one holds. The state dict may lie under "model" or
-        "state_dict", and names may begin with "module.".
-
-    Returns
-    -------
-    dict
-        From names to tensors, and to whatever else lay beside them.
+    It may lie under "model" or "state_dict", and names may begin with "module.".
 
     Raises
     ------

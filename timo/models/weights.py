@@ -83,7 +83,7 @@ class SavedEncoder:
     card : dict
         What else was written down: data, recipe, figures, limits.
     sha256 : str
-        Checksum of the file of the weights: which weights these are, whatever the folder is called.
+        Checksum of the file of the weights: which weights these are, under any name of the folder.
     """
 
     config: EncoderConfig
