@@ -16,8 +16,11 @@ from timo.cube import (
     cell_area_m2,
     cell_size_m,
     check,
+    check_grid,
     check_labels,
     composite,
+    days_since_epoch,
+    dilate,
     grid_mismatch,
     hectares,
     period_starts,
@@ -25,7 +28,6 @@ from timo.cube import (
     split_blocks,
     valid_mask,
 )
-from timo.cube.grid import dilate
 from timo.errors import TimoError
 from timo.sources import open_cube
 from timo.sources.sample import sample_labels
@@ -88,6 +90,7 @@ def _all(value):
 
 BAD_CUBES = {
     "not xarray": (lambda c: c.values, "must be an xarray.DataArray; got ndarray"),
+    "text": (lambda c: c.astype(str), "must be float32"),
     "missing dim": (lambda c: c.isel(time=0), r"must have the dims .* got \('band', 'y', 'x'\)"),
     "other dim": (lambda c: c.rename(x="lon"), r"Use cube.rename\(\.\.\.\)"),
     "order": (
@@ -122,9 +125,9 @@ BAD_CUBES = {
     "unknown sensor": (lambda c: c.assign_attrs(sensor="spot"), "Unknown sensor 'spot'"),
     "uneven x": (
         lambda c: c.isel(x=[0, 1, 3, 4]),
-        "x must be evenly spaced .* from 10 to 20. Use cube.rio.reproject",
+        r"x must be evenly spaced .* from 10 to 20. Use cube.sortby\(\"x\"\).reindex",
     ),
-    "repeated y": (lambda c: c.isel(y=[0, 0]), "y must be evenly spaced"),
+    "repeated y": (lambda c: c.isel(y=[0, 0]), r"y must be evenly spaced.*cube.drop_duplicates"),
     "oblong": (lambda c: c.isel(x=slice(None, None, 2)), "must be square: y steps by -10, x by 20"),
     "no crs": (
         lambda c: c.drop_vars("spatial_ref"),
@@ -213,6 +216,14 @@ def test_spacing_and_the_same_grid_have_one_home():
     assert spacing(cube, "y") == -10
     with pytest.raises(TimoError, match=r"The map's x must be evenly spaced"):
         spacing(cube.isel(x=[0, 1, 3]), "x", "map")
+    for wrong, message in (
+        (cube.rename(x="lon"), "has no dimension 'x'"),
+        (cube.assign_coords(x=list("abcde")), "x must be finite numbers.*'a', 'b', 'c'"),
+        (cube.assign_coords(x=np.full(5, np.nan)), "x must be finite numbers"),
+        (cube.isel(x=slice(0)), "is empty: its size along 'x' is 0"),
+    ):
+        with pytest.raises(TimoError, match=message):
+            check_grid(wrong)
     with pytest.raises(TimoError, match="a single cell along 'x'"):
         spacing(cube.isel(x=[0]), "x")
     assert grid_mismatch(cube[0, 0], cube) == ""
@@ -242,6 +253,7 @@ BAD_LABELS = {
     ),
     "bool": (lambda a: a > 0, "must be integers, -1 = unlabelled; got bool"),
     "size": (lambda a: a.isel(x=slice(3)), "their x has 3 cells, the cube's 5.*reproject_match"),
+    "no date": (lambda a: a.expand_dims("time"), "must have the cube's dates"),
     "no y": (lambda a: a.drop_vars("y"), "their coordinate 'y' is missing.*reproject_match"),
     "shifted": (
         lambda a: a.assign_coords(y=a.y + 5),
@@ -366,10 +378,25 @@ def test_a_date_lies_in_its_period(freq, days, origin):
     assert list(period_starts(starts, freq, starts[0])) == list(starts)
 
 
-@pytest.mark.parametrize("freq", ["ME", "12h", "-1MS", "B", None, 3, ""])
+@pytest.mark.parametrize("freq", ["ME", "12h", "-1MS", "B", ""])
 def test_periods_that_are_none_are_refused(freq):
     with pytest.raises(TimoError, match=r"freq.*Known: month, season, year"):
         composite(make_cube(), freq=freq)
+
+
+@pytest.mark.parametrize("origin", ["", "some words", True, 3, pd.NaT, "0001-01-01x"])
+def test_an_origin_that_is_no_date_is_refused(origin):
+    with pytest.raises(TimoError, match="origin must be"):
+        composite(make_cube(), "16D", origin=origin)
+
+
+def test_times_that_are_no_dates_are_refused():
+    times = make_cube().indexes["time"]
+    for wrong in (times[:0], times.insert(0, pd.NaT), times.tz_localize("UTC")):
+        with pytest.raises(TimoError, match="times must be dates"):
+            period_starts(wrong, "month", "2019-01-01")
+    with pytest.raises(TimoError, match="time must be datetime64; got int64"):
+        days_since_epoch(xr.DataArray([1, 2], dims="time"))
 
 
 def test_medoid_is_the_one_of_smallest_summed_distance():
@@ -454,7 +481,7 @@ def test_composite_of_the_sample(sample):
 def test_composite_refuses_what_it_does_not_know():
     with pytest.raises(TimoError, match=r"Unknown freq 'week'. Known: month, season, year"):
         composite(make_cube(), freq="week")
-    with pytest.raises(TimoError, match=r"Unknown method 'mean'. Known: median, medoid"):
+    with pytest.raises(TimoError, match=r"method must be one of 'median', 'medoid'; got 'mean'"):
         composite(make_cube(), method="mean")
     with pytest.raises(TimoError, match=r"dates must ascend"):
         composite(make_cube().isel(time=[1, 0]))
@@ -595,12 +622,18 @@ def test_too_few_blocks_are_refused():
 
 
 BAD_SPLITS = {
-    "scheme": ({"scheme": "stripes"}, "Unknown scheme 'stripes'. Known: checkerboard, random"),
+    "scheme": (
+        {"scheme": "stripes"},
+        "scheme must be one of 'checkerboard', 'random'; got 'stripes'",
+    ),
     "sum": ({"fractions": (0.6, 0.2, 0.1)}, "three shares .* with the sum 1"),
-    "count": ({"fractions": (0.6, 0.4)}, "three shares"),
-    "negative": ({"fractions": (1.2, -0.2, 0.0)}, "three shares"),
+    "count": (
+        {"fractions": (0.6, 0.4)},
+        r"fractions must be \(a number from 0 to 1, .*got \(0.6, 0.4\)",
+    ),
+    "negative": ({"fractions": (1.2, -0.2, 0.0)}, "fractions must be .*from 0 to 1"),
     "no training": ({"fractions": (0, 0.5, 0.5)}, "leave nothing to train on"),
-    "buffer": ({"buffer_m": -1}, "buffer_m is a distance in metres, 0 or more; got -1"),
+    "buffer": ({"buffer_m": -1}, "buffer_m must be a number of 0 or more; got -1"),
     "other labels": ({"labels": two_classes(height=12)}, "labels are on another grid"),
 }
 
@@ -641,6 +674,13 @@ def test_dilate_reaches_as_far_as_the_ellipse(mask, height, width):
     reach = (dy / max(height, 1e-9)) ** 2 + (dx / max(width, 1e-9)) ** 2
     near = (reach <= 1 + 1e-9).any(axis=1).reshape(mask.shape)
     np.testing.assert_array_equal(dilate(mask, height, width), near)
+
+
+def test_only_masks_are_dilated():
+    for wrong in (np.zeros((3, 3)), np.zeros(3, bool)):
+        with pytest.raises(TimoError, match=r"mask must be booleans \(\.\.\., y, x\)"):
+            dilate(wrong, 1, 1)
+    assert dilate(np.eye(3, dtype=bool), 1e300, 1e300).all()
 
 
 def test_hectares_of_a_mask_and_of_classes():
@@ -690,7 +730,7 @@ BAD_MAPS = {
     "time": (lambda a: a.expand_dims(time=[0]), r"Select a date first, with array.sel\(time=...\)"),
     "float": (lambda a: a.astype(float), "booleans or integer classes; got float64"),
     "no crs": (lambda a: a.drop_vars("spatial_ref"), "no coordinate reference system"),
-    "cell": (lambda a: a.isel(y=[0], x=[0]), "size of a single cell cannot be told"),
+    "cell": (lambda a: a.isel(y=[0], x=[0]), "size of a single cell cannot be read"),
     "mercator": (
         lambda a: a.assign_coords(y=a.y + 5.6e6).rio.write_crs("EPSG:3857"),
         "'WGS 84 / Pseudo-Mercator' are 1.99 times the true ones here.*estimate_utm_crs",

@@ -1,8 +1,7 @@
 """Spatial blocks, and their split into parts that are not each other's neighbours by chance.
 
-Pixels next to each other are alike. If some train a model and others test it, the test measures
-memory; whole blocks on either side measure what the model knows of a place it has not seen (Roberts
-et al. 2017, Ecography 40, 913-929).
+Pixels next to each other are alike. If some train a model and others test it, the test measures memory; whole blocks on
+either side measure what the model knows of a place it has not seen (Roberts et al. 2017, Ecography 40, 913-929).
 """
 
 from __future__ import annotations
@@ -12,7 +11,8 @@ from typing import Literal
 import numpy as np
 import xarray as xr
 
-from timo.cube.check import check_labels
+from timo.checks import AnyNumber, NotNegative, Seed, Share, checked
+from timo.cube.check import Gridded, check_labels
 from timo.cube.grid import cell_size_m, dilate
 from timo.errors import TimoError
 
@@ -20,17 +20,17 @@ PARTS = ("train", "validation", "test")
 TRAIN, VALIDATION, TEST, UNUSED = 0, 1, 2, -1
 
 
-def blocks(array: xr.DataArray, size_m: float) -> xr.DataArray:
+@checked
+def blocks(array: Gridded, size_m: AnyNumber) -> xr.DataArray:
     """Divide a grid into square blocks.
 
     Parameters
     ----------
-    array : xarray.DataArray
+    array : xarray.DataArray or xarray.Dataset
         A cube or labels: anything with y, x and a CRS.
     size_m : float
-        Side of a block in metres, rounded to whole cells. Take it larger than the distance over
-        which the landscape is alike (the range of the variogram). Blocks at the lower and right
-        edge may be cut.
+        Side of a block in metres, rounded to whole cells. Take it larger than the distance over which the landscape is
+        alike (the range of the variogram). Blocks at the lower and right edge may be cut.
 
     Returns
     -------
@@ -47,8 +47,10 @@ def blocks(array: xr.DataArray, size_m: float) -> xr.DataArray:
         raise TimoError(
             f"size_m must be at least the size of a cell, {max(height, width):g} m; got {size_m!r}."
         )
-    rows = np.arange(array.sizes["y"]) // round(size_m / height)
-    columns = np.arange(array.sizes["x"]) // round(size_m / width)
+    rows, columns = (
+        np.arange(cells) // min(round(size_m / side), cells)
+        for cells, side in ((array.sizes["y"], height), (array.sizes["x"], width))
+    )
     number = rows[:, None] * (columns[-1] + 1) + columns
     coords = {name: c for name, c in array.coords.items() if name in ("y", "x", "spatial_ref")}
     return xr.DataArray(
@@ -60,38 +62,37 @@ def blocks(array: xr.DataArray, size_m: float) -> xr.DataArray:
     )
 
 
+@checked
 def split_blocks(
     blocks: xr.DataArray,
     scheme: Literal["checkerboard", "random"] = "checkerboard",
-    fractions: tuple[float, float, float] = (0.6, 0.2, 0.2),
+    fractions: tuple[Share, Share, Share] = (0.6, 0.2, 0.2),
     *,
-    seed: int = 0,
+    seed: Seed = 0,
     labels: xr.DataArray | None = None,
-    buffer_m: float = 0,
+    buffer_m: NotNegative = 0,
 ) -> xr.DataArray:
     """Split blocks into training, validation and test.
 
     Parameters
     ----------
     blocks : xarray.DataArray
-        (y, x) block numbers, as `blocks` makes them; "random" takes any numbers, such as those of
-        farms or catchments.
+        (y, x) block numbers, as `blocks` makes them; "random" takes any numbers, such as those of farms or catchments.
     scheme : {"checkerboard", "random"}
-        "checkerboard": every other block is test, whatever the seed, and of the rest a random share
-        is validation. "random": blocks are drawn for all three parts.
+        "checkerboard": every other block is test, whatever the seed, and of the rest a random share is validation.
+        "random": blocks are drawn for all three parts.
     fractions : (float, float, float)
-        Shares of training, validation and test; their sum is 1. With "checkerboard" only the first
-        two count, as the proportion between training and validation. A share of 0 leaves the part
-        out.
+        Shares of training, validation and test; their sum is 1. With "checkerboard" only the first two count, as the
+        proportion between training and validation. A share of 0 leaves the part out.
     seed : int
         The same seed gives the same split.
     labels : xarray.DataArray, optional
-        (y, x) or (time, y, x) classes. Blocks are then drawn so that each class is shared out in
-        these proportions, rarest first, as in Sechidis et al. 2011 (ECML PKDD, iterative
-        stratification), and each part must hold each class.
+        (y, x) or (time, y, x) classes. Blocks are then drawn so that each class is shared out in these proportions,
+        rarest first, as in Sechidis et al. 2011 (ECML PKDD, iterative stratification), and each part must hold each
+        class.
     buffer_m : float
-        Training and validation pixels up to so many metres from a test pixel (between cell centres)
-        belong to no part.
+        Training and validation pixels up to this distance in metres from a test pixel (between cell centres) belong to
+        no part.
 
     Returns
     -------
@@ -103,7 +104,14 @@ def split_blocks(
     TimoError
         If an option is none of those above, or if a part gets no pixel (of some class).
     """
-    shares = _check_options(scheme, fractions, buffer_m)
+    shares = np.asarray(fractions, dtype="float64")
+    if not np.isclose(shares.sum(), 1):
+        raise TimoError(
+            "fractions must be three shares (train, validation, test) with the sum 1; "
+            f"got {fractions}."
+        )
+    if shares[TRAIN] == 0:
+        raise TimoError(f"fractions leave nothing to train on; got {fractions}.")
     _check_blocks(blocks)
     if labels is not None:
         check_labels(labels, blocks)
@@ -132,27 +140,11 @@ def split_blocks(
     return split
 
 
-def _check_options(scheme: str, fractions: tuple[float, ...], buffer_m: float) -> np.ndarray:
-    """Return the fractions as an array, refusing what makes no sense."""
-    if scheme not in ("checkerboard", "random"):
-        raise TimoError(f"Unknown scheme {scheme!r}. Known: checkerboard, random.")
-    shares = np.asarray(fractions, dtype="float64")
-    if shares.shape != (3,) or not (shares >= 0).all() or not np.isclose(shares.sum(), 1):
-        raise TimoError(
-            "fractions must be three shares (train, validation, test) with the sum 1; "
-            f"got {fractions}."
-        )
-    if shares[TRAIN] == 0:
-        raise TimoError(f"fractions leave nothing to train on; got {fractions}.")
-    if not 0 <= buffer_m < np.inf:
-        raise TimoError(f"buffer_m is a distance in metres, 0 or more; got {buffer_m!r}.")
-    return shares
-
-
 def _check_blocks(blocks: xr.DataArray) -> None:
-    if blocks.dims != ("y", "x") or not np.issubdtype(blocks.dtype, np.integer):
+    integers = np.issubdtype(blocks.dtype, np.integer)
+    if blocks.dims != ("y", "x") or not integers or not blocks.size:
         raise TimoError(
-            f'blocks must be integers with the dims ("y", "x"); got {blocks.dtype} {blocks.dims}. '
+            f'blocks must be integers with the dims ("y", "x"); got {blocks.dtype}, {dict(blocks.sizes)}. '
             "Use timo.cube.blocks(cube, size_m)."
         )
 
@@ -171,8 +163,8 @@ def _pixels_per_block(place: np.ndarray, n: int, labels: xr.DataArray | None) ->
 def _draw(pixels: np.ndarray, shares: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Draw a part, (block,), for each block, so that each column is shared out in proportion.
 
-    The class with the fewest pixels left goes first, its blocks in random order, each to the part
-    that still lacks most of it (Sechidis et al. 2011, algorithm 1).
+    The class with the fewest pixels left goes first, its blocks in random order, each to the part that still lacks most
+    of it (Sechidis et al. 2011, algorithm 1).
     """
     part = np.full(len(pixels), UNUSED)
     lacking = shares[:, None] * pixels.sum(axis=0)
@@ -197,11 +189,10 @@ def _draw_rest(
 
 
 def _is_odd(place: np.ndarray) -> np.ndarray:
-    """Say of each block, (block,), whether it is of the second colour of the checkerboard."""
+    """Return, (block,), whether each block is of the second colour of the checkerboard."""
     _, first = np.unique(place, return_index=True)
     row, column = np.divmod(first, place.shape[1])
-    # Ranks, and not the numbers themselves: those of a part that was cut out of a larger grid do
-    # not start at 0.
+    # Ranks, and not the numbers themselves: those of a part that was cut out of a larger grid do not start at 0.
     return (
         np.unique(row, return_inverse=True)[1] + np.unique(column, return_inverse=True)[1]
     ) % 2 == 1

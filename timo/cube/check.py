@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,14 +10,15 @@ import pyproj
 import rioxarray  # noqa: F401  registers .rio
 import xarray as xr
 
+from timo.checks import checked
 from timo.crs import meant_unit
 from timo.cube.values import check_values
-from timo.errors import TimoError
+from timo.errors import TimoError, warn
 from timo.sensors import SENSORS, Sensor, get_sensor
 
 DIMS = ("time", "band", "y", "x")
-# Share of a cell by which coordinates may differ: well under what shifts a pixel, well over
-# rounding.
+Gridded = xr.DataArray | xr.Dataset
+# Share of a cell by which coordinates may differ: well under what shifts a pixel, well over rounding.
 _TOLERANCE = 1e-3
 # Degrees by which cell centres may lie beyond the poles, as those of some global grids do.
 _SLACK = 1.0
@@ -27,6 +27,7 @@ _KILOMETRES = {"km", "kilometre", "kilometer", "kilometres", "kilometers"}
 _WAVELENGTH = 0.03
 
 
+@checked
 def check(
     cube: xr.DataArray, *, what: str = "cube", sensor: Sensor | str | None = None
 ) -> xr.DataArray:
@@ -35,14 +36,13 @@ def check(
     Parameters
     ----------
     cube : xarray.DataArray
-        (time, band, y, x) float32 physical values, NaN = no valid observation; coordinates time
-        (datetime64, ascending, unique), band (names, unique), y and x (cell centres, evenly spaced,
-        square cells), and a CRS.
+        (time, band, y, x) float32 physical values, NaN = no valid observation; coordinates time (datetime64, ascending,
+        unique), band (names, unique), y and x (cell centres, evenly spaced, square cells), and a CRS.
     what : str
         Its name in the messages.
     sensor : Sensor or str, optional
-        Sensor by which a cube is checked whose attributes name none: that of the model, e.g. One
-        that is not registered here is left aside.
+        Sensor by which a cube is checked whose attributes name none, such as that of the model. One that is not
+        registered here is left aside.
 
     Returns
     -------
@@ -56,11 +56,9 @@ def check(
 
     Notes
     -----
-    Values are looked at in memory alone (`timo.cube.check_values`). A lazy cube is not computed:
-    whatever computes it looks at its values then.
+    Values are looked at in memory alone (`timo.cube.check_values`). Those of a lazy cube are looked at by what computes
+    it.
     """
-    if not isinstance(cube, xr.DataArray):
-        raise TimoError(f"The {what} must be an xarray.DataArray; got {type(cube).__name__}.")
     _check_dims(cube, what)
     _check_dtype(cube, what)
     _check_time(cube, what)
@@ -74,13 +72,15 @@ def check(
     return cube
 
 
+@checked
 def sensor_of(cube: xr.DataArray, other: Sensor | str | None = None) -> Sensor | None:
     """Return the sensor that a cube's attributes name, else `other`; None where neither is known."""
-    if "sensor" in cube.attrs:
+    if cube.attrs.get("sensor") is not None:
         return get_sensor(cube.attrs["sensor"])
     return SENSORS.get(other) if isinstance(other, str) else other
 
 
+@checked
 def select_bands(cube: xr.DataArray, bands: Sequence[str], sensor: str) -> xr.DataArray:
     """Check a cube that a model is to read, and return the bands of the model.
 
@@ -103,6 +103,8 @@ def select_bands(cube: xr.DataArray, bands: Sequence[str], sensor: str) -> xr.Da
     UserWarning
         If the cube holds another quantity than the model was made for, e.g. top-of-atmosphere reflectance.
     """
+    if not bands:
+        raise TimoError("bands are the names of at least one band of the model; got none.")
     has = [str(band) for band in check(cube, sensor=sensor).band.values]
     if missing := [band for band in bands if band not in has]:
         raise TimoError(
@@ -125,13 +127,13 @@ def _check_alike(own: Sensor, other: Sensor, bands: Sequence[str]) -> None:
                 "Load a new model with cube=cube, or open a cube of the model's sensor."
             )
     if own.units != other.units:
-        warnings.warn(
-            f"the model was made for {other.units} ({other.name}), the cube holds {own.units} ({own.name})",
-            stacklevel=4,
+        warn(
+            f"The model was made for {other.units} ({other.name}), the cube holds {own.units} ({own.name})."
         )
 
 
-def check_grid(array: xr.DataArray, *, what: str = "array") -> None:
+@checked
+def check_grid(array: Gridded, *, what: str = "array") -> None:
     """Check that y and x are there, evenly spaced, in square cells, with a CRS, and in its unit.
 
     Raises
@@ -139,7 +141,8 @@ def check_grid(array: xr.DataArray, *, what: str = "array") -> None:
     TimoError
         If something is not so.
     """
-    steps = {dim: spacing(array, dim, what) for dim in ("y", "x") if array.sizes[dim] > 1}
+    several = [dim for dim in ("y", "x") if _centres(array, dim, what).size > 1]
+    steps = {dim: spacing(array, dim, what) for dim in several}
     if len(steps) == 2 and not np.isclose(abs(steps["y"]), abs(steps["x"]), rtol=_TOLERANCE):
         raise TimoError(
             f"The {what}'s cells must be square: y steps by {steps['y']:g}, x by {steps['x']:g}. "
@@ -152,7 +155,7 @@ def check_grid(array: xr.DataArray, *, what: str = "array") -> None:
     _check_unit(array, steps, what)
 
 
-def _check_unit(array: xr.DataArray, steps: dict[str, float], what: str) -> None:
+def _check_unit(array: Gridded, steps: dict[str, float], what: str) -> None:
     """Refuse coordinates in another unit than that of the CRS."""
     crs = array.rio.crs
     reach = {dim: float(np.abs(array[dim].values).max()) for dim in ("y", "x")}
@@ -189,7 +192,8 @@ def _check_unit(array: xr.DataArray, steps: dict[str, float], what: str) -> None
     )
 
 
-def spacing(array: xr.DataArray, dim: str, what: str = "array") -> float:
+@checked
+def spacing(array: Gridded, dim: str, what: str = "array") -> float:
     """Return the step of an evenly spaced coordinate.
 
     Raises
@@ -197,11 +201,7 @@ def spacing(array: xr.DataArray, dim: str, what: str = "array") -> float:
     TimoError
         If it is not evenly spaced, or a single cell.
     """
-    if dim not in array.indexes:
-        raise TimoError(
-            f"The {what} has no coordinate {dim!r}. Use {what}.assign_coords({dim}=...) with its cell centres."
-        )
-    values = array[dim].values.astype("float64")
+    values = _centres(array, dim, what)
     if values.size < 2:
         raise TimoError(f"The {what} is a single cell along {dim!r}, which has no step.")
     steps = np.diff(values)
@@ -210,25 +210,60 @@ def spacing(array: xr.DataArray, dim: str, what: str = "array") -> float:
     ideal = values[0] + step * np.arange(values.size)
     if not step or not np.allclose(values, ideal, rtol=0, atol=abs(step) * 0.05):
         raise TimoError(
-            f"The {what}'s {dim} must be evenly spaced cell centres; "
-            f"its steps go from {steps.min():g} to {steps.max():g}. "
-            f"Use {what}.rio.reproject({what}.rio.crs) or {what}.interp({dim}=...)."
+            f"The {what}'s {dim} must be evenly spaced cell centres; its steps go from {steps.min():g} to "
+            f"{steps.max():g}. Use {what}.{_evened(values, dim)}."
         )
     return step
 
 
-def grid_mismatch(array: xr.DataArray, like: xr.DataArray, other: str = "the cube") -> str:
+def _evened(values: np.ndarray, dim: str) -> str:
+    """Return the call that brings uneven cell centres to even ones."""
+    once = np.unique(values)
+    if once.size < values.size:
+        return f'drop_duplicates("{dim}")'
+    span = once[-1] - once[0]
+    cells = int(min(span / np.diff(once).min() + 1, 10 * once.size))
+    even = f"numpy.linspace({once[0]}, {once[-1]}, {cells})"
+    return f'sortby("{dim}").reindex({dim}={even}, method="nearest")'
+
+
+def _centres(array: Gridded, dim: str, what: str) -> np.ndarray:
+    """Return the coordinates along a dimension, as floats; raise a `TimoError` where they are no cell centres."""
+    if dim not in array.dims:
+        raise TimoError(
+            f"The {what} has no dimension {dim!r}; it has {tuple(array.dims)}. Use {what}.rename(...)."
+        )
+    if dim not in array.indexes:
+        raise TimoError(
+            f"The {what} has no coordinate {dim!r}. Use {what}.assign_coords({dim}=...) with its cell centres."
+        )
+    values = array[dim].values
+    if not values.size:
+        raise TimoError(f"The {what} is empty: its size along {dim!r} is 0.")
+    if values.dtype.kind not in "iuf" or not np.isfinite(values).all():
+        raise TimoError(
+            f"The {what}'s {dim} must be finite numbers, the cell centres; it holds {values[:3].tolist()}. "
+            f"Use {what}.assign_coords({dim}=...)."
+        )
+    return values.astype("float64")
+
+
+@checked
+def grid_mismatch(array: Gridded, like: Gridded, other: str = "the cube") -> str:
     """Return what of a grid is unlike that of `like`, e.g. "x has 3 cells, the cube's 5"; empty if nothing is.
 
     An array without a CRS is taken to be in that of `like`; `other` is the name of `like` in the answer.
     """
     for dim in ("y", "x"):
-        if array.sizes[dim] != like.sizes[dim]:
-            return f"{dim} has {array.sizes[dim]} cells, {other}'s {like.sizes[dim]}"
-        if dim not in array.indexes:
+        wanted = _centres(like, dim, other.removeprefix("the "))
+        cells = array.sizes.get(dim, "no")
+        if cells != wanted.size:
+            return f"{dim} has {cells} cells, {other}'s {wanted.size}"
+        if dim not in array.indexes or array[dim].dtype.kind not in "iuf":
             return f"coordinate {dim!r} is missing"
-        cell = abs(spacing(like, dim)) if like.sizes[dim] > 1 else 1.0
-        apart = float(np.abs(array[dim].values - like[dim].values).max()) / cell
+        values = array[dim].values
+        cell = abs(spacing(like, dim)) if wanted.size > 1 else 1.0
+        apart = float(np.abs(values - wanted).max()) / cell
         if not apart <= _TOLERANCE:
             return f"{dim} is up to {apart:.3g} cells from {other}'s"
     if array.rio.crs is not None and array.rio.crs != like.rio.crs:
@@ -236,14 +271,14 @@ def grid_mismatch(array: xr.DataArray, like: xr.DataArray, other: str = "the cub
     return ""
 
 
+@checked
 def check_labels(labels: xr.DataArray, cube: xr.DataArray) -> xr.DataArray:
     """Check that `labels` are labels on the cube's grid, and return them unchanged.
 
     Parameters
     ----------
     labels : xarray.DataArray
-        (y, x) or (time, y, x) integers: a class, or -1 = unlabelled. `attrs["classes"]`, if there,
-        names the classes.
+        (y, x) or (time, y, x) integers: a class, or -1 = unlabelled. `attrs["classes"]`, if there, names the classes.
     cube : xarray.DataArray
         The cube that they label.
 
@@ -252,8 +287,6 @@ def check_labels(labels: xr.DataArray, cube: xr.DataArray) -> xr.DataArray:
     TimoError
         If something is not so; the message says what, and what to call.
     """
-    if not isinstance(labels, xr.DataArray):
-        raise TimoError(f"The labels must be an xarray.DataArray; got {type(labels).__name__}.")
     if labels.dims not in (("y", "x"), ("time", "y", "x")):
         raise TimoError(
             f'The labels must have the dims ("y", "x") or ("time", "y", "x"); got {labels.dims}. '
@@ -264,8 +297,18 @@ def check_labels(labels: xr.DataArray, cube: xr.DataArray) -> xr.DataArray:
             f"The labels must be integers, -1 = unlabelled; got {labels.dtype}. "
             'Use labels.fillna(-1).astype("int16").'
         )
-    _check_same_grid(labels, cube)
-    _check_same_time(labels, cube)
+    if why := grid_mismatch(labels, cube):
+        raise TimoError(
+            f"The labels are on another grid: their {why}. Use labels.rio.reproject_match(cube, nodata=-1), "
+            "which takes the nearest cell, then .assign_coords(y=cube.y, x=cube.x)."
+        )
+    if "time" in labels.dims and "time" in cube.dims:
+        dates, wanted = (array.indexes.get("time") for array in (labels, cube))
+        if dates is None or wanted is None or dates.empty or not dates.equals(wanted):
+            raise TimoError(
+                "Labels with a time must have the cube's dates. "
+                "Use labels.reindex(time=cube.time, fill_value=-1)."
+            )
     _check_classes(labels)
     return labels
 
@@ -284,20 +327,11 @@ def _check_dims(cube: xr.DataArray, what: str) -> None:
     empty = [str(dim) for dim in DIMS if cube.sizes[dim] == 0]
     if empty:
         raise TimoError(f"The {what} is empty: its size along {empty[0]!r} is 0.")
-    missing = [dim for dim in DIMS if dim not in cube.indexes]
-    if missing:
-        raise TimoError(
-            f"The {what} has no coordinate {missing[0]!r}. "
-            f"Use {what}.assign_coords({missing[0]}=...) with its {_MEANING[missing[0]]}."
-        )
-
-
-_MEANING = {
-    "time": "dates",
-    "band": "band names",
-    "y": "cell centres",
-    "x": "cell centres",
-}
+    for dim, names in (("time", "dates"), ("band", "band names")):
+        if dim not in cube.indexes:
+            raise TimoError(
+                f"The {what} has no coordinate {dim!r}. Use {what}.assign_coords({dim}=...) with its {names}."
+            )
 
 
 def _check_dtype(cube: xr.DataArray, what: str) -> None:
@@ -335,8 +369,8 @@ def _check_band(cube: xr.DataArray, what: str) -> None:
             f"The {what} has the band {twice[0]!r} more than once. "
             f'Use {what}.drop_duplicates("band").'
         )
-    if "sensor" in cube.attrs:
-        get_sensor(cube.attrs["sensor"]).select(names)
+    if (sensor := sensor_of(cube)) is not None:
+        sensor.select(names)
 
 
 def _check_observed(values: np.ndarray, what: str) -> None:
@@ -348,24 +382,6 @@ def _check_observed(values: np.ndarray, what: str) -> None:
         raise TimoError(
             f"The {what} is all NaN: no date has a valid observation. "
             "Widen the dates or the area, or mask fewer classes."
-        )
-
-
-def _check_same_grid(labels: xr.DataArray, cube: xr.DataArray) -> None:
-    if why := grid_mismatch(labels, cube):
-        raise TimoError(
-            f"The labels are on another grid: their {why}. Use labels.rio.reproject_match(cube, nodata=-1), "
-            "which takes the nearest cell, then .assign_coords(y=cube.y, x=cube.x)."
-        )
-
-
-def _check_same_time(labels: xr.DataArray, cube: xr.DataArray) -> None:
-    if {"time"} <= set(labels.dims) & set(cube.dims) and not labels.indexes["time"].equals(
-        cube.indexes["time"]
-    ):
-        raise TimoError(
-            "Labels with a time must have the cube's dates. "
-            "Use labels.reindex(time=cube.time, fill_value=-1)."
         )
 
 

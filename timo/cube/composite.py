@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
+from timo.checks import checked, described
 from timo.cube.check import DIMS, check
 from timo.errors import TimoError
+
+Date = str | dt.date | np.datetime64
 
 # Seasons: December-February, March-May, June-August, September-November.
 _PERIODS = {"month": "MS", "season": "QS-DEC", "year": "YS"}
@@ -23,24 +27,36 @@ _STARTS = (
 )
 
 
+@checked
 def valid_mask(cube: xr.DataArray) -> xr.DataArray:
-    """Say where a cube holds an observation.
+    """Return where a cube holds an observation.
 
     Returns
     -------
     xarray.DataArray
         (time, y, x) bool, True where all bands are finite. Lazy if the cube is.
+
+    Raises
+    ------
+    TimoError
+        If it has no bands, or holds no numbers.
     """
+    if "band" not in cube.dims or cube.dtype.kind not in "iuf":
+        raise TimoError(
+            f"A cube has the dims {DIMS} and is float32; got {tuple(cube.dims)}, {cube.dtype}. "
+            "timo.open_cube opens one."
+        )
     finite: xr.DataArray = xr.apply_ufunc(np.isfinite, cube, dask="allowed", keep_attrs=False)
     return finite.all("band").rename("valid")
 
 
+@checked
 def composite(
     cube: xr.DataArray,
     freq: str = "month",
     method: Literal["median", "medoid"] = "median",
     *,
-    origin: Any = None,
+    origin: Date | None = None,
 ) -> xr.DataArray:
     """Composite a cube over months, seasons, years or other periods, from valid observations only.
 
@@ -52,21 +68,19 @@ def composite(
         "month", "season" (from December, March, June and September), "year", or pandas' name of a
         period by its start: "2MS" (two months), "QS-DEC", "YS", "W-MON" (weeks from Monday), "16D".
     method : {"median", "medoid"}
-        "median": each band's own median; steady, but no spectrum that was ever observed. "medoid":
-        the observation whose Euclidean distances to the period's others have the smallest sum, the
-        earliest of equals; a spectrum that was observed, hence band ratios that are real (Flood
-        2013, Remote Sensing 5(12), 6481-6500).
+        "median": each band's own median; steady, but no spectrum that was ever observed. "medoid": the observation
+        whose Euclidean distances to the period's others have the smallest sum, the earliest of equals; a spectrum that
+        was observed, hence band ratios that are real (Flood 2013, Remote Sensing 5(12), 6481-6500).
     origin : date, optional
-        The day from which periods of several days, months or years are counted: the first period is
-        the one that it lies in. By default the cube's first date.
+        The day from which periods of several days, months or years are counted: the first period is the one that it
+        lies in. By default the cube's first date.
 
     Returns
     -------
     xarray.DataArray
         A cube whose `time` is the first day of each period (`period_starts`), and whose coordinate `n_valid` (time,
-        y, x) counts the observations behind each pixel. A period is there if the cube has a date in
-        it; a pixel without a valid observation in it is NaN. Coordinates that go with single dates
-        (`scl`) are dropped.
+        y, x) counts the observations behind each pixel. A period is there if the cube has a date in it; a pixel without
+        a valid observation in it is NaN. Coordinates that go with single dates (`scl`) are dropped.
 
     Raises
     ------
@@ -74,8 +88,6 @@ def composite(
         If the cube is no cube, or `freq` or `method` is none of those above.
     """
     check(cube)
-    if method not in _METHODS:
-        raise TimoError(f"Unknown method {method!r}. Known: {', '.join(_METHODS)}.")
     times = cube.indexes["time"]
     starts = period_starts(times, freq, times[0] if origin is None else origin)
     # What goes with single dates, such as the SCL, has no meaning for a period.
@@ -94,8 +106,9 @@ def composite(
     return check(result.rename(cube.name), what="composite")
 
 
-def period_starts(times: pd.DatetimeIndex, freq: str, origin: Any) -> pd.DatetimeIndex:
-    """First day of the period that each date lies in.
+@checked
+def period_starts(times: pd.DatetimeIndex, freq: str, origin: Date) -> pd.DatetimeIndex:
+    """Return the first day of the period that each date lies in.
 
     Parameters
     ----------
@@ -104,9 +117,8 @@ def period_starts(times: pd.DatetimeIndex, freq: str, origin: Any) -> pd.Datetim
     freq : str
         As in `composite`.
     origin : date
-        The day from which periods are counted. "16D": every sixteen days from it. "2MS": every two
-        months from its month. Single months, quarters of a named month, weeks and years do not
-        depend on it.
+        The day from which periods are counted. "16D": every sixteen days from it. "2MS": every two months from its
+        month. Single months, quarters of a named month, weeks and years do not depend on it.
 
     Returns
     -------
@@ -116,18 +128,30 @@ def period_starts(times: pd.DatetimeIndex, freq: str, origin: Any) -> pd.Datetim
     Raises
     ------
     TimoError
-        If `freq` is none, or dates its periods otherwise than by their first day.
+        If `freq` is none, or dates its periods otherwise than by their first day, or a date is none.
     """
     offset = period_offset(freq)
-    first = offset.rollback(pd.Timestamp(origin).normalize())
-    while first > times.min():
-        first -= offset
-    edges = pd.date_range(first, times.max(), freq=offset)
+    if times.empty or times.hasnans or times.tz is not None:
+        raise TimoError("times must be dates, none of them missing, without a time zone.")
+    try:
+        first = offset.rollback(pd.Timestamp(origin).tz_localize(None).normalize())
+        while first > times.min():
+            first -= offset
+        edges = pd.date_range(first, times.max(), freq=offset)
+    except (
+        AttributeError,
+        OverflowError,
+        ValueError,
+    ) as error:  # no date, NaT, out of pandas' range
+        raise TimoError(
+            f'origin must be a date, such as "2019-01-01"; got {described(origin)}.'
+        ) from error
     return edges[edges.searchsorted(times, side="right") - 1]
 
 
+@checked
 def period_offset(freq: str) -> pd.tseries.offsets.BaseOffset:
-    """Pandas' offset from one period to the next.
+    """Return pandas' offset from one period to the next.
 
     Raises
     ------
@@ -185,8 +209,7 @@ def _medoid(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     count = valid.sum(axis=-1)
     filled = np.where(valid[..., None], values, np.float32(0))
     total = np.zeros(valid.shape, dtype="float64")
-    # One date at a time: all pairs at once would take as many copies of the cube as the period has
-    # dates.
+    # One date at a time: all pairs at once would take as many copies of the cube as the period has dates.
     for date in range(values.shape[-2]):
         apart = np.sqrt(np.square(filled - filled[..., date : date + 1, :]).sum(axis=-1))
         total += np.where(valid[..., date : date + 1], apart, 0)
@@ -209,12 +232,20 @@ def _blank(spectrum: np.ndarray, count: np.ndarray) -> np.ndarray:
 _METHODS = {"median": _median, "medoid": _medoid}
 
 
+@checked
 def days_since_epoch(time: xr.DataArray) -> np.ndarray:
-    """Days since 1970-01-01 as float32: what the models take for dates.
+    """Return the days since 1970-01-01 as float32: what the models take for dates.
 
     Parameters
     ----------
     time : xarray.DataArray
         datetime64 dates of any resolution.
+
+    Raises
+    ------
+    TimoError
+        If they are of another type.
     """
+    if time.dtype.kind != "M":
+        raise TimoError(f"time must be datetime64; got {time.dtype}. Use pandas.to_datetime(time).")
     return (time.values.astype("datetime64[s]").astype("int64") / 86400).astype("float32")

@@ -9,38 +9,37 @@ import pandas as pd
 import pyproj
 import xarray as xr
 
-from timo.cube.check import check_grid, spacing
+from timo.checks import NotNegative, checked
+from timo.cube.check import Gridded, check_grid, spacing
 from timo.errors import TimoError
 
 _SQUARE_METRES_PER_HECTARE = 1e4
-# Projections for which a planar area is taken as it is: equal-area ones are at 0, UTM stays within
-# 0.2 %.
+# Projections for which a planar area is taken as it is: equal-area ones are at 0, UTM stays within 0.2 %.
 _AREA_TOLERANCE = 0.01
 
 
+@checked
 def hectares(array: xr.DataArray) -> float | pd.Series:
-    """Area that a mask or each class of a label map covers.
+    """Return the area that a mask or each class of a label map covers.
 
-    This counts pixels: it is the area of the *map*, biased by the map's errors. For an estimate of
-    the area on the ground with its confidence interval use `timo.mapping.area`.
+    This counts pixels: it is the area of the *map*, biased by the map's errors. `timo.estimate_area` estimates the area
+    on the ground with its confidence interval.
 
     Parameters
     ----------
     array : xarray.DataArray
-        (y, x). Booleans, or integer classes with -1 = unlabelled and, if there, their names in
-        `attrs["classes"]`.
+        (y, x). Booleans, or integer classes with -1 = unlabelled and, if there, their names in `attrs["classes"]`.
 
     Returns
     -------
     float or pandas.Series
-        Hectares where a mask is True, or per class, by name. In a geographic CRS each row's cells
-        are measured on the ellipsoid.
+        Hectares where a mask is True, or per class, by name. In a geographic CRS each row's cells are measured on the
+        ellipsoid.
 
     Raises
     ------
     TimoError
-        If the array is no such map, has no CRS, or is in a projection that distorts areas by more
-        than 1 %.
+        If the array is no such map, has no CRS, or is in a projection that distorts areas by more than 1 %.
     """
     if set(array.dims) != {"y", "x"}:
         raise TimoError(
@@ -68,8 +67,9 @@ def _hectares_by_class(labels: xr.DataArray, rows: np.ndarray) -> pd.Series:
     return pd.Series(area, index=index, name="hectares", dtype="float64")
 
 
-def cell_size_m(array: xr.DataArray) -> tuple[float, float]:
-    """Height and width of a cell in metres; in a geographic CRS, of the cell in the middle.
+@checked
+def cell_size_m(array: Gridded) -> tuple[float, float]:
+    """Return height and width of a cell in metres; in a geographic CRS, of the cell in the middle.
 
     Raises
     ------
@@ -89,14 +89,15 @@ def cell_size_m(array: xr.DataArray) -> tuple[float, float]:
     return float(height), float(width)
 
 
-def cell_area_m2(array: xr.DataArray) -> np.ndarray:
-    """Area of the cells of each row, (y,), in square metres.
+@checked
+def cell_area_m2(array: Gridded) -> np.ndarray:
+    """Return the area of the cells of each row, (y,), in square metres.
 
     Raises
     ------
     TimoError
-        If the grid is not even, has no CRS, is a single cell, or is in a projection that distorts
-        areas by more than 1 %.
+        If the grid is not even, has no CRS, is a single cell, or is in a projection that distorts areas by more than
+        1 %.
     """
     crs = _crs(array)
     dy, dx = _steps(array)
@@ -106,19 +107,27 @@ def cell_area_m2(array: xr.DataArray) -> np.ndarray:
     return np.full(array.sizes["y"], dy * dx * _metres_per_unit(crs) ** 2)
 
 
-def dilate(mask: np.ndarray, height: float, width: float) -> np.ndarray:
+@checked
+def dilate(mask: np.ndarray, height: NotNegative, width: NotNegative) -> np.ndarray:
     """Grow a mask (..., y, x) by an ellipse with these half axes, in cells, between cell centres.
 
-    Row by row of the ellipse, each a running maximum: exact, and in as many passes as the ellipse
-    has rows.
+    Row by row of the ellipse, each a running maximum: exact, and in as many passes as the ellipse has rows.
+
+    Raises
+    ------
+    TimoError
+        If the mask is none.
     """
+    if mask.dtype != bool or mask.ndim < 2:
+        raise TimoError(
+            f"mask must be booleans (..., y, x); got {mask.dtype} of shape {mask.shape}. Use mask > 0."
+        )
     grown = mask.copy()
-    rows = mask.shape[-2]
-    for shift in range(-math.floor(height), math.floor(height) + 1):
-        if abs(shift) >= rows:
-            continue
+    rows, columns = mask.shape[-2:]
+    reach = math.floor(min(height, rows - 1))
+    for shift in range(-reach, reach + 1):
         chord = math.sqrt(1 - (shift / height) ** 2) if shift else 1.0
-        half = math.floor(width * chord + 1e-9)
+        half = math.floor(min(width * chord + 1e-9, columns))
         wide = _widen(mask, half)
         target = slice(max(shift, 0), rows + min(shift, 0))
         origin = slice(max(-shift, 0), rows + min(-shift, 0))
@@ -127,7 +136,7 @@ def dilate(mask: np.ndarray, height: float, width: float) -> np.ndarray:
 
 
 def _widen(mask: np.ndarray, half: int) -> np.ndarray:
-    """Grow a mask (..., x) by so many cells to either side."""
+    """Grow a mask (..., x) by `half` cells to either side."""
     columns = mask.shape[-1]
     total = np.zeros((*mask.shape[:-1], columns + 1), dtype="int32")
     np.cumsum(mask, axis=-1, out=total[..., 1:])
@@ -136,17 +145,17 @@ def _widen(mask: np.ndarray, half: int) -> np.ndarray:
     return total[..., right] > total[..., np.maximum(place - half, 0)]
 
 
-def _crs(array: xr.DataArray) -> pyproj.CRS:
+def _crs(array: Gridded) -> pyproj.CRS:
     check_grid(array)
     return pyproj.CRS.from_wkt(array.rio.crs.to_wkt())
 
 
-def _steps(array: xr.DataArray) -> tuple[float, float]:
+def _steps(array: Gridded) -> tuple[float, float]:
     """Height and width of a cell in the unit of the CRS; of a single row, they are the same."""
     steps = {dim: abs(spacing(array, dim)) for dim in ("y", "x") if array.sizes[dim] > 1}
     if not steps:
         raise TimoError(
-            "The size of a single cell cannot be told from its coordinates. Use a larger area."
+            "The size of a single cell cannot be read from its coordinates. Use a larger area."
         )
     return steps.get("y", steps.get("x", 0.0)), steps.get("x", steps.get("y", 0.0))
 
@@ -155,7 +164,7 @@ def _metres_per_unit(crs: pyproj.CRS) -> float:
     return float(crs.axis_info[0].unit_conversion_factor)
 
 
-def _check_keeps_areas(array: xr.DataArray, crs: pyproj.CRS) -> None:
+def _check_keeps_areas(array: Gridded, crs: pyproj.CRS) -> None:
     """Refuse a projection such as Web Mercator, which doubles each hectare at 45 degrees."""
     middle = [float(array[dim].values[array.sizes[dim] // 2]) for dim in ("x", "y")]
     projection = pyproj.Proj(crs)

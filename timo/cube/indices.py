@@ -1,16 +1,19 @@
 """Spectral indices of a cube, by the common names of the bands."""
 
 import warnings
+from typing import Annotated
 
 import xarray as xr
 
-from timo.cube.check import check
+from timo.checks import Range, checked
+from timo.cube.check import check, sensor_of
 from timo.errors import TimoError
-from timo.sensors import get_sensor
+from timo.sensors import SENSORS
 
 
+@checked
 def ndvi(cube: xr.DataArray) -> xr.DataArray:
-    """Normalised difference vegetation index (Rouse et al. 1974): (NIR - red) / (NIR + red).
+    """Compute the normalised difference vegetation index (Rouse et al. 1974): (NIR - red) / (NIR + red).
 
     Atmospheric correction leaves reflectances a little under zero in deep shadow: the index is clipped to its range,
     and NaN where the sum of the two bands is not positive.
@@ -40,14 +43,14 @@ def ndvi(cube: xr.DataArray) -> xr.DataArray:
 
 
 def band_by_common_name(cube: xr.DataArray, names: tuple[str, ...]) -> xr.DataArray:
-    """First band of the cube that bears one of these common names, without its name.
+    """Return the first band of the cube that bears one of these common names, without its name.
 
     Raises
     ------
     TimoError
         If there is none.
     """
-    sensor = get_sensor(cube.attrs.get("sensor", "sentinel-2"))
+    sensor = sensor_of(cube) or SENSORS["sentinel-2"]
     for name in names:
         for band in sensor.bands:
             if band.common_name == name and band.name in cube.band.values:
@@ -56,8 +59,11 @@ def band_by_common_name(cube: xr.DataArray, names: tuple[str, ...]) -> xr.DataAr
     raise TimoError(f"The cube has no {names[0]} band; it has {has}. Open it with that band too.")
 
 
-def true_colour(cube: xr.DataArray, *, brightest: float = 98) -> xr.DataArray:
-    """Red, green and blue as the eye would have them, stretched for the screen.
+@checked
+def true_colour(
+    cube: xr.DataArray, *, brightest: Annotated[float, Range(above=1, most=100)] = 98
+) -> xr.DataArray:
+    """Return red, green and blue as the eye would have them, stretched for the screen.
 
     Parameters
     ----------

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from timo.checks import checked, described
 from timo.errors import TimoError
 from timo.sensors import Sensor
 from timo.sensors.product import BOUNDS
@@ -91,6 +92,7 @@ _LARGE = 2**19
 _FILLS = (-9999, -999, -99, -32768, -32767, -28672, -3000, 65535, 32767)
 
 
+@checked
 def check_values(
     values: np.ndarray,
     sensor: Sensor | None,
@@ -128,6 +130,7 @@ def check_values(
         of decibels, a number that means no data, a date that is one number throughout, or one on another scale.
     """
     values = values[None] if values.ndim == 3 else values
+    _check_shape(values, bands, times)
     least, most = (float(f.reduce(values, axis=None, initial=np.nan)) for f in (np.fmin, np.fmax))
     if math.isinf(least) or math.isinf(most):
         mend = f" Use {what}.where(numpy.isfinite({what}))." if call else ""
@@ -154,6 +157,18 @@ def check_values(
         look = _Look(some, names, rules, sensor, (low, high), what, times, call, part)
         for rule in (_check_constant, _check_fill, *_RULES[rules]) if look.flat.size else ():
             rule(look)
+
+
+def _check_shape(values: np.ndarray, bands: Sequence[str], times: Any) -> None:
+    if values.ndim != 4 or values.dtype.kind not in "iuf" or values.shape[1] != len(bands):
+        raise TimoError(
+            f"values must be numbers, (time, band, y, x) or (band, y, x), of {len(bands)} bands; got {values.dtype} of "
+            f"shape {values.shape}."
+        )
+    if times is not None and np.shape(times) != (len(values),):
+        raise TimoError(
+            f"times must be the {len(values)} dates of the values; got {described(times)}."
+        )
 
 
 def _the(what: str) -> str:
