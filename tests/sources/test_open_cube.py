@@ -225,7 +225,7 @@ def test_files_refuse_the_same(case, store):
 
 
 BAD_FILES = {
-    "nothing to open": ({"path": None}, "path must be a path, a glob"),
+    "nothing to open": ({"path": None}, "Give a file, a folder, a glob"),
     "an empty text": ({"path": ""}, "path is an empty text"),
     "a file that is not there": ({"path": "scenes/none.tif"}, "There is no file"),
     "a number of clouds": ({"max_cloud": 20}, "files do not say how cloudy they are"),
@@ -240,7 +240,7 @@ BAD_FILES = {
     "several nodata": ({"nodata": [0]}, "nodata must be a number"),
     "no limit": ({"max_megapixels": None, "resolution": 10}, "max_megapixels must be a number"),
     "dates of a number": ({"dates": 5}, "dates must be a list, a dict or a function"),
-    "bands of a number": ({"band_names": 5}, "band_names must be a list"),
+    "bands of a number": ({"band_names": 5}, "band_names must be text or a list of text"),
     "another sensor": ({"sensor": "modis"}, "is a cube of sentinel-2"),
     "another place": ({"aoi": (1, 1, 1.1, 1.1)}, "None of the 7 scenes overlaps the area"),
 }
