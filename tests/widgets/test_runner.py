@@ -212,11 +212,11 @@ def test_a_failure_is_shown_with_its_remedy(runner, state, cube):
     assert runner.wait(60)
     assert runner.job.state == "failed"
     assert runner.message.kind == "error"
-    assert "there is no model yet: fine-tune one first" in runner.message.text
+    assert "There is no model yet: press Fine-tune first" in runner.message.text
     assert runner.bar.bar_style == "danger"
     state.labels = None
     assert runner.finetune() is None
-    assert "there are no labels yet: draw some" in runner.message.text
+    assert "There are no labels yet: draw some" in runner.message.text
 
 
 def test_an_error_that_is_not_ours_is_shown_too(runner, state):
@@ -266,7 +266,7 @@ def test_without_a_cube_nothing_can_be_done():
     buttons = (runner.few_button, runner.finetune_button, runner.predict_button)
     assert all(one.disabled for one in (*buttons, runner.pretrain_button, runner.cancel_button))
     assert runner.finetune() is None
-    assert "there is no cube yet" in runner.message.text
+    assert "There is no cube yet" in runner.message.text
     assert runner.picture().startswith(b"\x89PNG")
     runner.close()
 

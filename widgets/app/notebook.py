@@ -197,4 +197,4 @@ def _literal(value: Any) -> Any:
         return [_literal(item) for item in value]
     if hasattr(value, "__geo_interface__"):
         return _literal(value.__geo_interface__)
-    raise TimoError(f"a {type(value).__name__} cannot be written into a notebook")
+    raise TimoError(f"A {type(value).__name__} cannot be written into a notebook")

@@ -103,7 +103,9 @@ class CubeExplorer(PictureFallback, Part):
         if cube is None:
             self._map_place.children = ()
             self.controls.clear()
-            self.message.info("There is no cube yet. Open one, e.g. timo.open_cube('sample').")
+            self.message.info(
+                "There is no cube yet. Open one in the tab Area, or with timo.open_cube."
+            )
             return
         self.message.clear()
         self._reader = CubeReader(cube)

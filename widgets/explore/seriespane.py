@@ -87,7 +87,7 @@ class SeriesPane(Pane):
     def table(self) -> pd.DataFrame:
         """Return the series as a table, see `pixel_series`."""
         if self._reader is None:
-            raise TimoError("There is no cube yet: set state.cube.")
+            raise TimoError("There is no cube yet: open one in the tab Area, or set state.cube.")
         return pixels.table(self._reader, self._chosen(), self._quantity)
 
     def save(self, path: str | os.PathLike[str]) -> None:

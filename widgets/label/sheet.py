@@ -12,6 +12,7 @@ import pandas as pd
 import xarray as xr
 from shapely.geometry.base import BaseGeometry
 
+from timo.checks import checked
 from timo.errors import TimoError
 
 UNLABELLED = -1
@@ -118,6 +119,7 @@ class History:
         """Whether there is a step to make again."""
         return bool(self._future)
 
+    @checked
     def take_sheet(self, sheet: Sheet) -> None:
         """Begin with these labels: there is nothing to undo then."""
         self.sheet, self._past, self._future = sheet, [], []

@@ -27,6 +27,9 @@ Side = Annotated[int, Range(least=1, most=9_999)]
 class LabelStore(History):
     """Labels on a cube's grid that can be added, changed, undone, saved and rasterised.
 
+    Each change is one step to undo. All methods raise a `TimoError` for a label, a class, a date or a pixel that is not
+    there, a brush whose side is not odd, a shape that holds no pixel, and a name that is empty or taken.
+
     Parameters
     ----------
     cube : xarray.DataArray
@@ -87,11 +90,6 @@ class LabelStore(History):
         Returns
         -------
         Label
-
-        Raises
-        ------
-        TimoError
-            If the shape is no polygon, holds no pixel of the cube, or the class or a date is unknown.
         """
         geometry, cells = cells_in(parse_aoi(shape), self.cube)
         first, last = check_dates(start, end)
@@ -126,11 +124,6 @@ class LabelStore(History):
             Side of the square, odd; what reaches over the grid's edge is left out.
         start, end
             As in `add`.
-
-        Raises
-        ------
-        TimoError
-            If the pixel is outside of the grid, the size is not odd, or the class or a date is unknown.
         """
         return self._paint(brush(row, column, size, self.shape), name, start, end)
 
@@ -153,11 +146,6 @@ class LabelStore(History):
             may lie outside of the grid.
         name, size, start, end
             As in `paint`.
-
-        Raises
-        ------
-        TimoError
-            If the brush covers no pixel of the grid, the size is not odd, or the class or a date is unknown.
         """
         return self._paint(along(path, size, self.shape), name, start, end)
 
@@ -174,24 +162,12 @@ class LabelStore(History):
 
     @checked
     def erase(self, row: int, column: int, *, size: Side = 1) -> int:
-        """Take a square of pixels out of all labels, on all dates; return how many were labelled.
-
-        Raises
-        ------
-        TimoError
-            If the pixel is outside of the grid, or the size is not odd.
-        """
+        """Take a square of pixels out of all labels, on all dates; return how many were labelled."""
         return self._erase(brush(row, column, size, self.shape))
 
     @checked
     def erase_along(self, path: Sequence[tuple[int, int]], *, size: Side = 1) -> int:
-        """Take what a brush covers on its way (see `paint_along`) out of all labels; return how many were labelled.
-
-        Raises
-        ------
-        TimoError
-            If the brush covers no pixel of the grid, or the size is not odd.
-        """
+        """Take what a brush covers on its way (see `paint_along`) out of all labels; return how many were labelled."""
         return self._erase(along(path, size, self.shape))
 
     def _erase(self, gone: np.ndarray) -> int:
@@ -210,13 +186,7 @@ class LabelStore(History):
 
     @checked
     def change(self, number: int, **values: Any) -> Label:
-        """Give a label another class (`name`) or other dates (`start`, `end`).
-
-        Raises
-        ------
-        TimoError
-            If there is no such label, class or date.
-        """
+        """Give a label another class (`name`) or other dates (`start`, `end`)."""
         for given in values:
             choice(given, "A value of a label", ("name", "start", "end"))
         label = self.label(number)
@@ -229,13 +199,7 @@ class LabelStore(History):
 
     @checked
     def delete(self, number: int) -> None:
-        """Remove a label.
-
-        Raises
-        ------
-        TimoError
-            If there is no label of this number.
-        """
+        """Remove a label."""
         label = self.label(number)
         self._put(labels=tuple(other for other in self.sheet.labels if other is not label))
 
@@ -246,24 +210,12 @@ class LabelStore(History):
 
     @checked
     def add_class(self, name: str) -> None:
-        """Add a class after the last.
-
-        Raises
-        ------
-        TimoError
-            If the name is empty or taken.
-        """
+        """Add a class after the last."""
         self._put(classes=check_names([*self.classes, name]))
 
     @checked
     def rename_class(self, old: str, new: str) -> None:
-        """Give a class another name; its labels keep it.
-
-        Raises
-        ------
-        TimoError
-            If there is no such class, or the new name is empty or taken.
-        """
+        """Give a class another name; its labels keep it."""
         names = self.classes
         names[self.code_of(old)] = new
         if names != self.classes:
@@ -277,11 +229,6 @@ class LabelStore(History):
         ----------
         labels : xarray.DataArray
             (y, x) or (time, y, x) integers on the cube's grid; see `timo.cube.check_labels`.
-
-        Raises
-        ------
-        TimoError
-            If they do not belong to the cube.
         """
         check_labels(labels, self.cube)
         names = list(labels.attrs.get("classes", self.classes))
@@ -337,13 +284,7 @@ class LabelStore(History):
 
     @checked
     def label(self, number: int) -> Label:
-        """Return the label of a number.
-
-        Raises
-        ------
-        TimoError
-            If there is no such label.
-        """
+        """Return the label of a number."""
         for label in self.sheet.labels:
             if label.number == number:
                 return label
@@ -351,13 +292,7 @@ class LabelStore(History):
 
     @checked
     def code_of(self, name: str) -> int:
-        """Return the code of a class.
-
-        Raises
-        ------
-        TimoError
-            If there is no such class.
-        """
+        """Return the code of a class."""
         if name in self.sheet.classes:
             return self.sheet.classes.index(name)
         known = ", ".join(self.classes) or "none yet"
@@ -375,13 +310,7 @@ class LabelStore(History):
 
     @checked
     def replace_all(self, classes: Sequence[str], labels: Sequence[Label]) -> None:
-        """Replace classes and labels in one step.
-
-        Raises
-        ------
-        TimoError
-            If a name is empty or there twice.
-        """
+        """Replace classes and labels in one step."""
         self._put(classes=check_names(classes), labels=tuple(labels))
 
     def _exchange(self, new: Label) -> None:

@@ -81,13 +81,13 @@ def check_result(result: object) -> None:
         )
     missing = [name for name in _NEEDED if name not in result.data_vars]
     if missing:
-        raise TimoError(f"the result lacks {missing}: MapView shows what timo.predict returns")
+        raise TimoError(f"The result lacks {missing}: MapView shows what timo.predict returns.")
     if "class" not in result.probability.dims or not {"y", "x"} <= set(result.label.dims):
         raise TimoError(
-            f"the probability must be (class, [time,] y, x), got {result.probability.dims}"
+            f"The probability must be (class, [time,] y, x), as timo.predict gives it; got {result.probability.dims}."
         )
     if result.rio.crs is None:
-        raise TimoError('the result has no CRS: use result.rio.write_crs("EPSG:...")')
+        raise TimoError('The result has no CRS: use result.rio.write_crs("EPSG:...")')
 
 
 def nearest(times: pd.DatetimeIndex, when: pd.Timestamp) -> int:

@@ -87,7 +87,9 @@ class Inputs:
             If it has no cube.
         """
         if state.cube is None:
-            raise TimoError("there is no cube yet: open one first, e.g. timo.open_cube('sample')")
+            raise TimoError(
+                "There is no cube yet: open one in the tab Area, or with timo.open_cube."
+            )
         labels = state.labels
         named = () if labels is None else labels.attrs.get("classes", ())
         classes = tuple(map(str, state.classes or named))
@@ -103,7 +105,7 @@ class Inputs:
             If there are none, or fewer than two classes have one.
         """
         if self.labels is None or not bool((self.labels >= 0).any()):
-            raise TimoError("there are no labels yet: draw some for each class first")
+            raise TimoError("There are no labels yet: draw some for each class first.")
         return self.labels.assign_attrs(classes=list(self.classes))
 
 
@@ -113,7 +115,7 @@ def new_model(inputs: Inputs, choices: Choices) -> tuple[Any, list[str]]:
 
     if choices.start == PRESENT:
         if inputs.model is None:
-            raise TimoError("there is no present model yet: choose 'a new model'")
+            raise TimoError("There is no present model yet: choose 'a new model' under Train.")
         return copy.deepcopy(inputs.model), []
     classes = _checked(inputs.classes)
     options: dict[str, Any] = {}
@@ -130,7 +132,9 @@ def new_model(inputs: Inputs, choices: Choices) -> tuple[Any, list[str]]:
 
 def _checked(classes: Sequence[str]) -> list[str]:
     if len(classes) < 2:
-        raise TimoError(f"at least two classes are needed, got {list(classes)}: name them first")
+        raise TimoError(
+            f"At least two classes are needed; there are {list(classes)}. Name them first."
+        )
     return list(classes)
 
 
@@ -227,7 +231,7 @@ def predict(job: Job, inputs: Inputs, _: Choices) -> Outcome:
     from timo.mapping import compute
 
     if inputs.model is None:
-        raise TimoError("there is no model yet: fine-tune one first, or give the state a model")
+        raise TimoError("There is no model yet: press Fine-tune first, or give the state a model.")
     job.begin_part("mapping")
     lazy = timo.predict(inputs.model, inputs.cube)
     result = compute(lazy, stop=job.stop, on_step=job.report)
@@ -240,9 +244,9 @@ def pretrain(job: Job, inputs: Inputs, choices: Choices) -> Outcome:
 
     folder = choices.folder_of("pretrain")
     if folder is None:
-        raise TimoError("a pretraining needs a folder for its encoder: name one under Advanced")
+        raise TimoError("A pretraining needs a folder for its encoder: write one under Advanced.")
     if not choices.size.startswith("timo-"):
-        raise TimoError("choose a size: what is pretrained is a new encoder")
+        raise TimoError("A pretraining makes a new encoder: choose a size under New model.")
     options: dict[str, Any] = {"epochs": choices.epochs, "seed": choices.seed, "folder": folder}
     if choices.resume:
         options["resume"] = True
