@@ -82,8 +82,8 @@ def test_wrong_data_are_told(world, cube, tmp_path, capsys):
     (tmp_path / "notes.txt").write_text("mine")
     world[0].to_dataset(name="a").assign(b=world[0]).to_zarr(tmp_path / "two.zarr")
     wrong = {
-        "notes.txt": "is not a cube that xarray can open",
-        "two.zarr": "holds 2 arrays with the dims",
+        "notes.txt": "notes.txt is no GeoTIFF",
+        "two.zarr": "B4 of one date is there more than once",
         "nowhere": 'expected "sample", a .nc or .zarr of a cube',
     }
     for name, message in wrong.items():

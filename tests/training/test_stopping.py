@@ -229,6 +229,14 @@ def test_a_stopped_pretraining_is_gone_on_with_bit_by_bit(
     assert not (tmp_path / "resume.ckpt").exists()
 
 
+def test_a_pretraining_stopped_in_its_first_epoch_has_no_history(world, autoencoder, tmp_path):
+    """Nor that of an earlier run in the same folder."""
+    pretrain(world[0], autoencoder, folder=tmp_path, **PRETRAIN)
+    watch = StopAfter(1)
+    options = PRETRAIN | {"folder": tmp_path, "stop": watch, "on_step": watch.on_step}
+    assert pretrain(world[0], autoencoder, **options).history.empty
+
+
 def test_a_pretraining_is_not_begun_when_it_is_to_stop(world, autoencoder):
     with pytest.raises(CancelledError):
         pretrain(world[0].chunk(time=2), autoencoder, stop=lambda: True, **PRETRAIN)

@@ -240,11 +240,15 @@ def pretrain(
         # On a CPU it costs nothing; on a GPU it would cost the fastest kernels.
         deterministic=False if torch.cuda.is_available() else "warn",
     )
+    history = journal.table()
+    if history.empty and journal.path is not None and not stopped:
+        # The training ran in other processes, which left it here.
+        history = pd.read_csv(journal.path)
     if stopped:
         keep.write(autoencoder)
     elif sharded and home is not None:
         autoencoder.load_state_dict(load_weights(home / MODEL, kind="autoencoder").state_dict())
-    return Pretrained(autoencoder.eval(), journal.table(), time.monotonic() - started, stopped)
+    return Pretrained(autoencoder.eval(), history, time.monotonic() - started, stopped)
 
 
 def _tensorboard(home: Path | None) -> TensorBoardLogger:

@@ -70,7 +70,8 @@ def _add_data(group: Any) -> None:
         "data",
         nargs="+",
         metavar="DATA",
-        help='"sample", a cube (.nc or .zarr; several of the same bands may be given), or a chip store',
+        help='"sample", a cube (.nc, .zarr, or a folder of GeoTIFFs; several of the same bands may be given), or a '
+        "chip store",
     )
     excluded = (
         "see nothing of every other block of this size (the test blocks of the checkerboard of "
@@ -218,9 +219,6 @@ def _is_store(path: Path) -> bool:
 
 
 def _open_cube(name: str) -> "xr.DataArray":
-    import xarray as xr
-
-    from timo import cube as cubes
     from timo.sources import SOURCES, open_cube
 
     path = Path(name).expanduser()
@@ -228,22 +226,9 @@ def _open_cube(name: str) -> "xr.DataArray":
         return open_cube(name)
     if not path.exists():
         raise TimoError(
-            f"no data at '{name}': expected \"sample\", a .nc or .zarr of a cube, or a chip store"
+            f"no data at '{name}': expected \"sample\", a .nc or .zarr of a cube, GeoTIFFs, or a chip store"
         )
-    from timo.cube.netcdf import netcdf_engine
-
-    try:
-        opened = xr.open_dataset(
-            path, decode_coords="all", engine="zarr" if path.is_dir() else netcdf_engine()
-        )
-    except (OSError, ValueError, LookupError) as error:
-        raise TimoError(f"'{name}' is not a cube that xarray can open: {error}") from error
-    found = [v for v in opened.data_vars.values() if set(v.dims) == {"time", "band", "y", "x"}]
-    if len(found) != 1:
-        raise TimoError(
-            f"'{name}' holds {len(found)} arrays with the dims (time, band, y, x): expected one, a cube"
-        )
-    return cubes.check(found[0].astype("float32"))
+    return open_cube("files", path=path)
 
 
 if __name__ == "__main__":

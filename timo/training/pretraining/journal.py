@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-import pandas as pd
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
@@ -58,13 +57,6 @@ class Journal(History):
         if self.path is not None and trainer.is_global_zero:
             with replacing(self.path) as partial:
                 self.table().to_csv(partial, index=False)
-
-    def table(self) -> pd.DataFrame:
-        """Return the rows as a table."""
-        if not self.rows and self.path is not None and self.path.exists():
-            # The training ran in other processes, which left it here.
-            return pd.read_csv(self.path)
-        return super().table()
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run needs."""
