@@ -24,10 +24,9 @@ from timo.cube.check import DIMS
 from timo.cube.values import check_values
 from timo.errors import TimoError, warn
 from timo.sensors import SENSORS
-from timo.sources.cache.chunks import CachedArray, slices_of
+from timo.sources.cache.chunks import CachedArray, Index, slices_of
 from timo.sources.cache.stores import check_path, open_store, writing
 
-Index = tuple[int, ...]
 Workers = Annotated[int, Range(least=1, most=1000)]
 Fetch = Callable[[Index, tuple[slice, ...]], np.ndarray]
 # By which the layers of a graph that make requests are known.

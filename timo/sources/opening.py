@@ -135,7 +135,7 @@ def open_cube(
         its valid observations. By default every date is kept.
     max_cloud : float, optional
         Leave out images that are cloudier than this percentage, by their metadata.
-    masked_classes : iterable of int, optional
+    masked_classes : sequence of int, optional
         Invalid observations: positions in the sensor's `quality`; by default its `masked`. `()` masks nothing.
     buffer_m : float, optional
         Metres to mask around clouds and their shadows, too; by default the sensor's `fringe_m`.
@@ -183,7 +183,7 @@ def open_cube(
     Notes
     -----
     An option whose default is shown as ``Ellipsis`` has the default of the source. Options of another source are
-    refused.
+    refused, and unknown ones answered with the one that was probably meant.
 
     Examples
     --------

@@ -28,7 +28,7 @@ from filelock import FileLock, Timeout
 from timo.atomic import check_name, check_writable, move
 from timo.errors import TimoError, warn
 from timo.sources.cache.checked import CODECS, MANIFEST, CheckedStore, bytes_of
-from timo.sources.cache.chunks import check_size, slices_of
+from timo.sources.cache.chunks import Index, check_size, slices_of
 
 
 def manifest_of(path: str | os.PathLike[str]) -> Path | None:
@@ -230,7 +230,7 @@ class _Block:
     name: str
     wrote: Callable[[], Any]
 
-    def __call__(self, block: np.ndarray, *, block_id: tuple[int, ...]) -> np.ndarray:
+    def __call__(self, block: np.ndarray, *, block_id: Index) -> np.ndarray:
         try:
             self.array[slices_of(block_id, self.array.chunks, self.array.shape)] = block
         except OSError as error:
@@ -241,7 +241,7 @@ class _Block:
         self.wrote()
         return np.ones((1,) * block.ndim, bool)
 
-    def is_whole(self, index: tuple[int, ...]) -> bool:
+    def is_whole(self, index: Index) -> bool:
         key = "/".join([self.name, "c", *map(str, index)])
         return not self.store.manifest.fault(key, bytes_of(self.store.root / key))
 
