@@ -1288,6 +1288,8 @@ ODD: dict[str, Callable[[World], Any]] = {
     "options": lambda w: chips(),
     "sensor": lambda w: timo.sensors.get_sensor("landsat-8-9"),
 }
+# Valid numbers of these start processes, each of which would go through the table again.
+PROCESSES = {("timo.pretrain", option) for option in ("workers", "num_nodes", "devices")}
 # Waits for a service; the refusals before that are what is looked at.
 SLOW = {"timo.sources.stac.open_stac"}
 # Of the processor, for one call: as long as an option of any size that is not refused may take on this small world.
@@ -1359,6 +1361,14 @@ def options_of(name: str) -> list[str]:
     return [*found, "no_such_option"] if name not in SLOW else found
 
 
+def is_tried(name: str, option: str, odd: str) -> bool:
+    """Return whether an odd argument tells anything, and is safe to give."""
+    if option == "no_such_option":
+        return odd == "3"
+    numbers = ("3", "np.int64(3)", "10**25", "array(3)", "DataArray, scalar")
+    return (name, option) not in PROCESSES or odd not in numbers
+
+
 def offline() -> None:
     """Let Earth Engine refuse at once, as without credentials, and work in a folder of its own: names are odd, too."""
     import ee
@@ -1383,7 +1393,7 @@ def main(parts: list[str]) -> int:
             found[f"as it should be called: {complaint}"] = [""]
         for option in options_of(name):
             for odd, make in ODD.items():
-                if option == "no_such_option" and odd != "3":
+                if not is_tried(name, option, odd):
                     continue
                 calls_made += 1
                 if complaint := probe(name, {option: make(WORLD)}):
