@@ -79,14 +79,8 @@ def local_gaussians(
     Wang et al. (2024), MC-GTA, ICML; Friedman, Hastie & Tibshirani (2008), Biostatistics 9(3).
     """
     rows = rows_of(features, feature, metric)
-    fitted = fit_gaussians(
-        rows, standardised(rows.values) if standardise else rows.values, k, alpha
-    )
-    names = (
-        features[rows.feature].values
-        if rows.feature in features.coords
-        else np.arange(rows.values.shape[1])
-    )
+    fitted = fit_gaussians(rows, k, alpha, standardise=standardise)
+    names = features[rows.feature].values
     return xr.Dataset(
         {
             "mean": (("point", "feature"), fitted.means),
@@ -98,12 +92,13 @@ def local_gaussians(
     )
 
 
-def fit_gaussians(rows: Rows, values: np.ndarray, k: int, alpha: float) -> Gaussians:
-    """Fit local Gaussians to (n, d) values; the options are those of `local_gaussians`."""
+def fit_gaussians(rows: Rows, k: int, alpha: float, *, standardise: bool) -> Gaussians:
+    """Fit local Gaussians; the options are those of `local_gaussians`."""
     if len(rows) < k:
         raise TimoError(
             f"{len(rows)} points with all features are too few for k = {k} neighbours. Take a smaller k."
         )
+    values = standardised(rows.values) if standardise else rows.values
     _, neighbours = cKDTree(rows.coordinates).query(rows.coordinates, k=k)
     around = values[neighbours]
     means = around.mean(axis=1)

@@ -16,7 +16,7 @@ from timo.checks import Count, NotNegative, Positive, checked
 from timo.errors import TimoError
 from timo.geostat.clustering.density import NOISE, choose_labels, dbscan, join_noise
 from timo.geostat.clustering.gaussians import Neighbours, fit_gaussians
-from timo.geostat.clustering.layout import Metric, Rows, rows_of, standardised
+from timo.geostat.clustering.layout import Metric, Rows, rows_of
 from timo.geostat.clustering.wasserstein import gaussian_w2
 from timo.geostat.fitting import fit_model
 from timo.geostat.models import VariogramModel
@@ -110,14 +110,11 @@ def find_regions(
     rows = rows_of(features, feature, metric)
     _check_size(rows, max_points)
     samples = k if min_samples is None else min_samples
-    for name, number in {"k": k, "min_samples": samples}.items():
-        if number > len(rows):
-            raise TimoError(
-                f"{name} must be at most the {len(rows)} points; got {number}. Take a smaller one."
-            )
-    gaussians = fit_gaussians(
-        rows, standardised(rows.values) if standardise else rows.values, k, alpha
-    )
+    gaussians = fit_gaussians(rows, k, alpha, standardise=standardise)
+    if samples > len(rows):
+        raise TimoError(
+            f"min_samples must be at most the {len(rows)} points; got {samples}. Take fewer."
+        )
     w2 = gaussian_w2(gaussians.means, gaussians.covariances, squared=True)
     loss = mcgta_loss(w2, rows.distances(), beta=beta, delta=delta)
     if isinstance(eps, str):
