@@ -489,6 +489,12 @@ def test_an_encoder_that_could_not_be_loaded_again_is_refused(tmp_path, unchecke
     assert not list(tmp_path.iterdir())
 
 
+def test_an_encoder_without_data_is_refused(tmp_path):
+    with pytest.raises(TimoError, match="weights of this encoder cannot be written"):
+        save_encoder(create_encoder("tiny", 2, **SMALL).to("meta"), tmp_path / "encoder", **ABOUT)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("path", ["~nobody-of-that-name/model", "a\0b", "n" * 300])
 def test_a_path_that_no_folder_can_have_is_refused(path):
     with pytest.raises(TimoError, match="cannot write"):
