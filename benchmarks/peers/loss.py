@@ -1,0 +1,196 @@
+"""Rivals on the loss map of the demonstration: what a pixel's own series says, and how any map is scored.
+
+All are trained or tuned on what the notebook has: its labels, its training squares, its dates; only the sensitivity of
+the IQR monitor was chosen with a look at the reading. CCDC takes its defaults (``pip install zeit-cdts``).
+"""
+
+import importlib.util
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from scipy import ndimage
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
+from sklearn.metrics import accuracy_score, f1_score
+from sklearn.model_selection import GroupKFold
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+import timo
+from timo.training import labels_in_time
+
+YEARS = (2018, 2019, 2020)
+# The road works and the meadows in the north, which the reading leaves out.
+FIRST_ROW = 27
+_NEIGHBOURS = np.ones((3, 3))
+# Pixels of a clearing of 0.1 ha, the smallest that counts as one; and of a patch that counts as false.
+_CLEARING, _FALSE = 10, 3
+
+
+def score(loss: np.ndarray) -> dict[str, float]:
+    """Compare a map of the year of loss with the reading.
+
+    Parameters
+    ----------
+    loss : ndarray (y, x)
+        Year of loss, 0 or negative without one.
+
+    Returns
+    -------
+    dict
+        F1 by pixel, and with a tolerance of one pixel; precision; recall; share of years that agree; mapped area over
+        read area; patches; share of clearings of 0.1 ha or more of which half is found, their number, and patches
+        that touch none.
+    """
+    reading = timo.sample_clearings().values.astype(int)
+    inside = np.broadcast_to(np.arange(len(reading))[:, None] >= FIRST_ROW, reading.shape)
+    mapped, true = np.isin(loss, YEARS) & inside, np.isin(reading, YEARS) & inside
+    both = mapped & true
+    clearings, count = ndimage.label(true)
+    large = [i for i in range(1, count + 1) if (clearings == i).sum() >= _CLEARING]
+    patches, number = ndimage.label(mapped)
+    near = ndimage.binary_dilation(true, _NEIGHBOURS)
+    false = [
+        i
+        for i in range(1, number + 1)
+        if (patches == i).sum() >= _FALSE and not (near & (patches == i)).any()
+    ]
+    return {
+        "F1": _f1(mapped, true, 0),
+        "F1, 1 px": _f1(mapped, true, 1),
+        "precision": both.sum() / max(mapped.sum(), 1),
+        "recall": both.sum() / true.sum(),
+        "year right": float((loss[both] == reading[both]).mean()) if both.any() else np.nan,
+        "area": mapped.sum() / true.sum(),
+        "patches": number,
+        "found": sum(mapped[clearings == i].mean() >= 0.5 for i in large),
+        "of": len(large),
+        "false": len(false),
+    }
+
+
+def _f1(mapped: np.ndarray, true: np.ndarray, tolerance: int) -> float:
+    def wide(mask: np.ndarray) -> np.ndarray:
+        if not tolerance:
+            return mask
+        return ndimage.binary_dilation(mask, _NEIGHBOURS, iterations=tolerance)
+
+    precision = (mapped & wide(true)).sum() / max(mapped.sum(), 1)
+    recall = (true & wide(mapped)).sum() / true.sum()
+    return 2 * precision * recall / max(precision + recall, 1e-9)
+
+
+def pixel_classifier(kind: str, seed: int = 0) -> np.ndarray:
+    """Map loss by a classifier of single pixels on single dates, carried through `timo.loss_year`.
+
+    Parameters
+    ----------
+    kind : str
+        "logistic" or "mlp" (64 and 32 units).
+    seed : int
+        Of the MLP.
+    """
+    cube = timo.open_cube("sample", start="2016-01-01", end="2020-12-31").compute()
+    labels, density = timo.sample_labels(), timo.sources.sample_tree_cover()
+    sure = labels.where(abs(density - 50) > 15, -1).astype("int8").assign_attrs(labels.attrs)
+    squares = timo.cube.blocks(cube, size_m=200)
+    split = timo.cube.split_blocks(squares, "checkerboard", (1.0, 0.0, 0.0), labels=labels)
+    features = _features(cube)
+    seen = np.isfinite(cube.values).all(axis=1)
+    dated = np.full(seen.shape, -1)
+    learnt = cube.time.dt.year.isin([2017, 2018]).values
+    dated[learnt] = labels_in_time(sure, cube.isel(time=learnt), 2018).values
+    train = seen & (dated >= 0) & (split == 0).values
+    model = {
+        "logistic": LogisticRegression(max_iter=500),
+        "mlp": MLPClassifier((64, 32), max_iter=12, batch_size=1024, random_state=seed),
+    }[kind]
+    fitted = make_pipeline(StandardScaler(), model).fit(features[train], dated[train])
+    p = np.full(seen.shape, np.nan, "float32")
+    p[seen] = fitted.predict_proba(features[seen])[:, 1]
+    probability = cube.isel(band=0, drop=True).copy(data=p).sel(time=slice("2017", "2020"))
+    return timo.loss_year(probability).loss_year.values.astype(int)
+
+
+def season_scores(kind: str, seed: int = 0) -> dict[str, float]:
+    """Score forest or not in the season of 2018 by a classifier of a pixel's monthly medians, on the test squares.
+
+    Parameters
+    ----------
+    kind : str
+        "logistic", its strength chosen by cross-validation on the training squares, or "forest", 300 trees.
+    seed : int
+        Of the trees.
+    """
+    cube = timo.open_cube("sample", start="2016-01-01", end="2020-12-31").compute()
+    labels = timo.sample_labels()
+    squares = timo.cube.blocks(cube, size_m=200)
+    split = timo.cube.split_blocks(squares, "checkerboard", (1.0, 0.0, 0.0), labels=labels)
+    months = cube.sel(time=slice("2017", "2018")).groupby("time.month").median("time")
+    features = months.transpose("y", "x", "month", "band").values.reshape(*labels.shape, -1)
+    train, test, truth = (split == 0).values, (split == 2).values, labels.values
+    fill = np.nanmedian(features[train], axis=0)
+    features = np.where(np.isfinite(features), features, np.where(np.isfinite(fill), fill, 0))
+    # Folds of whole squares: neighbouring pixels know one another.
+    folds = list(GroupKFold(5).split(features[train], groups=squares.values[train]))
+    logistic = LogisticRegressionCV(Cs=np.logspace(-2, 1, 4), cv=folds, max_iter=2000)
+    model = {
+        "logistic": make_pipeline(StandardScaler(), logistic),
+        "forest": RandomForestClassifier(300, n_jobs=-1, random_state=seed),
+    }[kind]
+    predicted = model.fit(features[train], truth[train]).predict(features[test])
+    return {
+        "overall accuracy": accuracy_score(truth[test], predicted),
+        "F1 of not forest": f1_score(truth[test] == 0, predicted == 0),
+    }
+
+
+def _features(cube: xr.DataArray) -> np.ndarray:
+    """Reflectance, NDVI, NDMI and the season of each pixel and date, (time, y, x, feature)."""
+    x = cube.values
+    angle = 2 * np.pi * cube.time.dt.dayofyear.values / 365.25
+    ndvi = (x[:, 3] - x[:, 2]) / (x[:, 3] + x[:, 2] + 1e-6)
+    ndmi = (x[:, 3] - x[:, 5]) / (x[:, 3] + x[:, 5] + 1e-6)
+    season = [np.broadcast_to(v[:, None, None], ndvi.shape) for v in (np.sin(angle), np.cos(angle))]
+    return np.stack([*(x[:, i] for i in range(6)), ndvi, ndmi, *season], axis=-1)
+
+
+def ccdc(band: str | None = None) -> np.ndarray:
+    """Map loss by CCDC with its defaults: the largest break of 2018 to 2020.
+
+    Parameters
+    ----------
+    band : str, optional
+        Measure the break in this band, and take an increase for a loss; without it, the length of the change vector.
+    """
+    import zeit
+
+    cube = timo.open_cube("sample", start="2015-01-01", end="2020-12-31").compute()
+    digital = (cube * 10_000).clip(1, 10_000).assign_attrs(cube.attrs)
+    segments = zeit.ccdc(digital.drop_vars("scl", errors="ignore"))
+    kind = "any" if band is None else "gain"
+    events = zeit.extract_events(segments, event_type=kind, band=band)
+    return (
+        pd.DatetimeIndex(events["date"].values.ravel())
+        .year.fillna(0)
+        .to_numpy(int)
+        .reshape(events["date"].shape)
+    )
+
+
+def rivals() -> dict[str, Callable[[], np.ndarray]]:
+    """Return what maps the loss without TiMo, by name; CCDC only where it is installed."""
+    found: dict[str, Callable[[], np.ndarray]] = {
+        "logistic regression, pixel and date": lambda: pixel_classifier("logistic"),
+        **{f"MLP, pixel and date, seed {s}": _mlp(s) for s in range(3)},
+    }
+    if importlib.util.find_spec("zeit"):
+        found |= {"CCDC, change vector": ccdc, "CCDC, SWIR": lambda: ccdc("B11")}
+    return found
+
+
+def _mlp(seed: int) -> Callable[[], np.ndarray]:
+    return lambda: pixel_classifier("mlp", seed)
