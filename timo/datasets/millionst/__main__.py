@@ -16,7 +16,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from timo.checks import Count, NotNegative, Positive, check_fields
+from timo.checks import Count, NotNegative, Positive, checked
 from timo.commands import add_fields, run_command
 from timo.datasets.millionst.fetch import Fetched, FetchReport, fetch_chips, present
 from timo.datasets.millionst.places import PlaceRule
@@ -49,6 +49,7 @@ _RULE = {
 }
 
 
+@checked
 @dataclass(frozen=True)
 class Pace:
     """How a plan is fetched."""
@@ -59,9 +60,6 @@ class Pace:
     patience_minutes: NotNegative = 30.0
     commit_seconds: NotNegative = 60.0
     report_seconds: NotNegative = 5.0
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
 
 _PACE = {

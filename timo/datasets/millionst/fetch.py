@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from timo.cancel import CancelledError, Stop, is_stopped
-from timo.checks import Count, NotNegative, PathLike, check_fields, checked
+from timo.checks import Count, NotNegative, PathLike, checked
 from timo.compute import StepReport
 from timo.datasets.millionst.plan import (
     LISTED,
@@ -48,6 +48,7 @@ _CLOUDY, _CLOUDY_EACH = 100, 20
 _PAUSE_S = 0.2
 
 
+@checked
 @dataclass(frozen=True)
 class Fetched:
     """Counts of places of a run: written, there before, too cloudy and replaced, refused; and whether all are there."""
@@ -57,9 +58,6 @@ class Fetched:
     replaced: int
     refused: int
     complete: bool
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
 
 @dataclass(frozen=True)

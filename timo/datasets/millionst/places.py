@@ -11,7 +11,7 @@ from typing import Annotated
 import numpy as np
 import pandas as pd
 
-from timo.checks import Range, Seed, Share, check_fields, checked
+from timo.checks import Range, Seed, Share, checked
 from timo.datasets.millionst.world import (
     CLIMATE_CELL,
     CLIMATES,
@@ -37,6 +37,7 @@ _BLOCK = 4096
 _METRES_LAT, _METRES_LON = 110_574 * 0.9999, 111_319 * 0.9999
 
 
+@checked
 @dataclass(frozen=True)
 class Place:
     """A place on land: degrees, its climate (Koeppen-Geiger, "Dfb"), and why it was drawn ("city" or "climate")."""
@@ -46,10 +47,8 @@ class Place:
     climate: str
     kind: str
 
-    def __post_init__(self) -> None:
-        check_fields(self)
 
-
+@checked
 @dataclass(frozen=True)
 class PlaceRule:
     """The options that the sequence of places depends on; see `sample_places`."""
@@ -58,9 +57,6 @@ class PlaceRule:
     around_cities: Share = 0.5
     distance_m: Metres = DISTANCE_M
     city_km: Kilometres = CITY_KM
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
 
 @checked

@@ -15,7 +15,7 @@ import pandas as pd
 import pyproj
 import shapely
 
-from timo.checks import Count, Positive, Range, Share, check_fields, checked
+from timo.checks import Count, Positive, Range, Share, checked
 from timo.crs import LONLAT, usual_crs
 from timo.datasets.millionst.places import Place, PlaceRule, iter_places
 from timo.errors import TimoError
@@ -77,6 +77,7 @@ class Target:
     key: int
 
 
+@checked
 @dataclass(frozen=True)
 class ChipPlan:
     """The recipe of a data set of chips.
@@ -101,7 +102,6 @@ class ChipPlan:
     rule: PlaceRule = field(default_factory=PlaceRule)
 
     def __post_init__(self) -> None:
-        check_fields(self)
         if self.fewest > self.dates:
             raise TimoError(f"min_dates is 1 to dates={self.dates}; got {self.min_dates}")
         days = len(pd.date_range(*self.span, inclusive="left"))
@@ -225,6 +225,7 @@ def _transformer(crs: str) -> pyproj.Transformer:
     return pyproj.Transformer.from_crs(LONLAT, crs, always_xy=True)
 
 
+@checked
 @dataclass(frozen=True)
 class Cost:
     """The places of a plan that are not in the store yet, and what fetching them takes.
@@ -240,9 +241,6 @@ class Cost:
     bytes: int
     per_second: Positive = PER_SECOND
     concurrent: Count = CONCURRENT
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     @property
     def requests(self) -> int:

@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from timo import cube as cubes
-from timo.checks import Count, PathLike, Seed, Share, check_fields, checked, whole
+from timo.checks import Count, PathLike, Range, Seed, Share, checked, whole
 from timo.errors import TimoError
 from timo.training.augment import hide, rotate, splice
 from timo.training.chips.chip import UNLABELLED, Chip, NumberError, draw_dates
@@ -21,6 +22,7 @@ from timo.training.chips.store import ChipStore
 _ORDER = 0x0DE2
 
 
+@checked
 @dataclass(frozen=True)
 class StoreOptions:
     """How chips are drawn from a store.
@@ -43,13 +45,13 @@ class StoreOptions:
     rotate: bool = True
 
     def __post_init__(self) -> None:
-        check_fields(self)
         if self.dates[0] > self.dates[1]:
             raise TimoError(
                 f"dates must be (fewest, most) in this order; got {self.dates}. Write dates={self.dates[::-1]}."
             )
 
 
+@checked
 @dataclass(frozen=True)
 class ChipOptions(StoreOptions):
     """How chips are drawn from a labelled cube.
@@ -283,18 +285,22 @@ class StoreDataset(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         rng = np.random.default_rng([self.seed, self.epoch, _within_epoch(index, self.length)])
-        place = self.place(index)
+        place = self._place(index)
         number, least = self.options.dates, self.options.min_clear
-        when = draw_dates(self.store.clear(place), number, least, rng)
-        chip = self._crop(self.store.read(place, when), rng)
+        when = draw_dates(self.store.clear_dates(place), number, least, rng)
+        chip = self._crop(self.store.read_dates(place, when), rng)
         if self.options.rotate:
             chip = rotate(chip, rng)
         # There are no labels to carry from the workers.
         return chip.tensors(labels=False)
 
-    def place(self, index: int) -> int:
+    @checked
+    def place(self, index: Annotated[int, Range(least=0)]) -> int:
         """Return the place that the chip of this number shows in this epoch."""
-        turn, position = divmod(whole(index, "index", least=0), len(self.store))
+        return self._place(index)
+
+    def _place(self, index: int) -> int:
+        turn, position = divmod(index, len(self.store))
         key = (self.seed, self.epoch, turn)
         if self._order is None or self._order[0] != key:
             order = np.random.default_rng([*key, _ORDER]).permutation(len(self.store))

@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 from tqdm.auto import tqdm
 
-from timo.checks import Count, PathLike, Positive, Share, check_fields, checked, did_you_mean
+from timo.checks import Count, PathLike, Positive, Share, checked, did_you_mean
 from timo.errors import TimoError
 from timo.sensors import get_sensor
 from timo.training.chips.layout import NODATA, SHARD_BYTES, Layout, read_root
@@ -20,6 +20,7 @@ from timo.training.chips.scene import Scene, Tile, exclude_windows
 from timo.training.chips.writer import Place, StoreWriter
 
 
+@checked
 @dataclass(frozen=True)
 class PackOptions:
     """How places are cut out of cubes.
@@ -58,10 +59,8 @@ class PackOptions:
     scale: Positive | None = None
     offset: float | None = None
 
-    def __post_init__(self) -> None:
-        check_fields(self)
 
-
+@checked
 @dataclass(frozen=True)
 class Packed:
     """What `pack` did with the places of the cubes.
@@ -82,9 +81,6 @@ class Packed:
     already: int = 0
     unclear: int = 0
     excluded: int = 0
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
 
 @checked

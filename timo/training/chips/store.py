@@ -8,7 +8,7 @@ import numpy as np
 import rioxarray  # noqa: F401  registers .rio
 import xarray as xr
 
-from timo.checks import PathLike, checked, whole
+from timo.checks import PathLike, checked
 from timo.errors import TimoError
 from timo.training.chips.chip import UNLABELLED, Chip, NumberError
 from timo.training.chips.layout import NO_DATE, read_root, read_table, shard_name
@@ -69,19 +69,22 @@ class ChipStore:
             self._table = read_table(self.path, self.state)
         return self._table
 
+    @checked
     def dates(self, place: int) -> np.ndarray:
         """Return the dates of a place, (t,) int32 days since 1970-01-01, ascending."""
-        row = self.table["dates"][self._number(place)]
-        return row[row != NO_DATE]
+        return self._dates(self._number(place))
 
+    @checked
     def clear(self, place: int) -> np.ndarray:
         """Return the share of valid pixels at each date of a place, (t,) float32."""
-        return self.table["clear"][self._number(place)][: len(self.dates(place))]
+        return self.clear_dates(self._number(place))
 
+    @checked
     def crs(self, place: int) -> str:
         """Return the CRS of a place: an EPSG code where it has one, else WKT."""
         return self.state.crs[self.table["crs"][self._number(place)]]
 
+    @checked
     def bounds(self, place: int) -> tuple[float, float, float, float]:
         """Return the left, lower, right and upper edge of a place, in its CRS."""
         number = self._number(place)
@@ -89,6 +92,7 @@ class ChipStore:
         side = cell * self.layout.size
         return left, top - side, left + side, top
 
+    @checked
     def read(self, place: int, dates: Sequence[int] | np.ndarray | None = None) -> Chip:
         """Read a place.
 
@@ -110,21 +114,21 @@ class ChipStore:
             If there is no such place or date, or its bytes are not those that were written.
         """
         place = self._number(place)
-        days = self.dates(place)
-        which = np.arange(len(days)) if dates is None else np.asarray(dates)
-        known = which.ndim == 1 and (which.dtype.kind in "iu" or not which.size)
-        if not known or ((which < 0) | (which >= len(days))).any():
+        count = len(self._dates(place))
+        which = np.arange(count) if dates is None else np.asarray(dates)
+        if which.size and (which.ndim != 1 or which.dtype.kind not in "iu"):
             raise TimoError(
-                f"place {place} has {len(days)} dates, numbered from 0; got dates={dates!r}"
+                f"dates must be positions among the {count} dates of place {place}; got {which.dtype} of shape "
+                f"{which.shape}. Use for instance dates=[0, 2]."
             )
-        which = which.astype("int64")
-        stored = self._stored(place, which)
-        valid = self.layout.is_valid(stored)
-        x = self.layout.decode(stored)
-        np.copyto(x, 0, where=~valid[:, None])
-        labels = np.broadcast_to(np.int16(UNLABELLED), valid.shape)
-        return Chip(x, days[which].astype("float32"), valid, labels)
+        which = which.reshape(-1).astype("int64")
+        if ((which < 0) | (which >= count)).any():
+            raise TimoError(
+                f"place {place} has {count} dates, numbered from 0; got dates={dates!r}"
+            )
+        return self.read_dates(place, which)
 
+    @checked
     def cube(self, place: int) -> xr.DataArray:
         """Return a place as a cube, on its grid: to look at, to map, to check."""
         place = self._number(place)
@@ -182,6 +186,23 @@ class ChipStore:
             "source": state.source,
         }
 
+    def clear_dates(self, place: int) -> np.ndarray:
+        """Return the share of valid pixels at each date of a place; its number is not checked."""
+        return self.table["clear"][place][: len(self._dates(place))]
+
+    def read_dates(self, place: int, which: np.ndarray) -> Chip:
+        """Read some dates of a place; the numbers are not checked, which takes a loader's time."""
+        stored = self._stored(place, which)
+        valid = self.layout.is_valid(stored)
+        x = self.layout.decode(stored)
+        np.copyto(x, 0, where=~valid[:, None])
+        labels = np.broadcast_to(np.int16(UNLABELLED), valid.shape)
+        return Chip(x, self._dates(place)[which].astype("float32"), valid, labels)
+
+    def _dates(self, place: int) -> np.ndarray:
+        row = self.table["dates"][place]
+        return row[row != NO_DATE]
+
     def _extent(self, code: int) -> tuple[float, ...]:
         here = self.table["crs"] == code
         left, top, cell = (self.table[name][here] for name in ("left", "top", "cell"))
@@ -204,7 +225,6 @@ class ChipStore:
         return stored
 
     def _number(self, place: int) -> int:
-        place = whole(place, "place")
         number = place + len(self) if place < 0 else place
         if not 0 <= number < len(self):
             raise NumberError(f"the store has {len(self)} places, got place {place}")

@@ -9,7 +9,7 @@ import numpy as np
 import zarr
 from zarr.core.buffer import Buffer
 
-from timo.checks import PathLike, check_fields, checked
+from timo.checks import PathLike, checked
 from timo.compute import OnStep, Steps
 from timo.errors import warn
 from timo.training.chips.layout import (
@@ -25,15 +25,13 @@ from timo.training.chips.shard import DamagedError, checksum, decode
 from timo.training.chips.store import ChipStore, open_shard
 
 
+@checked
 @dataclass(frozen=True)
 class Damage:
     """Something that is not as it was written: a place's number, or None for what belongs to no single place."""
 
     place: int | None
     what: str
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     def __str__(self) -> str:
         return self.what if self.place is None else f"place {self.place}: {self.what}"
