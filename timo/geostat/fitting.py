@@ -65,14 +65,14 @@ def fit_model(
     Parameters
     ----------
     variogram : xarray.Dataset
-        As `timo.geostat.variogram` or `generalized_variogram` make it.
+        Of `variogram`, `generalized_variogram` or `lag_curves`.
     kind : {"spherical", "exponential", "gaussian", "stable", "matern"}
-        Form of the curve (see `VariogramModel`).
+        See `VariogramModel`.
     nugget : bool or float
         True: fitted. A number: held at it; False is 0.
     weights : {"pairs/lag2", "pairs", None}
-        Weight of a bin's squared residual: its pairs over its squared distance (near bins decide nugget and range; as
-        in gstat, Pebesma 2004, Computers & Geosciences 30, 683), its pairs, or 1.
+        Of a bin's squared residual: pairs over squared distance (near bins decide nugget and range; as in gstat,
+        Pebesma 2004, Computers & Geosciences 30, 683), pairs, or 1.
     shape : float, optional
         Of "stable" and "matern": held at it. Default: fitted.
 
@@ -89,12 +89,11 @@ def fit_model(
     Warns
     -----
     RuntimeWarning
-        If nothing is correlated (the semivariance does not rise: a pure nugget with range 0 is returned), or if it
-        still rises at the farthest lag (the range is then a guess).
+        If the semivariance does not rise (the model is a pure nugget with range 0), or still rises at the farthest lag
+        (the range is then a guess).
     """
     curve = _curve(variogram, kind, nugget, weights)
-    range_m, shape = _search(curve, shape)
-    return _model(curve, range_m, shape)
+    return _model(curve, *_search(curve, shape))
 
 
 @checked

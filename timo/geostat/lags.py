@@ -24,14 +24,9 @@ _SLACK = 1e-9
 
 @dataclass(frozen=True)
 class Bins:
-    """Bins (left, right] of a distance.
+    """Bins (left, right] of a distance in metres, by their edges (n + 1,); pairs at distance 0 belong to none.
 
-    Parameters
-    ----------
-    edges : numpy.ndarray
-        (n + 1,) metres, ascending, from 0 or more. Pairs at distance 0 belong to no bin.
-    pool : bool
-        Whether bins of too few pairs may be joined with their neighbours.
+    With `pool`, bins of too few pairs may be joined with their neighbours.
     """
 
     edges: np.ndarray
@@ -98,10 +93,11 @@ def make_bins(bins: BinsOption, max_lag: float) -> Bins:
 def joined(edges: np.ndarray, sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Join bins with too few pairs with the next ones (the last with the one before).
 
-    Of edges (n + 1,) and sums (k, n), whose first row counts the pairs; with a warning if there are so few pairs in all
-    that bins must do with less than 30.
+    Of edges (n + 1,) and sums (k, ..., n), whose first row counts the pairs; with a warning if there are so few pairs
+    in all that bins must do with less than 30.
     """
-    total = float(sums[0].sum())
+    counts = sums[0].reshape(-1, sums.shape[-1]).sum(axis=0)
+    total = float(counts.sum())
     enough = min(ENOUGH_PAIRS, max(_LEAST_PAIRS, total // _FEW_BINS))
     if enough < ENOUGH_PAIRS:
         warn(
@@ -110,39 +106,33 @@ def joined(edges: np.ndarray, sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]
             RuntimeWarning,
         )
     starts, pairs = [0], 0.0
-    for number, count in enumerate(sums[0]):
+    for number, count in enumerate(counts):
         if pairs >= enough:
             starts.append(number)
             pairs = 0.0
         pairs += count
     if pairs < enough and len(starts) > 1:
         starts.pop()
-    return np.append(edges[starts], edges[-1]), np.add.reduceat(sums, starts, axis=1)
+    return np.append(edges[starts], edges[-1]), np.add.reduceat(sums, starts, axis=-1)
 
 
 def tabulated(
     sums: np.ndarray, bins: Bins, *, units: str = "m", long_name: str = "distance"
 ) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
-    """Return coordinates over "lag", pairs (n,) and means (n,) of sums (3, bins): pairs, distances, amounts.
+    """Return coordinates over "lag", pairs and means of sums (3, ..., bins): pairs, distances, amounts.
 
-    Raises
-    ------
-    TimoError
-        If there is no pair at all.
+    The lags are mean distances over all series together; a bin without pairs stands at its middle.
     """
     if not sums[0].any():
         raise TimoError(f"No two values lie within max_lag = {bins.max_lag:g}. Take a larger one.")
-    edges, (pairs, *totals) = joined(bins.edges, sums) if bins.pool else (bins.edges, sums)
+    edges, sums = joined(bins.edges, sums) if bins.pool else (bins.edges, sums)
+    count, total, _ = sums.reshape(3, -1, sums.shape[-1]).sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        lag, mean = np.where(pairs > 0, np.stack(totals) / pairs, np.nan)
-    return lag_coords(lag, edges, units, long_name), pairs, mean
-
-
-def lag_coords(lag: np.ndarray, edges: np.ndarray, units: str, long_name: str) -> dict[str, Any]:
-    """Return the coordinates of bins; one without pairs stands at its middle."""
-    lag = np.where(np.isfinite(lag), lag, (edges[1:] + edges[:-1]) / 2)
-    return {
+        lag = np.where(count > 0, total / count, (edges[1:] + edges[:-1]) / 2)
+        mean = np.where(sums[0] > 0, sums[2] / sums[0], np.nan)
+    coords = {
         "lag": ("lag", lag, {"long_name": long_name, "units": units}),
         "lag_left": ("lag", edges[:-1], {"units": units}),
         "lag_right": ("lag", edges[1:], {"units": units}),
     }
+    return coords, sums[0], mean

@@ -24,10 +24,10 @@ Kind = Literal["spherical", "exponential", "gaussian", "stable", "matern"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 # Shapes that a model takes: the power of the stable model, the smoothness nu of Matérn's.
 SHAPES = {"stable": (0.05, 2.0), "matern": (0.05, 20.0)}
-_DEFAULT_SHAPE = {"stable": 1.5, "matern": 1.5}
+_DEFAULT_SHAPE = 1.5
 # exp(-_REACHED) = 0.05: what is left of the correlation at the range.
 _REACHED = math.log(20)
-_GSTOOLS: dict[Kind, str] = {kind: kind.capitalize() for kind in KINDS}
+_GSTOOLS_SHAPES = {"stable": "alpha", "matern": "nu"}
 
 
 @checked
@@ -42,8 +42,8 @@ class VariogramModel:
     sill : float
         Semivariance far away, the nugget included, in squared units of the values.
     range_m : float
-        Distance in metres at which 95 % of the way from the nugget to the sill is made; of the spherical model all of
-        it. (Of a time lag: days.) 0 only for a pure nugget.
+        Metres (of a time lag: days) at which 95 % of the way from nugget to sill is made; of the spherical model all of
+        it. 0 only for a pure nugget.
     nugget : float
         Semivariance just beside a place: noise, and what varies within a cell.
     shape : float, optional
@@ -124,12 +124,9 @@ class VariogramModel:
             If gstools is not installed.
         """
         gstools = _gstools()
-        options: dict[str, float] = {}
-        if self.kind in SHAPES:
-            assert self.shape is not None
-            options = {("alpha" if self.kind == "stable" else "nu"): self.shape}
+        options = {_GSTOOLS_SHAPES[self.kind]: self.shape} if self.kind in SHAPES else {}
         scale = (self.range_m or 1.0) / _units_of_range(self.kind, self.shape)
-        return getattr(gstools, _GSTOOLS[self.kind])(
+        return getattr(gstools, self.kind.capitalize())(
             dim=dim,
             var=self.partial_sill,
             len_scale=scale,
@@ -148,17 +145,16 @@ class VariogramModel:
         TimoError
             If it is of another kind, or differs with the direction.
         """
-        kinds = {name: kind for kind, name in _GSTOOLS.items()}
+        kinds = {kind.capitalize(): kind for kind in KINDS}
         isotropic = isinstance(model, _gstools().CovModel) and np.allclose(model.anis, 1)
         if not isotropic or model.name not in kinds:
             raise TimoError(
                 f"model must be an isotropic gstools model of {', '.join(kinds)}; got {described(model)}."
             )
         kind = kinds[model.name]
-        shape = {"stable": "alpha", "matern": "nu"}.get(kind)
-        value = None if shape is None else float(getattr(model, shape))
-        length = float(model.len_rescaled) * _units_of_range(kind, value)
-        return cls(kind, model.var + model.nugget, length, model.nugget, value)
+        shape = float(getattr(model, _GSTOOLS_SHAPES[kind])) if kind in SHAPES else None
+        length = float(model.len_rescaled) * _units_of_range(kind, shape)
+        return cls(kind, model.var + model.nugget, length, model.nugget, shape)
 
 
 def correlation(kind: str, u: np.ndarray, shape: float | None) -> np.ndarray:
@@ -173,10 +169,8 @@ def correlation(kind: str, u: np.ndarray, shape: float | None) -> np.ndarray:
 
 
 def _power(kind: str, shape: float | None) -> float:
-    if kind == "stable":
-        assert shape is not None
-        return shape
-    return 2.0 if kind == "gaussian" else 1.0
+    """Return the power of the distance in the exponent, which is the shape of the stable model."""
+    return shape or (2.0 if kind == "gaussian" else 1.0)
 
 
 @lru_cache(maxsize=1024)
@@ -210,7 +204,7 @@ def _check_shape(kind: str, shape: float | None) -> float | None:
             raise TimoError(f"The {kind} model has no shape; got {shape}. Leave it out.")
         return None
     low, high = SHAPES[kind]
-    shape = float(_DEFAULT_SHAPE[kind] if shape is None else shape)
+    shape = float(_DEFAULT_SHAPE if shape is None else shape)
     if not low <= shape <= high:
         raise TimoError(f"The shape of the {kind} model is {low} to {high:g}; got {shape:g}.")
     return shape
@@ -230,11 +224,10 @@ def random_field(
     Parameters
     ----------
     template : xarray.DataArray, xarray.Dataset or (int, int)
-        Where: points, a raster, or the height and width in cells of a raster on a plane.
+        Points, a raster, or height and width in cells of a raster on a plane.
     model : VariogramModel
-        Of the field. Its nugget is drawn for each place by itself.
+        Its nugget is drawn for each place by itself.
     seed : int
-        The same seed gives the same field.
     cell_m : float
         Size of a cell in metres, if `template` is a shape.
     mean : float
@@ -255,8 +248,10 @@ def random_field(
     Randomization method with 1000 modes (Heße et al. 2014, Environmental Modelling & Software 55, 32). In a geographic
     CRS the correlation is that of the chord, not of the great circle.
     """
-    if isinstance(template, tuple):
-        template = _plane(*template, cell_m)
+    if isinstance(template, tuple):  # a raster on a plane, north up
+        height, width = template
+        y, x = cell_m * (np.arange(height)[::-1] + 0.5), cell_m * (np.arange(width) + 0.5)
+        template = xr.DataArray(np.empty(template), {"y": y, "x": x}, ("y", "x"))
     place = places_of(template).embed()
     spatial: Any = ("point",) if "point" in template.dims else ("y", "x")
     field = _gstools().SRF(model.to_gstools(place.shape[1]), mean=mean, seed=seed)
@@ -265,12 +260,6 @@ def random_field(
     kept = {n: c for n, c in template.coords.items() if set(c.dims) <= set(spatial)}
     attrs = {key: template.attrs[key] for key in ("crs",) if key in template.attrs}
     return xr.DataArray(values.reshape(shape), dims=spatial, coords=kept, attrs=attrs)
-
-
-def _plane(height: int, width: int, cell_m: float) -> xr.DataArray:
-    """Return an empty raster on a plane, north up."""
-    y, x = cell_m * (np.arange(height)[::-1] + 0.5), cell_m * (np.arange(width) + 0.5)
-    return xr.DataArray(np.empty((height, width)), {"y": y, "x": x}, ("y", "x"))
 
 
 def _gstools() -> Any:

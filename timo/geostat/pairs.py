@@ -13,6 +13,7 @@ from timo.geostat.places import Places
 
 # Pairs at a time: their numbers stay in the processor's cache.
 _CHUNK = 1 << 18
+# Of vectors (..., 2) in metres, east and north: whether their direction counts.
 Sector = Callable[[np.ndarray], np.ndarray]
 
 
@@ -25,25 +26,11 @@ def pair_sums(
     sector: Sector | None = None,
     dtype: str = "float32",
 ) -> np.ndarray:
-    """Count pairs, and sum their distances and differences, in each bin; memory does not grow with the pairs.
+    """Return pairs, sums of their distances in metres and sums of their squared differences in each bin, (3, bins).
 
-    Parameters
-    ----------
-    places : Places
-    values : numpy.ndarray
-        (n,) finite values.
-    bins : Bins
-    root : bool
-        Sum the roots of the absolute differences (Cressie and Hawkins), not their squares.
-    sector : callable, optional
-        Takes (..., 2) vectors in metres (east, north); returns whether their direction counts.
-    dtype : {"float32", "float64"}
-        float32 rounds a distance by 1e-7 of the extent, and halves the time. Sums are float64.
-
-    Returns
-    -------
-    numpy.ndarray
-        (3, bins) float64: pairs, sum of distances in metres, sum of differences.
+    Of finite values (n,); memory does not grow with the pairs. With `root`, roots of the absolute differences (Cressie
+    and Hawkins) are summed, not squares. float32 rounds a distance by 1e-7 of the extent, and halves the time; sums are
+    float64.
     """
     # The mean is taken off first, lest float32 be spent on the distance to the equator.
     place = places.embed()
@@ -85,25 +72,12 @@ def raster_sums(
     *,
     sector: Sector | None = None,
 ) -> np.ndarray:
-    """Count pairs of a raster's cells, and sum their distances and squared differences, in each bin.
+    """Return what `pair_sums` does, of the cells of a raster (y, x) with NaN where there is no value.
 
+    `step` is height and width of a cell in metres, signed: northward and eastward.
     Marcotte 1996, Fast variogram computation with FFT, Computers & Geosciences 22, 1175-1186: with the mask m (1 where
     there is a value) and the values z (0 where there is none), and A * B for their cross-correlation at each lag, the
     pairs are m * m, and the squared differences sum to m * z² + z² * m - 2 z * z.
-
-    Parameters
-    ----------
-    values : numpy.ndarray
-        (y, x), NaN = no value.
-    step : (float, float)
-        Height and width of a cell in metres, signed: northward and eastward.
-    bins, sector
-        As of `pair_sums`.
-
-    Returns
-    -------
-    numpy.ndarray
-        As of `pair_sums`.
     """
     reach = [
         min(size - 1, math.floor(bins.max_lag * (1 + 1e-9) / abs(d)))

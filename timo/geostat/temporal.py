@@ -9,7 +9,7 @@ import xarray as xr
 
 from timo.checks import Count, Positive, checked
 from timo.errors import TimoError, warn
-from timo.geostat.lags import BinsOption, joined, lag_coords, make_bins
+from timo.geostat.lags import BinsOption, make_bins, tabulated
 from timo.geostat.values import as_floats, days_of, floats_of
 
 # Months differ by 11 % in length; that still counts as a regular step.
@@ -152,12 +152,17 @@ def lag_curves(
             sums[row, number] = lags.coarse(np.bincount(index, weights, minlength=lags.fine))
     if not sums[0].any():
         raise TimoError("No pixel has values on two dates within max_lag. Take a larger one.")
-    edges = lags.edges
-    if lags.pool:
-        flat = np.concatenate([sums[0].sum(axis=0)[None], sums.reshape(-1, len(lags))])
-        edges, flat = joined(edges, flat)
-        sums = flat[1:].reshape(3, len(table), -1)
-    return _curves(sums, edges, da, kept, shape)
+    coords, count, mean = tabulated(sums, lags, units="days", long_name="time between")
+    dims = ("lag", *kept)
+    gamma, count = (rows.T.reshape(-1, *shape) for rows in (mean / 2, count.astype("int64")))
+    return xr.Dataset(
+        {
+            "semivariance": (dims, gamma, {"long_name": "semivariance"}),
+            "pairs": (dims, count, {"long_name": "pairs of values"}),
+        },
+        coords={**{key: da.coords[key] for key in kept if key in da.coords}, **coords},
+        attrs={"long_name": "variogram in time"},
+    )
 
 
 @checked
@@ -242,27 +247,3 @@ def _date_pairs(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     mask = known.astype("float64")
     one_sided = z**2 @ mask.T
     return mask @ mask.T, np.maximum(one_sided + one_sided.T - 2 * z @ z.T, 0)
-
-
-def _curves(
-    sums: np.ndarray, edges: np.ndarray, da: xr.DataArray, kept: list[Any], shape: tuple[int, ...]
-) -> xr.Dataset:
-    pairs, total = sums[0], sums.sum(axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        gamma = np.where(pairs > 0, sums[2] / pairs / 2, np.nan)
-        lag = np.where(total[0] > 0, total[1] / total[0], np.nan)
-    dims = ("lag", *kept)
-    coords: dict[Any, Any] = {key: da.coords[key] for key in kept if key in da.coords}
-    coords |= lag_coords(lag, edges, "days", "time between")
-
-    def unfold(rows: np.ndarray) -> np.ndarray:
-        return rows.T.reshape(-1, *shape)
-
-    return xr.Dataset(
-        {
-            "semivariance": (dims, unfold(gamma), {"long_name": "semivariance"}),
-            "pairs": (dims, unfold(pairs).astype("int64"), {"long_name": "pairs of values"}),
-        },
-        coords=coords,
-        attrs={"long_name": "variogram in time"},
-    )

@@ -17,13 +17,7 @@ Field = Annotated[xr.DataArray, "Use timo.geostat.points(x, y, values, crs=...),
 
 
 def as_floats(values: Any, name: str = "values", dtype: str = "float64") -> np.ndarray:
-    """Return a copy of numbers as floats; what a mask of NumPy hides becomes NaN.
-
-    Raises
-    ------
-    TimoError
-        If they are no real numbers.
-    """
+    """Return a copy of numbers as floats; what a mask of NumPy hides becomes NaN."""
     try:
         if np.ma.isMaskedArray(values):
             return np.array(np.ma.filled(np.ma.array(values, dtype=dtype), np.nan))
@@ -40,13 +34,7 @@ def as_floats(values: Any, name: str = "values", dtype: str = "float64") -> np.n
 
 
 def real_array(values: Any, name: str) -> np.ndarray:
-    """Return real numbers as an array; float32 stays float32.
-
-    Raises
-    ------
-    TimoError
-        If they are something else.
-    """
+    """Return real numbers as an array; float32 stays float32."""
     with contextlib.suppress(TypeError, ValueError, RuntimeError):
         array = np.asarray(values)
         if array.dtype.kind in "iuf":
@@ -55,13 +43,7 @@ def real_array(values: Any, name: str) -> np.ndarray:
 
 
 def days_of(array: xr.DataArray) -> np.ndarray:
-    """Return the dates of an array as days since the first, lengths of time as days, numbers as they are.
-
-    Raises
-    ------
-    TimoError
-        If they are something else, or some are missing.
-    """
+    """Return the dates of an array as days since the first, lengths of time as days, numbers as they are."""
     time = array["time"].values
     if time.dtype.kind not in "iufmM":
         first = time.ravel()[0]
@@ -78,13 +60,7 @@ def days_of(array: xr.DataArray) -> np.ndarray:
 
 
 def without_nodata(array: xr.DataArray) -> None:
-    """Refuse values that are still the raster's nodata number instead of NaN.
-
-    Raises
-    ------
-    TimoError
-        If a value equals `_FillValue`, `missing_value` or `nodata` of the attributes.
-    """
+    """Refuse values that are still the raster's nodata number instead of NaN."""
     for key in ("_FillValue", "missing_value", "nodata"):
         for nodata in np.ravel(array.attrs.get(key, ())):
             if is_number(nodata) and bool((array == nodata).any()):
@@ -95,13 +71,7 @@ def without_nodata(array: xr.DataArray) -> None:
 
 
 def floats_of(array: xr.DataArray, dtype: str = "float64") -> np.ndarray:
-    """Return the values of an array as floats, NaN where nothing is known.
-
-    Raises
-    ------
-    TimoError
-        If they are no real numbers, infinite, or still the raster's nodata number.
-    """
+    """Return the values of an array as floats, NaN where nothing is known; refuse infinite ones and nodata."""
     values = as_floats(array.values, dtype=dtype)
     without_nodata(array)
     if np.isinf(values).any():

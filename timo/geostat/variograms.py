@@ -9,7 +9,7 @@ import xarray as xr
 
 from timo.checks import Positive, Range, Seed, checked
 from timo.errors import TimoError, warn
-from timo.geostat.lags import Bins, BinsOption, make_bins, tabulated
+from timo.geostat.lags import BinsOption, make_bins, tabulated
 from timo.geostat.pairs import Sector, pair_sums, raster_sums
 from timo.geostat.places import Places, distances, places_of, warn_of_distortion
 from timo.geostat.values import Field, as_floats, floats_of
@@ -38,16 +38,15 @@ def variogram(
     Parameters
     ----------
     values : xarray.DataArray
-        A raster (y, x), NaN = no value; or points: the dim "point" with the coordinates x and y (see
-        `timo.geostat.points`). With a dim "time" too, pairs are taken within each date and pooled over the dates. CRS:
-        `attrs["crs"]` or spatial_ref; without one, the coordinates are metres.
+        A raster (y, x) or points (`timo.geostat.points`), NaN = no value. With a dim "time" too, pairs are taken
+        within each date and pooled. CRS: `attrs["crs"]` or spatial_ref; without one, coordinates are metres.
     max_lag : float, optional
         Farthest distance in metres. Default: half the diagonal of the extent; farther apart, only pairs from opposite
         corners are left (Cressie 1993, Statistics for Spatial Data, 2.4).
     bins : "auto", int or array_like
-        "auto": 20 bins whose width grows with the distance (edges max_lag · (k/20)²), because the nugget and the range
-        are read off the near ones, joined where a bin has less than 30 pairs (of few values, with a warning, less than
-        a sixth of them). A number: that many even bins. An array: edges in metres, which override `max_lag`.
+        "auto": 20 bins with edges max_lag · (k/20)², because nugget and range are read off the near ones, joined where
+        they have less than 30 pairs (of few values, with a warning, less than a sixth of them). A number: that many
+        even bins. An array: edges in metres, which override `max_lag`.
     estimator : {"matheron", "cressie"}
         Half the mean squared difference (Matheron 1962), or the robust (mean √|difference|)⁴ / (0.914 + 0.988/N +
         0.09/N²), which outliers move less (Cressie and Hawkins 1980, Mathematical Geology 12, 115).
@@ -67,29 +66,27 @@ def variogram(
     -------
     xarray.Dataset
         Over the dim "lag" (mean distance of a bin's pairs in metres, with the coordinates lag_left and lag_right):
-        `semivariance` in squared units of the values (NaN where a bin has no pairs), `pairs` (their number).
-        Attributes: `variance` of the values (within dates), `n` values, `method`, `estimator`, `distance`.
+        `semivariance` in squared units of the values (NaN without pairs), `pairs` (their number). Attributes:
+        `variance` of the values (within dates), `n` values, `method`, `estimator`, `distance`.
 
     Raises
     ------
     TimoError
-        If there are fewer than three places with values or no pair within `max_lag`, or values are infinite or the
-        raster's nodata.
+        If fewer than three places have values, no pair is within `max_lag`, or values are infinite or nodata.
 
     Warns
     -----
     UserWarning
-        If places were drawn at random, the projection distorts distances by more than 5 %, or there is no CRS and the
-        coordinates look like degrees.
+        If places were drawn, the projection distorts distances by more than 5 %, or coordinates without a CRS look like
+        degrees.
     RuntimeWarning
-        If there are so few pairs that "auto" bins hold less than 30.
+        If "auto" bins hold less than 30 pairs.
 
     Notes
     -----
-    Pairs at distance 0 (duplicates) are left out. In a geographic CRS distances are great circles; the Fourier
-    transforms take one length of a degree for the whole raster, that of its middle row, as long as no row's differs
-    more than 1 % from it, else "auto" takes pairs. A trend in the values makes the semivariance rise without end: take
-    it out first.
+    Pairs at distance 0 (duplicates) are left out. In a geographic CRS distances are great circles; "fft" takes the
+    length of a degree in the middle row for all, and needs that no row's differs more than 1 % from it. A trend in the
+    values makes the semivariance rise without end: take it out first.
 
     Examples
     --------
@@ -104,7 +101,7 @@ def variogram(
     table = _table(values)
     places = places_of(values)
     warn_of_distortion(places)
-    sector = None if direction is None else _sector(float(direction), tolerance)
+    sector = None if direction is None else _sector(direction, tolerance)
     step = _even_step(values, places) if "point" not in values.dims else None
     fft_can = step is not None and estimator == "matheron"
     if method == "fft" and not fft_can:
@@ -112,7 +109,10 @@ def variogram(
             'method="fft" needs an even raster (of degrees: of little extent north to south) and the '
             'Matheron estimator. Use method="pairs", or reproject.'
         )
-    lags = make_bins(bins, _half_extent(places, table) if max_lag is None else max_lag)
+    half = places[np.isfinite(table).any(axis=0)].extent_m() / 2
+    if max_lag is None and half == 0:
+        raise TimoError("All places are the same one: there is no distance between them.")
+    lags = make_bins(bins, half if max_lag is None else max_lag)
     if fft_can and method != "pairs":
         assert step is not None
         shape = (values.sizes["y"], values.sizes["x"])
@@ -136,12 +136,7 @@ def variogram(
     attrs = {**_about(values, table, places), "method": how, "estimator": estimator}
     if direction is not None:
         attrs |= {"direction": float(direction), "tolerance": float(tolerance)}
-    return _dataset(np.asarray(sums), lags, estimator).assign_attrs(attrs)
-
-
-def _dataset(sums: np.ndarray, bins: Bins, estimator: str) -> xr.Dataset:
-    """Return the semivariances of the sums (3, bins): pairs, distances, differences (or their roots)."""
-    coords, pairs, mean = tabulated(sums, bins)
+    coords, pairs, mean = tabulated(np.asarray(sums), lags)
     gamma = 0.5 * mean
     if estimator == "cressie":
         count = np.maximum(pairs, 1)
@@ -152,6 +147,7 @@ def _dataset(sums: np.ndarray, bins: Bins, estimator: str) -> xr.Dataset:
             "pairs": ("lag", pairs.astype("int64"), {"long_name": "pairs of values"}),
         },
         coords=coords,
+        attrs=attrs,
     )
 
 
@@ -173,14 +169,6 @@ def _table(values: xr.DataArray) -> np.ndarray:
             "that are not NaN."
         )
     return table
-
-
-def _half_extent(places: Places, table: np.ndarray) -> float:
-    """Return half the diagonal of the places that have values."""
-    half = places[np.isfinite(table).any(axis=0)].extent_m() / 2
-    if half == 0:
-        raise TimoError("All places are the same one: there is no distance between them.")
-    return half
 
 
 def _even_step(values: xr.DataArray, places: Places) -> tuple[float, float] | None:
