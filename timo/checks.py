@@ -52,16 +52,8 @@ T = TypeVar("T")
 class Range:
     """Limits of a number, for `Annotated[float, Range(least=0)]`.
 
-    Attributes
-    ----------
-    least, most : float, optional
-        Both are allowed themselves.
-    above, below : float, optional
-        Neither is allowed itself.
-    nan : bool
-        Whether NaN and the infinities are allowed.
-    infinite : bool
-        Whether infinity is allowed, within the limits.
+    `least` and `most` are allowed themselves, `above` and `below` are not; `nan` allows NaN and the infinities,
+    `infinite` infinity within the limits.
     """
 
     least: float | None = None
@@ -106,13 +98,7 @@ PathLike = str | os.PathLike[str]
 
 
 def whole(value: Any, name: str, *, least: float | None = None, most: float | None = None) -> int:
-    """Return a whole number as Python's; 8.0 is one.
-
-    Raises
-    ------
-    TimoError
-        If it is none, or out of range.
-    """
+    """Return a whole number within limits as Python's; 8.0 is one."""
     return int(check(value, Annotated[int, Range(least, most)], name))
 
 
@@ -125,44 +111,13 @@ def number(
     above: float | None = None,
     below: float | None = None,
 ) -> float:
-    """Return a finite number as Python's.
-
-    Raises
-    ------
-    TimoError
-        If it is none, or out of range.
-    """
+    """Return a finite number within limits as Python's."""
     return float(check(value, Annotated[float, Range(least, most, above, below)], name))
 
 
-def flag(value: Any, name: str) -> bool:
-    """Return True or False, NumPy's included.
-
-    Raises
-    ------
-    TimoError
-        If it is neither.
-    """
-    return bool(check(value, bool, name))
-
-
 def choice(value: Any, name: str, choices: Iterable[Any]) -> Any:
-    """Return one of the choices.
-
-    Raises
-    ------
-    TimoError
-        If it is none of them; says which one may have been meant.
-    """
-    listed = list(choices)
-    value = plain(value)
-    # By type as well: True equals 1.
-    if any(type(value) is type(one) and value == one for one in listed):
-        return value
-    near = did_you_mean(value, [one for one in listed if isinstance(one, str)])
-    raise TimoError(
-        f"{name} must be one of {', '.join(map(repr, listed))}; got {described(value)}.{near}"
-    )
+    """Return a value that is one of the choices."""
+    return check(value, Literal[tuple(choices)], name)
 
 
 def is_number(value: Any) -> bool:
@@ -175,18 +130,16 @@ def is_number(value: Any) -> bool:
 
 def plain(value: Any) -> Any:
     """Return NumPy's scalars, and arrays and tensors without dimensions, as Python's; all else as it is."""
-    if getattr(value, "shape", None) == () and hasattr(value, "item"):
-        try:
-            held = value.item()
-        except (TypeError, ValueError, RuntimeError):  # a tensor without data, an xarray of objects
-            return value
-        # A date of NumPy is better than the nanoseconds that `item` makes of it.
-        return held if isinstance(held, bool | int | float | str) and _is_kept(value) else value
-    return value
-
-
-def _is_kept(value: Any) -> bool:
-    return getattr(getattr(value, "dtype", None), "kind", "f") not in "mM"
+    if getattr(value, "shape", None) != () or not hasattr(value, "item"):
+        return value
+    # A date of NumPy is better than the nanoseconds that `item` makes of it.
+    if getattr(getattr(value, "dtype", None), "kind", "f") in "mM":
+        return value
+    try:
+        held = value.item()
+    except (TypeError, ValueError, RuntimeError):  # a tensor without data, an xarray of objects
+        return value
+    return held if isinstance(held, bool | int | float | str) else value
 
 
 def nearest(name: Any, known: Iterable[str], others: Mapping[str, str] | None = None) -> str:
@@ -244,18 +197,9 @@ def checked(**renamed: str) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 def checked(function: Callable[P, R] | None = None, /, **renamed: str) -> Any:
     """Check the arguments of each call by the annotations of the function, and convert NumPy's numbers.
 
-    Parameters
-    ----------
-    function : callable
-        A function, a method, an `__init__` or a dataclass. Parameters without an annotation, and those of `Any`, are
-        not checked.
-    **renamed : str
-        Former name of an option -> its name now. The former one works, with a `DeprecationWarning`.
-
-    Returns
-    -------
-    callable
-        The function; it raises a `TimoError` for an argument that is missing, unknown, of another type or out of range.
+    It takes a function, a method, an `__init__` or a dataclass; parameters without an annotation, and those of `Any`,
+    are not checked. What is missing, unknown, of another type or out of range raises a `TimoError`. `renamed` maps the
+    former name of an option to its name now: the former one works, with a `DeprecationWarning`.
     """
     if function is None:
         return lambda function: _checked(function, renamed)
@@ -302,13 +246,7 @@ def _misfit(
 
 
 def check_fields(options: Any) -> None:
-    """Check the fields of a frozen dataclass by their annotations, from its `__post_init__`.
-
-    Raises
-    ------
-    TimoError
-        For a field of another type or out of range.
-    """
+    """Check the fields of a frozen dataclass by their annotations, from its `__post_init__`."""
     kind: Any = type(options)
     hints = hints_of(kind)
     for field in fields(options):
@@ -319,23 +257,10 @@ def check_fields(options: Any) -> None:
 
 
 def check(value: Any, hint: Any, name: str, default: Any = inspect.Parameter.empty) -> Any:
-    """Return a value that is of an annotation's kind, with NumPy's numbers converted.
+    """Return a value that is of an annotation's kind, with NumPy's numbers converted; messages call it `name`.
 
-    Parameters
-    ----------
-    value : any
-    hint : type or annotation
-        A class, a number (`Annotated[int, Range(...)]`), a `Literal`, a union, a container or a callable. Text in an
-        `Annotated` says where such an object comes from: it ends the message.
-    name : str
-        What messages call it.
-    default : any
-        What an omitted option is, for the message.
-
-    Raises
-    ------
-    TimoError
-        If it is of no such kind.
+    Text in an `Annotated` says where such an object comes from: it ends the message, or else the `default` of the
+    option does.
     """
     try:
         return _fit(value, hint)
@@ -415,13 +340,9 @@ def _fit_container(value: Any, kind: type, hints: tuple[Any, ...]) -> Any:
     """Check what a container holds; arrays of one dimension are taken for sequences."""
     if issubclass(kind, Mapping):
         _accept(value, isinstance(value, kind))
-        held = [(_fit(key, hints[0]), _fit(item, hints[1])) for key, item in value.items()]
-        same = all(
-            a is b
-            for pair in zip(held, value.items(), strict=True)
-            for a, b in zip(*pair, strict=True)
-        )
-        return value if same else dict(held)
+        held = {_fit(key, hints[0]): _fit(item, hints[1]) for key, item in value.items()}
+        pairs = (*held, *held.values()), (*value, *value.values())
+        return value if all(map(operator.is_, *pairs)) else held
     if getattr(value, "ndim", 0) == 1 and isinstance(value, Iterable):
         value = list(value)
     # An array without dimensions cannot be looked through.
@@ -496,6 +417,9 @@ def _remedy(value: Any, hint: Any, name: str, default: Any) -> str:
         with contextlib.suppress(ValueError, SyntaxError, _MisfitError):
             return f" Write {name}={_fit(ast.literal_eval(value), hint)!r}, without quotes."
     kinds = (hint, *get_args(hint))
+    choices = [one for kind in kinds if get_origin(kind) is Literal for one in get_args(kind)]
+    if near := did_you_mean(value, [one for one in choices if isinstance(one, str)]):
+        return near
     parts = [part for one in kinds if get_origin(one) is Annotated for part in get_args(one)]
     for source in (part for part in parts if isinstance(part, str)):
         return f" {source}"
