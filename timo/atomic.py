@@ -32,29 +32,16 @@ _LONGEST_NAME = 200
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Write a file or a folder so that it appears under its name only when it is complete.
 
-    The block gets a path beside `path`, where nothing exists yet, and writes a file or makes a folder there. When the
-    block ends, it is renamed to `path`; when the block raises (an interrupt included), it is removed and what was at
-    `path` stays as it was. A killed process leaves at most ``.{name}.partial-...``, which the next write to the same
-    `path` removes.
+    The block gets a path beside `path`, where nothing exists yet, with the same suffix, by which drivers recognise a
+    format, and writes a file or makes a folder there; the parent folder is created. When the block ends, it is renamed
+    to `path`; when the block raises (an interrupt included), it is removed and what was at `path` stays as it was. A
+    killed process leaves at most ``.{name}.partial-...``, which the next write to the same `path` removes.
 
-    An older folder at `path` is replaced. Entries of it that the new folder lacks are kept, because they may be of other
-    use; only a Zarr store is replaced whole, because its old arrays would show up in the new one.
+    An older folder at `path` is replaced. Entries of it that the new folder lacks are kept, because they may be of
+    other use; only a Zarr store is replaced whole, because its old arrays would show up in the new one.
 
-    Parameters
-    ----------
-    path : path
-        The file or folder to write. Its parent folder is created.
-
-    Yields
-    ------
-    Path
-        The temporary sibling, with the suffix of `path`, by which drivers recognise a format.
-
-    Raises
-    ------
-    TimoError
-        If the name is too long, the parent folder cannot be created or written, the disk is full, the block wrote
-        nothing, or a file would replace a folder or a folder a file.
+    A `TimoError` says so where the name is too long, the parent folder cannot be created or written, the disk is full,
+    the block wrote nothing, or a file would replace a folder or a folder a file.
     """
     target = check_name(path).resolve()
     check_writable(target.parent)
@@ -93,23 +80,7 @@ def check_name(path: str | os.PathLike[str], to: str = "write") -> Path:
 
 
 def check_writable(folder: str | os.PathLike[str]) -> Path:
-    """Create a folder and prove that it can be written, before hours of work are spent.
-
-    Parameters
-    ----------
-    folder : path
-        The folder; parents are created too.
-
-    Returns
-    -------
-    Path
-        The folder, with ``~`` expanded.
-
-    Raises
-    ------
-    TimoError
-        If the folder cannot be created, or no file can be created in it.
-    """
+    """Create a folder and its parents, and prove that it can be written, before hours of work are spent."""
     folder = Path(folder).expanduser()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -189,14 +160,10 @@ def _swap(partial: Path, target: Path) -> None:
         previous.rename(target)
         raise
     if not all((folder / "zarr.json").exists() for folder in (previous, target)):
-        _keep_foreign(previous, target)
+        for entry in previous.iterdir():
+            if not (target / entry.name).exists():
+                entry.rename(target / entry.name)
     shutil.rmtree(previous)
-
-
-def _keep_foreign(previous: Path, target: Path) -> None:
-    for entry in previous.iterdir():
-        if not (target / entry.name).exists():
-            entry.rename(target / entry.name)
 
 
 def _remove_stale(target: Path) -> None:

@@ -53,16 +53,10 @@ OnStep = Callable[[StepReport], Any]
 
 
 class Steps:
-    """Counter of the steps of some work, which reports each of them; to be used by many threads.
+    """Counter of the steps of some work, for many threads.
 
-    Parameters
-    ----------
-    on_step : callable, optional
-        Called with a `StepReport`, by one thread at a time, with a number that grows.
-    progress : bool
-        Whether to show a bar.
-    unit, title : str
-        What the bar counts, and its title.
+    `on_step` is called with a `StepReport` of each, by one thread at a time, with a number that grows; `progress` shows
+    a bar, which counts in `unit` under a `title`.
     """
 
     def __init__(
@@ -82,15 +76,7 @@ class Steps:
         self._started = time.monotonic()
 
     def begin(self, total: int, done: int = 0) -> None:
-        """Start the clock and the bar.
-
-        Parameters
-        ----------
-        total : int
-            Steps of the whole work.
-        done : int
-            Those of them that an earlier call did.
-        """
+        """Start the clock and the bar, for `total` steps, of which an earlier call did `done`."""
         self.total, self.done, self._before = total, done, done
         self._started = time.monotonic()
         self._bar = tqdm(total=total, initial=done, **self._bar_options)
@@ -130,36 +116,20 @@ def computing(
 ) -> Iterator[dict[str, Any]]:
     """Yield the options of Dask's `compute`; afterwards no thread of the computation is left.
 
-    Parameters
-    ----------
-    stop : threading.Event or callable, optional
-        Asked before each task; raises `CancelledError` within the block.
-    workers : int, optional
-        Threads; as many as there are cores if None.
-    name : str
-        Of the threads.
-    join : callable, optional
-        Called in each thread before its first task.
-    begin : callable, optional
-        Called with the number of Dask's tasks before the first one.
-    after : callable, optional
-        Called after each task.
-    end : callable, optional
-        Called before the tasks under way are waited for, however the block ends.
+    `stop` is asked before each task, and raises `CancelledError` within the block; there are as many `workers` as
+    cores, or those given, whose threads have a `name`. Called are: `join` in each thread before its first task; `begin`
+    with the number of tasks before the first one; `after` after each; `end` before the tasks under way are waited for,
+    however the block ends.
     """
     # A pool of its own: Dask would keep one for each thread that ever computed.
     pool = ThreadPoolExecutor(workers or os.cpu_count(), name, initializer=join)
 
-    def begun(_: Any, state: dict[str, Any]) -> None:
+    def count(_: Any, state: dict[str, Any]) -> None:
         if begin is not None:
             begin(len(state["ready"]) + len(state["waiting"]))
 
-    def done(*_: Any) -> None:
-        if after is not None:
-            after()
-
     # Given to this computation only: callbacks and pools that are registered would meet those of other threads.
-    callbacks = [(None, begun, lambda *_: obey(stop), done, None)]
+    callbacks = [(None, count, lambda *_: obey(stop), after and (lambda *_: after()), None)]
     try:
         yield {"scheduler": "threads", "pool": pool, "callbacks": callbacks}
     finally:
@@ -178,22 +148,7 @@ def compute(
 ) -> Data:
     """Compute lazy data at once, on the threads of this machine.
 
-    Parameters
-    ----------
-    data : xarray.DataArray or xarray.Dataset
-    stop : threading.Event or callable, optional
-        Asked before each task of Dask.
-    on_step : callable, optional
-        Called with a `StepReport` before the first task and after each.
-    progress : bool
-        Whether to show a bar.
-    workers : int, optional
-        Threads; as many as there are cores if None.
-
-    Raises
-    ------
-    CancelledError
-        If `stop` said so; tasks under way are waited for.
+    `on_step` is called before the first task and after each; for `stop` and `workers` see `computing`.
     """
     steps = Steps(on_step, progress=progress, unit="task")
 
