@@ -1,6 +1,7 @@
 """The interactive map at the end of a notebook, with a picture for where there is no browser."""
 
 import io
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -68,16 +69,19 @@ def _map(layers: dict[str, xr.DataArray], legend: dict[str, str], basemap: str |
             f"There is no base map {basemap!r} in leafmap; OpenStreetMap is one.{did_you_mean(basemap, known)}"
         )
     (south, west), (north, east) = Warp(next(iter(layers.values()))).bounds
-    view = leafmap.Map(
-        center=((south + north) / 2, (west + east) / 2),
-        zoom=15,
-        height="480px",
-        draw_control=False,
-        measure_control=False,
-        search_control=False,
-    )
+    with warnings.catch_warnings():
+        # leafmap passes its own options on to ipyleaflet, which does not know them.
+        warnings.filterwarnings("ignore", "Passing unrecognized arguments", DeprecationWarning)
+        view = leafmap.Map(
+            center=((south + north) / 2, (west + east) / 2),
+            zoom=15,
+            height="480px",
+            draw_control=False,
+            measure_control=False,
+            search_control=False,
+        )
     if basemap is None:
-        view.clear_layers()
+        view.layers = ()
     else:
         view.add_basemap(basemap)
     for name, image in layers.items():
