@@ -51,8 +51,13 @@ def main() -> None:
     table["mean"] = table.mean(axis=1)
     print(table.round(4).to_string())
     table.to_json(arguments.folder / "table.json", indent=2)
-    season = {kind: loss.season_scores(kind) for kind in ("logistic", "forest")}
+    kinds = ("logistic", "cross-validated", "forest")
+    season = {kind: loss.season_scores(kind) for kind in kinds}
     print(pd.DataFrame(season).T.round(4).to_string())
+    for pixels in (45, 222, 1113):
+        few = pd.DataFrame([loss.season_scores("logistic", seed, pixels) for seed in range(5)])
+        print(f"logistic, {pixels} pixels, mean and standard deviation of five draws")
+        print(few.agg(["mean", "std"]).round(4).to_string())
     maps = {f"TiMo, seed {s}": read_map(arguments.folder / f"seed{s}") for s in arguments.seeds}
     maps |= {name: make() for name, make in loss.rivals().items()}
     scores = pd.DataFrame({name: loss.score(years) for name, years in maps.items()}).T

@@ -115,32 +115,40 @@ def pixel_classifier(kind: str, seed: int = 0) -> np.ndarray:
     return timo.loss_year(probability).loss_year.values.astype(int)
 
 
-def season_scores(kind: str, seed: int = 0) -> dict[str, float]:
+def season_scores(kind: str, seed: int = 0, pixels: int | None = None) -> dict[str, float]:
     """Score forest or not in the season of 2018 by a classifier of a pixel's monthly medians, on the test squares.
 
     Parameters
     ----------
     kind : str
-        "logistic", its strength chosen by cross-validation on the training squares, or "forest", 300 trees.
+        "logistic", of the default strength; "cross-validated", its strength chosen by folds of training squares;
+        "forest", 300 trees.
     seed : int
-        Of the trees.
+        Of the trees and of the pixels drawn.
+    pixels : int, optional
+        Labelled pixels to learn from, drawn at random from the training squares; all if None.
     """
-    cube = timo.open_cube("sample", start="2016-01-01", end="2020-12-31").compute()
+    cube = timo.open_cube("sample", start="2017-01-01", end="2018-12-31").compute()
     labels = timo.sample_labels()
     squares = timo.cube.blocks(cube, size_m=200)
     split = timo.cube.split_blocks(squares, "checkerboard", (1.0, 0.0, 0.0), labels=labels)
-    months = cube.sel(time=slice("2017", "2018")).groupby("time.month").median("time")
-    features = months.transpose("y", "x", "month", "band").values.reshape(*labels.shape, -1)
-    train, test, truth = (split == 0).values, (split == 2).values, labels.values
+    months = cube.groupby("time.month").median("time").transpose("y", "x", "month", "band")
+    features, truth = months.values.reshape(labels.size, -1), labels.values.ravel()
+    train, test = np.flatnonzero(split == 0), np.flatnonzero(split == 2)
+    if pixels is not None:
+        train = np.random.default_rng(seed).choice(train, pixels, replace=False)
     fill = np.nanmedian(features[train], axis=0)
     features = np.where(np.isfinite(features), features, np.where(np.isfinite(fill), fill, 0))
-    # Folds of whole squares: neighbouring pixels know one another.
-    folds = list(GroupKFold(5).split(features[train], groups=squares.values[train]))
-    logistic = LogisticRegressionCV(Cs=np.logspace(-2, 1, 4), cv=folds, max_iter=2000)
-    model = {
-        "logistic": make_pipeline(StandardScaler(), logistic),
-        "forest": RandomForestClassifier(300, n_jobs=-1, random_state=seed),
-    }[kind]
+    if kind == "forest":
+        model = RandomForestClassifier(300, n_jobs=-1, random_state=seed)
+    elif kind == "logistic":
+        model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
+    else:
+        # Folds of whole squares: neighbouring pixels know one another.
+        folds = GroupKFold(5).split(features[train], groups=squares.values.ravel()[train])
+        strengths = np.logspace(-2, 1, 4)
+        search = LogisticRegressionCV(Cs=strengths, cv=list(folds), max_iter=2000)
+        model = make_pipeline(StandardScaler(), search)
     predicted = model.fit(features[train], truth[train]).predict(features[test])
     return {
         "overall accuracy": accuracy_score(truth[test], predicted),
