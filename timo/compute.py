@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from tqdm.auto import tqdm
 
 from timo.cancel import Stop, obey
+from timo.errors import TimoError
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -89,7 +90,19 @@ class Steps:
             self.total = max(self.total if total is None else total, self.done)
             self._bar.update(count)
             if self.on_step is not None:
-                self.on_step(self.report(**more))
+                self._call(self.on_step, self.report(**more))
+
+    @staticmethod
+    def _call(on_step: OnStep, report: StepReport) -> None:
+        try:
+            on_step(report)
+        except TimoError:
+            raise
+        except Exception as error:
+            raise TimoError(
+                f"on_step= raised {type(error).__name__}: {error}. Give a function that takes one argument, a "
+                "timo.compute.StepReport."
+            ) from error
 
     def report(self, **more: Any) -> StepReport:
         """Return how far the work is."""
