@@ -170,23 +170,35 @@ BAD = {
     "a name of ours": ('"formosat-2"', '"sentinel-2"', 'e.g. "my-sentinel-2"'),
     "bad name": ('"formosat-2"', '"formosat 2!"', "a word of letters"),
     "no scale": ("scale = 0.0001", "", "lacks 'scale'"),
-    "scale as text": ("scale = 0.0001", 'scale = "1e-4"', "scale is a number other than 0"),
+    "scale as text": ("scale = 0.0001", 'scale = "1e-4"', "scale must be a number; got '1e-4'"),
     "scale 0": ("scale = 0.0001", "scale = 0", "scale is a number other than 0"),
-    "nodata as text": ("nodata = 0", 'nodata = "none"', "nodata is a number"),
+    "nodata as text": ("nodata = 0", 'nodata = "none"', "nodata must be a number or None"),
     "no cell": ("gsd = 8 ", "#", "'blue' lacks the side of its cells"),
-    "cell as text": ("gsd = 8 ", 'gsd = "8 m" #', "gsd is a number"),
+    "cell as text": (
+        "gsd = 8 ",
+        'gsd = "8 m" #',
+        "'blue': gsd must be a number above 0; got '8 m'",
+    ),
     "bounds": ("[-0.1, 1.5]", "[1.5, -0.1]", "bounds are the least and the greatest"),
-    "unknown kind": ("gsd = 8 ", 'gsd = 8\nkind = "reflection" #', "Did you mean 'reflectance'"),
+    "unknown kind": (
+        "gsd = 8 ",
+        'gsd = 8\nkind = "reflection" #',
+        "kind must be one of 'reflectance'",
+    ),
     "masked": ('masked = ["cloud"', 'masked = ["clouds"', "Did you mean 'cloud'"),
     "no layer": ('layer = "mask"', "", 'needs layer = "..."'),
-    "value": ("value = 2", "value = -2", "0 or more, of at most 32 bits"),
-    "value as text": ("value = 2", 'value = "2"', "is a whole number"),
+    "value": ("value = 2", "value = -2", "value must be a whole number from 0 to .*got -2"),
+    "value as text": ("value = 2", 'value = "2"', "'shadow': value must be a whole number"),
     "bits": ("value = 2", "value = 2, bits = 1", "has bits that bits = 1 leaves out"),
     "class twice": ('"clear", value', '"cloud", value', "quality class 'cloud' more than once"),
     "layer a band": ('layer = "mask"', 'layer = "nir"', "'nir' is a band and the quality layer"),
     "no TOML": ("[quality]", "[quality", "is no TOML file"),
     "credit": ("nodata = 0", 'nodata = 0\nattribution = "{year}"', "may hold {years} alone"),
-    "usual": ("nodata = 0", 'nodata = 0\nusual = ["nri"]', "Did you mean 'nir'"),
+    "no number": ("wavelength = 0.83", "wavelength = true", "'nir': wavelength must be a number"),
+    "fringe": ("[quality]", "[quality]\nfringe = -1", "fringe must be a number of 0 or more"),
+    "masked as text": ('masked = ["cloud", "shadow"]', 'masked = "cloud"', "masked is a list"),
+    "bounds of three": ("[-0.1, 1.5]", "[-0.1, 0, 1.5]", r"bounds must be \(a number"),
+    "usual": ("nodata = 0", 'nodata = 0\nusual = ["nirr"]', "Did you mean 'nir'"),
 }
 
 
@@ -230,7 +242,9 @@ def test_a_sensor_that_cannot_be_is_refused(case):
 
 
 def test_only_sensors_are_registered():
-    with pytest.raises(TimoError, match=r"takes a timo.sensors.Sensor; got str.*read_sensor"):
+    with pytest.raises(
+        TimoError, match=r"sensor must be a timo.Sensor; got 'formosat-2.toml'.*read_sensor"
+    ):
         register_sensor("formosat-2.toml")
 
 

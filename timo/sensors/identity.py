@@ -10,14 +10,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
+from timo.checks import checked
 from timo.sensors.product import Sensor
 from timo.sensors.registry import SENSORS
 
 
+@checked
 @dataclass(frozen=True)
 class Identity:
-    """What a name or tags say of an image.
+    """The product that an image is of, by its name or tags.
 
     Attributes
     ----------
@@ -40,6 +43,7 @@ class Identity:
     product: str
     linear: bool | None = None
 
+    @checked
     def fits(self, sensor: Sensor) -> bool:
         """Return whether an image of this identity can be read as `sensor`, which the user has named.
 
@@ -117,7 +121,7 @@ def _force_higher_level(match: re.Match[str]) -> Identity:
 
 
 def _landsat_product(letter: str, number: int, level: str, collection: int, rest: str) -> Identity:
-    """Product of a Landsat scene: `level` as in its identifier, `collection` 0 before there were any."""
+    """Identify a Landsat scene: `level` as in its identifier, `collection` 0 before there were any."""
     satellite, rest = f"landsat-{number}", rest.lower()
     instrument = {"M": "MSS", "E": "ETM+", "T": "TM"}.get(letter, "OLI")
     if letter == "T" and number >= 8:
@@ -327,8 +331,9 @@ def _planetscope_tile(match: re.Match[str]) -> Identity:
 # --- The answer
 
 
-def identify(text: str, tags: Mapping[str, str] | None = None) -> Identity | None:
-    """Say whose image a file is.
+@checked
+def identify(text: str, tags: Mapping[Any, Any] | None = None) -> Identity | None:
+    """Identify the product that a file is of, from its name and tags.
 
     Parameters
     ----------
@@ -370,7 +375,7 @@ _TOA = re.compile(
 
 
 def _level_1(identity: Identity | None, word: str) -> Identity:
-    """What a word for level 1 adds to an identity without a level."""
+    """Add what a word for level 1 says to an identity without a level."""
     satellite = identity.satellite if identity else "sentinel-2" if word[-2:] in "1c1C" else ""
     if identity is None and not satellite:
         return Identity(None, "", "TOA", "top-of-atmosphere reflectance, satellite not said")
@@ -383,7 +388,7 @@ def _level_1(identity: Identity | None, word: str) -> Identity:
 
 
 def _timo(name: str) -> Identity:
-    """What a file that `timo.export` wrote says: its values are physical already."""
+    """Identify a file that `timo.export` wrote: its values are physical already."""
     known = SENSORS.get(name)
     if known is None:
         product = (
@@ -394,7 +399,7 @@ def _timo(name: str) -> Identity:
 
 
 def _named(text: str) -> Iterable[Identity]:
-    """What the parts of a path say, the file's name first."""
+    """Identify by the parts of a path, the file's name first."""
     for part in reversed(re.split(r"[/\\]+", text)):
         if identity := _match(part):
             yield identity
@@ -444,7 +449,7 @@ _LEVELS = ("PROCESSING_LEVEL", "PROCESSING:LEVEL", "PRODUCT_TYPE", "DATA_TYPE", 
 
 
 def _tagged(tags: Mapping[str, str]) -> Iterable[Identity]:
-    """What tags say, identifiers of the product first."""
+    """Identify by tags, identifiers of the product first."""
     who = " ".join(tags[key] for key in _SATELLITES if key in tags).lower()
     harmonised = any(key.startswith("HLS") for key in tags) or any(
         re.search(r"(?<![A-Za-z0-9])HLS(?![A-Za-z0-9])|HLS[LS]30", tags.get(key, ""))

@@ -5,8 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from timo.checks import (
+    AnyNumber,
+    NotNegative,
+    Positive,
+    Range,
+    checked,
+    described,
+    is_number,
+    plain,
+)
 from timo.errors import TimoError
 
 # Codes of the radar polarisations, which share one wavelength: they stand in its place, and are <= 0 so that none is
@@ -14,6 +24,8 @@ from timo.errors import TimoError
 POLARISATIONS: dict[str, float] = {"VV": 0.0, "VH": -1.0, "HH": -2.0, "HV": -3.0}
 
 Kind = Literal["reflectance", "backscatter", "index", "other"]
+_Position = Annotated[int, Range(least=0)]
+_Bits = Annotated[int, Range(least=0, most=2**32 - 1)]
 # What values of a kind can be at all. Reflectance: over-corrected shadow and water reach below 0, sun glint, snow on
 # slopes and clouds beyond 1; backscatter in dB: the noise floor, and corner reflectors in cities; an index: noise, and
 # EVI over clouds.
@@ -66,6 +78,7 @@ def normalisation(wavelength_um: float, common_name: str = "") -> tuple[float, f
     return mean, std
 
 
+@checked
 @dataclass(frozen=True)
 class Band:
     """One spectral band.
@@ -84,7 +97,7 @@ class Band:
     mean, std : float, optional
         What the models subtract and divide by, in the unit of the cube (reflectance 0..1, backscatter in dB). By
         default those of the common name or, interpolated, of the wavelength (`normalisation`).
-    nodata : int, optional
+    nodata : float, optional
         The digital number of a pixel without data, where it is not the sensor's.
     kind : {"", "reflectance", "backscatter", "index", "other"}
         Kind of its values, where it is not the sensor's.
@@ -94,11 +107,11 @@ class Band:
 
     name: str
     common_name: str
-    wavelength_um: float
-    gsd_m: float
-    mean: float = math.nan
-    std: float = math.nan
-    nodata: int | None = None
+    wavelength_um: AnyNumber
+    gsd_m: Positive
+    mean: AnyNumber = math.nan
+    std: AnyNumber = math.nan
+    nodata: float | None = None
     kind: Kind | Literal[""] = ""
     aliases: tuple[str, ...] = ()
 
@@ -111,6 +124,7 @@ class Band:
                 object.__setattr__(self, name, value)
 
 
+@checked
 @dataclass(frozen=True)
 class QualityClass:
     """One class of a product's quality layer.
@@ -128,14 +142,30 @@ class QualityClass:
     """
 
     name: str
-    value: int
-    bits: int | None = None
+    value: _Bits
+    bits: _Bits | None = None
 
+    def __post_init__(self) -> None:
+        if self.bits is not None and self.value & ~self.bits:
+            raise TimoError(
+                f"The value {self.value} of {self.name!r} has bits that bits = {self.bits} leaves out. For a flag in "
+                "bit n both are 2 to the power of n."
+            )
+
+    @checked
     def of(self, quality: Any) -> Any:
         """Return where the class holds, for an integer or an array of integers (numpy, xarray, dask)."""
+        kind = getattr(getattr(quality, "dtype", None), "kind", "")
+        if not (
+            isinstance(plain(quality), int) or kind in ("iufb" if self.bits is None else "iub")
+        ):
+            raise TimoError(
+                f"A quality layer holds whole numbers; got {described(quality)}. Use quality.astype(int)."
+            )
         return (quality if self.bits is None else quality & self.bits) == self.value
 
 
+@checked
 @dataclass(frozen=True)
 class CloudScore:
     """A second opinion on clouds: a collection with one image for each of the product's, and a score in it.
@@ -155,9 +185,10 @@ class CloudScore:
     id: str
     band: str
     threshold: float
-    replaces: tuple[int, ...] = ()
+    replaces: tuple[_Position, ...] = ()
 
 
+@checked
 @dataclass(frozen=True)
 class Collection:
     """Where one provider serves the product, and how it differs there from the `Sensor`.
@@ -203,7 +234,7 @@ class Collection:
     where: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
     orbit: str = ""
     band_list: str = ""
-    scale: float | None = None
+    scale: AnyNumber | None = None
     offset: float | None = None
     nodata: float | None = None
     linear: bool = False
@@ -212,11 +243,13 @@ class Collection:
     attribution: str = ""
     cloud_score: CloudScore | None = None
 
+    @checked
     def name(self, band: str) -> str:
         """Return the provider's name of a band of the cube or of the quality layer."""
         return self.names.get(band, band)
 
 
+@checked
 @dataclass(frozen=True)
 class Sensor:
     """An instrument and one of its products.
@@ -234,7 +267,7 @@ class Sensor:
         the user gives them.
     units : str
         Unit of the physical values; by default that of the kind.
-    nodata : int, optional
+    nodata : float, optional
         The digital number of a pixel without data.
     mask_name : str
         The product's own quality layer; empty if it has none.
@@ -274,23 +307,23 @@ class Sensor:
     name: str
     product: str
     bands: tuple[Band, ...]
-    scale: float
+    scale: AnyNumber
     units: str = ""
     mask_name: str = ""
     quality: tuple[QualityClass, ...] = ()
-    masked: tuple[int, ...] = ()
-    fringed: tuple[int, ...] = ()
+    masked: tuple[_Position, ...] = ()
+    fringed: tuple[_Position, ...] = ()
     coherent: Callable[[Any], Any] | None = None
     offset: float = 0.0
-    nodata: int | None = None
-    fringe_m: float = 0.0
-    period_days: int = 0
+    nodata: float | None = None
+    fringe_m: NotNegative = 0.0
+    period_days: _Position = 0
     usual: tuple[str, ...] = ()
     collections: tuple[Collection, ...] = ()
     attribution: str = ""
     licence: str = ""
     kind: Kind = "reflectance"
-    bounds: tuple[float, float] | None = None
+    bounds: tuple[AnyNumber, AnyNumber] | None = None
     level: str = ""
     satellites: tuple[str, ...] = ()
     baseline_offset: int = 0
@@ -304,6 +337,7 @@ class Sensor:
         """Return the bands that are opened where none are asked for."""
         return self.usual or self.band_names
 
+    @checked
     def wavelengths(self, names: Iterable[str]) -> tuple[float, ...]:
         """Return the central wavelengths of bands in micrometres, or the codes of their polarisations.
 
@@ -316,14 +350,16 @@ class Sensor:
         if without := [band.name for band in bands if math.isnan(band.wavelength_um)]:
             raise TimoError(
                 f"{self.name} has no wavelength of {' and '.join(without)}, and a model with "
-                'stem="wavelength" tells bands apart by it: leave the band out, or make the model with stem="plain"'
+                'stem="wavelength" knows bands by it: leave the band out, or make the model with stem="plain".'
             )
         return tuple(band.wavelength_um for band in bands)
 
+    @checked
     def kind_of(self, band: str) -> Kind:
         """Return the kind of a band's values."""
         return self.band(band).kind or self.kind
 
+    @checked
     def nodata_of(self, band: str, collection: Collection | None = None) -> float | None:
         """Return the digital number of a pixel of a band without data, as a provider serves it."""
         if collection is not None and collection.nodata is not None:
@@ -331,11 +367,13 @@ class Sensor:
         own = self.band(band).nodata
         return self.nodata if own is None else own
 
+    @checked
     def credit(self, years: str, collection: Collection | None = None) -> str:
         """Return the credit to show with data of these years ("2019-2021"), as a provider serves them."""
         text = (collection and collection.attribution) or self.attribution
         return text.format(years=years)
 
+    @checked
     def collection(self, provider: str) -> Collection:
         """Return where a provider serves the product.
 
@@ -362,10 +400,18 @@ class Sensor:
         """Return the names of the quality classes, by position."""
         return tuple(kind.name for kind in self.quality)
 
+    @checked
     def physical(self, numbers: Any) -> Any:
         """Return the physical values of digital numbers (a float or an array); `nodata` is left to the caller."""
+        if not is_number(numbers) and getattr(
+            getattr(numbers, "dtype", None), "kind", ""
+        ) not in tuple("iuf"):
+            raise TimoError(
+                f"Digital numbers are a number or an array of numbers; got {described(numbers)}."
+            )
         return numbers * self.scale + self.offset
 
+    @checked
     def flagged(self, quality: Any, classes: Iterable[int] | None = None) -> Any:
         """Return where the quality layer has any of these classes.
 
@@ -392,12 +438,13 @@ class Sensor:
             raise TimoError(
                 f"{self.name} has no quality class {wrong[0]!r}. It has: {listed or 'none'}."
             )
-        # Nothing is false everywhere, in whatever kind of array the layer is.
+        # Nothing is false everywhere, in any kind of array.
         anything = quality != quality  # noqa: PLR0124
         for position in positions:
             anything = anything | self.quality[position].of(quality)
         return anything
 
+    @checked
     def band(self, name: str) -> Band:
         """Return the band called `name`.
 
@@ -413,6 +460,7 @@ class Sensor:
             f"{self.name} has no band {name!r}. Its bands are: {', '.join(self.band_names)}."
         )
 
+    @checked
     def select(self, names: Iterable[str]) -> tuple[Band, ...]:
         """Return the bands called `names`, in that order (see `band`)."""
-        return tuple(self.band(str(name)) for name in names)
+        return tuple(self.band(name) for name in names)

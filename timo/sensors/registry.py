@@ -1,8 +1,8 @@
 """The sensors that timo knows, and those that users add."""
 
-from pathlib import Path
+from typing import Annotated
 
-from timo.checks import did_you_mean
+from timo.checks import PathLike, checked, did_you_mean
 from timo.errors import TimoError
 from timo.sensors.landsat import LANDSAT
 from timo.sensors.modis import MODIS, MODIS_VEGETATION
@@ -24,8 +24,6 @@ SENSORS: dict[str, Sensor] = {
         SENTINEL_1,
     )
 }
-
-
 # What else people write.
 _ALSO = {
     "sentinel-2": "s2 s2l2a s2sr sentinel2l2a copernicuss2srharmonized",
@@ -39,10 +37,12 @@ _ALSO = {
     "modis": "mod09 mod09a1 myd09a1",
     "modis-vegetation": "mod13 mod13q1 myd13q1",
 }
+_FILE = 'timo.sensors.read_sensor("sensor.toml") reads a file.'
 # Those that come with timo: their names always mean them.
 _BUILT_IN = frozenset(SENSORS)
 
 
+@checked
 def get_sensor(name: str) -> Sensor:
     """Return the sensor called `name`.
 
@@ -51,7 +51,7 @@ def get_sensor(name: str) -> Sensor:
     TimoError
         If timo does not know it.
     """
-    if isinstance(name, str) and name in SENSORS:
+    if name in SENSORS:
         return SENSORS[name]
     raise TimoError(
         f"Unknown sensor {name!r}. Known: {', '.join(sorted(SENSORS))}.{did_you_mean(name, SENSORS, _ALSO)} One of "
@@ -60,7 +60,8 @@ def get_sensor(name: str) -> Sensor:
     )
 
 
-def register_sensor(sensor: Sensor) -> Sensor:
+@checked
+def register_sensor(sensor: Annotated[Sensor, _FILE]) -> Sensor:
     """Add a sensor of your own, for this session.
 
     Parameters
@@ -87,11 +88,6 @@ def register_sensor(sensor: Sensor) -> Sensor:
     >>> sensor.band("nir").mean
     0.27
     """
-    if not isinstance(sensor, Sensor):
-        raise TimoError(
-            f"register_sensor takes a timo.sensors.Sensor; got {type(sensor).__name__}. A file is read with "
-            'timo.sensors.read_sensor("sensor.toml").'
-        )
     if sensor.name in _BUILT_IN:
         raise TimoError(
             f"{sensor.name!r} comes with timo and cannot be replaced. Choose another name, e.g. "
@@ -101,7 +97,8 @@ def register_sensor(sensor: Sensor) -> Sensor:
     return sensor
 
 
-def read_sensor(path: str | Path) -> Sensor:
+@checked
+def read_sensor(path: PathLike) -> Sensor:
     """Read a sensor of your own from a TOML file, and register it for this session.
 
     Parameters
