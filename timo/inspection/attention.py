@@ -21,7 +21,7 @@ from timo import cube as cubes
 from timo.checks import checked, whole
 from timo.errors import TimoError
 from timo.inspection.query import Query, Stage, find_query, token_coords
-from timo.inspection.running import Look, borrowed, look, select_bands
+from timo.inspection.running import borrowed, look
 from timo.models.attention import SpatiotemporalAttention
 from timo.models.encoder import STRIDES
 from timo.models.median import median_over_time
@@ -88,7 +88,7 @@ def attention_at(  # noqa: PLR0917 - a query is a place, a date, a stage, a bloc
         If model and cube do not fit, the place or the date is not in the cube, stage, block or head are out of range,
         or the token has no valid pixel on that date.
     """
-    cube = select_bands(model, cube)
+    cube = cubes.select_bands(cube, model.config.bands, model.config.sensor)
     number = stage - 1
     query = find_query(cube, x=x, y=y, time=time, row=row, col=col)
     ours = borrowed(model)
@@ -111,13 +111,7 @@ def attentions_of(model: TiMo, stage: int) -> list[SpatiotemporalAttention]:
 
 
 def chosen(which: int | Literal["mean"], count: int, name: str, stage: int) -> slice:
-    """Return the blocks or heads that are meant, as a slice.
-
-    Raises
-    ------
-    TimoError
-        If there are none such.
-    """
+    """Return the blocks or heads that are meant, as a slice."""
     if which == "mean":
         return slice(0, count)
     first = whole(which, f"{name} of stage {stage}", least=-count, most=count - 1) % count
@@ -125,13 +119,7 @@ def chosen(which: int | Literal["mean"], count: int, name: str, stage: int) -> s
 
 
 def check_observed(cube: xr.DataArray, query: Query, stage: int) -> None:
-    """Refuse a query without an observation.
-
-    Raises
-    ------
-    TimoError
-        If no pixel of its token is valid on that date.
-    """
+    """Refuse a query whose token has no valid pixel on its date."""
     stride = STRIDES[stage]
     top, left = (position // stride * stride for position in (query.row, query.col))
     cell = cube.isel(y=slice(top, top + stride), x=slice(left, left + stride))
@@ -164,15 +152,12 @@ def _mean_weights(
     masks: list[Tensor] = []
     place = place_of(cube, query, stage)
 
-    def watch(attention: SpatiotemporalAttention) -> Look:
-        def see(x: Tensor, valid: Tensor) -> None:
-            found = weights_of(attention, x, valid, date=query.date, place=place, heads=heads)
-            rows.append(found.mean(dim=0))
-            masks.append(valid[0])
+    def see(attention: SpatiotemporalAttention, x: Tensor, valid: Tensor) -> None:
+        found = weights_of(attention, x, valid, date=query.date, place=place, heads=heads)
+        rows.append(found.mean(dim=0))
+        masks.append(valid[0])
 
-        return see
-
-    look(model, cube, {attention: watch(attention) for attention in attentions})
+    look(model, cube, attentions, see)
     return torch.stack(rows).mean(dim=0), masks[0]
 
 
@@ -187,18 +172,7 @@ def weights_of(
 ) -> Float[Tensor, "h t n"]:
     """Compute the weights of the query at (date, place) over all tokens of all dates, for some heads.
 
-    They are zero where the query cannot look.
-
-    Parameters
-    ----------
-    attention : SpatiotemporalAttention
-        The attention.
-    x, valid : Tensor
-        Its input.
-    date, place : int
-        The query's token, which must be valid.
-    heads : slice
-        Which heads.
+    They are zero where the query cannot look; its own token must be valid.
     """
     k = _project(attention, x, heads, key=True)
     if attention.kind == "global":

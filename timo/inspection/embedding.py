@@ -17,7 +17,7 @@ from timo.cancel import Stop, interruptible, obey
 from timo.checks import Count, Range, checked
 from timo.errors import TimoError
 from timo.inspection.query import Stage, find_pixel, nearest_date
-from timo.inspection.running import borrowed, feature_maps, select_bands
+from timo.inspection.running import borrowed, feature_maps
 from timo.models.encoder import STRIDES
 from timo.models.tasks import TiMo
 
@@ -41,10 +41,8 @@ def embed(
 
     Parameters
     ----------
-    model : TiMo
-        The model; its weights and its mode stay as they are.
-    cube : xarray.DataArray
-        The cube; bands that the model does not read are left out.
+    model, cube
+        As for `timo.inspection.attention_at`.
     date : date, optional
         The features of this date (the nearest of the cube), seen among the dates around it. None: the mean over all
         dates on which the pixel's token has an observation.
@@ -73,7 +71,7 @@ def embed(
     CancelledError
         If `stop` said so.
     """
-    cube = select_bands(model, cube)
+    cube = cubes.select_bands(cube, model.config.bands, model.config.sensor)
     stages = [number - 1 for number in ([stage] if isinstance(stage, int) else stage)]
     if not stages:
         raise TimoError("stage names no stage: give one or several of 1 to 4.")
@@ -233,10 +231,8 @@ def similar(
     ----------
     embedding : xarray.DataArray
         (feature, y, x), from `timo.inspection.embed`.
-    x, y : float
-        The place, in the embedding's CRS.
-    row, col : int, optional
-        The place by its position in the grid, instead of x and y.
+    x, y, row, col
+        The place, as for `timo.inspection.attention_at`.
     k : int
         How many places.
     apart : int
@@ -301,13 +297,7 @@ def _best(
 def _as_rows(
     embedding: xr.DataArray,
 ) -> tuple[Float[np.ndarray, "h w f"], Float[np.ndarray, "h w"]]:
-    """Return the features of each pixel, and where they are known.
-
-    Raises
-    ------
-    TimoError
-        If this is no embedding, or hardly any pixel is known.
-    """
+    """Return the features of each pixel, and where they are known."""
     if set(embedding.dims) != {"feature", "y", "x"} or embedding.dtype.kind not in "fiu":
         raise TimoError(
             "An embedding has the dims (feature, y, x) and holds numbers: make one with "

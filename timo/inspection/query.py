@@ -21,13 +21,7 @@ Stage = Annotated[int, Range(least=1, most=len(STRIDES))]
 
 @dataclass(frozen=True)
 class Query:
-    """One pixel on one date.
-
-    Attributes
-    ----------
-    date, row, col : int
-        Positions along time, y and x of the cube.
-    """
+    """One pixel on one date: positions along time, y and x of the cube."""
 
     date: int
     row: int
@@ -43,53 +37,26 @@ def find_query(
     row: int | None = None,
     col: int | None = None,
 ) -> Query:
-    """Find the pixel and the date that are meant.
-
-    Parameters
-    ----------
-    cube : xarray.DataArray
-        The cube.
-    x, y : float or None
-        Place in the cube's CRS.
-    time : date
-        Anything that pandas reads as a date; the nearest of the cube's counts.
-    row, col : int, optional
-        The place by its position in the grid, instead of x and y; negative numbers count from the end.
-
-    Raises
-    ------
-    TimoError
-        If the place is missing, given twice or outside of the cube, or the date before the first or after the last.
-    """
+    """Find the pixel and the date that are meant, see `attention_at`."""
     return Query(nearest_date(cube, time), *find_pixel(cube, x, y, row, col))
 
 
 def find_pixel(
     grid: xr.DataArray, x: float | None, y: float | None, row: int | None, col: int | None
 ) -> tuple[int, int]:
-    """Return the row and column of a place that is given in the one way or in the other.
-
-    Raises
-    ------
-    TimoError
-        If it is missing, given twice or outside of the grid.
-    """
+    """Return the row and column of a place that is given in the one way or in the other."""
     given = [value is not None for value in (x, y, row, col)]
     if given == [True, True, False, False]:
         return _position(grid, "y", y), _position(grid, "x", x)
     if given == [False, False, True, True]:
-        return _index(grid, "y", "row", row), _index(grid, "x", "col", col)
+        height, width = grid.sizes["y"], grid.sizes["x"]
+        row = whole(row, "row", least=-height, most=height - 1)
+        return row % height, whole(col, "col", least=-width, most=width - 1) % width
     raise TimoError("Give the place as x and y in the cube's CRS, or as row=..., col=...")
 
 
 def nearest_date(cube: xr.DataArray, time: Any) -> int:
-    """Return the position of the date of the cube that is nearest.
-
-    Raises
-    ------
-    TimoError
-        If it is no date, or lies before the first or after the last day of the cube.
-    """
+    """Return the position of the date of the cube that is nearest, from its first day to its last."""
     index = pd.DatetimeIndex(cube.indexes["time"])
     hint = f"the cube has {len(index)} dates from {index[0]:%Y-%m-%d} to {index[-1]:%Y-%m-%d}"
     plain: Any = time.values[()] if isinstance(time, xr.DataArray) and not time.ndim else time
@@ -119,11 +86,6 @@ def _position(cube: xr.DataArray, dim: str, value: Any) -> int:
             "Give the place in the cube's CRS."
         )
     return int(number)
-
-
-def _index(cube: xr.DataArray, dim: str, name: str, value: Any) -> int:
-    size = cube.sizes[dim]
-    return whole(value, name, least=-size, most=size - 1) % size
 
 
 def token_coords(cube: xr.DataArray, stage: int) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from timo import cube as cubes
 from timo.checks import checked
 from timo.inspection.attention import (
     as_dataset,
@@ -27,10 +28,8 @@ from timo.inspection.attention import (
     place_of,
 )
 from timo.inspection.query import Stage, find_query
-from timo.inspection.running import borrowed, look, select_bands
-from timo.models.attention import SpatiotemporalAttention, global_attention
-from timo.models.fused import gyroscope
-from timo.models.median import median_over_time
+from timo.inspection.running import borrowed, look
+from timo.models.attention import SpatiotemporalAttention
 from timo.models.tasks import TiMo
 
 
@@ -50,18 +49,6 @@ class _Block:
         k = attention.kv(x)[..., : x.shape[-1]].unflatten(-1, (attention.heads, -1))
         return cls(stage, attention, q, k.contiguous(), valid)
 
-    def mean_of(self, v: Tensor) -> Tensor:
-        """Return attention over values v (1 t n h d)."""
-        if self.attention.kind == "global":
-            return global_attention(self.q, self.k, v, self.valid)
-        if self.attention.gate is None:
-            return gyroscope(
-                self.q.flatten(0, 1), self.k.flatten(0, 1), self.q, self.k, v, None, self.valid
-            )
-        q_median, k_median = (median_over_time(z, self.valid) for z in (self.q, self.k))
-        offset = self.attention.gate(self.q - q_median[:, None])
-        return gyroscope(q_median, k_median, self.q, self.k, v, offset, self.valid)
-
     def pulled_back(self, row: Float[Tensor, "t n"]) -> Float[Tensor, "t n"]:
         """Return row r times (A + I) / 2, with A the mean over the heads."""
         above = torch.zeros_like(self.q)
@@ -69,7 +56,9 @@ class _Block:
         above[..., 0] = row[None, ..., None].to(above.dtype)
         with torch.enable_grad():
             v = torch.zeros_like(self.q, requires_grad=True)
-            (gradient,) = torch.autograd.grad(self.mean_of(v), v, above)
+            (gradient,) = torch.autograd.grad(
+                self.attention.attend(self.q, self.k, v, self.valid), v, above
+            )
         return (gradient[0, ..., 0].mean(dim=-1).to(row.dtype) + row) / 2
 
 
@@ -95,7 +84,7 @@ def rollout_at(  # noqa: PLR0917 - as attention_at
     Parameters
     ----------
     model, cube, x, y, time, row, col
-        As for `timo.inspection.attention_at`.
+        As for `timo.inspection.attention_at`, whose errors are raised too.
     stage : int
         From the output of which stage, 1 to 4, down to the input of stage 1.
 
@@ -103,17 +92,19 @@ def rollout_at(  # noqa: PLR0917 - as attention_at
     -------
     xarray.Dataset
         As from `timo.inspection.attention_at`, on the tokens of stage 1.
-
-    Raises
-    ------
-    TimoError
-        As there.
     """
-    cube = select_bands(model, cube)
+    cube = cubes.select_bands(cube, model.config.bands, model.config.sensor)
     number = stage - 1
     query = find_query(cube, x=x, y=y, time=time, row=row, col=col)
     check_observed(cube, query, number)
-    blocks = _run(borrowed(model), cube, number)
+    ours = borrowed(model)
+    stages = {a: index for index in range(stage) for a in attentions_of(ours, index)}
+    blocks: list[_Block] = []
+
+    def see(attention: SpatiotemporalAttention, tokens: Tensor, valid: Tensor) -> None:
+        blocks.append(_Block.of(stages[attention], attention, tokens, valid))
+
+    look(ours, cube, list(stages), see)
     shares = torch.zeros_like(blocks[-1].valid[0], dtype=torch.float64)
     shares[query.date, place_of(cube, query, number)] = 1
     previous = number
@@ -124,22 +115,6 @@ def rollout_at(  # noqa: PLR0917 - as attention_at
         shares = block.pulled_back(shares)
     asked = {"stage": stage, "block": "rollout", "head": "mean", "attention": "rollout"}
     return as_dataset(shares, blocks[0].valid[0], cube, query, stage=0, asked=asked)
-
-
-def _run(model: TiMo, cube: xr.DataArray, last: int) -> list[_Block]:
-    """Return all blocks up to the last of a stage, with their queries and keys."""
-    blocks: list[_Block] = []
-
-    def watch(stage: int, attention: SpatiotemporalAttention) -> Any:
-        return lambda x, valid: blocks.append(_Block.of(stage, attention, x, valid))
-
-    watched = {
-        attention: watch(number, attention)
-        for number in range(last + 1)
-        for attention in attentions_of(model, number)
-    }
-    look(model, cube, watched)
-    return blocks
 
 
 def _handed_on(

@@ -121,9 +121,17 @@ class SpatiotemporalAttention(nn.Module):
             q, kv = layout.unpack(q), layout.unpack(kv)
         q = rearrange(q, "b t n (h d) -> b t n h d", h=self.heads)
         k, v = rearrange(kv, "b t n (two h d) -> two b t n h d", two=2, h=self.heads)
-        if self.gate is not None:
-            out = dstga(q, k, v, valid, self.gate)
-        else:
-            out = (stga if self.kind == "stga" else global_attention)(q, k, v, valid)
-        out = rearrange(out, "b t n h d -> b t n (h d)")
+        out = rearrange(self.attend(q, k, v, valid), "b t n h d -> b t n (h d)")
         return self.proj(out if layout is None else layout.pack(out))
+
+    def attend(
+        self,
+        q: Float[Tensor, "b t n h d"],
+        k: Float[Tensor, "b t n h d"],
+        v: Float[Tensor, "b t n h d"],
+        valid: Bool[Tensor, "b t n"],
+    ) -> Float[Tensor, "b t n h d"]:
+        """Attend by this kind of attention, for given queries, keys and values."""
+        if self.gate is not None:
+            return dstga(q, k, v, valid, self.gate)
+        return (stga if self.kind == "stga" else global_attention)(q, k, v, valid)
