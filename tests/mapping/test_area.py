@@ -122,8 +122,8 @@ def test_years_may_be_floats_where_a_column_once_had_gaps():
     [
         ((["a"] * 4, ["a"] * 3, {"a": 1}), "map_class has 4 sample units and reference_class 3"),
         ((["a", "a", "b"], list("aab"), {"a": 1}), r"strata \['b'\], whose area .* not give"),
-        ((list("aab"), list("aab"), {"a": 1, "b": 1}), r"too few .* \{'b': 1\} .*: sample more"),
-        ((list("aa"), list("aa"), {"a": 1, "b": 1}), r"too few .* \{'b': 0\} .*at least 2"),
+        ((list("aab"), list("aab"), {"a": 1, "b": 1}), r"Too few .* \{'b': 1\} .*: sample more"),
+        ((list("aa"), list("aa"), {"a": 1, "b": 1}), r"Too few .* \{'b': 0\} .*at least 2"),
         ((list("aa"), ["a", None], {"a": 1}), "reference_class lacks a value for 1 sample units"),
         (([1, np.nan], [1, 1], {1: 1}), "map_class lacks a value for 1 sample units: complete"),
         ((list("aa"), list("aa"), {}), "map_areas must give the mapped area of each stratum"),
@@ -137,7 +137,7 @@ def test_a_sample_that_does_not_fit_is_refused(arguments, message):
 
 
 def test_a_confidence_in_percent_is_refused():
-    with pytest.raises(TimoError, match=r"confidence must lie between 0 and 1, such as 0.95"):
+    with pytest.raises(TimoError, match=r"confidence must be a number above 0 and below 1; got 95"):
         estimate_area(*units(COUNTS), HECTARES, confidence=95)
 
 
@@ -272,7 +272,7 @@ def test_years_with_few_pixels_are_pooled_into_one_stratum():
     values[:10, :20], values[20, 20], values[-1] = 2018, 2019, -1
     loss_year = grid(values)
     sample = stratified_sample(loss_year, 400, seed=0)
-    with pytest.raises(TimoError, match=r"too few sample units in \{2019: 1\}.*merge"):
+    with pytest.raises(TimoError, match=r"Too few sample units in \{2019: 1\}.*merge"):
         loss_areas(loss_year, sample.assign(reference=sample["stratum"]))
     strata = (loss_year > 0).where(loss_year >= 0, -1).astype("int16")
     sample = stratified_sample(strata, 400, seed=0)
@@ -298,8 +298,10 @@ def test_a_year_that_only_the_reference_has():
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({}, r"the sample lacks the columns \['reference'\]: draw it with stratified_sample"),
+        ({}, r"The sample lacks the columns \['reference'\]: draw it with stratified_sample"),
         ({"reference": np.nan}, "4 sample units have no reference: note 0 or the year"),
+        ({"reference": "cut"}, "4 sample units have no reference: note 0 or the year"),
+        ({"reference": np.inf}, "4 sample units have no reference: note 0 or the year"),
         ({"reference": -1}, "4 sample units have no reference: note 0 or the year"),
     ],
 )
@@ -364,20 +366,36 @@ def test_an_allocation_keeps_its_sum_and_its_bounds(strata, minimum, where):
             "60 sample units are too few for 2 strata.*100 or",
         ),
         (lambda: allocate({"a": 1}, 60, available={"a": 9}), "60 .* more than the 9 pixels"),
-        (lambda: sample_size(0, {"a": 1}, 0.9), "target_se must be positive, such as 0.01"),
+        (
+            lambda: sample_size(0, {"a": 1}, 0.9),
+            "target_se must be a number from 1e-06 to 1; got 0",
+        ),
         (
             lambda: sample_size(0.01, {"a": 1}, 90),
             "a number from 0 to 1 for each stratum; it gives",
         ),
+        (
+            lambda: allocate({"a": 1, "b": 1}, 60, available={"a": 99}),
+            r"available must give the pixels of each stratum; it gives \{'a': 99.0, 'b': nan",
+        ),
+        (
+            lambda: allocate(pd.Series({"a": "much"}), 60),
+            "map_areas must give a number for each stratum",
+        ),
+        (
+            lambda: stratified_sample(grid(np.ones((3, 3), int)), pd.Series({1: 0.5}), 0),
+            "n must be a mapping of anything to whole numbers",
+        ),
+        (lambda: pixel_areas(grid(np.ones((3, 3), int)).astype(str)), "Strata are numbers"),
         (lambda: sample_size(0.01, {"a": 1}, {"b": 0.9}), r"it gives \{'a': nan\}"),
         (lambda: stratified_sample(grid(np.ones((3, 3), int)), {1: 10}, 0), "has 9 pixels, fewer"),
         (lambda: stratified_sample(grid(np.ones((3, 3), int)), {7: 1}, 0), "7 has 0 pixels, fewer"),
         (
             lambda: stratified_sample(grid(np.ones((3, 3), int)), {1: 0}, 0),
-            "no sample unit to draw",
+            "There is no sample unit to draw",
         ),
-        (lambda: stratified_sample(grid(-np.ones((3, 3))), 5, 0), "the map is no data all over"),
-        (lambda: stratified_sample(grid(np.full((3, 3), 0.5)), 5, 0), "strata are whole numbers"),
+        (lambda: stratified_sample(grid(-np.ones((3, 3))), 5, 0), "The map is no data all over"),
+        (lambda: stratified_sample(grid(np.full((3, 3), 0.5)), 5, 0), "Strata are whole numbers"),
         (
             lambda: pixel_areas(grid(np.eye(3)).expand_dims("time")),
             "dimensions y and x; these have",

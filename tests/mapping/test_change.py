@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 
 import timo
 from timo.errors import TimoError
-from timo.mapping import loss_year
+from timo.mapping import loss_year, mean_probability
 from timo.mapping.change import MAX_EVIDENCE, MAX_TRUST
 
 few = settings(max_examples=60, deadline=None)
@@ -330,24 +330,59 @@ def test_a_map_can_be_exported(tmp_path):
         assert (opened.loss_year == result.loss_year).all()
 
 
+# --- the mean of dates
+
+
+def dates(*values: float) -> xr.DataArray:
+    return xr.DataArray(np.array(values, "float32")[:, None, None], dims=("time", "y", "x"))
+
+
+def test_mean_of_log_odds():
+    p = np.array([0.2, 0.6])
+    odds = np.exp(np.log(p / (1 - p)).mean())
+    combined = mean_probability(dates(*p)).item()
+    assert combined == pytest.approx(odds / (1 + odds), rel=1e-5)
+
+
+def test_opposite_dates_cancel_and_missing_ones_do_not_count():
+    assert mean_probability(dates(0.1, 0.9)).item() == pytest.approx(0.5, abs=1e-6)
+    assert mean_probability(dates(0.8, np.nan)).item() == pytest.approx(0.8, rel=1e-5)
+
+
+def test_one_sure_date_does_not_outvote_the_rest():
+    assert mean_probability(dates(0.0, 0.8, 0.8, 0.8)).item() > 0.5
+
+
+def test_nothing_observed_stays_unknown():
+    assert np.isnan(mean_probability(dates(np.nan, np.nan)).item())
+
+
+def test_a_dimension_that_is_not_there_is_refused():
+    with pytest.raises(TimoError, match=r"with the dimension 'date'; got float32 with \['time'"):
+        mean_probability(dates(0.1), "date")
+
+
 # --- errors
 
 BAD = {
     "dims": (
         lambda p: loss_year(p.expand_dims({"class": ["forest"]})),
-        r"takes the probability of one class, \(time, y, x\), got \('class', 'time', 'y', 'x'\): use result.probab",
+        r"takes the probability of one class, \(time, y, x\), got .*\('class', 'time', 'y', 'x'\). Use result.probab",
     ),
     "consecutive": (
         lambda p: loss_year(p, consecutive=0),
-        "consecutive must be at least 1, .* got 0, ",
+        "consecutive must be a whole number of 1 or more; got 0",
     ),
-    "evidence": (lambda p: loss_year(p, evidence=0), "evidence positive .* got 2, 0"),
-    "months": (lambda p: loss_year(p, months=(9, 5)), r"months two of 1..12 in order, .*\(9, 5\)"),
-    "before": (lambda p: loss_year(p, before=15), "before can be 12 at most, got 15: no pixel"),
-    "order": (lambda p: loss_year(p[::-1]), r'dates must ascend: use probability.sortby\("time"\)'),
+    "evidence": (lambda p: loss_year(p, evidence=0), "evidence must be a number above 0; got 0"),
+    "months": (lambda p: loss_year(p, months=(9, 5)), r"months must be in order, .*\(9, 5\)"),
+    "before": (lambda p: loss_year(p, before=15), "before must be a number of at most 12; got 15"),
+    "text": (lambda p: loss_year(p.astype(str)), "got <U.*Use result.probability"),
+    "months of a year": (lambda p: loss_year(p, months=(0, 13)), "months must be .*from 1 to 12"),
+    "time": (lambda p: loss_year(p.drop_vars("time")), "time must be datetime64"),
+    "order": (lambda p: loss_year(p[::-1]), r'dates must ascend. Use probability.sortby\("time"\)'),
     "crs": (
         lambda p: loss_year(p.drop_vars("spatial_ref")),
-        "probability has no coordinate reference system: use probability.rio.write_crs",
+        "probability has no coordinate reference system. Use probability.rio.write_crs",
     ),
 }
 

@@ -323,12 +323,12 @@ def test_the_exported_data_are_not_changed(tmp_path):
 @pytest.mark.parametrize(
     ("data", "name", "message"),
     [
-        (labels(), "map.png", r"unknown output format '.png' of 'map.png': use .tif, .tiff, .zarr"),
-        (labels(), "map", r"unknown output format '' of 'map': use"),
+        (labels(), "map.png", r"Unknown output format '.png' of 'map.png': use .tif, .tiff, .zarr"),
+        (labels(), "map", r"Unknown output format '' of 'map': use"),
         (
             np.zeros((3, 3)),
             "a.tif",
-            "DataArray or Dataset can be exported, not a ndarray",
+            "data must be an xarray.DataArray or an xarray.Dataset; got ndarray",
         ),
         (labels().drop_vars("spatial_ref"), "a.tif", r"no coordinate reference .*rio.write_crs"),
         (labels().drop_vars("spatial_ref"), "a.zarr", r"no coordinate reference .*rio.write_crs"),
@@ -339,9 +339,9 @@ def test_the_exported_data_are_not_changed(tmp_path):
         ),
         (labels()[:0], "a.tif", r"nothing to export: the data have the shape \{'y': 0"),
         (labels()[:1], "a.tif", "a single cell along y, so its size is not known"),
-        (labels().isel(x=[0, 1, 5]), "a.tif", "x must hold evenly spaced cell centres: use"),
-        (labels().drop_vars("y"), "a.zarr", "y must hold evenly spaced cell centres: use"),
-        (labels().astype("complex64"), "a.tif", "a GeoTIFF cannot hold complex64 values: convert"),
+        (labels().isel(x=[0, 1, 5]), "a.tif", "data's x must be evenly spaced cell centres"),
+        (labels().drop_vars("y"), "a.zarr", "data has no coordinate 'y'"),
+        (labels().astype("complex64"), "a.tif", "A GeoTIFF cannot hold complex64 values: convert"),
         (
             labels().expand_dims(a=2, b=3),
             "a.tif",
@@ -755,9 +755,9 @@ def test_the_remedies_for_nodata_work(tmp_path):
 
 def test_the_remedies_for_grids_and_variables_work(tmp_path):
     uneven = labels().isel(x=[0, 1, 5])
-    with pytest.raises(TimoError, match=r"use data.sortby") as error:
+    with pytest.raises(TimoError, match=r"Use data.sortby") as error:
         export(uneven, tmp_path / "a.tif")
-    code = str(error.value).split("use ")[1]
+    code = str(error.value).split("Use ")[1].removesuffix(".")
     even = eval(code, {"data": uneven, "numpy": np})  # noqa: S307
     with rasterio.open(export(even, tmp_path / "a.tif")) as file:
         assert file.transform == Affine(10, 0, 5_000_000, 0, -10, 3_000_000)

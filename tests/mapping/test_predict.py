@@ -60,11 +60,11 @@ class StubConfig:
     sensor: str = "sentinel-2"
 
 
-class Stub(torch.nn.Module):
+class Stub(TiMo):
     """A model that looks `radius` pixels around, and at nothing else; it keeps what it was given."""
 
     def __init__(self, radius=0, **config):
-        super().__init__()
+        torch.nn.Module.__init__(self)
         self.config, self.radius = StubConfig(**config), radius
         self.weight = torch.nn.Parameter(torch.tensor(3.0))
         self.calls = []
@@ -463,7 +463,7 @@ def test_timo_for_the_series():
 
 @pytest.mark.parametrize("wrong", [{"tile": 0}, {"window": 0}, {"halo": -1}])
 def test_options_that_make_no_sense(wrong):
-    with pytest.raises(TimoError, match="tile and window must be at least 1 and halo at least 0"):
+    with pytest.raises(TimoError, match=f"{next(iter(wrong))} must be a whole number"):
         predict(Stub(), random_cube(), **wrong)
 
 
@@ -474,7 +474,9 @@ def test_what_does_not_fit():
         match=r"reads the bands \['B4', 'B8'\], the cube has \['B4'\]: \['B8'\] missing",
     ):
         predict(Stub(), cube.sel(band=["B4"]))
-    with pytest.raises(TimoError, match="predict maps pixels; this model is for classification"):
+    with pytest.raises(
+        TimoError, match="A map takes a model for segmentation; this one is for classification"
+    ):
         predict(Stub(task="classification"), cube)
     with pytest.raises(TimoError, match="cube's dims must be in the order"):
         predict(Stub(), cube.transpose("band", "time", "y", "x"))

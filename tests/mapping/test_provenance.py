@@ -11,6 +11,7 @@ import torch
 import xarray as xr
 from safetensors.torch import load_file, save_file
 
+from timo.errors import TimoError
 from timo.mapping.provenance import clean, provenance, weights_hash
 
 
@@ -130,6 +131,8 @@ def test_settings_of_a_model_are_not_taken_for_credentials():
         (np.int64(3), 3),
         (float("nan"), "nan"),
         (np.array([[1, 2]]), [[1, 2]]),
+        (np.array(3), 3),
+        (pd.Timestamp, "<type>"),
         (np.datetime64("2020-01-01"), "2020-01-01"),
         (pd.Timestamp("2020-01-01 10:00"), "2020-01-01T10:00:00"),
         ({"b", "a"}, ["a", "b"]),
@@ -139,3 +142,9 @@ def test_settings_of_a_model_are_not_taken_for_credentials():
 )
 def test_values_become_json_without_anything_private(value, cleaned):
     assert clean(value) == cleaned
+
+
+def test_what_is_no_model_is_refused():
+    for wrong in (3, torch.nn.Linear, {"a": 1}):
+        with pytest.raises(TimoError, match=r"model must be a torch.nn.Module; got"):
+            provenance(model=wrong)

@@ -43,7 +43,7 @@ def split_of(size_m):
     return split_blocks(blocks(like, size_m), "random", (0.5, 0.5, 0.0), seed=0)
 
 
-def test_blocks_smaller_than_the_patches_are_told(patchy):
+def test_blocks_smaller_than_the_patches_are_refused(patchy):
     result, labels = a_map(patchy)
     errors = held_out_errors(result, labels, split_of(50))
     assert errors.correlated
@@ -103,12 +103,16 @@ def test_residuals_are_means_over_the_dates_that_have_both(patchy):
         residuals(dated, labels)
 
 
-def test_a_map_without_errors_and_what_is_no_map_are_told():
+def test_a_map_without_errors_and_what_is_no_map_are_refused():
     result, labels = a_map(np.zeros((SIDE, SIDE)))
-    with pytest.raises(timo.TimoError, match="the errors are the same on all held-out pixels"):
+    with pytest.raises(timo.TimoError, match="The errors are the same on all held-out pixels"):
         held_out_errors(result, labels, split_of(50))
-    with pytest.raises(timo.TimoError, match=r"result is the map of timo\.predict"):
+    with pytest.raises(timo.TimoError, match=r"result must be an xarray.Dataset.*timo\.predict"):
         held_out_errors(result.probability, labels, split_of(50))
+    with pytest.raises(timo.TimoError, match=r"result is the map of timo\.predict"):
+        residuals(result.isel({"class": 0}), labels)
+    with pytest.raises(timo.TimoError, match=r"split must be numbers.*Use timo.cube.split_blocks"):
+        held_out_errors(result, labels, split_of(50).astype(str))
 
 
 def test_too_few_pixels_are_refused(patchy):

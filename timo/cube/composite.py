@@ -65,8 +65,8 @@ def composite(
     cube : xarray.DataArray
         A cube. Lazy in, lazy out; the dates of one period are brought into one chunk.
     freq : str
-        "month", "season" (from December, March, June and September), "year", or pandas' name of a
-        period by its start: "2MS" (two months), "QS-DEC", "YS", "W-MON" (weeks from Monday), "16D".
+        "month", "season" (from December, March, June and September), "year", or pandas' name of a period by its start:
+        "2MS" (two months), "QS-DEC", "YS", "W-MON" (weeks from Monday), "16D".
     method : {"median", "medoid"}
         "median": each band's own median; steady, but no spectrum that was ever observed. "medoid": the observation
         whose Euclidean distances to the period's others have the smallest sum, the earliest of equals; a spectrum that
@@ -78,9 +78,9 @@ def composite(
     Returns
     -------
     xarray.DataArray
-        A cube whose `time` is the first day of each period (`period_starts`), and whose coordinate `n_valid` (time,
-        y, x) counts the observations behind each pixel. A period is there if the cube has a date in it; a pixel without
-        a valid observation in it is NaN. Coordinates that go with single dates (`scl`) are dropped.
+        A cube whose `time` is the first day of each period (`period_starts`), and whose coordinate `n_valid` (time, y,
+        x) counts the observations behind each pixel. A period is there if the cube has a date in it; a pixel without a
+        valid observation in it is NaN. Coordinates that go with single dates (`scl`) are dropped.
 
     Raises
     ------

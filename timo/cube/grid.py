@@ -96,8 +96,8 @@ def cell_area_m2(array: Gridded) -> np.ndarray:
     Raises
     ------
     TimoError
-        If the grid is not even, has no CRS, is a single cell, or is in a projection that distorts areas by more than
-        1 %.
+        If the grid is not even, has no CRS, is a single cell, or is in a projection that distorts areas by more than 1
+        %.
     """
     crs = _crs(array)
     dy, dx = _steps(array)

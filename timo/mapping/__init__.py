@@ -6,14 +6,12 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "area": ["AreaEstimate", "estimate_area", "loss_areas"],
-        "change": ["loss_year"],
-        "combine": ["mean_probability"],
+        "change": ["loss_year", "mean_probability"],
         "export": ["export"],
         "polygons": ["to_polygons"],
-        "predict": ["predict"],
+        "predict": ["compute", "predict"],
         "provenance": ["provenance"],
         "residuals": ["HeldOutErrors", "held_out_errors", "residuals"],
         "sampling": ["allocate", "pixel_areas", "sample_size", "stratified_sample"],
-        "watching": ["compute"],
     },
 )

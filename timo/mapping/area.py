@@ -1,26 +1,25 @@
 """Areas with confidence intervals, from a map and a reference sample.
 
-Counting the pixels of a map gives the area of the map, errors included. A sample of places at which
-somebody looked closely gives the area on the ground, and how sure one can be of it. The estimators
-are those of Olofsson et al. 2014, Good practices for estimating area and assessing accuracy of land
-change, Remote Sensing of Environment 148, 42-57, https://doi.org/10.1016/j.rse.2014.02.015; "eq."
-below is an equation of that paper.
+Counting the pixels of a map gives the area of the map, errors included. A sample of places at which somebody looked
+closely gives the area on the ground, and how sure one can be of it. The estimators are those of Olofsson et al. 2014,
+Good practices for estimating area and assessing accuracy of land change, Remote Sensing of Environment 148, 42-57,
+https://doi.org/10.1016/j.rse.2014.02.015; "eq." below is an equation of that paper.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import NormalDist
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from timo.atomic import replacing
+from timo.checks import PathLike, Range, checked
 from timo.errors import TimoError
 from timo.mapping.sampling import (
     allocate,
@@ -48,8 +47,10 @@ _AREA_COLUMNS = [
     "ci_high_ha",
 ]
 Classes = Sequence[Hashable] | np.ndarray | pd.Series | xr.DataArray
+Confidence = Annotated[float, Range(above=0, below=1)]
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class AreaEstimate:
     """Areas and accuracies of a map, with their uncertainty.
@@ -57,10 +58,10 @@ class AreaEstimate:
     Attributes
     ----------
     table : pandas.DataFrame
-        A row for each class: ``class``; ``mapped_ha_biased``, the area by pixel counting, which is
-        biased by the errors of the map and shown for comparison only; ``estimated_ha`` with
-        ``standard_error_ha``, ``ci_low_ha``, ``ci_high_ha``; ``users_accuracy`` and
-        ``producers_accuracy`` with ``..._se``; ``n``, the sample units in the stratum of that name.
+        A row for each class: ``class``; ``mapped_ha_biased``, the area by pixel counting, which is biased by the errors
+        of the map and shown for comparison only; ``estimated_ha`` with ``standard_error_ha``, ``ci_low_ha``,
+        ``ci_high_ha``; ``users_accuracy`` and ``producers_accuracy`` with ``..._se``; ``n``, the sample units in the
+        stratum of that name.
     error_matrix : pandas.DataFrame
         Estimated proportions of area, strata of the map x classes of the reference (eq. 4).
     counts : pandas.DataFrame
@@ -81,7 +82,8 @@ class AreaEstimate:
     total_ha: float
     confidence: float
 
-    def to_csv(self, path: str | os.PathLike[str]) -> Path:
+    @checked
+    def to_csv(self, path: PathLike) -> Path:
         """Write `table` to a CSV file, whole or not at all; return its path.
 
         Raises
@@ -94,12 +96,13 @@ class AreaEstimate:
         return Path(path).expanduser()
 
 
+@checked
 def estimate_area(
     map_class: Classes,
     reference_class: Classes,
     map_areas: Mapping[Any, float] | pd.Series,
     *,
-    confidence: float = 0.95,
+    confidence: Confidence = 0.95,
 ) -> AreaEstimate:
     """Estimate the area of each class from a stratified random sample.
 
@@ -108,8 +111,7 @@ def estimate_area(
     map_class : sequence (n,)
         The stratum that each sample unit was drawn from: its class in the map.
     reference_class : sequence (n,)
-        What is there in truth. Classes that are no stratum are welcome; the area of each is
-        estimated as well.
+        What is there in truth. Classes that are no stratum are welcome; the area of each is estimated as well.
     map_areas : mapping of class to float, or pandas.Series
         The mapped area of each stratum, hectares.
     confidence : float
@@ -118,27 +120,24 @@ def estimate_area(
     Returns
     -------
     AreaEstimate
-        Areas (eqs. 8-12), user's, producer's and overall accuracy with standard errors (eqs. 5-7),
-        intervals of the normal distribution, as in the paper. They are cut off at 0 hectares and at
-        the whole area: an area cannot lie beyond, the standard error is not changed.
+        Areas (eqs. 8-12), user's, producer's and overall accuracy with standard errors (eqs. 5-7), intervals of the
+        normal distribution, as in the paper. They are cut off at 0 hectares and at the whole area: an area cannot lie
+        beyond, the standard error is not changed.
 
     Raises
     ------
     TimoError
-        If the two sequences differ in length or lack a value, if a unit is of a stratum whose area
-        is not given, or if a stratum has fewer than two units.
+        If the two sequences differ in length or lack a value, if a unit is of a stratum whose area is not given, or if
+        a stratum has fewer than two units.
 
     Notes
     -----
-    As in the paper there is no finite population correction: where much of a small stratum was
-    sampled, intervals are too wide rather than too narrow. A stratum whose units all agree adds no
-    variance, so an interval of width 0 means that the sample found no error, not that there is
-    none. Strata need not be the classes of the map (years pooled into "loss", a buffer around
-    changes): areas and their intervals hold all the same. The accuracies compare a stratum with the
-    reference class of the same name, and are NaN for a class that is no stratum.
+    As in the paper there is no finite population correction: where much of a small stratum was sampled, intervals are
+    too wide rather than too narrow. A stratum whose units all agree adds no variance, so an interval of width 0 means
+    that the sample found no error, not that there is none. Strata need not be the classes of the map (years pooled into
+    "loss", a buffer around changes): areas and their intervals hold all the same. The accuracies compare a stratum with
+    the reference class of the same name, and are NaN for a class that is no stratum.
     """
-    if not 0 < confidence < 1:
-        raise TimoError(f"confidence must lie between 0 and 1, such as 0.95; it is {confidence}")
     areas = check_areas(map_areas)
     counts = _count(map_class, reference_class, areas)
     total = float(areas.sum())
@@ -159,12 +158,13 @@ def estimate_area(
     )
 
 
+@checked
 def loss_areas(
     loss_year: xr.DataArray,
     sample: pd.DataFrame,
     *,
     strata: xr.DataArray | None = None,
-    confidence: float = 0.95,
+    confidence: Confidence = 0.95,
 ) -> pd.DataFrame:
     """Estimate the area lost in each year, and in all years together.
 
@@ -173,21 +173,20 @@ def loss_areas(
     loss_year : xarray.DataArray
         (y, x) integers: 0 = no loss, else the year of loss, negative = no data.
     sample : pandas.DataFrame
-        What `timo.mapping.sampling.stratified_sample` drew, ``stratum``, and what somebody found
-        there, ``reference``: 0 or the year of loss.
+        What `timo.mapping.sampling.stratified_sample` drew, ``stratum``, and what somebody found there, ``reference``:
+        0 or the year of loss.
     strata : xarray.DataArray, optional
-        (y, x) integers: what the sample was drawn from, if not from `loss_year` itself. With few
-        pixels in some years, ``(loss_year > 0).where(loss_year >= 0, -1).astype("int16")`` pools
-        them.
+        (y, x) integers: what the sample was drawn from, if not from `loss_year` itself. With few pixels in some years,
+        ``(loss_year > 0).where(loss_year >= 0, -1).astype("int16")`` pools them.
     confidence : float
         Of the intervals.
 
     Returns
     -------
     pandas.DataFrame
-        ``year`` (the last row is ``"all"``), ``mapped_ha_biased`` (pixel counting),
-        ``estimated_ha``, ``standard_error_ha``, ``ci_low_ha``, ``ci_high_ha``. The interval of all
-        years is estimated as such: years are not independent, so their errors do not add up.
+        ``year`` (the last row is ``"all"``), ``mapped_ha_biased`` (pixel counting), ``estimated_ha``,
+        ``standard_error_ha``, ``ci_low_ha``, ``ci_high_ha``. The interval of all years is estimated as such: years are
+        not independent, so their errors do not add up.
 
     Raises
     ------
@@ -217,14 +216,15 @@ def _check_loss_sample(sample: pd.DataFrame) -> pd.Series:
     missing = [name for name in ("stratum", "reference") if name not in sample]
     if missing:
         raise TimoError(
-            f"the sample lacks the columns {missing}: draw it with stratified_sample(...) and note "
-            'in "reference" what is there in truth, 0 or the year of loss'
+            f"The sample lacks the columns {missing}. Draw it with stratified_sample(...) and note "
+            'in "reference" what is there in truth, 0 or the year of loss.'
         )
-    reference = pd.to_numeric(sample["reference"])
-    if not (reference >= 0).all():
+    reference = pd.to_numeric(sample["reference"], errors="coerce")
+    known = np.isfinite(reference) & (reference >= 0)
+    if not known.all():
         raise TimoError(
-            f"{int((~(reference >= 0)).sum())} sample units have no reference: note 0 or the year "
-            "of loss for each; leaving out the difficult ones would bias the areas"
+            f"{int((~known).sum())} sample units have no reference: note 0 or the year "
+            "of loss for each; leaving out the difficult ones would bias the areas."
         )
     return reference
 
@@ -262,14 +262,14 @@ def _count(map_class: Classes, reference_class: Classes, areas: pd.Series) -> pd
     if len(stratum) != len(reference):
         raise TimoError(
             f"map_class has {len(stratum)} sample units and reference_class {len(reference)}: "
-            "give both for each unit"
+            "give both for each unit."
         )
     strata = areas.index[areas > 0]
     unknown = sorted(set(stratum) - set(strata), key=str)
     if unknown:
         raise TimoError(
-            f"sample units come from the strata {unknown}, whose area map_areas does not give (it "
-            f"has {list(strata)}): give the areas of the map that the sample was drawn from"
+            f"Sample units come from the strata {unknown}, whose area map_areas does not give (it "
+            f"has {list(strata)}): give the areas of the map that the sample was drawn from."
         )
     others = sorted(set(reference) - set(areas.index), key=lambda c: (str(type(c)), c))
     counts = (
@@ -286,9 +286,9 @@ def _check_strata(units: pd.Series) -> None:
     small = units[units < 2]
     if len(small):
         raise TimoError(
-            f"too few sample units in {small.to_dict()} (stratum: units); the variance of a "
+            f"Too few sample units in {small.to_dict()} (stratum: units); the variance of a "
             "stratum takes at least 2, 50 and more are good practice: sample more there, or merge "
-            "it with another stratum"
+            "it with another stratum."
         )
 
 
@@ -297,7 +297,7 @@ def _values(classes: Classes, name: str) -> list[Hashable]:
     if values.isna().any():
         raise TimoError(
             f"{name} lacks a value for {int(values.isna().sum())} sample units: complete it; "
-            "leaving out the difficult ones would bias the areas"
+            "leaving out the difficult ones would bias the areas."
         )
     # A column that held a gap once is of floats, and 2018.0 is a poor name for a year.
     return [int(v) if isinstance(v, float) and v.is_integer() else v for v in values.tolist()]

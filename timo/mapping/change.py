@@ -1,9 +1,14 @@
-"""From a probability per date to the year in which a class was lost."""
+"""From a probability per date to one of all dates, and to the year in which a class was lost."""
+
+from collections.abc import Hashable
+from typing import Annotated
 
 import numpy as np
+import pandas as pd
 import rioxarray  # noqa: F401 - registers .rio
 import xarray as xr
 
+from timo.checks import Count, Positive, Range, checked, described
 from timo.errors import TimoError
 
 NO_DATA, NO_LOSS = -1, 0
@@ -11,22 +16,59 @@ NO_DATA, NO_LOSS = -1, 0
 MAX_EVIDENCE = 3.0
 # Nor does the past count for more than four such dates, for or against: what was the class long ago need not be it now.
 MAX_TRUST = 4 * MAX_EVIDENCE
+# A mean of dates limits each to 19 to 1: an undetected cloud is sure, too.
+_CEILING = 0.95
+_Month = Annotated[int, Range(1, 12)]
 
 
+@checked
+def mean_probability(probability: xr.DataArray, dim: Hashable = "time") -> xr.DataArray:
+    """Combine the probabilities of several dates: the mean of their log-odds.
+
+    A logarithmic opinion pool (Genest & Zidek 1986, Statistical Science 1) with equal weights.
+
+    Parameters
+    ----------
+    probability : xarray.DataArray
+        Probability of one of two classes; NaN = not observed. Limited to 0.05..0.95 first.
+    dim : hashable
+        The dimension to combine.
+
+    Returns
+    -------
+    xarray.DataArray
+        Probability without `dim`; NaN where nothing was observed.
+
+    Raises
+    ------
+    TimoError
+        If there is no such dimension, or it holds no numbers.
+    """
+    if dim not in probability.dims or probability.dtype.kind not in "iuf":
+        raise TimoError(
+            f"probability must be numbers with the dimension {described(dim)}; got {probability.dtype} with "
+            f"{list(probability.dims)}. Use result.probability of timo.predict."
+        )
+    p = probability.clip(1 - _CEILING, _CEILING)
+    log_odds = xr.apply_ufunc(np.log, p / (1 - p), dask="parallelized").mean(dim)
+    return (1 / (1 + np.exp(-log_odds))).rename(probability.name).assign_attrs(probability.attrs)
+
+
+@checked
 def loss_year(
     probability: xr.DataArray,
     *,
-    months: tuple[int, int] = (6, 8),
-    evidence: float = 9.0,
-    consecutive: int = 2,
-    before: float = 9.0,
+    months: tuple[_Month, _Month] = (6, 8),
+    evidence: Positive = 9.0,
+    consecutive: Count = 2,
+    before: Annotated[float, Range(most=MAX_TRUST)] = 9.0,
 ) -> xr.Dataset:
-    """Year in which a pixel stopped being of a class for good enough a reason.
+    """Find the year in which a pixel stopped being of a class for good enough a reason.
 
     The rule, Page's cumulative sum test (Page 1954, Biometrika 41) on the log-odds of the class. Only clear dates of
     the season count. Each says log((1 - p) / p) against the class, at most +-3. Against a pixel that was the class so
     far (`before`), this evidence is summed from the first date on that speaks against it; the sum never falls under
-    zero, where it starts anew. The loss is declared when the sum reaches `evidence` and at least `consecutive` clear
+    zero, where it starts again. The loss is declared when the sum reaches `evidence` and at least `consecutive` clear
     dates in a row have spoken against the class. Its year is that of the date on which the sum left zero: the first
     date that is seen cut. Only the first loss counts.
 
@@ -46,7 +88,7 @@ def loss_year(
     consecutive : int
         Clear dates in a row that must speak against the class.
     before : float
-        Sum of log-odds for the class that must have been seen before, less those against it, within +-12; 9: three
+        Sum of log-odds for the class that must have been seen before, less those against it, 12 at most; 9: three
         dates at odds of 20 to 1.
 
     Returns
@@ -60,27 +102,25 @@ def loss_year(
     TimoError
         If the probability has no time, y and x, no CRS, its dates do not ascend, or an option makes no sense.
     """
-    if set(probability.dims) != {"time", "y", "x"}:
+    if set(probability.dims) != {"time", "y", "x"} or probability.dtype.kind not in "iuf":
         raise TimoError(
-            f"loss_year takes the probability of one class, (time, y, x), got {probability.dims}: "
-            'use result.probability.sel({"class": "forest"})'
+            f"loss_year takes the probability of one class, (time, y, x); got {probability.dtype}, {probability.dims}. "
+            'Use result.probability.sel({"class": "forest"}).'
         )
-    if consecutive < 1 or evidence <= 0 or not 1 <= months[0] <= months[1] <= 12:
-        raise TimoError(
-            "consecutive must be at least 1, evidence positive and months two of 1..12 in order, got "
-            f"{consecutive}, {evidence} and {months}"
-        )
-    if before > MAX_TRUST:
-        raise TimoError(
-            f"before can be {MAX_TRUST:g} at most, got {before}: no pixel would be lost"
-        )
+    if months[0] > months[1]:
+        raise TimoError(f"months must be in order, such as (6, 8); got {months}.")
     if probability.rio.crs is None:
         raise TimoError(
-            "the probability has no coordinate reference system: "
-            'use probability.rio.write_crs("EPSG:...")'
+            "The probability has no coordinate reference system. "
+            'Use probability.rio.write_crs("EPSG:...").'
         )
-    if not probability.indexes["time"].is_monotonic_increasing:
-        raise TimoError('the dates must ascend: use probability.sortby("time")')
+    dates = probability.indexes.get("time")
+    if not isinstance(dates, pd.DatetimeIndex):
+        raise TimoError(
+            "The probability's time must be datetime64. Use probability.assign_coords(time=pandas.to_datetime(...))."
+        )
+    if not dates.is_monotonic_increasing:
+        raise TimoError('The dates must ascend. Use probability.sortby("time").')
     probability = probability.transpose("time", "y", "x")
     month = probability.time.dt.month
     seasonal = probability.isel(time=((month >= months[0]) & (month <= months[1])).values)
@@ -99,7 +139,7 @@ def loss_year(
 def _dated(
     index: xr.DataArray, reached: xr.DataArray, seen: xr.DataArray, seasonal: xr.DataArray
 ) -> xr.Dataset:
-    """Indices of dates to years and dates."""
+    """Turn the indices of dates into years and dates."""
     dates = seasonal.time.values.astype("datetime64[ns]")
     years = np.append(seasonal.time.dt.year.values, NO_LOSS).astype("int16")
     days = np.append(dates, np.datetime64("NaT", "ns"))
@@ -118,7 +158,7 @@ def _dated(
 def _first_loss(
     probability: np.ndarray, *, evidence: float, consecutive: int, before: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Index of the first date of the first loss (-1: none), largest sum, whether there was any clear date."""
+    """Return the first date of the first loss (-1: none), the largest sum, and whether any date is clear."""
     observed = np.isfinite(probability)
     p = np.clip(np.where(observed, probability, 0.5), 1e-6, 1 - 1e-6)
     against = np.clip(np.log((1 - p) / p), -MAX_EVIDENCE, MAX_EVIDENCE)

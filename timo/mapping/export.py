@@ -1,14 +1,12 @@
 """Maps to files that other software opens: cloud-optimised GeoTIFF, Zarr, NetCDF, GeoJSON."""
 
-import importlib.util
 import json
-import os
 import warnings
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from numbers import Number
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import dask
 import numpy as np
@@ -19,7 +17,9 @@ from dask.system import CPU_COUNT
 from xarray.backends.locks import HDF5_LOCK
 
 from timo.atomic import check_name, replacing
-from timo.errors import TimoError
+from timo.checks import AnyNumber, NotNegative, PathLike, checked
+from timo.cube.netcdf import netcdf_engine
+from timo.errors import TimoError, warn
 from timo.mapping.geotiff import (
     SOFTWARE,
     check_dims,
@@ -38,53 +38,51 @@ _PACKING = ("scale_factor", "add_offset", "_Unsigned", "valid_range", "valid_min
 _SUFFIXES = {".tif": "tif", ".tiff": "tif", ".zarr": "zarr", ".nc": "nc", ".geojson": "geojson"}
 
 
+@checked
 def export(
     data: xr.DataArray | xr.Dataset,
-    path: str | os.PathLike[str],
+    path: PathLike,
     *,
-    nodata: float | None = None,
-    provenance: Mapping[str, Any] | None = None,
+    nodata: AnyNumber | None = None,
+    provenance: Mapping[Any, Any] | None = None,
     overwrite: bool = True,
-    smallest_ha: float = 0.0,
+    smallest_ha: NotNegative = 0.0,
 ) -> Path:
     """Write a map to a file; the suffix of `path` says which.
 
     ``.tif``, ``.tiff``
-        A cloud-optimised GeoTIFF (tiled, DEFLATE, overviews: nearest for integers, average for
-        floats), north up, with a band for each element of the dimension that is not y or x. The
-        bands are described by its coordinate (class names, dates as ISO 8601). The tags
-        ``ACQUISITION_DATE``, ``TIMO_SENSOR`` and ``TIMO_BAND`` hold the one date, ``attrs["sensor"]``
-        and the one band (or name). Of a Dataset, ``label`` is written, or its only variable.
+        A cloud-optimised GeoTIFF (tiled, DEFLATE, overviews: nearest for integers, average for floats), north up, with
+        a band for each element of the dimension that is not y or x. The bands are described by its coordinate (class
+        names, dates as ISO 8601). The tags ``ACQUISITION_DATE``, ``TIMO_SENSOR`` and ``TIMO_BAND`` hold the one date,
+        ``attrs["sensor"]`` and the one band (or name). Of a Dataset, ``label`` is written, or its only variable.
     ``.zarr``
         A Zarr store (format 3) with every variable and coordinate, in the chunks of dask.
     ``.nc``
         NetCDF-4, where netCDF4 or h5netcdf is installed.
     ``.geojson``
-        Polygons of a (y, x) map of classes, in degrees, see `timo.mapping.to_polygons`: read into
-        memory as a whole.
+        Polygons of a (y, x) map of classes, in degrees, see `timo.mapping.to_polygons`: read into memory as a whole.
 
-    Dask-backed data are computed a few blocks at a time: memory is bounded by the chunks, not by
-    the map. The output appears under its name only when it is complete.
+    Dask-backed data are computed a few blocks at a time: memory is bounded by the chunks, not by the map. The output
+    appears under its name only when it is complete.
 
     Parameters
     ----------
     data : xarray.DataArray or xarray.Dataset
-        (y, x), (any, y, x) or, but for GeoTIFF, any more dimensions (of a size over 1); in any order,
-        with evenly spaced cell centres y and x, and a CRS.
+        (y, x), (any, y, x) or, but for GeoTIFF, any more dimensions (of a size over 1); in any order, with evenly
+        spaced cell centres y and x, and a CRS.
     path : path
         Where to.
     nodata : float, optional
-        The value that means "no data". By default the one that `data` bears (``.rio.nodata``),
-        unless their type cannot hold it, as after a cast; else -1 for labels (signed integers with
-        ``attrs["classes"]``), NaN for floats, none for others. NaN is written as this value.
-        rioxarray, GDAL, QGIS and `timo.open_cube` read it back from every format. Integers stay
-        integers when xarray opens Zarr or NetCDF: the value is in the attribute ``nodata`` and is
-        the fill value of the array, without the attribute ``_FillValue``, which would make them
-        floats. Only 8-bit integers in NetCDF have that too, as GDAL reads nothing else of them.
+        The value that means "no data". By default the one that `data` bears (``.rio.nodata``), unless their type cannot
+        hold it, as after a cast; else -1 for labels (signed integers with ``attrs["classes"]``), NaN for floats, none
+        for others. NaN is written as this value. rioxarray, GDAL, QGIS and `timo.open_cube` read it back from every
+        format. Integers stay integers when xarray opens Zarr or NetCDF: the value is in the attribute ``nodata`` and is
+        the fill value of the array, without the attribute ``_FillValue``, which would make them floats. Only 8-bit
+        integers in NetCDF have that too, as GDAL reads nothing else of them.
     provenance : mapping, optional
-        What `timo.mapping.provenance.provenance` returned; by default what `data` bears, as
-        `timo.predict` and an earlier export leave it. It is written as JSON: the tag
-        ``TIMO_PROVENANCE`` of a GeoTIFF, the attribute ``provenance`` elsewhere.
+        What `timo.mapping.provenance.provenance` returned; by default what `data` bears, as `timo.predict` and an
+        earlier export leave it. It is written as JSON: the tag ``TIMO_PROVENANCE`` of a GeoTIFF, the attribute
+        ``provenance`` elsewhere.
     overwrite : bool
         Whether an older output at `path` is replaced.
     smallest_ha : float
@@ -99,22 +97,18 @@ def export(
     ------
     TimoError
         If the suffix is unknown, the folder cannot be written, the disk is full, there is no CRS or no even grid, the
-        values do not fit the format, or something stands at `path` that may not be replaced. An older
-        output is then as it was.
+        values do not fit the format, or something stands at `path` that may not be replaced. An older output is then as
+        it was.
     """
     path = check_name(path)
     kind = _SUFFIXES.get(path.suffix.lower())
     if kind is None:
         known = ", ".join(_SUFFIXES)
-        raise TimoError(f"unknown output format '{path.suffix}' of '{path.name}': use {known}")
+        raise TimoError(f"Unknown output format '{path.suffix}' of '{path.name}': use {known}.")
     _check_replaceable(path, kind, overwrite=overwrite)
     if smallest_ha and kind != "geojson":
         raise TimoError(
-            f"smallest_ha is for polygons: leave it out, or write a .geojson, not '{path.name}'"
-        )
-    if not isinstance(data, xr.DataArray | xr.Dataset):
-        raise TimoError(
-            f"an xarray DataArray or Dataset can be exported, not a {type(data).__name__}"
+            f"smallest_ha is for polygons: leave it out, or write a .geojson, not '{path.name}'."
         )
     check_dims(data)
     _check_crs(data)
@@ -146,8 +140,8 @@ def _check_replaceable(path: Path, kind: str, *, overwrite: bool) -> None:
 def _check_crs(data: xr.DataArray | xr.Dataset) -> None:
     if data.rio.crs is None:
         raise TimoError(
-            "the data have no coordinate reference system, so no other software could place them: "
-            'set it with data.rio.write_crs("EPSG:...")'
+            "The data have no coordinate reference system, so no other software could place them: "
+            'set it with data.rio.write_crs("EPSG:...").'
         )
 
 
@@ -162,10 +156,9 @@ def _without_stale(data: Any) -> Any:
     kind, own = data.dtype.kind, own_nodata(data)
     said = [data.attrs[key] for key in _NODATA if isinstance(data.attrs.get(key), Number)]
     if own is None and kind in "iu" and any(np.isfinite(said)):
-        warnings.warn(
-            f"the nodata value of the data, {said[0]}, does not fit {data.dtype}, so none is written. Pass the one "
-            "that they have now, as nodata=.",
-            stacklevel=3,
+        warn(
+            f"The nodata value of the data, {said[0]}, does not fit {data.dtype}, so none is written. Pass the one "
+            "that they have now, as nodata=."
         )
     stale = {*_NODATA, *(_PACKING if kind in "bf" else ()), *(("classes",) if kind == "b" else ())}
     data = data.copy(deep=False)
@@ -182,7 +175,7 @@ def _one_variable(data: xr.DataArray | xr.Dataset) -> xr.DataArray:
     names = [str(name) for name in data.data_vars]
     if "label" not in names and len(names) != 1:
         raise TimoError(
-            f"a GeoTIFF holds one variable and this Dataset has {names}: choose one, "
+            f"A GeoTIFF holds one variable and this Dataset has {names}: choose one, "
             f'as in export(data["{names[0] if names else "..."}"], ...), make them bands, as in data.to_array("band"), '
             "or write all to a .zarr"
         )
@@ -196,7 +189,7 @@ def _read_record(data: xr.DataArray | xr.Dataset) -> Mapping[str, Any] | None:
     if isinstance(record, str):
         try:
             record = json.loads(record)
-        except ValueError:  # somebody's own words
+        except ValueError:  # a user's own words
             record = {"note": record}
     return record if record is None or isinstance(record, Mapping) else {"note": record}
 
@@ -208,7 +201,7 @@ def _write_store(
     nodata: float | None,
     record: Mapping[str, Any] | None,
 ) -> None:
-    engine = _netcdf_engine() if kind == "nc" else None
+    engine: Any = netcdf_engine(writing=True) if kind == "nc" else None
     store, filled = _as_store(data, kind, nodata)
     if record is not None:
         store.attrs[PROVENANCE] = json.dumps(clean(record))
@@ -228,17 +221,9 @@ def _write_store(
         if "illegal characters" not in str(error) and "unable to infer dtype" not in str(error):
             raise
         raise TimoError(
-            f"cannot write '{path.name}': {error}. Rename it, make it numbers, text or dates without a time zone, or "
-            "leave it out, as in data.drop_vars(...)"
+            f"Cannot write '{path.name}': {error}. Rename it, make it numbers, text or dates without a time zone, or "
+            "leave it out, as in data.drop_vars(...)."
         ) from error
-
-
-def _netcdf_engine() -> Literal["netcdf4", "h5netcdf"]:
-    if importlib.util.find_spec("netCDF4"):
-        return "netcdf4"
-    if importlib.util.find_spec("h5netcdf"):
-        return "h5netcdf"
-    raise TimoError("writing .nc needs a package: pip install netCDF4, or write to a .zarr")
 
 
 def _as_store(
@@ -282,17 +267,17 @@ def _check_fits(data: xr.Dataset, kind: str, nodata: float | None) -> None:
     for dim, index in data.indexes.items():
         if isinstance(index, pd.MultiIndex):
             raise TimoError(
-                f'the dimension {dim} is made of several, which a .{kind} cannot hold: use data.unstack("{dim}")'
+                f'The dimension {dim} is made of several, which a .{kind} cannot hold: use data.unstack("{dim}")'
             )
     for name, array in data.data_vars.items():
         if "/" in str(name) or not str(name).strip("."):
             raise TimoError(
-                f'a variable of a .{kind} cannot be called "{name}": rename it, as in data.rename("...")'
+                f'A variable of a .{kind} cannot be called "{name}": rename it, as in data.rename("...")'
             )
         held = "iufbMmOSUT" if kind == "nc" else "iufcbMmOSUT"
         if array.dtype.kind not in held or (array.dtype.kind in "fc" and array.dtype.itemsize > 8):
             raise TimoError(
-                f'a .{kind} cannot hold {array.dtype} values: convert them first, as in data.real.astype("float32")'
+                f'A .{kind} cannot hold {array.dtype} values: convert them first, as in data.real.astype("float32")'
             )
         if array.dtype == bool and nodata is not None:
             raise TimoError(

@@ -6,7 +6,6 @@ import json
 import zlib
 from collections.abc import Hashable, Iterator, Mapping
 from importlib.metadata import version
-from numbers import Number
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from affine import Affine
 from rasterio.windows import Window
 
 from timo.atomic import replacing
+from timo.cube import spacing
 from timo.errors import TimoError
 from timo.mapping.provenance import clean
 
@@ -124,8 +124,6 @@ def resolve_nodata(data: xr.DataArray, nodata: float | None) -> float | None:
         default = {"f": np.nan, "i": -1 if "classes" in data.attrs else None}
         return own if own is not None else default.get(kind)
     dtype = np.dtype("uint8") if kind == "b" else data.dtype
-    if isinstance(nodata, bool | np.bool_) or not isinstance(nodata, Number):
-        raise TimoError(f"nodata must be a number, as in nodata=-1; got {nodata!r}")
     held = _as_held(nodata, dtype)
     if held is None:
         limits: Any = np.iinfo(dtype) if dtype.kind in "iu" else np.finfo(dtype)
@@ -168,7 +166,7 @@ def _wider(dtype: np.dtype, value: Any) -> np.dtype:
 def _fit_tag(data: xr.DataArray, nodata: float | None) -> float | None:
     if isinstance(nodata, int) and abs(nodata) > _EXACT:
         raise TimoError(
-            f"a GeoTIFF holds a nodata value of at most 2**53, and that of the data is {nodata}: choose another, as in "
+            f"A GeoTIFF holds a nodata value of at most 2**53, and that of the data is {nodata}: choose another, as in "
             f"export(data.where(data != {nodata}, {-1 if data.dtype.kind == 'i' else _EXACT}), ..., "
             f"nodata={-1 if data.dtype.kind == 'i' else _EXACT}), or write a .zarr"
         )
@@ -188,49 +186,26 @@ def check_dims(data: xr.DataArray | xr.Dataset) -> None:
     """Raise a TimoError unless the data have y and x, and at least a cell."""
     if not {"y", "x"} <= set(data.dims):
         raise TimoError(
-            f"a map has the dimensions y and x, and the data have {list(data.dims)}: rename them, "
+            f"A map has the dimensions y and x, and the data have {list(data.dims)}: rename them, "
             'as in data.rename(latitude="y", longitude="x")'
         )
     if not all(data.sizes.values()):
-        raise TimoError(f"there is nothing to export: the data have the shape {dict(data.sizes)}")
+        raise TimoError(f"There is nothing to export: the data have the shape {dict(data.sizes)}")
 
 
 def grid_step(data: xr.DataArray | xr.Dataset, dim: str) -> float:
-    """Return the signed spacing of the cell centres along y or x, or raise a TimoError."""
-    if dim not in data.coords:
+    """Return the signed spacing of the cell centres along y or x."""
+    if data.sizes[dim] != 1:
+        return spacing(data, dim, "data")
+    # One row has no spacing; what wrote the CRS usually noted it.
+    cell = data.rio.transform()
+    step = cell.a if dim == "x" else cell.e
+    if cell == Affine.identity() or not step:
         raise TimoError(
-            f"the coordinate {dim} must hold evenly spaced cell centres: use "
-            f"data.assign_coords({dim}=first + step * numpy.arange({data.sizes[dim]}))"
-        )
-    if data.sizes[dim] == 1:
-        # One row has no spacing; what wrote the CRS usually noted it.
-        cell = data.rio.transform()
-        step = cell.a if dim == "x" else cell.e
-        if cell == Affine.identity() or not step:
-            raise TimoError(
-                f"the data have a single cell along {dim}, so its size is not known: note it beside the CRS, as in "
-                "data.rio.write_transform(affine.Affine(width, 0, west, 0, -height, north))"
-            )
-        return float(step)
-    values = data[dim].values.astype("float64")
-    step = (values[-1] - values[0]) / (values.size - 1)
-    even = values[0] + step * np.arange(values.size)
-    if not step or not np.allclose(values, even, 0, abs(step) * 0.05):
-        raise TimoError(
-            f"the coordinate {dim} must hold evenly spaced cell centres: use "
-            f'data.sortby("{dim}").reindex({dim}=numpy.linspace({values.min()}, {values.max()}, {_cells(values)}), '
-            'method="nearest")'
+            f"The data have a single cell along {dim}, so its size is not known. Note it beside the CRS, as in "
+            "data.rio.write_transform(affine.Affine(width, 0, west, 0, -height, north))."
         )
     return float(step)
-
-
-def _cells(values: np.ndarray) -> int:
-    steps = np.diff(np.unique(values))
-    return (
-        int(min((values.max() - values.min()) / steps.min() + 1, 10 * values.size))
-        if steps.size
-        else 1
-    )
 
 
 def grid_transform(data: xr.DataArray | xr.Dataset) -> Affine:
@@ -246,7 +221,7 @@ def _as_raster(data: xr.DataArray) -> xr.DataArray:
     check_dims(data)
     if data.dtype.kind not in "buif" or data.dtype.itemsize > 8:
         raise TimoError(
-            f"a GeoTIFF cannot hold {data.dtype} values: convert them first, "
+            f"A GeoTIFF cannot hold {data.dtype} values: convert them first, "
             'as in data.astype("float32")'
         )
     if data.ndim > 3:  # one date, one band: still known, as coordinates of no dimension
@@ -255,7 +230,7 @@ def _as_raster(data: xr.DataArray) -> xr.DataArray:
     if len(others) > 1:
         chosen = ", ".join(f"{dim}=0" for dim in others[:-1])
         raise TimoError(
-            f"a GeoTIFF has one dimension besides y and x, and the data have {others}: choose, "
+            f"A GeoTIFF has one dimension besides y and x, and the data have {others}: choose, "
             f"as in data.isel({chosen}), make them one, as in data.stack(layer={others}), or write all to a .zarr"
         )
     data = data.astype({"bool": "uint8", "float16": "float32"}.get(data.dtype.name, data.dtype))
@@ -264,7 +239,7 @@ def _as_raster(data: xr.DataArray) -> xr.DataArray:
     data = data.transpose(..., "y", "x")
     if data.shape[0] > np.iinfo("uint16").max:
         raise TimoError(
-            f"a GeoTIFF has up to 65535 bands, and the data {data.shape[0]}: write a .zarr"
+            f"A GeoTIFF has up to 65535 bands, and the data {data.shape[0]}: write a .zarr"
         )
     backwards = {"y": grid_step(data, "y") > 0, "x": grid_step(data, "x") < 0}
     return data.isel({dim: slice(None, None, -1) for dim, flip in backwards.items() if flip})
@@ -313,7 +288,7 @@ def _band_names(data: xr.DataArray) -> list[str]:
             or any(ord(sign) < 32 and sign not in "\n\t" for sign in name)
         ):
             raise TimoError(
-                f"a GeoTIFF cannot have a band called {name!r} (nothing, spaces at an end, control characters): "
+                f"A GeoTIFF cannot have a band called {name!r} (nothing, spaces at an end, control characters): "
                 f"rename it, as in data.assign_coords({dim}=[...]), or write a .zarr"
             )
     return names
@@ -345,7 +320,7 @@ def _text(value: Any) -> str:
         return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
     if pd.isna(value):
         raise TimoError(
-            "one of the dates is missing (NaT): leave it out, as in data.sel(time=data.time.notnull()) or, of a single "
+            "One of the dates is missing (NaT): leave it out, as in data.sel(time=data.time.notnull()) or, of a single "
             'date, data.drop_vars("time")'
         )
     moment = pd.Timestamp(value)

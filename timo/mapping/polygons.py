@@ -18,6 +18,7 @@ import xarray as xr
 from shapely.geometry.polygon import orient
 
 from timo.atomic import replacing
+from timo.checks import AnyNumber, NotNegative, checked
 from timo.cube import cell_area_m2, cell_size_m
 from timo.errors import TimoError
 from timo.mapping.geotiff import check_dims, grid_transform, resolve_nodata
@@ -28,8 +29,12 @@ _DEVIATION = 0.01
 _EARTH_RADIUS_M = 6.4e6
 
 
+@checked
 def to_polygons(
-    data: xr.DataArray | xr.Dataset, *, smallest_ha: float = 0.0, nodata: float | None = None
+    data: xr.DataArray | xr.Dataset,
+    *,
+    smallest_ha: NotNegative = 0.0,
+    nodata: AnyNumber | None = None,
 ) -> dict[str, Any]:
     """Turn a map of classes into polygons, as a GeoJSON FeatureCollection.
 
@@ -61,8 +66,6 @@ def to_polygons(
     TimoError
         If the map has more dimensions than y and x, holds no integers, has no CRS or one that distorts areas.
     """
-    if not smallest_ha >= 0:
-        raise TimoError(f"smallest_ha is an area in hectares, 0 or more; got {smallest_ha!r}")
     labels, probability = _label_and_probability(data)
     values = _values(labels, nodata)
     outlines, codes = _outlines(values)
@@ -104,10 +107,6 @@ def write_geojson(
 def _label_and_probability(
     data: xr.DataArray | xr.Dataset,
 ) -> tuple[xr.DataArray, xr.DataArray | None]:
-    if not isinstance(data, xr.DataArray | xr.Dataset):
-        raise TimoError(
-            f"polygons are made of an xarray DataArray or Dataset, not a {type(data).__name__}"
-        )
     probability = None
     if isinstance(data, xr.DataArray):
         labels = data
@@ -126,16 +125,16 @@ def _label_and_probability(
     if set(labels.dims) != {"y", "x"}:
         extra = [str(dim) for dim in labels.dims if dim not in ("y", "x")]
         raise TimoError(
-            f"polygons are made of one map, and the data have {extra} besides y and x: choose, "
+            f"Polygons are made of one map, and the data have {extra} besides y and x: choose, "
             f"as in data.isel({extra[0]}=0)"
         )
     if labels.rio.crs is None:
         raise TimoError(
-            'the map has no coordinate reference system: use data.rio.write_crs("EPSG:...")'
+            'The map has no coordinate reference system: use data.rio.write_crs("EPSG:...")'
         )
     if labels.dtype.kind not in "iub":
         raise TimoError(
-            f"polygons are made of classes (integers or booleans), not of {labels.dtype}: use data > 0.5"
+            f"Polygons are made of classes (integers or booleans), not of {labels.dtype}: use data > 0.5"
         )
     return labels.transpose("y", "x"), probability
 
@@ -144,20 +143,20 @@ def _class_variable(data: xr.Dataset) -> xr.DataArray:
     names = [str(name) for name, array in data.data_vars.items() if array.dtype.kind in "iub"]
     if "label" not in names and len(names) != 1:
         raise TimoError(
-            f"polygons are made of one map of classes, and the Dataset has {names or 'none'}: choose one"
+            f"Polygons are made of one map of classes, and the Dataset has {names or 'none'}: choose one"
         )
     return data["label" if "label" in names else names[0]]
 
 
 def _values(labels: xr.DataArray, nodata: float | None) -> np.ndarray:
-    """(y, x) int32, -1 = in no polygon."""
+    """Return (y, x) int32, -1 = in no polygon."""
     values = np.asarray(labels.values)
     if values.dtype == bool:
         return np.where(values, 1, -1).astype("int32")
     largest = np.iinfo("int32").max
     if values.max() > largest:
         raise TimoError(
-            f"values over {largest} cannot be made polygons of; the largest is {values.max()}"
+            f"Values over {largest} cannot be made polygons of; the largest is {values.max()}"
         )
     missing = resolve_nodata(labels, nodata)
     left_out = values < 0
@@ -167,7 +166,7 @@ def _values(labels: xr.DataArray, nodata: float | None) -> np.ndarray:
 
 
 def _outlines(values: np.ndarray) -> tuple[list[shapely.Polygon], np.ndarray]:
-    """Outlines with corners at (column, row), and their values."""
+    """Return the outlines with corners at (column, row), and their values."""
     found = list(rasterio.features.shapes(values, mask=values >= 0, connectivity=4))
     return [shapely.geometry.shape(shape) for shape, _ in found], np.array(
         [int(value) for _, value in found], int
@@ -181,7 +180,7 @@ def _measure(
     labels: xr.DataArray,
     probability: xr.DataArray | None,
 ) -> pd.DataFrame:
-    """Class, value, hectares and mean probability of each outline, from the pixels in it."""
+    """Return class, value, hectares and mean probability of each outline, from the pixels in it."""
     # A comparison keeps the attributes of the labels: 1 is "true", and not their second class.
     names = None if labels.dtype == bool else labels.attrs.get("classes")
     classes = [
@@ -210,16 +209,16 @@ def _measure(
 def _own_probability(
     values: np.ndarray, labels: xr.DataArray, probability: xr.DataArray
 ) -> np.ndarray:
-    """(y, x), the probability of the class that the map says."""
+    """Return, (y, x), the probability of the class that the map has."""
     if set(probability.dims) != {"class", "y", "x"} or probability.sizes["class"] <= values.max():
         raise TimoError(
-            f"the probability must be (class, y, x) with a layer for each class of the map; got "
+            f"The probability must be (class, y, x) with a layer for each class of the map; got "
             f"{dict(probability.sizes)}, and the largest class is {values.max()}"
         )
     layers = probability.transpose("class", "y", "x").values
     if layers.shape[1:] != values.shape:
         raise TimoError(
-            f"the probability has {layers.shape[1:]} cells, the map {values.shape} ({labels.name})"
+            f"The probability has {layers.shape[1:]} cells, the map {values.shape} ({labels.name})"
         )
     return np.take_along_axis(layers, np.maximum(values, 0)[None], axis=0)[0]
 
@@ -235,7 +234,7 @@ def _properties(row: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def _to_degrees(outlines: list[shapely.Polygon], labels: xr.DataArray) -> Iterator[dict[str, Any]]:
-    """GeoJSON geometries of outlines with corners at (column, row)."""
+    """Yield GeoJSON geometries of outlines with corners at (column, row)."""
     crs = pyproj.CRS.from_wkt(labels.rio.crs.to_wkt())
     cell = max(cell_size_m(labels))
     shapes = np.array(outlines, dtype=object)
@@ -263,7 +262,7 @@ def _cut(shape: shapely.Polygon) -> shapely.Geometry:
     if np.abs(steps).max() > 180:
         if abs(((steps + 180) % 360 - 180).sum()) > 180:
             raise TimoError(
-                "a polygon of this map encloses a pole, which GeoJSON cannot say: cut the map in two, or write a .tif"
+                "A polygon of this map encloses a pole, which GeoJSON cannot say: cut the map in two, or write a .tif"
             )
         shape = shapely.transform(shape, lambda c: np.column_stack([c[:, 0] % 360, c[:, 1]]))
     west, _, east, _ = shape.bounds

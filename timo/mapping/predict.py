@@ -4,8 +4,8 @@ import copy
 import json
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any
 
 import dask
 import dask.array
@@ -16,9 +16,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from timo import cube as cubes
+from timo.cancel import CancelledError, Stop, interruptible
+from timo.checks import Count, Range, checked
+from timo.compute import OnStep, Steps, computing
 from timo.errors import TimoError
 from timo.mapping.provenance import provenance
-from timo.mapping.watching import current_watch
 from timo.models.tasks import ModelConfig, TiMo
 from timo.sensors import Sensor
 
@@ -28,20 +30,31 @@ NO_LABEL = -1
 _IN_USE = threading.Lock()
 
 
+@dataclass(frozen=True)
+class Tiling:
+    """Options of `predict`: pixels of a tile and of the border around it, dates of a window, what gaps become."""
+
+    tile: int
+    halo: int
+    window: int
+    fill_gaps: bool
+
+
+@checked
 def predict(
     model: TiMo,
     cube: xr.DataArray,
     *,
-    tile: int = 128,
-    halo: int = 32,
-    window: int = 12,
+    tile: Count = 128,
+    halo: Annotated[int, Range(least=0)] = 32,
+    window: Count = 12,
     fill_gaps: bool = False,
 ) -> xr.Dataset:
-    """Class probabilities of every pixel, lazily.
+    """Predict the class probabilities of every pixel, lazily.
 
     Nothing is read or predicted before it is asked for. Ask for all variables at once (``.compute()``, `timo.export`):
-    asked for one after the other, each is predicted anew. The map is that of the model as it is now, whatever is done
-    to it later.
+    asked for one after the other, each is predicted again. The map is that of the model as it is now: training it later
+    does not change the map.
 
     Parameters
     ----------
@@ -71,33 +84,31 @@ def predict(
         If cube and model do not fit each other, or an option makes no sense; and, when a lazy cube is computed, if its
         values cannot be what its sensor measures.
     """
-    parameters = {"tile": tile, "halo": halo, "window": window, "fill_gaps": fill_gaps}
-    cube = readable(model, cube, parameters)
+    tiling = Tiling(tile, halo, window, fill_gaps)
+    cube = readable(model, cube)
     # A copy: the model may be trained further, or be in training, by the time that the map is computed.
-    data = _lazy_probability(copy.deepcopy(model).eval(), cube, parameters)
-    return as_map(data, model, cube, parameters)
+    data = _lazy_probability(copy.deepcopy(model).eval(), cube, tiling)
+    return as_map(data, model, cube, tiling)
 
 
-def readable(model: TiMo, cube: xr.DataArray, parameters: dict[str, Any]) -> xr.DataArray:
-    """The cube with the bands of the model, after a look at both and at the options of `predict`.
+def readable(model: TiMo, cube: xr.DataArray) -> xr.DataArray:
+    """Return the cube with the bands of the model.
 
     Raises
     ------
     TimoError
-        If they do not fit each other, or an option makes no sense.
+        If they do not fit each other.
     """
-    tile, halo, window = (parameters[name] for name in ("tile", "halo", "window"))
-    if min(tile, window) < 1 or halo < 0:
-        raise TimoError(
-            f"tile and window must be at least 1 and halo at least 0, got {tile}, {window} and {halo}"
-        )
     if model.config.task != "segmentation":
-        raise TimoError(f"predict maps pixels; this model is for {model.config.task}")
+        raise TimoError(
+            f"A map takes a model for segmentation; this one is for {model.config.task}. Use timo.load_model(..., "
+            'task="segmentation").'
+        )
     return cubes.select_bands(cube, model.config.bands, model.config.sensor)
 
 
-def as_map(data: Any, model: TiMo, cube: xr.DataArray, parameters: dict[str, Any]) -> xr.Dataset:
-    """The map of `predict` from its probabilities, an array (class, [time,] y, x) of NumPy or Dask."""
+def as_map(data: Any, model: TiMo, cube: xr.DataArray, tiling: Tiling) -> xr.Dataset:
+    """Make the map of `predict` from its probabilities, an array (class, [time,] y, x) of NumPy or Dask."""
     temporal = ("time",) if model.config.per_date else ()
     coords: dict[str, Any] = {"class": list(model.config.classes)}
     for name in (*temporal, "y", "x", "spatial_ref"):
@@ -121,7 +132,7 @@ def as_map(data: Any, model: TiMo, cube: xr.DataArray, parameters: dict[str, Any
     result = xr.Dataset(
         {"label": label, "probability": probability, "entropy": entropy.astype("float32")}
     )
-    record = provenance(model=model, cube=cube, parameters=parameters)
+    record = provenance(model=model, cube=cube, parameters=asdict(tiling))
     result.attrs = {
         "provenance": json.dumps(record),
         "attribution": cube.attrs.get("attribution", ""),
@@ -129,28 +140,25 @@ def as_map(data: Any, model: TiMo, cube: xr.DataArray, parameters: dict[str, Any
     return result.rio.write_crs(cube.rio.crs)
 
 
-def _lazy_probability(
-    model: TiMo, cube: xr.DataArray, parameters: dict[str, Any]
-) -> dask.array.Array:
-    """Dask array of probabilities, one chunk a tile; a chunk reads its own part of the cube and nothing else."""
+def _lazy_probability(model: TiMo, cube: xr.DataArray, tiling: Tiling) -> dask.array.Array:
+    """Return probabilities, one chunk a tile; a chunk reads its own part of the cube and nothing else."""
     dates = cubes.days_since_epoch(cube.time)
-    tile = parameters["tile"]
     # What is in memory was looked at as a whole.
     lazy = not cube.variable._in_memory
     look = _Look(cubes.sensor_of(cube, model.config.sensor), model.config.bands, cube.time.values)
-    if not cube.chunks and not cube.variable._in_memory:
+    if lazy and not cube.chunks:
         # In a file, and not in chunks: asking for .data would read it all.
-        cube = cube.chunk({"y": tile, "x": tile})
+        cube = cube.chunk({"y": tiling.tile, "x": tiling.tile})
     # One node of the graph, not an argument of each: a cluster is sent the weights once.
     shared = dask.delayed(model, traverse=False)
     classes = len(model.config.classes)
     rows = []
-    for places in tiles(cube.sizes["y"], cube.sizes["x"], parameters):
+    for places in tiles(cube.sizes["y"], cube.sizes["x"], tiling):
         row = []
         for place in places:
             part = cube.data[:, :, place.rows, place.columns]
             block = dask.delayed(_predict_tile, pure=False)(
-                shared, part, dates, place.crop, parameters, look=look if lazy else None
+                shared, part, dates, place.crop, tiling, look=look if lazy else None
             )
             shape = (classes, *((len(dates),) if model.config.per_date else ()), *place.crop[2:])
             row.append(dask.array.from_delayed(block, shape=shape, dtype="float32"))
@@ -172,7 +180,7 @@ class _Look:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a tile lies: what the model sees of the cube, and the part of that which the map takes."""
+    """The place of a tile: what the model sees of the cube, and the part of that which the map takes."""
 
     rows: slice
     columns: slice
@@ -185,9 +193,9 @@ class Place:
         return slice(top, top + self.crop[2]), slice(left, left + self.crop[3])
 
 
-def tiles(height: int, width: int, parameters: dict[str, Any]) -> Iterator[list[Place]]:
-    """Row by row, the tiles of a map."""
-    tile, halo = parameters["tile"], parameters["halo"]
+def tiles(height: int, width: int, tiling: Tiling) -> Iterator[list[Place]]:
+    """Yield the tiles of a map row by row."""
+    tile, halo = tiling.tile, tiling.halo
     for top in range(0, height, tile):
         row = []
         for left in range(0, width, tile):
@@ -204,18 +212,17 @@ def _predict_tile(
     x: Float[np.ndarray, "t c h w"],
     dates: Float[np.ndarray, " t"],
     crop: tuple[int, int, int, int],
-    parameters: dict[str, Any],
+    tiling: Tiling,
     *,
     look: _Look | None = None,
 ) -> Float[np.ndarray, "..."]:
     if look is not None:
         look.check(x)
-    watch = current_watch()
-    with _IN_USE, watch.over(model):
-        runs = seen_windows(x, parameters)
-        watch.begin(len(runs))
-        each = ((some, _scores(model, x[some], dates[some])) for some in runs)
-        return tile_probability(watch.each(each), model.config, x, crop, parameters)
+    watch: _Watch = getattr(_here, "watch", None) or _Watch()
+    with _IN_USE, interruptible(model, watch.stop):
+        windows = watch.counted(seen_windows(x, tiling))
+        scored = ((some, _scores(model, x[some], dates[some])) for some in windows)
+        return tile_probability(scored, model.config, x, crop, tiling)
 
 
 def tile_probability(
@@ -223,30 +230,30 @@ def tile_probability(
     config: ModelConfig,
     x: Float[np.ndarray, "t c h w"],
     crop: tuple[int, int, int, int],
-    parameters: dict[str, Any],
+    tiling: Tiling,
 ) -> Float[np.ndarray, "..."]:
-    """Probabilities of a tile without its border, from the dates and the scores of each window of dates."""
+    """Return the probabilities of a tile without its border, from the dates and the scores of each window of dates."""
     top, left, height, width = crop
     inner = (..., slice(top, top + height), slice(left, left + width))
     probability = _mean_over_windows(scored, config, x)[inner]
-    if not parameters["fill_gaps"]:
+    if not tiling.fill_gaps:
         valid = np.isfinite(x).all(axis=1)[inner]
         observed = valid if config.per_date else valid.any(axis=0)
         probability = np.where(observed, probability, np.float32("nan"))
     return np.ascontiguousarray(probability)
 
 
-def seen_windows(x: Float[np.ndarray, "t c h w"], parameters: dict[str, Any]) -> list[np.ndarray]:
-    """The windows of dates of a tile in which anything was observed, as positions."""
+def seen_windows(x: Float[np.ndarray, "t c h w"], tiling: Tiling) -> list[np.ndarray]:
+    """Return the windows of dates of a tile in which anything was observed, as positions."""
     valid = np.isfinite(x).all(axis=1)
-    clear = np.arange(len(x)) if parameters["fill_gaps"] else np.flatnonzero(valid.any(axis=(1, 2)))
-    return [some for some in _windows(clear, parameters["window"]) if valid[some].any()]
+    clear = np.arange(len(x)) if tiling.fill_gaps else np.flatnonzero(valid.any(axis=(1, 2)))
+    return [some for some in _windows(clear, tiling.window) if valid[some].any()]
 
 
 def _mean_over_windows(
     scored: Iterable[tuple[np.ndarray, Tensor]], config: ModelConfig, x: np.ndarray
 ) -> Float[np.ndarray, "..."]:
-    """Mean of the probabilities of all windows that hold a date (or, without dates, of all windows)."""
+    """Return the mean of the probabilities of all windows that hold a date (or, without dates, of all windows)."""
     classes, per_date = len(config.classes), config.per_date
     shape = (classes, *((len(x),) if per_date else ()), *x.shape[-2:])
     total, count = np.zeros(shape, "float32"), np.zeros(len(x), "float32")
@@ -265,7 +272,7 @@ def _mean_over_windows(
 
 
 def _windows(indices: np.ndarray, length: int) -> Iterator[np.ndarray]:
-    """Runs of at most `length` that overlap by half; the last one ends at the end."""
+    """Yield runs of at most `length` that overlap by half; the last one ends at the end."""
     step = max(length // 2, 1)
     for start in range(0, max(len(indices) - length, 0) + step, step):
         some = indices[max(min(start, len(indices) - length), 0) :][:length]
@@ -278,3 +285,74 @@ def _scores(model: TiMo, x: np.ndarray, dates: np.ndarray) -> Tensor:
     with torch.inference_mode():
         batch = torch.from_numpy(np.ascontiguousarray(x))[None].to(parameter)
         return model(batch, torch.from_numpy(dates)[None].to(parameter.device))[0].float().cpu()
+
+
+# --- Computing a map with reports, to be stopped at any time
+
+_here = threading.local()
+
+
+@dataclass
+class _Watch:
+    """What the tiles of one computation report to and are stopped by; by default neither."""
+
+    stop: Stop | None = None
+    steps: Steps = field(default_factory=Steps)
+    tiles: int = 1
+    begun: int = 0
+    planned: int = 0
+
+    def counted(self, windows: list[np.ndarray]) -> Iterator[np.ndarray]:
+        """Yield the windows of a tile and report each once it is done; only one tile at a time does."""
+        self.begun, self.planned = self.begun + 1, self.planned + len(windows)
+        for window in windows:
+            yield window
+            total = self.planned / self.begun * max(self.tiles, self.begun)
+            self.steps.step(total=round(total))
+
+
+@checked
+def compute(
+    result: xr.Dataset,
+    *,
+    stop: Stop | None = None,
+    on_step: OnStep | None = None,
+    workers: Count = 2,
+) -> xr.Dataset:
+    """Compute a lazy map of `timo.predict`, with reports, and to be stopped at any time.
+
+    Parameters
+    ----------
+    result : xarray.Dataset
+        What `timo.predict` returned.
+    stop : threading.Event or callable, optional
+        Asked before each task of Dask, each window of dates and each layer of the model. When it says so, nothing is
+        kept.
+    on_step : callable, optional
+        Called with a `timo.compute.StepReport` after each window of dates of a tile, in a thread of the computation.
+    workers : int
+        Threads that read. The model works on one tile at a time, with the threads that torch has.
+
+    Returns
+    -------
+    xarray.Dataset
+        The map, in memory.
+
+    Raises
+    ------
+    CancelledError
+        If `stop` said so.
+    """
+    keys = [str(key[0] if isinstance(key, tuple) else key) for key in result.__dask_graph__() or ()]
+    tiles = sum(key.startswith("_predict_tile-") for key in keys)
+    watch = _Watch(stop, Steps(on_step), max(tiles, 1))
+
+    def join() -> None:
+        _here.watch = watch
+
+    try:
+        with computing(stop=stop, workers=workers, name="timo-map", join=join) as options:
+            watch.steps.begin(0)
+            return result.compute(**options)
+    except CancelledError:
+        raise CancelledError("The map was stopped; nothing of it was kept.") from None

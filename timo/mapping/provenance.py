@@ -19,6 +19,9 @@ import pandas as pd
 import rioxarray  # noqa: F401 - registers .rio
 import xarray as xr
 
+from timo.checks import checked, described
+from timo.errors import TimoError
+
 if TYPE_CHECKING:
     import torch
 
@@ -44,11 +47,12 @@ _ABSOLUTE = re.compile(r"^(?:[/~\\]|[A-Za-z]:[\\/])")
 _LONGEST = 1000  # elements of an array that are still worth writing out
 
 
+@checked
 def provenance(
     *,
-    model: torch.nn.Module | None = None,
+    model: Any = None,
     cube: xr.DataArray | None = None,
-    parameters: Mapping[str, Any] | None = None,
+    parameters: Mapping[Any, Any] | None = None,
 ) -> dict[str, Any]:
     """Describe how a result was made, as JSON.
 
@@ -59,32 +63,31 @@ def provenance(
     cube : xarray.DataArray, optional
         The cube: sensor, attribution, dates, bands, CRS, shape.
     parameters : mapping, optional
-        Whatever was chosen for this run.
+        What was chosen for this run.
 
     Returns
     -------
     dict
-        Only JSON values. It holds no host or user name, folders are cut off from paths, logins and
-        queries from web addresses, and entries whose name says credential (token, password, secret,
-        key, ...) are left out.
+        Only JSON values. It holds no host or user name, folders are cut off from paths, logins and queries from web
+        addresses, and entries whose name says credential (token, password, secret, key, ...) are left out.
     """
-    described: dict[str, Any] = {
+    record: dict[str, Any] = {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "packages": _packages(),
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
     }
     if model is not None:
-        described["model"] = _describe_model(model)
+        record["model"] = _describe_model(model)
     if cube is not None:
-        described["cube"] = _describe_cube(cube)
+        record["cube"] = _describe_cube(cube)
     if parameters is not None:
-        described["parameters"] = clean(parameters)
-    return described
+        record["parameters"] = clean(parameters)
+    return record
 
 
 def weights_hash(model: torch.nn.Module | Mapping[str, torch.Tensor]) -> str:
-    """Hash weights by what they are, whatever file they came from.
+    """Hash weights by their values: the file they came from does not count.
 
     Parameters
     ----------
@@ -136,8 +139,8 @@ def _clean_array(value: Any) -> Any:
     if isinstance(value, np.generic):
         return clean(value.item())
     if isinstance(value, np.ndarray) and value.size <= _LONGEST:
-        return [clean(item) for item in value]
-    if hasattr(value, "isoformat"):
+        return [clean(item) for item in value] if value.ndim else clean(value[()])
+    if hasattr(value, "isoformat") and not isinstance(value, type):
         return str(value.isoformat())
     shape = getattr(value, "shape", None)
     # Never repr(): that of a client or a session may hold its token.
@@ -180,31 +183,36 @@ def _packages() -> dict[str, str]:
     return found
 
 
-def _describe_model(model: torch.nn.Module) -> dict[str, Any]:
-    described: dict[str, Any] = {
+def _describe_model(model: Any) -> dict[str, Any]:
+    # Known by what it has: a record without a model needs no torch.
+    if not hasattr(model, "state_dict") or isinstance(model, type):
+        raise TimoError(
+            f"model must be a torch.nn.Module; got {described(model)}. timo.load_model gives one."
+        )
+    record: dict[str, Any] = {
         "class": type(model).__name__,
         "parameters": sum(p.numel() for p in model.parameters()),
         "weights_sha256": weights_hash(model),
     }
     config = getattr(model, "config", None)
     if dataclasses.is_dataclass(config):
-        described["config"] = clean(config)
-    return described
+        record["config"] = clean(config)
+    return record
 
 
 def _describe_cube(cube: xr.DataArray) -> dict[str, Any]:
-    described: dict[str, Any] = {
+    record: dict[str, Any] = {
         name: clean(cube.attrs[name]) for name in ("sensor", "attribution") if name in cube.attrs
     }
-    described["shape"] = {str(dim): int(size) for dim, size in cube.sizes.items()}
-    if "time" in cube.coords and cube["time"].size:
+    record["shape"] = {str(dim): int(size) for dim, size in cube.sizes.items()}
+    if "time" in cube.coords and cube["time"].size and cube["time"].dtype.kind == "M":
         times = cube["time"].values.ravel()
-        described["dates"] = [_day(times.min()), _day(times.max())]
+        record["dates"] = [_day(times.min()), _day(times.max())]
     if "band" in cube.coords:
-        described["bands"] = [str(band) for band in np.atleast_1d(cube["band"].values)]
+        record["bands"] = [str(band) for band in np.atleast_1d(cube["band"].values)]
     crs = cube.rio.crs
-    described["crs"] = None if crs is None else crs.to_string()
-    return described
+    record["crs"] = None if crs is None else crs.to_string()
+    return record
 
 
 def _day(time: np.datetime64) -> str:

@@ -10,16 +10,15 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Annotated
 
 import numpy as np
 import xarray as xr
 
+from timo.checks import Range, checked
 from timo.cube import cell_size_m, check_labels
 from timo.errors import TimoError
-
-if TYPE_CHECKING:
-    from timo.geostat import VariogramModel
+from timo.geostat import VariogramModel
 
 VALIDATION = 1
 # Fewer pairs of bins say nothing of a range.
@@ -29,9 +28,10 @@ _BLOCKS, _CELLS = 4, 10
 _KINDS = ("spherical", "exponential", "gaussian")
 
 
+@checked
 @dataclass(frozen=True)
 class HeldOutErrors:
-    """What the errors on held-out pixels say of a split.
+    """Errors on held-out pixels, and whether their split into blocks was honest.
 
     Attributes
     ----------
@@ -95,10 +95,14 @@ class HeldOutErrors:
         return math.ceil(self.range_m / 50) * 50
 
 
+@checked
 def held_out_errors(
-    result: xr.Dataset, labels: xr.DataArray, split: xr.DataArray, part: int = VALIDATION
+    result: xr.Dataset,
+    labels: xr.DataArray,
+    split: xr.DataArray,
+    part: Annotated[int, Range(least=0, most=2)] = VALIDATION,
 ) -> HeldOutErrors:
-    """Variogram of a map's errors on the pixels of a part of the split, and what it says of the split.
+    """Measure how far a map's errors on the held-out pixels are alike, and judge the split by it.
 
     A residual is, for each class, 1 or 0 for what the label says minus the probability of the map, averaged over the
     dates that have both.
@@ -122,23 +126,25 @@ def held_out_errors(
     Raises
     ------
     TimoError
-        If the grids differ, or the part has too few labelled pixels to tell.
+        If the grids differ, or the part has too few labelled pixels.
     """
-    if not isinstance(result, xr.Dataset) or "probability" not in result:
-        raise TimoError("result is the map of timo.predict(...): a Dataset with probability.")
     residual = residuals(result, labels)
-    check_labels(split.astype("int8"), residual.isel({"class": 0}, drop=True))
+    if set(split.dims) != {"y", "x"} or split.dtype.kind not in "biuf":
+        raise TimoError(
+            f"split must be numbers (y, x); got {split.dtype}, {split.dims}. Use timo.cube.split_blocks."
+        )
+    check_labels(split.fillna(-1).astype("int8"), residual.isel({"class": 0}, drop=True))
     held = residual.where(split == part).transpose("class", "y", "x")
     known = held.notnull().all("class").values
     if int(known.sum()) < FEWEST_PIXELS:
         raise TimoError(
-            f"part {part} of the split has {int(known.sum())} pixels with a label and a prediction; at least "
-            f"{FEWEST_PIXELS} are needed to tell how far errors are alike."
+            f"Part {part} of the split has {int(known.sum())} pixels with a label and a prediction; at least "
+            f"{FEWEST_PIXELS} are needed to measure how far errors are alike."
         )
     if _alike(held, known):
         raise TimoError(
-            "the errors are the same on all held-out pixels (a perfect map has none): nothing tells how far "
-            "they are alike"
+            "The errors are the same on all held-out pixels (a perfect map has none): how far they are alike cannot "
+            "be measured."
         )
     block_m = _block_side(split, part)
     empirical, model = _fit(held, block_m)
@@ -155,14 +161,19 @@ def held_out_errors(
     )
 
 
+@checked
 def residuals(result: xr.Dataset, labels: xr.DataArray) -> xr.DataArray:
-    """What the labels say minus the probability of the map, (class, y, x), averaged over the dates that have both.
+    """Return the labels, as 1 or 0, minus the probability of the map, (class, y, x): the mean of dates that have both.
 
     Raises
     ------
     TimoError
-        If the labels are on another grid.
+        If `result` is no map of classes, or the labels are on another grid.
     """
+    if "probability" not in result or not {"class", "y", "x"} <= set(result.probability.dims):
+        raise TimoError(
+            "result is the map of timo.predict(...): a Dataset with probability (class, y, x)."
+        )
     probability = result.probability
     check_labels(labels, probability.isel({"class": 0}, drop=True))
     truth = xr.concat([labels == i for i in range(probability.sizes["class"])], dim="class")
@@ -190,7 +201,7 @@ def _fit(held: xr.DataArray, block_m: float) -> tuple[xr.Dataset, VariogramModel
     empirical = variogram(pooled, max_lag=min(reach, math.hypot(height, width) / 2))
     empirical["semivariance"] = empirical.semivariance * held.sizes["class"]
     with warnings.catch_warnings():
-        # Of a curve that still rises at its end: the range is told as its end, and the summary says it.
+        # Of a curve that still rises at its end: the range is given as its end, and the summary says it.
         warnings.simplefilter("ignore", RuntimeWarning)
         return empirical, fit_best(empirical, kinds=_KINDS)
 
@@ -201,7 +212,7 @@ def _alike(held: xr.DataArray, known: np.ndarray) -> bool:
 
 
 def _chance(values: np.ndarray, known: np.ndarray) -> float:
-    """Share of shuffles in which neighbours are as alike as they are, (class, y, x) values."""
+    """Return the share of shuffles in which neighbours are as alike as they are, (class, y, x) values."""
     pairs = _neighbours(known)
     if not len(pairs):
         return 1.0
@@ -215,7 +226,7 @@ def _chance(values: np.ndarray, known: np.ndarray) -> float:
 
 
 def _neighbours(known: np.ndarray) -> np.ndarray:
-    """Numbers, (pair, 2), of known pixels that touch along an edge."""
+    """Return the numbers, (pair, 2), of known pixels that touch along an edge."""
     number = np.full(known.shape, -1)
     number[known] = np.arange(known.sum())
     across = np.stack([number[:, :-1].ravel(), number[:, 1:].ravel()], axis=1)
@@ -229,7 +240,7 @@ def _difference(vectors: np.ndarray, pairs: np.ndarray) -> float:
 
 
 def _block_side(split: xr.DataArray, part: int) -> float:
-    """Side of the blocks: as the split says, or twice the way from the middle of the widest to its edge."""
+    """Return the side of the blocks: as the split says, or twice the way from the middle of the widest to its edge."""
     if split.attrs.get("block_m"):
         return float(split.attrs["block_m"])
     return 2 * float(_distance(np.pad(split.values != part, 1, constant_values=True), split).max())
@@ -242,7 +253,7 @@ def _near_share(split: xr.DataArray, known: np.ndarray, range_m: float) -> float
 
 
 def _distance(target: np.ndarray, like: xr.DataArray) -> np.ndarray:
-    """Metres from each pixel, (y, x), to the nearest pixel of the target, between centres."""
+    """Return the metres from each pixel, (y, x), to the nearest pixel of the target, between centres."""
     from scipy.ndimage import distance_transform_edt
 
     return distance_transform_edt(~target, sampling=cell_size_m(like))

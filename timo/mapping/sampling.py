@@ -1,29 +1,35 @@
 """Where to look: how many places, how many in each stratum, and which.
 
-The design is the stratified random sample of Olofsson et al. 2014, Remote Sensing of Environment
-148, 42-57, section 5.1: the classes of the map are the strata, so that rare changes are sampled.
+The design is the stratified random sample of Olofsson et al. 2014, Remote Sensing of Environment 148, 42-57, section
+5.1: the classes of the map are the strata, so that rare changes are sampled.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
+from timo.checks import Count, Range, Seed, check, checked
 from timo.cube import hectares
 from timo.errors import TimoError
 from timo.mapping.geotiff import own_nodata
 
+Areas = Mapping[Any, float] | pd.Series
+_Units = Annotated[int, Range(least=0, most=10**9)]
+_Accuracy = Mapping[Any, float] | pd.Series | float
 
+
+@checked
 def pixel_areas(labels: xr.DataArray) -> pd.Series:
-    """Area of each class by counting its pixels, hectares.
+    """Return the area of each class by counting its pixels, hectares.
 
-    These are the areas of the strata for `timo.mapping.area.estimate_area`. As an answer to "how
-    much is there" they are biased by the errors of the map.
+    These are the areas of the strata for `timo.mapping.area.estimate_area`. As an answer to "how much is there" they
+    are biased by the errors of the map.
 
     Parameters
     ----------
@@ -45,12 +51,13 @@ def pixel_areas(labels: xr.DataArray) -> pd.Series:
     return areas
 
 
+@checked
 def sample_size(
-    target_se: float,
-    map_areas: Mapping[Any, float] | pd.Series,
-    expected_users_accuracy: Mapping[Any, float] | float,
+    target_se: Annotated[float, Range(least=1e-6, most=1)],
+    map_areas: Areas,
+    expected_users_accuracy: _Accuracy,
     *,
-    pixels: int | None = None,
+    pixels: Count | None = None,
 ) -> int:
     """Find how many sample units give the overall accuracy with a standard error (eq. 13).
 
@@ -63,8 +70,7 @@ def sample_size(
     expected_users_accuracy : mapping of class to float, or float
         A guess at the user's accuracy of each stratum, or one for all.
     pixels : int, optional
-        The pixels of the whole map, for the finite population correction of maps so small that it
-        matters.
+        The pixels of the whole map, for the finite population correction of maps so small that it matters.
 
     Returns
     -------
@@ -74,11 +80,8 @@ def sample_size(
     Raises
     ------
     TimoError
-        If `target_se` is not positive, an area is no area, or an accuracy is missing or not between
-        0 and 1.
+        If `target_se` is not from 1e-6 to 1, an area is no area, or an accuracy is missing or not between 0 and 1.
     """
-    if not target_se > 0:
-        raise TimoError(f"target_se must be positive, such as 0.01; it is {target_se}")
     areas = check_areas(map_areas)
     weights = areas / areas.sum()
     deviation = _deviation(areas, expected_users_accuracy)
@@ -87,18 +90,19 @@ def sample_size(
     return math.ceil(size)
 
 
+@checked
 def allocate(
-    map_areas: Mapping[Any, float] | pd.Series,
-    n: int,
+    map_areas: Areas,
+    n: _Units,
     *,
-    minimum: int = 50,
-    expected_users_accuracy: Mapping[Any, float] | float | None = None,
-    available: Mapping[Any, int] | pd.Series | None = None,
+    minimum: _Units = 50,
+    expected_users_accuracy: _Accuracy | None = None,
+    available: Mapping[Any, _Units] | pd.Series | None = None,
 ) -> pd.Series:
     """Share sample units out among the strata (section 5.1.2).
 
-    In proportion to area, but no stratum gets less than `minimum`: rare classes are what a map of
-    change is about, and their proportional share would be a handful.
+    In proportion to area, but no stratum gets less than `minimum`: rare classes are what a map of change is about, and
+    their proportional share would be a handful.
 
     Parameters
     ----------
@@ -109,11 +113,10 @@ def allocate(
     minimum : int
         Of units for each stratum; the paper advises 50 to 100 for rare classes.
     expected_users_accuracy : mapping of class to float, or float, optional
-        With it, in proportion to area times the standard deviation that follows from it (Neyman's
-        allocation): more units where the map errs more.
+        With it, in proportion to area times the standard deviation that follows from it (Neyman's allocation): more
+        units where the map errs more.
     available : mapping of class to int, or pandas.Series, optional
-        The pixels of each stratum. One that has fewer than its share, or than `minimum`, is taken
-        whole.
+        The pixels of each stratum. One that has fewer than its share, or than `minimum`, is taken whole.
 
     Returns
     -------
@@ -123,8 +126,8 @@ def allocate(
     Raises
     ------
     TimoError
-        If `n` is too small for the minimum, or more than there are pixels, or an accuracy is
-        missing or not between 0 and 1.
+        If `n` is too small for the minimum, or more than there are pixels, or an accuracy is missing or not between 0
+        and 1.
     """
     areas = check_areas(map_areas)
     shares = areas.to_numpy(copy=True)
@@ -132,20 +135,28 @@ def allocate(
         shares *= _deviation(areas, expected_users_accuracy).to_numpy()
     most = np.where(areas > 0, n, 0)
     if available is not None:
-        most = np.minimum(pd.Series(available).reindex(areas.index).to_numpy(), most)
+        pixels = _floats(available, "available").reindex(areas.index)
+        if not (pixels >= 0).all():
+            raise TimoError(
+                f"available must give the pixels of each stratum; it gives {pixels.to_dict()}."
+            )
+        most = np.minimum(pixels.to_numpy().astype(int), most)
     least = np.minimum(minimum, most)
     if least.sum() > n:
         raise TimoError(
             f"{n} sample units are too few for {len(areas)} strata with at least {minimum} each: "
-            f"take {least.sum()} or more, or pass a smaller minimum"
+            f"take {least.sum()} or more, or pass a smaller minimum."
         )
     if most.sum() < n:
-        raise TimoError(f"{n} sample units are more than the {most.sum()} pixels of the strata")
+        raise TimoError(
+            f"{n} sample units are more than the {most.sum()} pixels of the strata: take fewer."
+        )
     return pd.Series(_share_out(shares, n, least, most), index=areas.index, name="n")
 
 
+@checked
 def stratified_sample(
-    labels: xr.DataArray, n: int | Mapping[Any, int] | pd.Series, seed: int
+    labels: xr.DataArray, n: Count | Mapping[Any, _Units] | pd.Series, seed: Seed
 ) -> pd.DataFrame:
     """Draw a random sample without replacement in each stratum of a map.
 
@@ -154,17 +165,16 @@ def stratified_sample(
     labels : xarray.DataArray
         (y, x) strata; negative, NaN, or ``.rio.nodata`` = no data, where nothing is drawn.
     n : int, or mapping of class to int
-        Sample units in all, which `allocate` shares out (at least 50 each as far as `n` suffices),
-        or the units of each stratum.
+        Sample units in all, which `allocate` shares out (at least 50 each as far as `n` suffices), or the units of each
+        stratum.
     seed : int
         The same seed draws the same places.
 
     Returns
     -------
     pandas.DataFrame
-        A row for each unit: ``y``, ``x`` (coordinates of the cell centre), ``row``, ``col``,
-        ``stratum``. The strata are mixed, so that whoever looks at them in turn learns nothing
-        from the order.
+        A row for each unit: ``y``, ``x`` (coordinates of the cell centre), ``row``, ``col``, ``stratum``. The strata
+        are mixed, so that whoever looks at them in turn learns nothing from the order.
 
     Raises
     ------
@@ -174,41 +184,50 @@ def stratified_sample(
     strata = _strata(labels)
     values = strata.values
     counts = _pixel_counts(values)
-    if isinstance(n, int | np.integer):
-        n = allocate(counts, int(n), minimum=min(50, n // len(counts)), available=counts)
+    if isinstance(n, int):
+        n = allocate(counts, n, minimum=min(50, n // len(counts)), available=counts)
     random = np.random.default_rng(seed)
     drawn = [
         _draw(values == stratum, stratum, int(units), int(counts.get(stratum, 0)), random)
-        for stratum, units in pd.Series(n).items()
+        for stratum, units in check(dict(n), Mapping[Any, _Units], "n").items()
         if units
     ]
     sample = pd.concat(drawn, ignore_index=True) if drawn else None
     if sample is None:
-        raise TimoError("no sample unit to draw: ask for at least one")
+        raise TimoError("There is no sample unit to draw: ask for at least one.")
     sample = sample.iloc[random.permutation(len(sample))].reset_index(drop=True)
     sample.insert(0, "y", strata["y"].values[sample["row"]])
     sample.insert(1, "x", strata["x"].values[sample["col"]])
     return sample
 
 
-def check_areas(map_areas: Mapping[Any, float] | pd.Series) -> pd.Series:
-    """Return the areas of the strata as a Series, or raise a TimoError if they are none."""
-    areas = pd.Series(map_areas, dtype="float64")
+def check_areas(map_areas: Areas) -> pd.Series:
+    """Return the areas of the strata as a Series; raise a `TimoError` where they are none."""
+    areas = _floats(map_areas, "map_areas")
     if areas.empty or not (np.isfinite(areas) & (areas >= 0)).all() or not areas.sum():
         raise TimoError(
             "map_areas must give the mapped area of each stratum, finite, not negative, not all 0; "
-            f"it is {areas.to_dict()}"
+            f"it is {areas.to_dict()}."
         )
     if not areas.index.is_unique:
-        raise TimoError(f"map_areas names a stratum twice: {list(areas.index)}")
+        raise TimoError(f"map_areas names a stratum twice: {list(areas.index)}.")
     return areas
+
+
+def _floats(by_stratum: Mapping[Any, float] | pd.Series, name: str) -> pd.Series:
+    try:
+        return pd.Series(by_stratum, dtype="float64")
+    except (TypeError, ValueError) as error:
+        raise TimoError(f"{name} must give a number for each stratum: {error}.") from error
 
 
 def _strata(labels: xr.DataArray) -> xr.DataArray:
     """Return (y, x) integers by number, -1 = no data, in memory."""
-    if not isinstance(labels, xr.DataArray) or set(labels.dims) != {"y", "x"}:
-        got = getattr(labels, "dims", type(labels).__name__)
-        raise TimoError(f"strata are a DataArray with the dimensions y and x; these have {got}")
+    if set(labels.dims) != {"y", "x"} or labels.dtype.kind not in "biuf":
+        raise TimoError(
+            f"Strata are numbers with the dimensions y and x; these have {labels.dims}, {labels.dtype}. "
+            "Use labels.isel(...) or timo.predict(...).label."
+        )
     labels = labels.transpose("y", "x")
     values = labels.values
     if values.dtype == bool:
@@ -221,14 +240,15 @@ def _strata(labels: xr.DataArray) -> xr.DataArray:
         missing |= values == nodata
     # A signed type is kept, for the sake of large maps: -1 fits any.
     numbers = np.where(missing, values.dtype.type(0), values)
-    numbers = numbers if numbers.dtype.kind == "i" else numbers.astype("int64")
+    with np.errstate(invalid="ignore"):  # infinity is met below
+        numbers = numbers if numbers.dtype.kind == "i" else numbers.astype("int64")
     numbers[missing] = -1
     if (numbers[~missing] != values[~missing]).any():
         raise TimoError(
-            "strata are whole numbers, and these have fractions: classify the map first"
+            "Strata are whole numbers, and these have fractions: classify the map first."
         )
     if missing.all():
-        raise TimoError("the map is no data all over: there is nothing to sample or to measure")
+        raise TimoError("The map is no data all over: there is nothing to sample or to measure.")
     strata = labels.copy(data=numbers)
     # Without the names of the classes: from here on a class is its number.
     strata.attrs = {k: v for k, v in labels.attrs.items() if k == "grid_mapping"}
@@ -246,8 +266,8 @@ def _draw(
     """Draw units among the True cells (y, x) of a mask."""
     if units > pixels:
         raise TimoError(
-            f"stratum {stratum} has {pixels} pixels, fewer than the {units} sample units asked "
-            "for: ask for fewer, or merge it with another stratum"
+            f"Stratum {stratum} has {pixels} pixels, fewer than the {units} sample units asked "
+            "for: ask for fewer, or merge it with another stratum."
         )
     ordinal = np.sort(random.choice(pixels, units, replace=False))
     # Row by row, so that the places of all pixels of a large map are never listed.
@@ -258,16 +278,16 @@ def _draw(
     return pd.DataFrame({"row": rows, "col": columns, "stratum": [stratum] * units})
 
 
-def _deviation(areas: pd.Series, expected_users_accuracy: Mapping[Any, float] | float) -> pd.Series:
+def _deviation(areas: pd.Series, expected_users_accuracy: _Accuracy) -> pd.Series:
     """Return the standard deviation sqrt(U (1 - U)) of each stratum."""
     if isinstance(expected_users_accuracy, Mapping | pd.Series):
-        accuracy = pd.Series(expected_users_accuracy, dtype="float64").reindex(areas.index)
+        accuracy = _floats(expected_users_accuracy, "expected_users_accuracy").reindex(areas.index)
     else:
-        accuracy = pd.Series(float(expected_users_accuracy), index=areas.index)
+        accuracy = pd.Series(expected_users_accuracy, index=areas.index, dtype="float64")
     if not accuracy.between(0, 1).all():
         raise TimoError(
             "expected_users_accuracy must give a number from 0 to 1 for each stratum; it gives "
-            f"{accuracy.to_dict()}"
+            f"{accuracy.to_dict()}."
         )
     return (accuracy * (1 - accuracy)) ** 0.5
 

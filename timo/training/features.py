@@ -17,7 +17,15 @@ from timo.cancel import CancelledError, Stop, interruptible
 from timo.checks import Count, Range, checked
 from timo.compute import OnStep, Steps
 from timo.errors import TimoError
-from timo.mapping.predict import Place, as_map, readable, seen_windows, tile_probability, tiles
+from timo.mapping.predict import (
+    Place,
+    Tiling,
+    as_map,
+    readable,
+    seen_windows,
+    tile_probability,
+    tiles,
+)
 from timo.models.heads import SegmentationHead
 from timo.models.tasks import TiMo
 from timo.training.inputs import load
@@ -93,14 +101,14 @@ class Features:
         stop: Stop | None = None,
         on_step: OnStep | None = None,
     ) -> None:
-        self.parameters = {"tile": tile, "halo": halo, "window": window, "fill_gaps": fill_gaps}
-        self.cube = load(readable(model, cube, self.parameters), stop)
+        self.tiling = Tiling(tile, halo, window, fill_gaps)
+        self.cube = load(readable(model, cube), stop)
         cubes.check(self.cube, sensor=model.config.sensor)
         self._digest = frozen_digest(model)
         places = list(
-            chain.from_iterable(tiles(self.cube.sizes["y"], self.cube.sizes["x"], self.parameters))
+            chain.from_iterable(tiles(self.cube.sizes["y"], self.cube.sizes["x"], self.tiling))
         )
-        plan = [(p, seen_windows(self.values(p), self.parameters)) for p in places]
+        plan = [(p, seen_windows(self.values(p), self.tiling)) for p in places]
         if half is None:
             half = sum(_size(model, p, runs) for p, runs in plan) > LARGE_BYTES
         steps = Steps(on_step)
@@ -176,9 +184,9 @@ class Features:
                 scored = ((w.dates, self._scores(model, tile, w)) for w in tile.windows)
                 values, place = self.values(tile.place), tile.place
                 data[(..., *place.inner)] = tile_probability(
-                    scored, model.config, values, place.crop, self.parameters
+                    scored, model.config, values, place.crop, self.tiling
                 )
-        return as_map(data, model, self.cube, self.parameters)
+        return as_map(data, model, self.cube, self.tiling)
 
     def _window(self, model: TiMo, place: Place, run: np.ndarray, half: bool) -> Window:
         x = torch.from_numpy(np.ascontiguousarray(self.values(place)[run]))[None]
