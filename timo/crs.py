@@ -22,19 +22,11 @@ _UTM_NORTH, _UTM_SOUTH = 84.0, -80.0
 _SPHERE_M = 6378137.0
 # Into how many pieces the longest side is cut at most, to follow the bend of an edge.
 _PIECES = tuple(4**k for k in range(8))
-
-
 _REMEDY = 'Give an EPSG code, as 32635 or "EPSG:3035", WKT, or a pyproj or rasterio CRS'
 
 
 def parse_crs(crs: Any, *, what: str = "crs") -> pyproj.CRS:
-    """Read a reference system of any kind: of three axes, in grads, of a building site.
-
-    Raises
-    ------
-    TimoError
-        If it cannot be read.
-    """
+    """Read a reference system of any kind: of three axes, in grads, of a building site; messages call it `what`."""
     crs = plain(crs)
     if crs is None or isinstance(crs, bool):
         raise TimoError(f"{what}={crs!r} is no coordinate reference system. {_REMEDY}")
@@ -48,25 +40,7 @@ def parse_crs(crs: Any, *, what: str = "crs") -> pyproj.CRS:
 
 
 def read_crs(crs: Any, *, what: str = "crs") -> pyproj.CRS:
-    """Read a coordinate reference system from any form that pyproj knows.
-
-    Parameters
-    ----------
-    crs : int, str, pyproj.CRS, rasterio.crs.CRS, ...
-        EPSG code, "EPSG:3035", WKT, PROJ string, or an object with a `to_wkt`.
-    what : str
-        What the messages call it.
-
-    Returns
-    -------
-    pyproj.CRS
-        Of two axes; a vertical one is dropped.
-
-    Raises
-    ------
-    TimoError
-        If it cannot be read, or is no system for maps.
-    """
+    """Read the reference system of a map: two axes in degrees or a length; a vertical one is dropped."""
     system = parse_crs(crs, what=what).to_2d()
     axes = [axis.direction for axis in system.axis_info]
     if not (system.is_geographic or system.is_projected) or len(axes) != 2:
@@ -88,18 +62,7 @@ def crs_of_mapping(
 ) -> pyproj.CRS:
     """Read the system of a grid mapping of the CF conventions, by its attributes: WKT, else their parameters.
 
-    Parameters
-    ----------
-    attrs : mapping
-    what : str
-        What the messages call it.
-    read : callable
-        Says which systems are taken: `read_crs` or `parse_crs`.
-
-    Raises
-    ------
-    TimoError
-        If it is not understood, or is no system for maps.
+    `read` says which systems are taken: `read_crs` or `parse_crs`.
     """
     text = attrs.get("crs_wkt") or attrs.get("spatial_ref")
     if text is None:
@@ -139,20 +102,7 @@ def usual_crs(lon: float, lat: float) -> str:
     """Choose the UTM zone of a place (WGS 84), or UPS near the poles.
 
     With the wider zones of south-west Norway (32V) and Svalbard (31X, 33X, 35X, 37X), because the tiles of Sentinel-2
-    follow them: their pixels need no resampling there.
-
-    Parameters
-    ----------
-    lon : float
-        Degrees, -180..180.
-    lat : float
-        Degrees.
-
-    Returns
-    -------
-    str
-        "EPSG:326.." north of the equator and on it, "EPSG:327.." south of it; "EPSG:32661" from 84 N, "EPSG:32761"
-        beyond 80 S.
+    follow them: their pixels need no resampling there. Degrees, -180..180; the equator and 84 N count to the north.
     """
     if lat >= _UTM_NORTH:
         return "EPSG:32661"
@@ -203,21 +153,10 @@ def _use_of(wkt: str) -> tuple[tuple[float, float, float, float] | None, pyproj.
 def project(
     geometry: BaseGeometry, source: pyproj.CRS, target: pyproj.CRS, tolerance: float
 ) -> BaseGeometry:
-    """Carry a geometry to another system, with vertices added until its edges bend as they do there.
+    """Carry a geometry (x, y; longitude first) to another system, its edges bent as they run there.
 
-    Parameters
-    ----------
-    geometry : shapely geometry
-        (x, y), longitude first.
-    source, target : pyproj.CRS
-        Its system and the wanted one. Longitudes of a geographic target jump where it crosses the antimeridian.
-    tolerance : float
-        How far an edge may be off, in the unit of the target (in a geographic one, of latitude).
-
-    Raises
-    ------
-    TimoError
-        If the geometry does not lie within the target, or is torn by it.
+    An edge may be off by `tolerance`, in the unit of the target (in a geographic one, of latitude). Longitudes jump
+    where a geographic target's geometry crosses the antimeridian.
     """
     transformer = pyproj.Transformer.from_crs(source, target, always_xy=True)
 

@@ -230,8 +230,8 @@ def test_what_is_no_date_is_refused(value):
             "1/2/18",
             'it may be 1 February 2018 or 2 January 2018; write "2018-02-01" or "2018-01-02"',
         ),
-        ("31.07.2019", 'cannot be read as a date; write "2019-07-31"'),
-        ("180701", 'cannot be read as a date; write "2018-07-01"'),
+        ("31.07.2019", 'cannot be read as a date: write "2019-07-31"'),
+        ("180701", 'cannot be read as a date: write "2018-07-01"'),
     ],
 )
 def test_all_readings_are_named(value, said):

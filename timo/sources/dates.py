@@ -25,7 +25,7 @@ from timo.errors import TimoError, warn
 # Before there were satellites, and well before nanoseconds since 1970 end; in names, from the first Landsat on.
 _YEARS = (1950, 2200)
 _SENSED = (1972, 2099)
-_WRITE = 'write "2019", "2019-07" or "2019-07-31"'
+_REACHED = (1900, 2261)  # by nanoseconds
 
 # --- Grammar ---------------------------------------------------------------------------------------------------------
 
@@ -103,10 +103,7 @@ class Moment:
 def as_moment(value: Any) -> Moment:
     """Read a date or a time in the grammar of this module; midnight means the day, a month, a year or a span its start.
 
-    Raises
-    ------
-    TimoError
-        If it is no date, or may be read as two; the message has both as they are to be written.
+    Of a text that may be read as two dates the error has both as they are to be written.
     """
     if isinstance(value, Moment):
         return value
@@ -158,29 +155,27 @@ def _read(text: str) -> Moment:
     inside = [] if re.search(r":|\d[Tt ]\d", strip_dates(text)) else find_dates(text)
     if len({moment.time.normalize() for moment in inside}) == 1:
         return max(inside, key=lambda moment: moment.exact)
-    if not (days := _days(text)):
-        form = "write it as 2018-07-01, the year first and with four digits"
-        raise TimoError(f"{text!r} is no date: {form}")
-    meant = f": it may be {_spoken(days)}" if len(days) > 1 else ""
-    raise TimoError(f"{text!r} cannot be read as a date{meant}; write {_written(days)}")
+    if remedy := _meant(text):
+        raise TimoError(f"{text!r} cannot be read as a date: {remedy}")
+    raise TimoError(
+        f"{text!r} is no date: write it as 2018-07-01, the year first and with four digits"
+    )
 
 
 def _parse(text: str) -> tuple[pd.Timestamp, str] | None:
     """Return start and unit ("Y", "Q", "M", "D") of what a whole text says; None if that is no date."""
     for pattern, unit in _WHOLE:
-        if match := pattern.fullmatch(text.strip()):
-            groups = {key.rstrip("_"): value for key, value in match.groupdict().items() if value}
-            start = _start(groups)
-            if start is not None and _YEARS[0] <= int(groups["year"]) <= _YEARS[1]:
-                return start, unit
+        match = pattern.fullmatch(text.strip())
+        if match and (start := _start(match.groupdict(), _YEARS)) is not None:
+            return start, unit
     return None
 
 
-def _start(groups: Mapping[str, str | None]) -> pd.Timestamp | None:
-    """Return the first instant of what groups of a match say; None if there is no such date."""
-    said = {key: value for key, value in groups.items() if value}
-    if not 1900 <= int(said["year"]) < 2262:
-        return None  # beyond what nanoseconds reach
+def _start(groups: Mapping[str, str | None], years: tuple[int, int]) -> pd.Timestamp | None:
+    """Return the first instant of what groups of a match say; None if there is no such date in these years."""
+    said = {key.rstrip("_"): value for key, value in groups.items() if value}
+    if not years[0] <= int(said["year"]) <= years[1]:
+        return None
     month = 3 * int(said["quarter"]) - 2 if "quarter" in said else int(said.get("month", 1))
     hour, minute, second = (int(said.get(key, 0)) for key in ("hour", "minute", "second"))
     try:
@@ -200,7 +195,7 @@ def _start(groups: Mapping[str, str | None]) -> pd.Timestamp | None:
 
 
 def _stamp(year: str, month: str, day: str) -> pd.Timestamp | None:
-    return _start({"year": year, "month": month, "day": day})
+    return _start({"year": year, "month": month, "day": day}, _REACHED)
 
 
 def _short(text: str) -> pd.Timestamp | None:
@@ -223,22 +218,19 @@ def _days(text: str) -> list[pd.Timestamp]:
     return list(dict.fromkeys(day for day in days if day is not None))
 
 
-def _spoken(days: list[pd.Timestamp]) -> str:
-    return " or ".join(f"{day.day} {day:%B %Y}" for day in days)
-
-
-def _written(days: list[pd.Timestamp]) -> str:
-    return " or ".join(f'"{day.date()}"' for day in days)
+def _meant(text: str) -> str:
+    """Return how to write the days that a text may mean; empty if there are none."""
+    days = _days(text)
+    spoken = " or ".join(f"{day.day} {day:%B %Y}" for day in days)
+    written = " or ".join(f'"{day.date()}"' for day in days)
+    return f"{f'it may be {spoken}; ' * (len(days) > 1)}write {written}" if days else ""
 
 
 # --- Coordinates of time ---------------------------------------------------------------------------------------------
 
 
 def cf_moments(values: Any, attrs: Mapping[Any, Any], what: str) -> list[Moment]:
-    """Read a coordinate of time as the CF conventions write it: numbers with units and a calendar, or dates.
-
-    `attrs` has the attributes of the variable, `units` and `calendar` among them; messages call it `what`.
-    """
+    """Read a coordinate of time and its attributes as the CF conventions write it: numbers with units, or dates."""
     numbers = np.asarray(values).ravel()
     units = str(attrs.get("units", "")).strip()
     calendar = str(attrs.get("calendar", "standard")).lower()
@@ -301,22 +293,27 @@ def _of_calendar(date: Any) -> Moment:
 
 def find_dates(name: str) -> list[Moment]:
     """Find all dates that stand in a name, in their order."""
-    found: list[tuple[int, Moment]] = []
+    return [moment for _, moment in _places(name)]
+
+
+def _places(name: str) -> list[tuple[re.Match[str], Moment]]:
+    """Find where dates stand in a name, in their order; months only where there are no days."""
+    found: list[tuple[re.Match[str], Moment]] = []
     for pattern in (*_IN_NAMES, _MONTH_IN_NAMES):
         if pattern is _MONTH_IN_NAMES and found:
             break
         for match in pattern.finditer(name):
             if moment := _sensed(match):
-                found.append((match.start(), moment))
+                found.append((match, moment))
                 # What is read once is not read again as part of a shorter pattern.
                 name = name[: match.start()] + " " * len(match[0]) + name[match.end() :]
-    return [moment for _, moment in sorted(found, key=lambda pair: pair[0])]
+    return sorted(found, key=lambda pair: pair[0].start())
 
 
 def _sensed(match: re.Match[str]) -> Moment | None:
     """Return the date that a part of a name says; None if its digits are no date of a satellite."""
     groups = match.groupdict()
-    start = _start(groups) if _SENSED[0] <= int(groups["year"]) <= _SENSED[1] else None
+    start = _start(groups, _SENSED)
     return None if start is None else Moment(start, groups.get("hour") is not None)
 
 
@@ -336,21 +333,16 @@ def date_of_text(text: str, where: Any) -> Moment | None:
     found = find_dates(text)
     if len({moment.time.normalize() for moment in found}) > 1:
         listed = " and ".join(str(moment) for moment in found)
+        # Finds the first also in names that are written like this one.
+        first = _places(text)[0][0]
+        before = "_" if text[: first.start()].endswith("_") else ""
+        date = re.escape(first[0]).replace(r"\-", "-")
+        form = re.sub(r"\d+", lambda m: rf"\d{{{len(m[0])}}}", date)
         raise TimoError(
-            f"{where} has more than one date in its name: {listed}. Say which it is: {_pattern_of_first(text)}, or "
-            "dates=[...], or dates=lambda name: ..."
+            f"{where} has more than one date in its name: {listed}. Say which it is: "
+            f'pattern=r"{before}(?P<date>{form})" for the first, or dates=[...], or dates=lambda name: ...'
         )
     return max(found, key=lambda moment: moment.exact, default=None)
-
-
-def _pattern_of_first(name: str) -> str:
-    """Return the option that finds the first of several dates in a name, and in others that are written like it."""
-    places = (match for pattern in _IN_NAMES for match in pattern.finditer(name) if _sensed(match))
-    if (first := min(places, key=lambda match: match.start(), default=None)) is None:
-        first = _MONTH_IN_NAMES.search(name)
-    before, date = (name[: first.start()], first[0]) if first else ("", "20180701")
-    form = re.sub(r"\d+", lambda m: rf"\d{{{len(m[0])}}}", re.escape(date).replace(r"\-", "-"))
-    return f'pattern=r"{"_" if before.endswith("_") else ""}(?P<date>{form})" for the first'
 
 
 def date_of_name(path: Path) -> Moment | None:
@@ -378,18 +370,10 @@ def date_of_tags(tags: Mapping[str, Any]) -> Moment | None:
 
 
 def make_span(start: Any, end: Any) -> tuple[pd.Timestamp, pd.Timestamp]:
-    """Return the first instant, and the first after the last; a part of a date means all of it.
+    """Return the first instant, and the first after the last, of dates that are both included.
 
-    Parameters
-    ----------
-    start, end : str, date, datetime, pandas.Timestamp, pandas.Period, numpy.datetime64 or int
-        Both included. "2019", "2019-07" and their likes (an int, a Period, a datetime64 of that unit) mean all of it.
-        Of a time only the day counts, in the zone that it is given in: dates are solar days of the area.
-
-    Raises
-    ------
-    TimoError
-        If one is missing, is no date, or the end is before the start.
+    "2019", "2019-07" and their likes (an int, a Period, a datetime64 of that unit) mean all of it. Of a time only the
+    day counts, in the zone that it is given in: dates are solar days of the area.
     """
     if start is None or end is None:
         missing = "start" if start is None else "end"
@@ -435,7 +419,6 @@ def _period(date: Any, name: str) -> pd.Period:
         return date if date.freqstr[0] in "YQMW" else date.asfreq("D")
     elif isinstance(date, dt.date) and not pd.isna(date):
         return pd.Period(year=date.year, month=date.month, day=date.day, freq="D")
-    days = _days(str(plain(date)).strip()) if isinstance(date, str) or _is_whole(date) else []
-    meant = f"it may be {_spoken(days)}; " if len(days) > 1 else ""
-    remedy = f"{meant}write {_written(days)}" if days else _WRITE
+    said = str(plain(date)).strip() if isinstance(date, str) or _is_whole(date) else ""
+    remedy = _meant(said) or 'write "2019", "2019-07" or "2019-07-31"'
     raise TimoError(f"{name}={described(date)} cannot be read as a date: {remedy}")
