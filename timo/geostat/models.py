@@ -17,7 +17,7 @@ from scipy.special import kve
 
 from timo.checks import Count, NotNegative, Positive, Seed, checked, described
 from timo.errors import TimoError
-from timo.geostat.places import places_of
+from timo.geostat.places import places_of, spatial_dims
 from timo.geostat.values import Field, real_array
 
 Kind = Literal["spherical", "exponential", "gaussian", "stable", "matern"]
@@ -236,24 +236,20 @@ def random_field(
     Returns
     -------
     xarray.DataArray
-        (y, x) or (point,) float64.
+        (y, x) or (point,) float64, by the randomization method with 1000 modes (Heße et al. 2014, Environmental
+        Modelling & Software 55, 32). In a geographic CRS the correlation is that of the chord.
 
     Raises
     ------
     TimoError
         If gstools is not installed.
-
-    Notes
-    -----
-    Randomization method with 1000 modes (Heße et al. 2014, Environmental Modelling & Software 55, 32). In a geographic
-    CRS the correlation is that of the chord, not of the great circle.
     """
     if isinstance(template, tuple):  # a raster on a plane, north up
         height, width = template
         y, x = cell_m * (np.arange(height)[::-1] + 0.5), cell_m * (np.arange(width) + 0.5)
         template = xr.DataArray(np.empty(template), {"y": y, "x": x}, ("y", "x"))
     place = places_of(template).embed()
-    spatial: Any = ("point",) if "point" in template.dims else ("y", "x")
+    spatial = spatial_dims(template)
     field = _gstools().SRF(model.to_gstools(place.shape[1]), mean=mean, seed=seed)
     values = np.asarray(field(tuple(place.T), mesh_type="unstructured"))
     shape = [template.sizes[dim] for dim in spatial]

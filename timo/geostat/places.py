@@ -31,7 +31,7 @@ class Places:
     ----------
     x, y : numpy.ndarray
         (n,) coordinates in the unit of the CRS: longitude and latitude where it is geographic.
-    crs : pyproj.CRS or anything that makes one, optional
+    crs : anything that pyproj.CRS.from_user_input takes, optional
         None: a plane in metres.
 
     Raises
@@ -83,8 +83,7 @@ class Places:
     def embed(self) -> np.ndarray:
         """Return coordinates in metres, (n, 2) of a plane or (n, 3) on the sphere, for a KD-tree.
 
-        On the sphere the straight line between two places is a chord; `distance_of_chord` gives the great-circle
-        distance, and `chord_of_distance` turns a search radius into a chord.
+        Straight lines on the sphere are chords: see `distance_of_chord` and `chord_of_distance`.
         """
         if not self.geographic:
             return np.stack([self.x, self.y], axis=1) * self.unit()
@@ -121,12 +120,10 @@ def points(x: Any, y: Any, values: Any, crs: Any = None, *, time: Any = None) ->
 
     Parameters
     ----------
-    x, y : array_like
-        (n,) coordinates in the unit of the CRS (longitude and latitude in degrees).
+    x, y, crs
+        As of `Places`.
     values : array_like
         (n,), or (time, n) with `time`; copied. What a mask of NumPy hides becomes NaN.
-    crs : anything that pyproj.CRS.from_user_input takes, optional
-        None: a plane in metres.
     time : array_like, optional
         Dates of the values' first axis (text is read as such), or numbers.
 
@@ -139,8 +136,7 @@ def points(x: Any, y: Any, values: Any, crs: Any = None, *, time: Any = None) ->
     Raises
     ------
     TimoError
-        If the lengths differ, values or coordinates are no numbers, coordinates are not finite, or the CRS or the dates
-        are not understood.
+        As `Places`, or if values are no numbers or of another length, or the dates are not understood.
 
     Warns
     -----
@@ -150,7 +146,7 @@ def points(x: Any, y: Any, values: Any, crs: Any = None, *, time: Any = None) ->
     places = Places(x, y, crs)
     _warn_of_degrees(places)
     data = as_floats(values)
-    time = None if time is None else _dates(time)
+    time = None if time is None else read_dates(time)
     shape = (len(places),) if time is None else (time.size, len(places))
     if data.shape != shape:
         raise TimoError(
@@ -161,14 +157,14 @@ def points(x: Any, y: Any, values: Any, crs: Any = None, *, time: Any = None) ->
     dims: tuple[str, ...] = ("point",)
     if time is not None:
         coords["time"], dims = time, ("time", "point")
-    attrs = {} if places.crs is None else {"crs": crs_name(places.crs)}
+    attrs = {}
     if places.crs is not None:
-        coords["spatial_ref"] = ((), 0, places.crs.to_cf())
+        attrs["crs"], coords["spatial_ref"] = crs_name(places.crs), ((), 0, places.crs.to_cf())
     return xr.DataArray(data, dims=dims, coords=coords, attrs=attrs)
 
 
-def _dates(time: Any) -> np.ndarray:
-    """Return dates as datetime64, or numbers as they are."""
+def read_dates(time: Any) -> np.ndarray:
+    """Return dates as datetime64 (UTC where they have a time zone), or numbers as they are."""
     import pandas as pd
 
     try:
@@ -186,60 +182,41 @@ def _dates(time: Any) -> np.ndarray:
 
 
 def places_of(obj: xr.DataArray | xr.Dataset | Places) -> Places:
-    """Return the places of a set of points, or of a raster's cells row by row.
-
-    Parameters
-    ----------
-    obj : xarray.DataArray or xarray.Dataset
-        With the dim "point" and the coordinates x and y on it, or with dims y and x.
-
-    Returns
-    -------
-    Places
-        (n,) or (y * x,), in the order of `values.ravel()` over these dims.
-
-    Raises
-    ------
-    TimoError
-        If it is neither, or names two reference systems.
-
-    Warns
-    -----
-    UserWarning
-        If it has no CRS and the coordinates look like degrees.
-    """
+    """Return the places of a set of points, or of a raster's cells in the order of `values.ravel()` over (y, x)."""
     if isinstance(obj, Places):
         return obj
-    if "point" in obj.dims:
+    if spatial_dims(obj) == ("point",):
         if any(name not in obj.coords or obj[name].dims != ("point",) for name in "xy"):
             raise TimoError(
                 'Points need the coordinates x and y on the dim "point". '
                 "Use timo.geostat.points(x, y, values, crs=...)."
             )
         x, y = obj["x"].values, obj["y"].values
-    elif {"y", "x"} <= set(obj.dims) and {"y", "x"} <= set(obj.coords):
-        x, y = (axis.ravel() for axis in np.meshgrid(obj["x"].values, obj["y"].values))
     else:
-        raise TimoError(
-            'Takes points (dim "point", coordinates x and y) or a raster (dims and coordinates y and x); '
-            f"got dims {tuple(obj.dims)} and coordinates {tuple(obj.coords)}. "
-            "Use timo.geostat.points(x, y, values, crs=...)."
-        )
+        x, y = (axis.ravel() for axis in np.meshgrid(obj["x"].values, obj["y"].values))
     places = Places(x, y, crs_of(obj))
     _warn_of_degrees(places)
     return places
+
+
+def spatial_dims(obj: xr.DataArray | xr.Dataset) -> tuple[str, ...]:
+    """Return the dims of the places: ("point",) or ("y", "x")."""
+    if "point" in obj.dims:
+        return ("point",)
+    if {"y", "x"} <= set(obj.dims) & set(obj.coords):
+        return ("y", "x")
+    raise TimoError(
+        'Takes points (dim "point", coordinates x and y) or a raster (dims and coordinates y and x); '
+        f"got dims {tuple(obj.dims)} and coordinates {tuple(obj.coords)}. "
+        "Use timo.geostat.points(x, y, values, crs=...)."
+    )
 
 
 def crs_of(obj: xr.DataArray | xr.Dataset) -> pyproj.CRS | None:
     """Return the coordinate reference system, if there is one.
 
     From `attrs["crs"]`, or the attributes of the coordinate that "grid_mapping" names, of spatial_ref or of crs (CF
-    conventions 1.11, 5.6).
-
-    Raises
-    ------
-    TimoError
-        If both are there and differ.
+    conventions 1.11, 5.6); if both are there, they must agree.
     """
     named, written = _ground_crs(obj.attrs.get("crs")), _written_crs(obj)
     if named is not None and written is not None and not named.equals(written, True):
@@ -307,13 +284,7 @@ def _warn_of_degrees(places: Places) -> None:
 
 
 def check_same_crs(a: Places, b: Places) -> None:
-    """Refuse places of two reference systems: nothing here reprojects unasked.
-
-    Raises
-    ------
-    TimoError
-        If the two differ, or only one of them is known.
-    """
+    """Refuse places of two reference systems, or of one and none: nothing here reprojects unasked."""
     if a.crs is None and b.crs is None:
         return
     if a.crs is None or b.crs is None or not a.crs.equals(b.crs, True):

@@ -2,48 +2,50 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from timo.checks import Count, Positive, checked
 from timo.errors import TimoError, warn
 from timo.geostat.lags import BinsOption, make_bins, tabulated
+from timo.geostat.places import read_dates
 from timo.geostat.values import as_floats, days_of, floats_of
 
+Series = Annotated[
+    xr.DataArray | pd.Series, 'Use xr.DataArray(values, dims="time", coords={"time": dates}).'
+]
 # Months differ by 11 % in length; that still counts as a regular step.
 _REGULAR = 1.15
 
 
 @checked
-def acf(da: Any, lags: Count = 30) -> xr.DataArray:
+def acf(da: Series, lags: Count = 30) -> xr.DataArray:
     """Compute the autocorrelation of regular series.
 
     Parameters
     ----------
-    da : xarray.DataArray
-        With the dim "time" in regular steps; each series of the other dims by itself. NaN = missing. Also a
-        pandas.Series indexed by dates.
+    da : xarray.DataArray or pandas.Series
+        Dim "time" (an index of dates) in regular steps; each series of the other dims by itself. NaN = missing.
     lags : int
         Longest lag in steps.
 
     Returns
     -------
     xarray.DataArray
-        "lag" (0 .. lags, in steps; coordinate `days` if time is dates) and the other dims. NaN for a constant or empty
-        series.
+        "lag" (0 .. lags, in steps; coordinate `days` if time is dates) and the other dims.
 
     Raises
     ------
     TimoError
-        If the dates are irregular or not datetime64, the series has no more than `lags` steps, or values are infinite
-        or the raster's nodata.
+        If dates are irregular, the series has no more than `lags` steps, or values are infinite or nodata.
 
     Warns
     -----
     RuntimeWarning
-        If a series is constant or empty.
+        If a series is constant or empty: it is NaN.
 
     Notes
     -----
@@ -51,7 +53,7 @@ def acf(da: Any, lags: Count = 30) -> xr.DataArray:
     each is divided by the number of them, times (n - k)/n: the amplitude modulated estimator (Parzen 1963, Sankhyā A
     25, 383), which is the plain one where nothing is missing.
     """
-    da = _series(da)
+    da = _array(da)
     values, step = _regular(da, lags)
     known = np.isfinite(values)
     count = known.sum(axis=0)
@@ -73,11 +75,17 @@ def acf(da: Any, lags: Count = 30) -> xr.DataArray:
             "Some series are constant or have no values: their autocorrelation is NaN.",
             RuntimeWarning,
         )
-    return _result(np.stack(rows), da, step, "autocorrelation")
+    kept = [dim for dim in da.dims if dim != "time"]
+    coords: dict[Any, Any] = {key: c for key, c in da.coords.items() if "time" not in c.dims}
+    coords["lag"] = ("lag", np.arange(len(rows)), {"long_name": "lag", "units": "steps"})
+    if step is not None:
+        coords["days"] = ("lag", step * np.arange(len(rows)), {"units": "days"})
+    attrs = {"long_name": "autocorrelation"}
+    return xr.DataArray(np.stack(rows), dims=("lag", *kept), coords=coords, attrs=attrs)
 
 
 @checked
-def pacf(da: Any, lags: Count = 30) -> xr.DataArray:
+def pacf(da: Series, lags: Count = 30) -> xr.DataArray:
     """Compute the partial autocorrelation of regular series: of each lag what the shorter ones do not explain.
 
     Parameters, result, errors and warnings as of `acf`, from which it is made by the Durbin-Levinson recursion
@@ -102,17 +110,17 @@ def pacf(da: Any, lags: Count = 30) -> xr.DataArray:
 
 @checked
 def lag_curves(
-    da: Any, *, bins: BinsOption = "auto", max_lag: Positive | None = None
+    da: Series, *, bins: BinsOption = "auto", max_lag: Positive | None = None
 ) -> xr.Dataset:
     """Estimate how values come apart with the days between them: a variogram in time.
 
     Parameters
     ----------
-    da : xarray.DataArray
-        With the dim "time" (dates in any order of steps, or numbers of days) and y, x or point; any other dim, such as
-        band, keeps a curve of its own. NaN = missing. Also a pandas.Series indexed by dates.
+    da : xarray.DataArray or pandas.Series
+        Dim "time" (dates in any steps, or numbers of days) and y, x or point; any other dim, such as band, keeps a
+        curve of its own. NaN = missing.
     bins, max_lag
-        As for `timo.geostat.variogram`, in days. Default: up to half the time that is covered.
+        As for `variogram`, in days. Default: up to half the time that is covered.
 
     Returns
     -------
@@ -123,10 +131,9 @@ def lag_curves(
     Raises
     ------
     TimoError
-        If there are fewer than three dates, they are not datetime64 or numbers, no pixel has two values, or values are
-        infinite or the raster's nodata.
+        If there are fewer than three dates, no pixel has two values, or values are infinite or nodata.
     """
-    da = _series(da)
+    da = _array(da)
     pixel = [dim for dim in ("y", "x", "point") if dim in da.dims]
     if "time" not in da.dims or da.sizes["time"] < 3:
         raise TimoError(
@@ -186,18 +193,13 @@ def wasserstein1(a: Any, b: Any) -> float:
     return float(wasserstein_distance(first, second))
 
 
-def _series(da: Any) -> xr.DataArray:
-    """Return the array itself, or a pandas.Series indexed by dates as one."""
-    import pandas as pd
-
-    if isinstance(da, pd.Series) and isinstance(da.index, pd.DatetimeIndex):
-        dates = da.index if da.index.tz is None else da.index.tz_convert("UTC").tz_localize(None)
-        return xr.DataArray(as_floats(da), dims="time", coords={"time": dates.to_numpy()})
-    if not isinstance(da, xr.DataArray):
-        raise TimoError(
-            f'da must be an xarray.DataArray with the dim "time", or a pandas.Series indexed by dates; got '
-            f'{type(da).__name__}. Use xr.DataArray(values, dims="time", coords={{"time": dates}}).'
-        )
+def _array(da: xr.DataArray | pd.Series) -> xr.DataArray:
+    if isinstance(da, pd.Series):
+        if not isinstance(da.index, pd.DatetimeIndex):
+            raise TimoError(
+                "A pandas.Series must be indexed by dates. Use pd.to_datetime(da.index)."
+            )
+        da = xr.DataArray(as_floats(da), dims="time", coords={"time": read_dates(da.index)})
     if not da.size:
         raise TimoError(f"da holds no values; got the sizes {dict(da.sizes)}. Select less away.")
     return da
@@ -225,15 +227,6 @@ def _regular(da: xr.DataArray, lags: int) -> tuple[np.ndarray, float | None]:
             )
         step = float(steps.mean()) if da["time"].dtype.kind in "mM" else None
     return floats_of(da.transpose("time", ...)), step
-
-
-def _result(rows: np.ndarray, da: xr.DataArray, step: float | None, name: str) -> xr.DataArray:
-    kept = [dim for dim in da.dims if dim != "time"]
-    coords: dict[Any, Any] = {key: c for key, c in da.coords.items() if "time" not in c.dims}
-    coords["lag"] = ("lag", np.arange(len(rows)), {"long_name": "lag", "units": "steps"})
-    if step is not None:
-        coords["days"] = ("lag", step * np.arange(len(rows)), {"units": "days"})
-    return xr.DataArray(rows, dims=("lag", *kept), coords=coords, attrs={"long_name": name})
 
 
 def _date_pairs(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

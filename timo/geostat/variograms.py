@@ -113,8 +113,7 @@ def variogram(
     if max_lag is None and half == 0:
         raise TimoError("All places are the same one: there is no distance between them.")
     lags = make_bins(bins, half if max_lag is None else max_lag)
-    if fft_can and method != "pairs":
-        assert step is not None
+    if step is not None and fft_can and method != "pairs":
         shape = (values.sizes["y"], values.sizes["x"])
         dates = (row.reshape(shape) for row in table if np.isfinite(row).sum() > 1)
         sums = sum(raster_sums(date, step, lags, sector=sector) for date in dates)

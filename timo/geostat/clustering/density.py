@@ -86,9 +86,12 @@ def choose_labels(loss: np.ndarray, min_samples: int, n_regions: int | None = No
     found = [dbscan(loss, float(eps), min_samples, reach) for eps in radii]
     if n_regions is None:
         return max(found, key=lambda labels: silhouette(loss, labels))
-    best = min(
-        found, key=lambda labels: (abs(int(labels.max()) + 1 - n_regions), -smallest(labels))
-    )
+
+    def fit(labels: np.ndarray) -> tuple[int, int]:
+        sizes = np.bincount(labels[labels != NOISE], minlength=1)
+        return abs(int(labels.max()) + 1 - n_regions), -int(sizes.min())
+
+    best = min(found, key=fit)
     if best.max() + 1 != n_regions:
         warn(
             f"No radius gives {n_regions} regions with min_samples = {min_samples}; the nearest is {best.max() + 1}. "
@@ -96,12 +99,6 @@ def choose_labels(loss: np.ndarray, min_samples: int, n_regions: int | None = No
             RuntimeWarning,
         )
     return best
-
-
-def smallest(labels: np.ndarray) -> int:
-    """Return the points of the smallest cluster, 0 if there is no cluster."""
-    inside = labels[labels != NOISE]
-    return int(np.bincount(inside).min()) if inside.size else 0
 
 
 def silhouette(loss: np.ndarray, labels: np.ndarray) -> float:

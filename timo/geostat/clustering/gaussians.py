@@ -45,24 +45,16 @@ def local_gaussians(
 
     Parameters
     ----------
-    features : xarray.DataArray
-        A map (feature, y, x), points (point, feature) or a series (time, feature); see `find_regions`.
-    k : int
-        Neighbours, the point itself counted; nearest in metres, or in time.
+    features, k, feature, metric, standardise
+        As of `find_regions`.
     alpha : float
         Penalty of the off-diagonal elements of the inverse covariance, in the unit of the (standardised) variance.
-    feature : str, optional
-        Dim of the features.
-    metric : {"space", "time"}, optional
-        Default: by the dims.
-    standardise : bool
-        Scale each feature to mean 0 and standard deviation 1 over all points first.
 
     Returns
     -------
     xarray.Dataset
         Over the points that have all features: `mean` (point, feature), `covariance` (point, feature, feature_b) and
-        `fallback` (point) bool, true where the fit was degenerate and a shrunk covariance stands for it.
+        `fallback` (point) bool, true where a shrunk covariance stands for a degenerate fit.
 
     Raises
     ------
@@ -72,7 +64,7 @@ def local_gaussians(
     Warns
     -----
     RuntimeWarning
-        Once, if some fits were degenerate: (1 - s) S + s tr(S)/d I with s = 0.1 stands for them (Ledoit & Wolf 2004).
+        If fits were degenerate: (1 - s) S + s tr(S)/d I with s = 0.1 stands for them (Ledoit & Wolf 2004).
 
     References
     ----------
@@ -137,23 +129,8 @@ def graphical_lasso(
     Block coordinate descent over the columns (Friedman, Hastie & Tibshirani 2008), each column a lasso by coordinate
     descent; every step is taken for all matrices that have not converged, together.
 
-    Parameters
-    ----------
-    covariances : array (n, d, d)
-        Empirical covariances with a positive diagonal.
-    alpha : float
-        Penalty of the off-diagonal elements of the inverse, in the unit of the covariances.
-    max_sweeps : int
-        Sweeps over all columns after which it gives up on a matrix.
-    tol : float
-        Duality gap at which a matrix counts as converged.
-
-    Returns
-    -------
-    covariances : array (n, d, d)
-        The inverses of the sparse matrices P.
-    converged : bool array (n,)
-        False where the gap was still above `tol`, or the result is not positive definite.
+    Of empirical covariances (n, d, d) with a positive diagonal, the inverses of P, and which have converged (n,): the
+    others are not positive definite, or have a duality gap above `tol` after `max_sweeps` over all columns.
     """
     n, d = covariances.shape[:2]
     result, converged = covariances.copy(), np.zeros(n, bool)

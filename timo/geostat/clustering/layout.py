@@ -23,10 +23,9 @@ FEATURES = ("feature", "band", "component", "variable", "time")
 
 @dataclass(frozen=True)
 class Rows:
-    """Features of the n points that have a value for all of them.
+    """Features (n, d) of the n points that have a value for all of them, and their places or times in days.
 
-    `values` is (n, d) in the unit of the features, `at` the points' place or their times in days, `kept` which cells
-    of the grid they are, and `grid` is one feature of the input: where labels go back to.
+    `kept` is which cells of the grid they are, and `grid` one feature of the input: where labels go back to.
     """
 
     values: np.ndarray
@@ -63,13 +62,7 @@ class Rows:
 def rows_of(
     features: xr.DataArray, feature: str | None = None, metric: Metric | None = None
 ) -> Rows:
-    """Read a map, points or a series; see `find_regions` for what it may be.
-
-    Raises
-    ------
-    TimoError
-        If the dims fit none of the three, or no point has a value for every feature.
-    """
+    """Read a map, points or a series; see `find_regions` for what it may be."""
     along = _along(features, metric)
     without_nodata(features)
     name = _feature_dim(features, feature, along)

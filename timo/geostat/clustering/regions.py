@@ -56,12 +56,12 @@ def find_regions(
     Parameters
     ----------
     features : xarray.DataArray
-        A map (feature, y, x), points (point, feature) with coordinates x and y, or one series (time, feature), its
-        dims in any order. Points with a missing feature take no part.
+        A map (feature, y, x), points (point, feature) with coordinates x and y, or one series (time, feature), dims in
+        any order. Points with a missing feature take no part.
     k : int
         Nearest points (in metres or in time, the point itself counted) that make a point's Gaussian.
     alpha : float
-        Penalty of the graphical lasso, in the unit of the (standardised) variance.
+        As of `local_gaussians`.
     beta : float
         Weight of the penalty of unlike neighbours; 0: the Wasserstein distance alone.
     delta : float
@@ -70,8 +70,7 @@ def find_regions(
         Radius of DBSCAN, a loss. "auto": of 60 quantiles of the loss to the `min_samples`-th nearest, the one with the
         largest mean silhouette, noise counted as 0.
     n_regions : int, optional
-        Number of regions wanted: of these radii one that gives it, the smallest region as large as possible. To be used
-        instead of `eps`.
+        Instead of `eps`: of these radii one that gives this number, the smallest region as large as possible.
     min_samples : int, optional
         Points within `eps`, itself counted, that make a core point. Default `k`: neighbourhoods overlap, and with
         fewer a chain of half-shared neighbourhoods leads from one region into the next.
@@ -84,8 +83,8 @@ def find_regions(
     noise : {"keep", "join"}
         "join" gives each point that is in no region to the one to which its mean loss is lowest.
     max_points : int
-        Refuse more points than this: memory is some 60 bytes and time some 1 to 10 microseconds (5 to 10
-        features) for each pair of points, 1 GB and up to a minute or two at 4000.
+        Refuse more: each pair of points takes some 60 bytes and 1 to 10 microseconds (5 to 10 features), 4000 points
+        1 GB and up to a minute or two.
 
     Returns
     -------
@@ -102,8 +101,7 @@ def find_regions(
     Warns
     -----
     RuntimeWarning
-        If local covariances were degenerate (see `local_gaussians`), if the variogram shows no range, or if
-        `n_regions` cannot be reached.
+        As `local_gaussians`, or if the variogram shows no range or `n_regions` cannot be reached.
     """
     if n_regions is not None and eps != "auto":
         raise TimoError(f"Give either eps or n_regions; got {eps} and {n_regions}.")
@@ -172,28 +170,8 @@ def mcgta_loss(
     .. math:: L_{ij} = W_{ij} + \beta\, 1[d_{ij} < \rho] \max(0, W_{ij} - \gamma(d_{ij}) + \delta)
 
     with W the squared Wasserstein distance, gamma a stable model with nugget fitted to the mean of W per lag, and
-    rho the first lag of a sorted grid at which gamma has reached 95 % of its sill.
-
-    Parameters
-    ----------
-    w2 : array (n, n)
-        Squared distances between the local Gaussians.
-    distance : array (n, n)
-        Metres, or days.
-    beta : float
-        Weight of the penalty; 0 leaves `w2` as it is.
-    delta : float
-        Margin, as a share of the sill: how far below the curve a pair is penalised already.
-
-    Returns
-    -------
-    Loss
-        Symmetric, 0 on the diagonal, never below `w2`.
-
-    Raises
-    ------
-    TimoError
-        If all Gaussians are the same.
+    rho the first lag of a sorted grid at which gamma has reached 95 % of its sill. `beta` and `delta` are those of
+    `find_regions`, delta as a share of the sill. The loss is 0 on the diagonal, and never below `w2`.
     """
     if not w2.max(initial=0) > TINY:
         raise TimoError(

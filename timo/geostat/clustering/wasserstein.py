@@ -29,17 +29,13 @@ def gaussian_w2(
 
     .. math:: W_2^2 = |\mu_i - \mu_j|^2 + \mathrm{tr}(S_i + S_j - 2 (S_i^{1/2} S_j S_i^{1/2})^{1/2})
 
-    The trace of the last root is the sum of the roots of the eigenvalues of :math:`S_i^{1/2} S_j S_i^{1/2}`, so one
-    eigendecomposition per Gaussian and one batch of eigenvalues per row give all pairs.
-
     Parameters
     ----------
     means : array (n, d)
     covariances : array (n, d, d)
         Symmetric, positive semi-definite.
     other_means, other_covariances : array (m, d) and (m, d, d), optional
-        The Gaussians of the columns. Default: the same; then each pair is computed once and the result is exactly
-        symmetric with zeros on its diagonal.
+        The Gaussians of the columns. Default: the same; the result is then exactly symmetric.
     squared : bool
         Give the squared distance, in the squared unit of the values.
 
@@ -97,6 +93,7 @@ def _squared(
     other_covariances: Array,
 ) -> Array:
     d = means.shape[1]
+    # The trace of the root is the sum of the roots of the eigenvalues: one batch of them a row gives all pairs.
     shift = ((means[:, None] - other_means[None]) ** 2).sum(axis=-1)
     # S_j R_i for all j in one product of large matrices: far faster than a product per pair.
     products = other_covariances.reshape(-1, d) @ roots.transpose(1, 0, 2).reshape(d, -1)

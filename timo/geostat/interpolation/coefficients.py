@@ -17,6 +17,7 @@ error that is otherwise reached.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -26,7 +27,6 @@ import xarray as xr
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from timo.checks import Count, Seed, check_fields
 from timo.errors import TimoError, said_once, warn
 from timo.geostat.fitting import fit_model
 from timo.geostat.interpolation.eof import EOFs
@@ -49,20 +49,9 @@ BLOCK = 65_536  # places predicted at once
 
 @dataclass(frozen=True, eq=False)
 class KrigedCoefficients:
-    """Coefficients at the places observed, and how each component varies in space.
+    """Coefficients at the places observed, and how each component varies in space: a variogram `model` for each.
 
-    Parameters
-    ----------
-    places : Places
-        n of them.
-    residuals : array of shape (n, K)
-        Coefficients less their trend.
-    models : tuple of VariogramModel
-        One for each component.
-    trend : array of shape (1 + covariates, K)
-        Intercept and slopes.
-    neighbours : int or None
-        Observations that a prediction is made from; None for all.
+    `residuals` (n, K) are the coefficients less their `trend`, intercept and slopes (1 + covariates, K).
     """
 
     places: Places
@@ -115,25 +104,18 @@ def fit_variogram(places: Places, values: Floats, noise: float) -> VariogramMode
 
     Its shape runs from rougher than exponential to gaussian, as smooth as a component may be. A range that is a guess
     is not warned of: between the places, which is where it is used, the model is as good.
-
-    Raises
-    ------
-    TimoError
-        If the places are too few for it.
     """
     try:
         curve = variogram(point_array(places, values))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)
             model = fit_model(curve, "stable")
-        if model.nugget >= noise:
-            return model
-        if noise >= float(curve["semivariance"].max()):  # nothing but noise
-            level = float(np.var(values))
-            return VariogramModel("stable", level, 0.0, level, model.shape)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)
-            return fit_model(curve, "stable", nugget=noise)
+            if model.nugget >= noise:
+                return model
+            if noise < float(curve["semivariance"].max()):
+                return fit_model(curve, "stable", nugget=noise)
+        level = float(np.var(values))  # nothing but noise
+        return VariogramModel("stable", level, 0.0, level, model.shape)
     except TimoError as error:
         raise TimoError(
             f'No variogram could be fitted to a component at {len(places)} places; for EOFInterpolator("krige") take '
@@ -151,38 +133,12 @@ def point_array(places: Places, values: Floats) -> xr.DataArray:
     return points(places.x, places.y, values, places.crs)
 
 
-@dataclass(frozen=True)
-class Training:
-    """Options of the training of the network.
-
-    Parameters
-    ----------
-    epochs, batch_size : int
-        Passes over the places; places in a step.
-    seed : int
-        Of the first weights and the order of the places.
-    """
-
-    epochs: Count = 300
-    batch_size: Count = 128
-    seed: Seed = 0
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-
-
 @dataclass(eq=False)
 class Network:
-    """A trained network, and the errors on the way there.
+    """Layers from features, standardised by their mean and spread, to coefficients.
 
-    Parameters
-    ----------
-    layers : torch.nn.Module
-        From standardised features to coefficients.
-    centre, spread : array of shape (features,)
-        Mean and spread that the features are standardised by.
-    errors : list of (float, float)
-        Mean absolute error of the field at the places trained on and held out, for each epoch, in the field's unit.
+    `errors` are the mean absolute errors of the field at the places trained on and held out, for each epoch, in the
+    field's unit.
     """
 
     layers: nn.Module
@@ -207,52 +163,40 @@ class Network:
         return torch.from_numpy((features - self.centre) / self.spread).float()
 
 
-@dataclass(frozen=True, eq=False)
-class Samples:
-    """Features of places and their field, less its mean, both standardised."""
-
-    features: Float[Tensor, "place feature"]
-    field: Float[Tensor, "place time"]
-
-    def __getitem__(self, which: Tensor) -> Samples:
-        return Samples(self.features[which], self.field[which])
-
-
 def train(
     features: Floats,
     anomalies: Floats,
     loadings: Floats,
     held_out: NDArray[np.bool_],
-    training: Training,
+    *,
+    epochs: int,
+    batch_size: int,
+    seed: int,
 ) -> Network:
     """Train a network to give the coefficients of a field's components from features of the places.
 
-    Deterministic for a seed; neither torch's random state nor its number of threads is touched.
-
-    Parameters
-    ----------
-    features : array of shape (place, feature)
-        Coordinates and covariates.
-    anomalies : array of shape (place, time)
-        The field less its spatial mean at each time.
-    loadings : array of shape (K, time)
-    held_out : bool array of shape (place,)
-        Places that are not trained on: the weights of the epoch with the lowest error on them are kept.
-    training : Training
+    Of features (place, feature), anomalies (place, time), loadings (K, time) and the places held out (place,): the
+    weights of the epoch with the lowest error on these are kept. Deterministic for a seed; neither torch's random state
+    nor its number of threads is touched.
     """
     import torch
 
-    random = torch.Generator().manual_seed(training.seed)
+    random = torch.Generator().manual_seed(seed)
     centre, spread = features[~held_out].mean(axis=0), features[~held_out].std(axis=0)
     scale = float(anomalies.std()) or 1.0
     layers = create_layers(features.shape[1], len(loadings), random)
     network = Network(layers, centre, np.where(spread > 0, spread, 1.0))
-    samples = Samples(
-        network.standardise(features), torch.from_numpy(anomalies / scale).to(torch.float32)
+    inputs = network.standardise(features)
+    field, towards = (torch.from_numpy(part / scale).float() for part in (anomalies, loadings))
+
+    def error(which: Tensor) -> Tensor:
+        # Of the field that the coefficients stand for; of no places it is NaN.
+        return (layers(inputs[which]) @ towards - field[which]).abs().mean()
+
+    known, validation = (torch.from_numpy(np.flatnonzero(which)) for which in (~held_out, held_out))
+    errors = run_epochs(
+        layers, error, known, validation, epochs=epochs, batch_size=batch_size, seed=seed
     )
-    known, validation = (samples[torch.from_numpy(which)] for which in (~held_out, held_out))
-    towards = torch.from_numpy(loadings / scale).to(torch.float32)
-    errors = run_epochs(layers, known, validation, towards, training)
     network.errors += [(scale * fitted, scale * held) for fitted, held in errors]
     return network
 
@@ -274,41 +218,37 @@ def create_layers(features: int, outputs: int, random: torch.Generator) -> nn.Se
 
 def run_epochs(
     layers: nn.Module,
-    known: Samples,
-    validation: Samples,
-    loadings: Float[Tensor, "component time"],
-    training: Training,
+    error: Callable[[Tensor], Tensor],
+    known: Tensor,
+    validation: Tensor,
+    *,
+    epochs: int,
+    batch_size: int,
+    seed: int,
 ) -> list[tuple[float, float]]:
     """Train; the layers end with the weights of the best epoch, of the last one without held-out places."""
     import torch
 
-    random = torch.Generator().manual_seed(training.seed)
-    steps = training.epochs * -(-len(known.features) // training.batch_size)
+    random = torch.Generator().manual_seed(seed)
     optimiser = torch.optim.NAdam(layers.parameters())
+    steps = epochs * -(-len(known) // batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, PEAK_RATE, total_steps=steps)
     errors: list[tuple[float, float]] = []
     best = {}
-    for _ in range(training.epochs):
-        order = torch.randperm(len(known.features), generator=random)
+    for _ in range(epochs):
+        order = torch.randperm(len(known), generator=random)
         fitted = 0.0
-        for batch in order.split(training.batch_size):
-            loss = field_error(layers, known[batch], loadings)
+        for batch in order.split(batch_size):
+            loss = error(known[batch])
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
             schedule.step()
             fitted += loss.item() * len(batch)
-        with torch.no_grad():  # of no places it is NaN
-            held_out = field_error(layers, validation, loadings).item()
+        with torch.no_grad():
+            held_out = error(validation).item()
         errors.append((fitted / len(order), held_out))
         if errors[-1][1] <= min(held for _, held in errors):
             best = {name: value.clone() for name, value in layers.state_dict().items()}
     layers.load_state_dict(best or layers.state_dict())
     return errors
-
-
-def field_error(
-    layers: nn.Module, samples: Samples, loadings: Float[Tensor, "component time"]
-) -> Float[Tensor, ""]:
-    """Return the mean absolute error of the field that the predicted coefficients stand for."""
-    return (layers(samples.features) @ loadings - samples.field).abs().mean()

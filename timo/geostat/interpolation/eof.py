@@ -181,13 +181,7 @@ def white_noise(singular: Floats, places: int, times: int) -> tuple[int, float]:
     A component stands out if its singular value is above omega(beta) times the median one, with beta the shorter side
     of the field over the longer (Gavish and Donoho 2014, IEEE Transactions on Information Theory 60, 5040-5053, on
     unknown noise). The rest is the noise. Where a side is shorter than 20 all stand out: the median is then no noise.
-
-    Parameters
-    ----------
-    singular : array
-        All singular values of the field less its mean, divided by sqrt(places - 1).
-    places, times : int
-        Shape of the field.
+    `singular` are all singular values of the field less its mean, divided by sqrt(places - 1).
     """
     short, long = sorted((places - 1, times))
     if short < FEW:

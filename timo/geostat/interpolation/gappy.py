@@ -47,13 +47,7 @@ class Iteration:
         check_fields(self)
 
     def check(self, dates: int) -> None:
-        """Refuse numbers of components that these many dates cannot determine.
-
-        Raises
-        ------
-        TimoError
-            If there is no number, or it is not below that of the dates.
-        """
+        """Refuse numbers of components that these many dates cannot determine."""
         numbers = self.candidates if self.n_components is None else [self.n_components]
         if not numbers:
             raise TimoError("candidates is empty. Give numbers of components, such as (1, 2, 4).")
@@ -84,15 +78,13 @@ def dineof(
     Parameters
     ----------
     values : xarray.DataArray
-        Dim "time" (datetime64, ascending) and any others; NaN = gap. It is loaded into memory, and some eight times
-        its size in float32 is needed.
+        Dim "time" (datetime64, ascending) and any others; NaN = gap. Takes eight times its size in float32 of memory.
     n_components : int, optional
-        Components kept. By default the number, among `candidates`, that fills best the observations set aside.
+        Components kept. Default: that of `candidates` which fills best the observations set aside.
     candidates : sequence of int
-        Numbers of components to try; those from the number of dates on are left out.
+        Numbers to try; those from the number of dates on are left out.
     standardize : str, optional
-        Dim along which values are of different kinds, each scaled to mean 0 and variance 1 before; ignored if there
-        is no such dim.
+        Dim, if there is one, along which values are of different kinds, each scaled to mean 0 and variance 1 before.
     shrinkage : float
         Each eigenvalue kept is lowered by this many times the mean of those left out, as in the regularised iterative
         PCA (Josse and Husson 2012, Journal de la Societe Francaise de Statistique 153(2), 79-99; there 1). The mean
@@ -102,22 +94,21 @@ def dineof(
     tolerance : float
         A number of components ends when the gaps change by less than this, root mean square, in standard deviations.
     seed : int
-        Of the observations that the cross-validation sets aside.
+        Of the observations set aside.
 
     Returns
     -------
     xarray.Dataset
-        ``filled``: the values with gaps filled, observations untouched. ``reconstruction``: the field of the
-        components everywhere. ``error`` (n_components): mean absolute error, in standard deviations, of the
-        observations set aside; empty if there are none. attrs: n_components, iterations (of all stages). A series that
-        was never observed is NaN. On a date without any observation the components' amplitudes are interpolated
-        linearly in time.
+        `filled`: the values with gaps filled, observations untouched. `reconstruction`: the field of the components
+        everywhere. `error` (n_components): mean absolute error, in standard deviations, of the observations set aside.
+        attrs: n_components, iterations (of all stages). A series that was never observed is NaN. On a date without any
+        observation the components' amplitudes are interpolated linearly in time.
 
     Raises
     ------
     TimoError
-        If values have no dates, are no real numbers, infinite, still the nodata number of a file, all NaN, or
-        observed on fewer than 3 dates; or a number of components is not under the number of dates with observations.
+        If values have no dates, are infinite, nodata, or observed on fewer than 3 dates, or components are not fewer
+        than these dates.
 
     Warns
     -----
@@ -132,8 +123,8 @@ def dineof(
     matrix = floats_of(ordered, "float32").reshape(len(days), -1 if values.size else 0)
     rows, columns = _observed(matrix)
     settings.check(int(rows.sum()))
-    scale = _Scale.of(ordered, standardize, columns)
-    known = scale.normalise(matrix[np.ix_(rows, columns)])
+    mean, std = _scale(ordered, standardize, columns)
+    known: Floats = (matrix[np.ix_(rows, columns)] - mean) / std
     errors: dict[int, float] = {}
     if n_components is None:
         errors = cross_validate_components(known, days[rows], settings)
@@ -150,7 +141,7 @@ def dineof(
     everywhere = np.full((len(days), int(columns.sum())), np.nan, "float32")
     everywhere[rows] = field
     filled = np.full(matrix.shape, np.nan, "float32")
-    filled[:, columns] = scale.restore(fill_linear(everywhere, days))
+    filled[:, columns] = fill_linear(everywhere, days) * std + mean
     reconstruction = ordered.copy(data=filled.reshape(ordered.shape).astype(ordered.dtype))
     result = xr.Dataset(
         {
@@ -223,8 +214,7 @@ def smoother_of(
     values, vectors = eigh(products, subset_by_index=(dates - n_components, dates - 1))
     noise = max(np.trace(products) - values.sum(), 0) / max(dates - n_components, 1)
     kept = np.maximum(values - shrinkage * noise, 0) / np.maximum(values, np.finfo("float64").tiny)
-    smoother: Floats = ((vectors * kept) @ vectors.T @ centre + 1 / dates).astype(field.dtype)
-    return smoother
+    return np.asarray((vectors * kept) @ vectors.T @ centre + 1 / dates, field.dtype)
 
 
 def cross_validate_components(known: Floats, days: Floats, settings: Iteration) -> dict[int, float]:
@@ -268,32 +258,19 @@ def set_aside(seen: Mask, rng: np.random.Generator) -> Mask:
     return hidden if hidden.any() else seen & (rng.random(seen.shape) < SET_ASIDE)
 
 
-@dataclass(frozen=True)
-class _Scale:
-    """Mean and standard deviation of each series' kind, shape (series,)."""
-
-    mean: Floats
-    std: Floats
-
-    @classmethod
-    def of(cls, values: xr.DataArray, dim: str | None, columns: Mask) -> _Scale:
-        others = [d for d in values.dims if d != dim]
-        std = values.std(others, skipna=True, dtype="float64")
-        # A constant kind has nothing to scale.
-        std = std.where(std > 0, 1.0)
-        wide = [
-            kind.broadcast_like(values.isel(time=0, drop=True))
-            .transpose(*values.dims[1:])
-            .values.reshape(-1)[columns]
-            for kind in (values.mean(others, skipna=True, dtype="float64"), std)
-        ]
-        return cls(*(part.astype("float32") for part in wide))
-
-    def normalise(self, matrix: Floats) -> Floats:
-        return (matrix - self.mean) / self.std
-
-    def restore(self, matrix: Floats) -> Floats:
-        return matrix * self.std + self.mean
+def _scale(values: xr.DataArray, dim: str | None, columns: Mask) -> list[Floats]:
+    """Return mean and standard deviation of each series' kind, shape (series,) each."""
+    others = [d for d in values.dims if d != dim]
+    std = values.std(others, skipna=True, dtype="float64")
+    # A constant kind has nothing to scale.
+    std = std.where(std > 0, 1.0)
+    return [
+        kind.broadcast_like(values.isel(time=0, drop=True))
+        .transpose(*values.dims[1:])
+        .values.reshape(-1)[columns]
+        .astype("float32")
+        for kind in (values.mean(others, skipna=True, dtype="float64"), std)
+    ]
 
 
 def _observed(matrix: Floats) -> tuple[Mask, Mask]:

@@ -40,31 +40,15 @@ def linear_in_time(values: xr.DataArray) -> xr.DataArray:
 def monthly_climatology(values: xr.DataArray) -> xr.DataArray:
     """Fill gaps by the mean of the same month of all years, each series for itself.
 
-    Where a series was never observed in that month, by a straight line in time (`linear_in_time`). Observations stay
-    as they are.
-
-    Parameters
-    ----------
-    values : xarray.DataArray
-        Dim "time" with ascending datetime64 dates and any other dims; NaN = no observation.
-
-    Raises
-    ------
-    TimoError
-        If there is no such dim, its dates do not ascend, or values are no real numbers.
+    Where a series was never observed in that month, by a straight line in time. Parameter and errors as of
+    `linear_in_time`.
     """
     days, months = ascending_days(values), values.time.dt.month.values
     return _along_time(values, lambda series: fill_linear(fill_months(series, months), days))
 
 
 def ascending_days(values: xr.DataArray) -> Floats:
-    """Return the days since the first date, float64 of shape (time,).
-
-    Raises
-    ------
-    TimoError
-        If the values have no dates, or these do not ascend.
-    """
+    """Return the days since the first date, float64 of shape (time,); refuse dates that do not ascend."""
     if "time" not in values.dims or not values.sizes["time"]:
         raise TimoError(
             f'Gaps are filled in series along the dim "time"; got {dict(values.sizes)}. Use '
@@ -119,11 +103,10 @@ def neighbours(seen: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.in
     dates = np.arange(len(seen))[:, None]
     before = np.maximum.accumulate(np.where(seen, dates, -1), axis=0)
     after = np.minimum.accumulate(np.where(seen, dates, len(seen))[::-1], axis=0)[::-1]
-    # A series without any observation points to its own NaN.
-    end = np.where(before >= 0, before, 0)
+    # A series without any observation points to its own NaN on the first date.
     return (
-        np.where(before >= 0, before, np.where(after < len(seen), after, 0)),
-        np.where(after < len(seen), after, end),
+        np.where(before >= 0, before, after % len(seen)),
+        np.where(after < len(seen), after, before.clip(min=0)),
     )
 
 

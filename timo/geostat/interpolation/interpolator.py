@@ -15,7 +15,6 @@ from timo.errors import TimoError, warn
 from timo.geostat.interpolation.coefficients import (
     KrigedCoefficients,
     Network,
-    Training,
     fit_kriging,
     train,
 )
@@ -24,11 +23,9 @@ from timo.geostat.interpolation.observations import (
     Observations,
     complete,
     covariate_columns,
-    fitted_covariates,
     observations_of,
-    spatial_dims,
 )
-from timo.geostat.places import Places, check_same_crs, places_of, with_crs
+from timo.geostat.places import Places, check_same_crs, places_of, spatial_dims, with_crs
 from timo.geostat.values import Field, Floats
 
 Mask = NDArray[np.bool_] | xr.DataArray | Sequence[bool]
@@ -37,11 +34,11 @@ Mask = NDArray[np.bool_] | xr.DataArray | Sequence[bool]
 @checked
 @dataclass(eq=False)
 class EOFInterpolator:
-    """Interpolate series in space: components of the field, and their coefficients as functions of the place.
+    """Interpolate series in space: `EOFInterpolator("krige").fit(stations).predict(grid)`.
 
-    The series are decomposed into empirical orthogonal functions; the coefficients, a few numbers for each place, are
-    interpolated by a network or by kriging; the field is coefficients @ diag(s) V^T + mean (Amato, Guignard, Robert and
-    Kanevski 2020, Scientific Reports 10, 22243).
+    The series are decomposed (`decompose`); the coefficients, a few numbers for each place, are interpolated by a
+    network or by kriging, and the field is put together from them (Amato, Guignard, Robert and Kanevski 2020,
+    Scientific Reports 10, 22243).
 
     Parameters
     ----------
@@ -53,14 +50,13 @@ class EOFInterpolator:
         Components that are interpolated: their number, or the share of the variance (0 to 1) that they are to explain.
         By default those that stand out from white noise (`EOFs.above_noise`).
     seed : int
-        A fit with the same seed gives the same field. The random state of the process is not touched.
+        A fit with the same seed gives the same field; the random state of the process is not touched.
     epochs, batch_size, validation_share
-        Of the network: passes over the places, places in a step, and the share of the places that is held out to choose
-        the best epoch by.
+        Of the network: passes over the places, places in a step, share of the places held out to choose the best epoch.
     neighbours : int, optional
-        Of kriging: the number of nearest places that a prediction is made from; None for all.
+        Of kriging, as of `krige`.
     gaps : "refuse" or "dineof"
-        Whether series that have missing values are refused, or filled first with `timo.geostat.dineof`.
+        Refuse series that have missing values, or fill them first with `dineof`.
 
     Attributes
     ----------
@@ -77,10 +73,6 @@ class EOFInterpolator:
 
     Components that are hardly above noise may still be smooth in space. `n_components=1.0` takes all: slower, and with
     kriging, which weighs each by its own variogram, often a little nearer.
-
-    Examples
-    --------
-    >>> field = EOFInterpolator("krige").fit(stations).predict(grid)  # doctest: +SKIP
     """
 
     method: Literal["mlp", "krige"] = "mlp"
@@ -109,21 +101,18 @@ class EOFInterpolator:
         Parameters
         ----------
         stations : xarray.DataArray
-            Dims (point, time) with coords x and y on `point`, or one band of a cube, dims (time, y, x). The CRS is in
-            `attrs["crs"]` or the coord spatial_ref; without one, coordinates are metres on a plane. Places without any
-            value are left out.
+            From `points`, with a time, or one band of a cube, dims (time, y, x). Places without any value are left out.
         covariates : xarray.Dataset, optional
             Further numbers of the places (elevation, distance to the sea, ...): a variable for each, of dims (point) or
             (y, x). `predict` needs the same ones.
         validation : xarray.DataArray or array of bool, optional
-            For "mlp": the places that are held out from training to choose the best epoch by, dims (point) or (y, x).
-            A random share of them by default.
+            For "mlp": the places held out, dims (point) or (y, x); by default a random share.
 
         Raises
         ------
         TimoError
-            If there are fewer than three places or fewer components than asked for, if values are missing (and `gaps`
-            is "refuse"), or covariates are missing or lie elsewhere.
+            If there are fewer than three places or fewer components than asked for, or if values (unless filled) or
+            covariates are missing, or covariates lie elsewhere.
 
         Warns
         -----
@@ -136,7 +125,12 @@ class EOFInterpolator:
             raise TimoError("Kriging holds nothing out for validation; fit it without.")
         seen = observations_of(stations)
         values = complete(seen, self.gaps, self.seed)
-        columns, names = fitted_covariates(covariates, seen)
+        columns, names = covariate_columns(covariates, seen.source)
+        columns = columns[seen.observed]
+        if not np.isfinite(columns).all():
+            raise TimoError(
+                "Covariates are missing (NaN) at places with observations. Fill them, or drop these places."
+            )
         eofs = self._decompose(values)
         fitted: Network | KrigedCoefficients | None = None
         if eofs.n_components and self.method == "krige":
@@ -144,8 +138,15 @@ class EOFInterpolator:
         elif eofs.n_components:
             held_out = held_out_places(seen, validation, self.validation_share, self.seed)
             features = np.hstack([seen.places.embed(), columns])
-            training = Training(self.epochs, self.batch_size, self.seed)
-            fitted = train(features, values - eofs.mean, eofs.loadings, held_out, training)
+            fitted = train(
+                features,
+                values - eofs.mean,
+                eofs.loadings,
+                held_out,
+                epochs=self.epochs,
+                batch_size=self.batch_size,
+                seed=self.seed,
+            )
         self.eofs_, self.coefficients_, self._seen, self._names = eofs, fitted, seen, names
         return self
 
@@ -158,7 +159,7 @@ class EOFInterpolator:
         Parameters
         ----------
         grid : xarray.DataArray or xarray.Dataset
-            Where: dims y and x, or `point` with coords x and y, in the CRS of the stations. Its values do not matter.
+            A raster or points, in the CRS of the stations. Only its places count.
         covariates : xarray.Dataset, optional
             Those of the fit, at the places of the grid. Where one is NaN, so is the prediction.
 
@@ -218,13 +219,10 @@ def held_out_places(
         return held_out
     dims = spatial_dims(seen.source)
     sizes = {dim: seen.source.sizes[dim] for dim in dims}
-    if not isinstance(validation, xr.DataArray) and np.ndim(validation) == len(dims):
-        validation = xr.DataArray(np.asarray(validation), dims=dims)
-    if (
-        not isinstance(validation, xr.DataArray)
-        or validation.dtype != bool
-        or dict(validation.sizes) != sizes
-    ):
+    if not isinstance(validation, xr.DataArray):
+        given = np.asarray(validation)
+        validation = xr.DataArray(given, dims=dims if given.ndim == len(dims) else None)
+    if validation.dtype != bool or dict(validation.sizes) != sizes:
         raise TimoError(
             f"validation must be True or False (bool) for each place of the stations, an array of sizes {sizes}."
         )

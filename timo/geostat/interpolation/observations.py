@@ -10,23 +10,15 @@ from numpy.typing import NDArray
 
 from timo.errors import TimoError
 from timo.geostat.interpolation.gappy import dineof
-from timo.geostat.places import Places, places_of
+from timo.geostat.places import Places, places_of, spatial_dims
 from timo.geostat.values import Floats, floats_of
 
 
 @dataclass(frozen=True, eq=False)
 class Observations:
-    """Series at places, and the array that they were read from.
+    """Series (n, time) at the places with an observation, and the array that they were read from.
 
-    Parameters
-    ----------
-    places : Places
-        Those with an observation, n of them.
-    values : array of shape (n, time)
-    observed : bool array of shape (all places,)
-        Which of the places of `source` these are.
-    source : xarray.DataArray
-        Dims (time, point) or (time, y, x).
+    `observed` (all places,) is which of the places of `source`, dims (time, point) or (time, y, x), these are.
     """
 
     places: Places
@@ -36,14 +28,7 @@ class Observations:
 
 
 def observations_of(data: xr.DataArray) -> Observations:
-    """Read stations (point, time) or a cube of one band (time, y, x); places without any value are left out.
-
-    Raises
-    ------
-    TimoError
-        If it is neither, values are no real numbers, infinite, or still the nodata number of a file, or fewer than
-        three places have values.
-    """
+    """Read stations (point, time) or a cube of one band (time, y, x); places without any value are left out."""
     dims = spatial_dims(data)
     if set(data.dims) != {"time", *dims}:
         raise TimoError(
@@ -60,18 +45,6 @@ def observations_of(data: xr.DataArray) -> Observations:
     return Observations(places_of(source)[observed], series[observed], observed, source)
 
 
-def spatial_dims(data: xr.DataArray | xr.Dataset) -> tuple[str, ...]:
-    """Return ("point",) or ("y", "x"), depending on the dims."""
-    if "point" in data.dims:
-        return ("point",)
-    if {"y", "x"} <= set(data.dims):
-        return ("y", "x")
-    raise TimoError(
-        'Places are an xarray object with the dim "point" (coords x and y), or with dims and coords "y" and "x"; '
-        f"got {tuple(data.dims)}. Use timo.geostat.points(x, y, values, crs=...)."
-    )
-
-
 def series_of(source: xr.DataArray) -> Floats:
     """Return the series, (all places, time), in float32 or float64."""
     kind = "float32" if source.dtype.itemsize < 8 else "float64"
@@ -83,20 +56,7 @@ def covariate_columns(
     places: xr.DataArray | xr.Dataset,
     names: tuple[str, ...] | None = None,
 ) -> tuple[Floats, tuple[str, ...]]:
-    """Return the covariates at the places, shape (count of places, number of names), and their names.
-
-    Parameters
-    ----------
-    covariates : xarray.Dataset or None
-    places : xarray.DataArray or xarray.Dataset
-    names : tuple of str, optional
-        Those wanted; all if None.
-
-    Raises
-    ------
-    TimoError
-        If one is missing, or they are not numbers with the places' dims, sizes and coordinates.
-    """
+    """Return the covariates at the places, shape (place, name), and their names: those wanted, or all."""
     dims = spatial_dims(places)
     held = {} if covariates is None else {str(n): a for n, a in covariates.data_vars.items()}
     if covariates is not None:
@@ -143,32 +103,8 @@ def _check_covariates(
             )
 
 
-def fitted_covariates(
-    covariates: xr.Dataset | None, seen: Observations
-) -> tuple[Floats, tuple[str, ...]]:
-    """Return the covariates at the places observed, shape (n, number of names), and their names.
-
-    Raises
-    ------
-    TimoError
-        If they lie at other places, or values are missing.
-    """
-    columns, names = covariate_columns(covariates, seen.source)
-    if not np.isfinite(columns[seen.observed]).all():
-        raise TimoError(
-            "Covariates are missing (NaN) at places with observations. Fill them, or drop these places."
-        )
-    return columns[seen.observed], names
-
-
 def complete(seen: Observations, gaps: str, seed: int) -> Floats:
-    """Return series without gaps, shape (n, time): as they are, or filled.
-
-    Raises
-    ------
-    TimoError
-        If values are missing and are not to be filled.
-    """
+    """Return series without gaps, shape (n, time): as they are, or filled if `gaps` is "dineof"."""
     missing = np.isnan(seen.values)
     if not missing.any():
         return seen.values

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
@@ -22,16 +23,9 @@ FEWEST = 3
 
 @dataclass(frozen=True)
 class Observations:
-    """Values at different places, on one or more dates.
+    """Values (dates, n) at different places (n,), NaN where nothing was observed.
 
-    Parameters
-    ----------
-    places : (n,)
-        No two alike.
-    values : (dates, n)
-        NaN where nothing was observed.
-    place_of : (points,)
-        The place of each point given; -1 of a point that was never observed.
+    `place_of` (points,) is the place of each point given, -1 of one that was never observed.
     """
 
     places: Places
@@ -48,22 +42,19 @@ class Observations:
 
 
 def observations_of(points: xr.DataArray) -> Observations:
-    """Take points apart; drop those that were never observed, average those at one place.
-
-    Raises
-    ------
-    TimoError
-        If there is no dim "point", more than one other dim, values are no real numbers, infinite or still the nodata
-        number of a file, or fewer than three places have a value.
-    """
-    values = _by_date(points)
+    """Take points apart; drop those that were never observed, average those at one place."""
+    if "point" not in points.dims or points.ndim > 2:
+        raise TimoError(
+            'points must have the dim "point", and at most one other such as "time"; got '
+            f"{tuple(points.dims)}. Use timo.geostat.points(x, y, values, crs=...)."
+        )
+    values = np.atleast_2d(floats_of(points.transpose(..., "point")))
     seen = np.isfinite(values).any(0)
     kept = points.isel(point=np.flatnonzero(seen))
-    places, which = _distinct(places_of(kept)) if seen.any() else (None, np.empty(0, int))
-    if places is None or len(places) < FEWEST:
-        found = 0 if places is None else len(places)
+    places, which = _distinct(places_of(kept))
+    if len(places) < FEWEST:
         raise TimoError(
-            f"Kriging needs values at {FEWEST} places or more, and these points have them at {found}. "
+            f"Kriging needs values at {FEWEST} places or more, and these points have them at {len(places)}. "
             "Take more points."
         )
     place_of = np.full(len(seen), -1)
@@ -84,15 +75,6 @@ def other_dim(points: xr.DataArray) -> str | None:
     return others[0] if others else None
 
 
-def _by_date(points: xr.DataArray) -> np.ndarray:
-    if "point" not in points.dims or points.ndim > 2:
-        raise TimoError(
-            'points must have the dim "point", and at most one other such as "time"; got '
-            f"{tuple(points.dims)}. Use timo.geostat.points(x, y, values, crs=...)."
-        )
-    return np.atleast_2d(floats_of(points.transpose(..., "point")))
-
-
 def _distinct(places: Places) -> tuple[Places, np.ndarray]:
     """Return places without repetition, in the order of their first appearance, and the place of each.
 
@@ -104,11 +86,8 @@ def _distinct(places: Places) -> tuple[Places, np.ndarray]:
         (np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(at),) * 2
     )
     together = connected_components(links, directed=False)[1][exactly.ravel()]
-    _, first, which = np.unique(together, return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(order))
-    return places[first[order]], rank[which]
+    which = pd.factorize(together)[0]
+    return places[np.unique(which, return_index=True)[1]], which
 
 
 def _averaged(values: np.ndarray, which: np.ndarray, n: int) -> np.ndarray:

@@ -28,7 +28,7 @@ from timo.geostat.kriging.weights import (
     local_blocks,
 )
 from timo.geostat.models import VariogramModel
-from timo.geostat.places import Places, check_same_crs, places_of, with_crs
+from timo.geostat.places import Places, check_same_crs, places_of, spatial_dims, with_crs
 from timo.geostat.values import Field
 from timo.geostat.variograms import variogram
 
@@ -73,36 +73,33 @@ def krige(
     Parameters
     ----------
     points : xarray.DataArray
-        Dim "point" with coordinates x and y (`timo.geostat.points` makes one), NaN where nothing was observed. One
-        further dim such as "time" is a series: dates with the same gaps share one set of weights, so that a whole
-        series costs what one date does; every other pattern of gaps is solved by itself. Points at one place are
-        averaged, with a warning.
+        From `timo.geostat.points`, NaN where nothing was observed. One further dim such as "time" is a series: dates
+        with the same gaps share one set of weights, so that a series without gaps costs what one date does. Points at
+        one place are averaged, with a warning.
     grid : xarray.DataArray or xarray.Dataset
-        Where to estimate: dims y and x, or dim "point" with coordinates x and y. Only its places count. In the
-        coordinate reference system of the points.
+        Where to estimate: a raster or points, in the reference system of `points`. Only its places count.
     model : VariogramModel, optional
         By default an exponential model is fitted to the variogram of the points; of a series, to that of 50 dates
         spread evenly, pooled (fewer of more than 3,000 points).
     neighbours : int or None
-        The most observations that a place is estimated from, the nearest ones; None for all: exact, and slow from some
-        thousands on.
+        The nearest observations that a place is estimated from; None for all: exact, and slow from some thousands on.
     noise : {"microscale", "measurement"}
         The meaning of the nugget. "microscale": it varies in space, over less than the points are apart. The map runs
         through the observations, and the variance, 0 there, is that of a **new observation**: an interval from it
         covers one that was held out. "measurement": it is error of the observations. The map smooths them, at their
-        places too, and the variance is that of the **field without the error**. Away from the points both give the same
-        mean, and variances that differ by the nugget. With a nugget of 0 they are the same.
+        places too, and the variance is that of the **field without the error**. Away from the points the means are the
+        same, and the variances differ by the nugget.
     block_size : int, optional
-        Places at a time. The default keeps a block under some 100 MB; results do not depend on it.
+        Places at a time, by default some 100 MB; results do not depend on it.
 
     Returns
     -------
     xarray.Dataset
         `mean` in the unit of the values and `variance` in its square, on the grid, with the model in the attributes.
-        Far beyond the range the mean is that of the neighbours (by generalised least squares), and the variance the
-        sill and the variance of that mean. NaN on dates with fewer than three observations, with a warning. The
-        reference system is in `attrs["crs"]` on points, in the coordinate spatial_ref on a raster. Where all dates have
-        the same gaps, a variance of 1 GB or more is a read-only view of one date's: copy() it before writing to it.
+        Far beyond the range the mean is that of the neighbours, and the variance the sill and that of their mean. NaN
+        on dates with fewer than three observations, with a warning. The reference system is in `attrs["crs"]` on
+        points, in the coordinate spatial_ref on a raster. Where all dates have the same gaps, a variance of 1 GB or
+        more is a read-only view of one date's: copy() it before writing to it.
 
     Raises
     ------
@@ -112,11 +109,10 @@ def krige(
 
     Notes
     -----
-    In degrees the neighbours are found by chords through the unit sphere, which order places as great circles do, and
-    distances are great-circle ones. There not every model is a valid covariance: the exponential, the spherical and
-    the stable up to power 1 and Matérn up to nu = 1/2 are; the gaussian and smoother ones are not (Gneiting 2013,
-    Bernoulli 19, table 1), which matters only for ranges of thousands of kilometres: negative variances are then set
-    to 0, with a warning.
+    In degrees distances are great-circle ones. There not every model is a valid covariance: the exponential, the
+    spherical, the stable up to power 1 and Matérn up to nu = 1/2 are; the gaussian and smoother ones are not (Gneiting
+    2013, Bernoulli 19, table 1), which matters only for ranges of thousands of kilometres: negative variances are then
+    set to 0, with a warning.
 
     A system too close to singular to be solved gets a nugget of 1e-8 of the sill, with a warning. Where all values
     are the same and no model was given, the map is that value with variance 0, with a warning.
@@ -209,7 +205,7 @@ def described(kriged: xr.Dataset, points: xr.DataArray, model: VariogramModel | 
 def _on_grid(
     values: np.ndarray, points: xr.DataArray, grid: xr.DataArray | xr.Dataset
 ) -> xr.DataArray:
-    dims = ("point",) if "point" in grid.dims else ("y", "x")
+    dims = spatial_dims(grid)
     kept: dict[str, Any] = {n: grid[n] for n in (*PLACING, "point") if n in grid.coords}
     first, shape = other_dim(points), tuple(grid.sizes[dim] for dim in dims)
     if first is None:
@@ -226,11 +222,7 @@ def estimate(
     correlations: Correlations,
     search: Search,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Krige a series, values (dates, n): dates with the same gaps have the same weights.
-
-    Mean and variance (dates, m) are NaN on a date with fewer than three observations. Where all dates have the same
-    gaps, a variance of 1 GB or more is a read-only view of one.
-    """
+    """Return mean and variance (dates, m) of a series (dates, n): dates with the same gaps have the same weights."""
     groups = list(gaps(values))
     single = len(groups) == 1
     shape = (len(values), len(sought))

@@ -82,19 +82,19 @@ def cross_validate(
     points, model, neighbours
         As of `krige`.
     folds : int or array_like, optional
-        By default every place is left out by itself. A number leaves out that many random parts in turn. Labels, one
-        for each point, leave out points of one label together: blocks wider than the range give the error far from any
-        observation, which leaving out one at a time does not see.
+        By default every place is left out by itself. A number: that many random parts. Labels, one for each point:
+        points of one label together; blocks wider than the range give the error far from any observation, which leaving
+        out one at a time does not see.
     seed : int
         Of the random parts.
 
     Returns
     -------
     xarray.Dataset
-        On the points: `mean`, `variance` (of a new observation: the nugget is in it) and
-        `error` (mean - observed), NaN where nothing was observed. Attributes: `rmse`, `mae`, `bias`, `coverage_90`
-        (share of observations inside their 90 % interval) and `standardised` (mean squared error over its variance,
-        1 if the variances are right). Points at one place are left out together.
+        On the points: `mean`, `variance` (of a new observation) and `error` (mean - observed), NaN where nothing was
+        observed. Attributes: `rmse`, `mae`, `bias`, `coverage_90` (share of observations inside their 90 % interval)
+        and `standardised` (mean squared error over its variance, 1 if the variances are right). Points at one place are
+        left out together.
 
     Raises
     ------
@@ -103,9 +103,9 @@ def cross_validate(
 
     Notes
     -----
-    Without a model, one is fitted to the rest of the points, for each fold; leaving out single places it is fitted
-    once, to all, since one place hardly changes it. All neighbours at once need no system for each place: errors and
-    variances are read off the inverse (Dubrule 1983, Mathematical Geology 15, 687).
+    Without a model, one is fitted to the rest of the points for each fold; leaving out single places, which hardly
+    change it, once to all. With all neighbours, errors and variances are read off one inverse (Dubrule 1983,
+    Mathematical Geology 15, 687).
     """
     observed = observations_of(points)
     search = Search(neighbours)

@@ -43,14 +43,9 @@ DENSE_BLOCK, LOCAL_BLOCK = 2**21, 2**19
 
 @dataclass(frozen=True)
 class Correlations:
-    """Correlation against distance, and what the nugget stands for.
+    """Correlation against distance, and what the nugget stands for (see `timo.geostat.krige`).
 
-    Parameters
-    ----------
-    model : VariogramModel or None
-        None: nothing varies, and every observation weighs the same.
-    noise : {"microscale", "measurement"}
-        See `timo.geostat.krige`.
+    Without a model nothing varies, and every observation weighs the same.
     """
 
     model: VariogramModel | None
@@ -85,17 +80,10 @@ class Correlations:
 
 @dataclass(frozen=True)
 class Block:
-    """Some of the places that are sought: how each weighs the observed, and its variance.
+    """The weights (m, n) of the observed for some of the places that are sought, and their variances (m,).
 
-    Parameters
-    ----------
-    cells
-        Which of the places, in their order.
-    weights : (m, n), dense or sparse
-    variance : (m,)
-        In squared units of the values; slightly negative where rounding made it so.
-    repaired
-        Number of systems that were near-singular and got the jitter.
+    Variances are slightly negative where rounding made them so. `repaired` is the number of systems that were
+    near-singular and got the jitter.
     """
 
     cells: slice
@@ -151,13 +139,7 @@ def solve_batch(systems: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, int
 
 
 def correlation_matrix(observed: Places, correlations: Correlations) -> np.ndarray:
-    """Return the correlations among the observed, (n, n), filled by blocks so that few of its size are needed.
-
-    Raises
-    ------
-    TimoError
-        If there are more of them than MAX_DENSE.
-    """
+    """Return the correlations among the observed, (n, n), filled by blocks so that few of its size are needed."""
     n = len(observed)
     if n > MAX_DENSE:
         raise TimoError(
