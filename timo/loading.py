@@ -37,11 +37,6 @@ class _Data:
     bands: tuple[str, ...]
     sensor: Sensor
 
-    @property
-    def wavelengths(self) -> tuple[float, ...]:
-        """Return the wavelength of each band."""
-        return self.sensor.wavelengths(self.bands)
-
     def codes(self, options: Mapping[str, Any]) -> dict[str, float]:
         """Return the wavelength of each band: the one chosen, else the sensor's; NaN where it has none."""
         own = [band.wavelength_um for band in self.sensor.select(self.bands)]
@@ -103,7 +98,7 @@ def load_model(
     Returns
     -------
     TiMo
-        The model, in evaluation mode.
+        In evaluation mode.
 
     Raises
     ------
@@ -117,7 +112,15 @@ def load_model(
         given = sorted(encoder) + (["pretrained"] if pretrained is not None else [])
         if given:
             raise TimoError(f"{given} are options of a new model, {str(path)!r} is a saved one")
-        return _saved(path, cube, classes)
+        model = load(path)
+        if classes is not None and tuple(classes) != model.config.classes:
+            raise TimoError(
+                f"the model at {path} has the classes {model.config.classes}, not {tuple(classes)}: leave classes out, "
+                "or train a new model"
+            )
+        if cube is not None:
+            cubes.select_bands(cube, model.config.bands, model.config.sensor)
+        return model
     if cube is None or classes is None:
         raise TimoError(
             f'a new {name} needs a cube to read and classes to predict: load_model("{name}", cube=cube, '
@@ -219,7 +222,13 @@ def _from_folder(
         raise TimoError(
             f"{fixed} are settled by the encoder at {path}: only {' and '.join(FREE)} can be chosen"
         )
-    _check_bands(path, saved, data)
+    missing = [band for band in saved.bands if band not in data.bands]
+    if saved.config.stem != "wavelength" and (missing or saved.sensor != data.sensor.name):
+        raise TimoError(
+            f"the encoder at {path} reads the bands {list(saved.bands)} of {saved.sensor}, the cube has "
+            f"{list(data.bands)} of {data.sensor.name}. One with the stem of wavelengths would read any: "
+            'timo.pretrain(..., autoencoder_config(..., stem="wavelength"))'
+        )
     start = _Start(_continued(saved, data, options), _title(saved, path.resolve().name), saved)
     logger.info("%s: starts from %s", path, start.initial_weights)
     return start
@@ -229,18 +238,6 @@ def _settled(config: EncoderConfig, options: Mapping[str, Any]) -> list[str]:
     """Return the options that would change a pretrained encoder."""
     free = (*FREE, "wavelengths") if config.stem == "wavelength" else FREE
     return sorted(n for n, v in options.items() if n not in free and v != getattr(config, n))
-
-
-def _check_bands(path: Path, saved: SavedEncoder, data: _Data) -> None:
-    if saved.config.stem == "wavelength":
-        return
-    missing = [band for band in saved.bands if band not in data.bands]
-    if missing or saved.sensor != data.sensor.name:
-        raise TimoError(
-            f"the encoder at {path} reads the bands {list(saved.bands)} of {saved.sensor}, the cube has "
-            f"{list(data.bands)} of {data.sensor.name}. One with the stem of wavelengths would read any: "
-            'timo.pretrain(..., autoencoder_config(..., stem="wavelength"))'
-        )
 
 
 def _continued(saved: SavedEncoder, data: _Data, options: Mapping[str, Any]) -> EncoderConfig:
@@ -258,8 +255,9 @@ def _title(saved: SavedEncoder, name: str) -> str:
 
 def _with_wavelengths(data: _Data, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options with the wavelengths of the cube's bands, unless others were chosen."""
-    own = {} if "wavelengths" in options else {"wavelengths": data.wavelengths}
-    return own | dict(options)
+    if "wavelengths" in options:
+        return dict(options)
+    return {**options, "wavelengths": data.sensor.wavelengths(data.bands)}
 
 
 def _existing(name: PathLike) -> Path:
@@ -273,31 +271,8 @@ def _existing(name: PathLike) -> Path:
     return path
 
 
-def _saved(path: Path, cube: xr.DataArray | None, classes: Sequence[str] | None) -> TiMo:
-    model = load(path)
-    if classes is not None and tuple(classes) != model.config.classes:
-        raise TimoError(
-            f"the model at {path} has the classes {model.config.classes}, not {tuple(classes)}: leave classes out, or "
-            "train a new model"
-        )
-    if cube is not None:
-        cubes.select_bands(cube, model.config.bands, model.config.sensor)
-    return model
-
-
 def load_shipped(name: str) -> SavedEncoder:
-    """Read a pretrained encoder that came with timo.
-
-    Parameters
-    ----------
-    name : str
-        One of `SHIPPED`, e.g. "timo-tiny".
-
-    Raises
-    ------
-    TimoError
-        If there is none of that name, or this installation lacks its files or holds damaged ones.
-    """
+    """Read a pretrained encoder that came with timo, one of `SHIPPED`."""
     if name not in SHIPPED:
         raise TimoError(
             f"no weights of {name!r} come with timo: there are those of {', '.join(SHIPPED)}"
