@@ -571,3 +571,13 @@ def test_names_that_two_sensors_share_are_not_taken_for_one_band():
     assert timo.predict(model, landsat).label.compute().max() >= 0
     with pytest.warns(UserWarning, match="made for surface .*, the cube holds top-of-atmosphere"):
         select_bands(to_cube(values, bands, "sentinel-2-l1c"), bands, "sentinel-2")
+
+
+def test_values_that_are_no_cube_are_refused():
+    values, sensor = np.full((2, 3, 4, 4), 0.1, "float32"), get_sensor("sentinel-2")
+    bands = ["B2", "B3", "B4"]
+    for wrong in (values[0, 0], values.astype(str), values.astype(complex), values[:, :2]):
+        with pytest.raises(TimoError, match=r"values must be numbers.* of 3 bands; got"):
+            check_values(wrong, sensor, bands)
+    with pytest.raises(TimoError, match="times must be the 2 dates of the values"):
+        check_values(values, sensor, bands, times=[np.datetime64("2019-01-01")])

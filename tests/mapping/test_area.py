@@ -298,7 +298,7 @@ def test_a_year_that_only_the_reference_has():
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({}, r"The sample lacks the columns \['reference'\]: draw it with stratified_sample"),
+        ({}, r"The sample lacks the columns \['reference'\]. Draw it with stratified_sample"),
         ({"reference": np.nan}, "4 sample units have no reference: note 0 or the year"),
         ({"reference": "cut"}, "4 sample units have no reference: note 0 or the year"),
         ({"reference": np.inf}, "4 sample units have no reference: note 0 or the year"),

@@ -367,7 +367,7 @@ def test_a_dimension_that_is_not_there_is_refused():
 BAD = {
     "dims": (
         lambda p: loss_year(p.expand_dims({"class": ["forest"]})),
-        r"takes the probability of one class, \(time, y, x\), got .*\('class', 'time', 'y', 'x'\). Use result.probab",
+        r"takes the probability of one class, \(time, y, x\); got .*\('class', 'time', 'y', 'x'\). Use result.probab",
     ),
     "consecutive": (
         lambda p: loss_year(p, consecutive=0),

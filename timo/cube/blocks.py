@@ -79,7 +79,7 @@ def split_blocks(
     blocks : xarray.DataArray
         (y, x) block numbers, as `blocks` makes them; "random" takes any numbers, such as those of farms or catchments.
     scheme : {"checkerboard", "random"}
-        "checkerboard": every other block is test, whatever the seed, and of the rest a random share is validation.
+        "checkerboard": every other block is test, with any seed, and of the rest a random share is validation.
         "random": blocks are drawn for all three parts.
     fractions : (float, float, float)
         Shares of training, validation and test; their sum is 1. With "checkerboard" only the first two count, as the
@@ -132,7 +132,7 @@ def split_blocks(
         "classes": list(PARTS),
         "scheme": scheme,
         "seed": seed,
-        # What the range of the errors is compared with; 0: blocks that somebody else has made.
+        # What the range of the errors is compared with; 0: blocks made elsewhere.
         "block_m": float(blocks.attrs.get("size_m", 0)),
     }
     split = _buffered(split, buffer_m)

@@ -191,7 +191,7 @@ def _reduce(
 
 
 def _median(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Median per band of (..., time, band) over the valid dates; sorting puts the others last."""
+    """Return the median per band of (..., time, band) over the valid dates; sorting puts the others last."""
     valid = np.isfinite(values).all(axis=-1)
     count = valid.sum(axis=-1)
     ordered = np.sort(np.where(valid[..., None], values, np.float32(np.inf)), axis=-2)
@@ -204,7 +204,7 @@ def _median(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _medoid(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Medoid of (..., time, band) over the valid dates."""
+    """Return the medoid of (..., time, band) over the valid dates."""
     valid = np.isfinite(values).all(axis=-1)
     count = valid.sum(axis=-1)
     filled = np.where(valid[..., None], values, np.float32(0))

@@ -1,4 +1,4 @@
-"""Metres and hectares of a grid, whatever its coordinate reference system."""
+"""Metres and hectares of a grid, in any coordinate reference system."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pyproj
 import xarray as xr
 
 from timo.checks import NotNegative, checked
+from timo.crs import metres_per_unit
 from timo.cube.check import Gridded, check_grid, spacing
 from timo.errors import TimoError
 
@@ -58,7 +59,7 @@ def hectares(array: xr.DataArray) -> float | pd.Series:
 
 
 def _hectares_by_class(labels: xr.DataArray, rows: np.ndarray) -> pd.Series:
-    """Hectares of each class, given the hectares of a cell of each row."""
+    """Return the hectares of each class, given the hectares of a cell of each row."""
     values = labels.values
     names = labels.attrs.get("classes")
     codes = np.unique(values[values >= 0]) if names is None else np.arange(len(names))
@@ -79,7 +80,7 @@ def cell_size_m(array: Gridded) -> tuple[float, float]:
     crs = _crs(array)
     dy, dx = _steps(array)
     if not crs.is_geographic:
-        metres = _metres_per_unit(crs)
+        metres = metres_per_unit(crs)
         return dy * metres, dx * metres
     lat, lon = (float(array[dim].values[array.sizes[dim] // 2]) for dim in ("y", "x"))
     geod = crs.get_geod()
@@ -104,7 +105,7 @@ def cell_area_m2(array: Gridded) -> np.ndarray:
     if crs.is_geographic:
         return _ellipsoidal_area(array["y"].values, dy, dx, crs)
     _check_keeps_areas(array, crs)
-    return np.full(array.sizes["y"], dy * dx * _metres_per_unit(crs) ** 2)
+    return np.full(array.sizes["y"], dy * dx * metres_per_unit(crs) ** 2)
 
 
 @checked
@@ -151,17 +152,13 @@ def _crs(array: Gridded) -> pyproj.CRS:
 
 
 def _steps(array: Gridded) -> tuple[float, float]:
-    """Height and width of a cell in the unit of the CRS; of a single row, they are the same."""
+    """Return height and width of a cell in the unit of the CRS; of a single row, they are the same."""
     steps = {dim: abs(spacing(array, dim)) for dim in ("y", "x") if array.sizes[dim] > 1}
     if not steps:
         raise TimoError(
             "The size of a single cell cannot be read from its coordinates. Use a larger area."
         )
     return steps.get("y", steps.get("x", 0.0)), steps.get("x", steps.get("y", 0.0))
-
-
-def _metres_per_unit(crs: pyproj.CRS) -> float:
-    return float(crs.axis_info[0].unit_conversion_factor)
 
 
 def _check_keeps_areas(array: Gridded, crs: pyproj.CRS) -> None:
@@ -178,7 +175,7 @@ def _check_keeps_areas(array: Gridded, crs: pyproj.CRS) -> None:
 
 
 def _ellipsoidal_area(lat: np.ndarray, dy: float, dx: float, crs: pyproj.CRS) -> np.ndarray:
-    """Area (y,) between two parallels and two meridians.
+    """Return the area (y,) between two parallels and two meridians.
 
     Snyder 1987, Map Projections: A Working Manual, USGS Professional Paper 1395, eq. 3-12.
     """

@@ -344,7 +344,7 @@ def _check_fill(look: _Look) -> None:
     _check_empty(look)
 
 
-def _refuse_fill(look: _Look, value: float, number: int | None = None) -> NoReturn:
+def _refuse_fill(look: _Look, value: float, number: float | None = None) -> NoReturn:
     there = np.abs(look.all - value) <= 1e-6 * max(abs(value), 1e-2)
     share = _percent(there.sum() / np.isfinite(look.all).sum())
     said = _figure(value)
@@ -357,7 +357,7 @@ def _refuse_fill(look: _Look, value: float, number: int | None = None) -> NoRetu
     look.refuse(f"{share} of them are {said}, which means no data; mask it first", near)
 
 
-def _fills(look: _Look) -> Iterator[tuple[float, int]]:
+def _fills(look: _Look) -> Iterator[tuple[float, float]]:
     """Yield what numbers of no data have become, as they are and scaled, where they are no likely value."""
     sensor, (low, high), least = look.sensor, look.limits, float(look.flat.min()) * (1 + 1e-6)
     own = [n for n in (sensor.nodata, *(band.nodata for band in sensor.bands)) if n]

@@ -1,6 +1,6 @@
 """Areas with confidence intervals, from a map and a reference sample.
 
-Counting the pixels of a map gives the area of the map, errors included. A sample of places at which somebody looked
+Counting the pixels of a map gives the area of the map, errors included. A sample of places that were looked at
 closely gives the area on the ground, and how sure one can be of it. The estimators are those of Olofsson et al. 2014,
 Good practices for estimating area and assessing accuracy of land change, Remote Sensing of Environment 148, 42-57,
 https://doi.org/10.1016/j.rse.2014.02.015; "eq." below is an equation of that paper.
@@ -173,7 +173,7 @@ def loss_areas(
     loss_year : xarray.DataArray
         (y, x) integers: 0 = no loss, else the year of loss, negative = no data.
     sample : pandas.DataFrame
-        What `timo.mapping.sampling.stratified_sample` drew, ``stratum``, and what somebody found there, ``reference``:
+        What `timo.mapping.sampling.stratified_sample` drew, ``stratum``, and what is there in truth, ``reference``:
         0 or the year of loss.
     strata : xarray.DataArray, optional
         (y, x) integers: what the sample was drawn from, if not from `loss_year` itself. With few pixels in some years,

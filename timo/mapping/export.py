@@ -4,7 +4,6 @@ import json
 import warnings
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from numbers import Number
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from dask.system import CPU_COUNT
 from xarray.backends.locks import HDF5_LOCK
 
 from timo.atomic import check_name, replacing
-from timo.checks import AnyNumber, NotNegative, PathLike, checked
+from timo.checks import AnyNumber, NotNegative, PathLike, checked, is_number
 from timo.cube.netcdf import netcdf_engine
 from timo.errors import TimoError, warn
 from timo.mapping.geotiff import (
@@ -112,7 +111,7 @@ def export(
         )
     check_dims(data)
     _check_crs(data)
-    data = _without_stale(data)
+    data = _in_utc(_without_stale(data))
     record = provenance if provenance is not None else _read_record(data)
     if kind == "tif":
         write_geotiff(_one_variable(data), path, nodata, record)
@@ -145,6 +144,12 @@ def _check_crs(data: xr.DataArray | xr.Dataset) -> None:
         )
 
 
+def _in_utc(data: Any) -> Any:
+    """Return data whose dates have no time zone, which no format holds."""
+    zoned = {dim: i for dim, i in data.indexes.items() if getattr(i, "tz", None) is not None}
+    return data.assign_coords({dim: index.tz_convert(None) for dim, index in zoned.items()})
+
+
 def _without_stale(data: Any) -> Any:
     """Return a copy with the nodata value in one place, and without what was true before a cast or a comparison.
 
@@ -154,8 +159,8 @@ def _without_stale(data: Any) -> Any:
         data = data.rename({name: str(name) for name in data.data_vars})
         return data.assign({name: _without_stale(array) for name, array in data.data_vars.items()})
     kind, own = data.dtype.kind, own_nodata(data)
-    said = [data.attrs[key] for key in _NODATA if isinstance(data.attrs.get(key), Number)]
-    if own is None and kind in "iu" and any(np.isfinite(said)):
+    said = [data.attrs[key] for key in _NODATA if is_number(data.attrs.get(key))]
+    if own is None and kind in "iu" and said:
         warn(
             f"The nodata value of the data, {said[0]}, does not fit {data.dtype}, so none is written. Pass the one "
             "that they have now, as nodata=."
@@ -236,9 +241,6 @@ def _as_store(
         data = data.to_dataset(name="data" if taken else str(data.name))
     _check_fits(data, kind, nodata)
     marks = {name: resolve_nodata(array, nodata) for name, array in data.data_vars.items()}
-    for dim, index in data.indexes.items():
-        if getattr(index, "tz", None) is not None:
-            data = data.assign_coords({dim: index.tz_convert(None)})
     # What another file was encoded with (its filters, its scale) does not fit this one.
     # GDAL takes the last dimension of NetCDF for x.
     store = data.drop_encoding().transpose(..., "y", "x")

@@ -97,7 +97,7 @@ def own_nodata(data: xr.DataArray) -> float | None:
         return float("nan")  # a reader has replaced it
     for place in (data.encoding, data.attrs):
         for key in ("_FillValue", "missing_value", "nodata", "fill_value", "nodatavals"):
-            # Of an encoding, a fill value is what Zarr has for chunks that nobody wrote.
+            # Of an encoding, a fill value is what Zarr has for chunks that were not written.
             if place.get(key) is not None and not (place is data.encoding and key == "fill_value"):
                 said = place[key][0] if key == "nodatavals" else place[key]
                 return _as_held(said, data.dtype)

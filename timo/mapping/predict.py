@@ -25,7 +25,7 @@ from timo.models.tasks import ModelConfig, TiMo
 from timo.sensors import Sensor
 
 NO_LABEL = -1
-# One tile at a time goes through the model, whatever the scheduler: its memory is that of one tile. The threads of dask
+# One tile at a time goes through the model, under any scheduler: its memory is that of one tile. The threads of dask
 # each hold at most one more, of observations only.
 _IN_USE = threading.Lock()
 
@@ -168,7 +168,7 @@ def _lazy_probability(model: TiMo, cube: xr.DataArray, tiling: Tiling) -> dask.a
 
 @dataclass(frozen=True, eq=False)
 class _Look:
-    """What the values of a lazy cube are checked by, tile by tile."""
+    """The check of the values of a lazy cube, tile by tile."""
 
     sensor: Sensor | None
     bands: tuple[str, ...]
@@ -294,7 +294,7 @@ _here = threading.local()
 
 @dataclass
 class _Watch:
-    """What the tiles of one computation report to and are stopped by; by default neither."""
+    """The stop and the reports of the tiles of one computation; by default neither."""
 
     stop: Stop | None = None
     steps: Steps = field(default_factory=Steps)

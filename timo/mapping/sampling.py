@@ -46,9 +46,7 @@ def pixel_areas(labels: xr.DataArray) -> pd.Series:
     TimoError
         If `labels` is no such map, or no data all over.
     """
-    areas = hectares(_strata(labels))
-    assert isinstance(areas, pd.Series)
-    return areas
+    return pd.Series(hectares(_strata(labels)))
 
 
 @checked

@@ -347,7 +347,7 @@ def identify(text: str, tags: Mapping[Any, Any] | None = None) -> Identity | Non
     Identity or None
         None where neither says anything. The name is asked first, from its end, then the tags; what says the level
         comes before what says only the satellite, and of two levels of Sentinel-2 the first is believed: tags of an
-        image that somebody called L2A state what it was made as.
+        image that is called L2A state what it was made as.
     """
     said = {str(k).upper(): str(v).strip() for k, v in (tags or {}).items()}
     if own := said.get("TIMO_SENSOR"):

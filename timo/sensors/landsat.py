@@ -53,7 +53,7 @@ def _served(
 def _coherent(quality: Any) -> Any:
     """Return whether the bits of QA_PIXEL can stand together: a flag goes with high confidence, and only with it."""
     stated = quality >> 8 != 0
-    fits = quality == quality  # noqa: PLR0124 - true everywhere, in whatever kind of array
+    fits = quality == quality  # noqa: PLR0124 - true everywhere, in any kind of array
     for bit, confidence in ((2, 14), (3, 8), (4, 10), (5, 12)):
         fits &= ((quality >> bit) & 1 == 1) == ((quality >> confidence) & 3 == 3)
     return fits | ~stated | (quality & 1 == 1)

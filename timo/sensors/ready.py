@@ -1,6 +1,7 @@
 """Products made ready for analysis from several satellites, or sold so: HLS, FORCE, PlanetScope."""
 
 import math
+from dataclasses import replace
 
 from timo.sensors.product import Band, QualityClass, Sensor
 
@@ -75,8 +76,8 @@ def _index(name: str, mean: float, std: float) -> Band:
 
 
 # FORCE documentation (Frantz), "Level 2 Processing System: output format" and "Time series analysis: output format":
-# scale 10000 and nodata -9999 for reflectance and for indices; bits of QAI. Masked is what FORCE itself screens unless
-# told otherwise (SCREEN_QAI). Landsat images lack the red edge and the broad near infrared. Wavelengths lie between
+# scale 10000 and nodata -9999 for reflectance and for indices; bits of QAI. Masked is what FORCE itself screens by
+# default (SCREEN_QAI). Landsat images lack the red edge and the broad near infrared. Wavelengths lie between
 # those of Sentinel-2 and of Landsat.
 FORCE = Sensor(
     name="force",
@@ -132,17 +133,6 @@ FORCE = Sensor(
 # Planet, PlanetScope Product Specifications: surface reflectance x 10000 in 16 bits, 0 = no data; bands in the order of
 # the files. Four bands: Dove (PS2); those of SuperDove as four bands differ by less than 0.04 um. The first layer of
 # the usable data mask (UDM2) says what is clear: no cloud, haze, shadow or snow.
-_PLANET = {
-    "scale": 1e-4,
-    "nodata": 0,
-    "mask_name": "clear",
-    "quality": (QualityClass("not clear", 0), QualityClass("clear", 1)),
-    "masked": (0,),
-    "attribution": "Image © {years} Planet Labs PBC",
-    "licence": "https://www.planet.com/terms-of-use/",
-    "level": "3A, 3B",
-    "satellites": ("planetscope",),
-}
 PLANETSCOPE_4 = Sensor(
     name="planetscope-4",
     product="PlanetScope surface reflectance, 4 bands (AnalyticMS_SR)",
@@ -152,9 +142,18 @@ PLANETSCOPE_4 = Sensor(
         Band("red", "red", 0.630, 3),
         Band("nir", "nir", 0.820, 3),
     ),
-    **_PLANET,  # type: ignore[arg-type]
+    scale=1e-4,
+    nodata=0,
+    mask_name="clear",
+    quality=(QualityClass("not clear", 0), QualityClass("clear", 1)),
+    masked=(0,),
+    attribution="Image © {years} Planet Labs PBC",
+    licence="https://www.planet.com/terms-of-use/",
+    level="3A, 3B",
+    satellites=("planetscope",),
 )
-PLANETSCOPE_8 = Sensor(
+PLANETSCOPE_8 = replace(
+    PLANETSCOPE_4,
     name="planetscope-8",
     product="PlanetScope surface reflectance, 8 bands (AnalyticMS_SR_8b)",
     bands=(
@@ -167,7 +166,6 @@ PLANETSCOPE_8 = Sensor(
         Band("rededge", "rededge071", 0.705, 3),
         Band("nir", "nir08", 0.865, 3),
     ),
-    **_PLANET,  # type: ignore[arg-type]
 )
 
 READY = (HLS_L30, HLS_S30, FORCE, PLANETSCOPE_4, PLANETSCOPE_8)

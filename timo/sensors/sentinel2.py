@@ -27,13 +27,13 @@ _OFFSET = 1000
 
 
 def _harmonised(properties: Mapping[str, Any]) -> float:
-    """What makes an image's digital numbers those of the baselines before 04.00.
+    """Return what makes an image's digital numbers those of the baselines before 04.00.
 
     Earth Engine's harmonised collection has done so already, the Planetary Computer never. Earth Search has for most
     items and says so in a property of its own; what it says in `raster:bands` is -0.1 for both kinds. That property is
     wrong for some items of 2022 to 2025, as users report at github.com/Element84/earth-search, and their reflectances
-    come out 0.1 too low; the Collection 1 there, which has no such items, lacks many dates. Where nobody says, the
-    processing baseline tells.
+    come out 0.1 too low; the Collection 1 there, which has no such items, lacks many dates. Elsewhere the
+    processing baseline counts.
     """
     if properties.get("earthsearch:boa_offset_applied"):
         return 0.0
