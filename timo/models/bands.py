@@ -58,14 +58,7 @@ class WavelengthConv(nn.Module):
     The kernels begin as He et al. (2015) have it, fan-in, for one band: variance 2 / 49. They are divided by the root
     of the number of bands, so that the output of bands that vary independently is as large for three as for twelve.
     A LayerNorm before the last layer keeps the kernels of all wavelengths at one size, those between the bands of
-    training included.
-
-    Parameters
-    ----------
-    dim : int
-        Output channels.
-    wavelengths : sequence of float
-        Codes of the bands when the call gives none: micrometres, or those of `timo.sensors.POLARISATIONS`.
+    training included. `wavelengths` are the codes of the bands when the call gives none.
     """
 
     def __init__(self, dim: int, wavelengths: Sequence[float]) -> None:
@@ -122,11 +115,6 @@ def as_bands(wavelengths: Wavelengths, device: torch.device) -> Int[Tensor, " c"
     """Return bands in picometres on the device.
 
     A tensor on an accelerator is not read back, which would wait for it: there, a code that no band has gives NaN.
-
-    Raises
-    ------
-    TimoError
-        If no band has a wavelength (see `timo.models.config.check_wavelengths`).
     """
     if isinstance(wavelengths, Tensor):
         if wavelengths.device.type == "cpu" and not torch.compiler.is_compiling():
@@ -138,13 +126,7 @@ def as_bands(wavelengths: Wavelengths, device: torch.device) -> Int[Tensor, " c"
 
 
 def check_fit(x: Tensor, wavelengths: Wavelengths) -> None:
-    """Refuse wavelengths that are not one for each band.
-
-    Raises
-    ------
-    TimoError
-        If their number is not the number of channels of x (b, t, c, h, w).
-    """
+    """Refuse wavelengths that are not one for each channel of x (b, t, c, h, w)."""
     shape = tuple(wavelengths.shape) if isinstance(wavelengths, Tensor) else (len(wavelengths),)
     if x.ndim != 5 or shape != (x.shape[2],):
         raise TimoError(

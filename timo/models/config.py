@@ -50,11 +50,6 @@ class EncoderConfig:
     checkpoint : bool
         Whether training computes the inside of each block a second time instead of keeping it: less memory for about
         a third more time, the same gradients.
-
-    Raises
-    ------
-    TimoError
-        If an option is of another type or out of range, or the stages do not fit together.
     """
 
     in_channels: Channels
@@ -89,13 +84,7 @@ class EncoderConfig:
 
 
 def check_wavelengths(wavelengths: Sequence[float | int]) -> tuple[float, ...]:
-    """Return codes of bands as Python's floats: micrometres, or a radar polarisation (`timo.sensors.POLARISATIONS`).
-
-    Raises
-    ------
-    TimoError
-        If one is neither.
-    """
+    """Return codes of bands as Python's floats: micrometres, or a radar polarisation (`timo.sensors.POLARISATIONS`)."""
     codes = tuple(map(float, check(wavelengths, Sequence[float], "wavelengths")))
     low, high = OPTICAL
     radar = tuple(POLARISATIONS.values())
@@ -115,13 +104,7 @@ def with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_reads_bands(config: Any) -> None:
-    """Check that a config has one band, one mean and one std for each channel of its encoder.
-
-    Raises
-    ------
-    TimoError
-        If it has not.
-    """
+    """Check that a config has one band, one mean and one std for each channel of its encoder."""
     for field in ("mean", "std"):
         # Whole numbers would make a tensor of whole numbers.
         object.__setattr__(config, field, tuple(map(float, getattr(config, field))))
@@ -171,13 +154,7 @@ def encoder_config(size: str, in_channels: Channels, **overrides: Any) -> Encode
 
 
 def check_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Check options of an encoder one by one, and return them as the fields of an `EncoderConfig` are.
-
-    Raises
-    ------
-    TimoError
-        If one is unknown or of another type.
-    """
+    """Check options of an encoder one by one, and return them as the fields of an `EncoderConfig` are."""
     known = hints_of(EncoderConfig)
     for name in overrides:
         if name not in known:

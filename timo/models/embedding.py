@@ -126,15 +126,9 @@ def date_code(
 ) -> Float[Tensor, "b t {channels}"]:
     """Code acquisition dates: harmonics of the year (season), and the time since the first date (order, distance).
 
-    Parameters
-    ----------
-    dates
-        Days since 1970-01-01.
-    present
-        Whether a date has any valid observation: the first date is the first of these, so that a date without data
-        changes nothing.
-    channels
-        Width of the code; half codes the season (at most 8 harmonics), the rest the elapsed time.
+    Dates are days since 1970-01-01; the first is the first `present`, that is with any valid observation, so that a
+    date without data changes nothing. Half the channels code the season (at most 8 harmonics), the rest the elapsed
+    time.
     """
     season, elapsed = date_phases(dates, present, channels)
     return torch.cat([season.sin(), season.cos(), elapsed.sin(), elapsed.cos()], dim=-1)

@@ -18,6 +18,7 @@ from timo.models.attention import SpatiotemporalAttention
 from timo.models.bands import WavelengthConv, Wavelengths, check_fit
 from timo.models.config import Attention, Channels, EncoderConfig, encoder_config
 from timo.models.embedding import Downsample, FourierDates, Position, Stem
+from timo.models.masking import units_with_any
 from timo.models.packed import Layout, worth_packing
 
 STRIDES = (4, 8, 16, 32)
@@ -134,7 +135,6 @@ class TiMoEncoder(nn.Module):
     Parameters
     ----------
     config : EncoderConfig
-        Shape and behaviour.
     """
 
     @checked
@@ -195,7 +195,7 @@ class TiMoEncoder(nn.Module):
         batch = x.shape[0]
         frames = self.stem(rearrange(x, "b t c h w -> (b t) c h w"), wavelengths)
         tokens = rearrange(frames, "(b t) i j c -> b t i j c", b=batch)
-        keep = _coarsen(valid, STRIDES[0])
+        keep = units_with_any(valid, STRIDES[0])
         tokens = self.position(tokens, dates, keep.flatten(2).any(dim=-1))
         maps = []
         for index, (stage, stride) in enumerate(zip(self.stages, STRIDES, strict=True)):
@@ -204,7 +204,7 @@ class TiMoEncoder(nn.Module):
                 frames = rearrange(tokens * keep[..., None], "b t i j c -> (b t) i j c")
                 frames = self.downsamples[index - 1](frames)
                 tokens = rearrange(frames, "(b t) i j c -> b t i j c", b=batch)
-                keep = _coarsen(keep, 2)
+                keep = units_with_any(keep, 2)
             tokens = stage(tokens, keep, packed)
             inside = tokens[:, :, : -(-height // stride), : -(-width // stride)]
             maps.append(rearrange(inside, "b t i j c -> b t c i j"))
@@ -212,13 +212,7 @@ class TiMoEncoder(nn.Module):
 
 
 class PhysicalModel(nn.Module):
-    """A model that takes physical values and normalises them itself.
-
-    Parameters
-    ----------
-    mean, std : sequence of float
-        Normalisation of each band, in the units of the cube.
-    """
+    """A model that takes physical values and normalises them itself, by the mean and std of each band."""
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
@@ -249,11 +243,7 @@ def seeded(seed: int) -> Iterator[None]:
 def check_series(x: Tensor, dates: Tensor | None, valid: Tensor | None, channels: int) -> None:
     """Refuse a series that does not fit a model, or itself, before it is broadcast into something else.
 
-    Raises
-    ------
-    TimoError
-        If one is no tensor, `x` is not floating point of shape (b, t, channels, h, w), `dates` not of shape (b, t), or
-        `valid` not boolean of shape (b, t, h, w).
+    `x` is to be (b, t, channels, h, w) in floating point, `dates` (b, t), `valid` boolean of shape (b, t, h, w).
     """
     for name, given in (("x", x), ("dates", dates), ("valid", valid)):
         if given is not None and not isinstance(given, Tensor):
@@ -292,12 +282,6 @@ def _pad(
     return F.pad(x, (0, right, 0, down)), F.pad(valid, (0, right, 0, down))
 
 
-def _coarsen(valid: Bool[Tensor, "b t h w"], factor: int) -> Bool[Tensor, "b t i j"]:
-    """Return which tokens are valid: those with a valid pixel (or finer token) under them."""
-    cells = rearrange(valid, "b t (i p) (j q) -> b t i j (p q)", p=factor, q=factor)
-    return cells.any(dim=-1)
-
-
 def _initialise(module: nn.Module) -> None:
     # A module comes after those that it is made of.
     if isinstance(module, WavelengthConv | FourierDates):
@@ -320,7 +304,6 @@ def create_encoder(size: str = "tiny", bands: Channels = 10, **overrides: Any) -
     Parameters
     ----------
     size : {"tiny", "small", "base", "large", "huge"}
-        Named size.
     bands : int
         Number of bands of the input.
     **overrides

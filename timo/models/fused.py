@@ -119,19 +119,10 @@ def gyroscope(
 ) -> Float[Tensor, "b t n h d"]:
     """Take one softmax over the places of the own frame and the other dates of the own place.
 
-    Parameters
-    ----------
-    sq, sk
-        Queries and keys of the spatial logits: for each sample (g = b) or for each frame (g = b t).
-    q, k
-        Queries and keys of the temporal logits.
-    v
-        Values.
-    offset
-        What is added to all spatial logits of a query. None: nothing.
-    valid
-        Which tokens may be attended. A query that has none gets zero. What stands in the keys and values of the
-        others, NaN included, is not read.
+    `sq` and `sk` are queries and keys of the spatial logits, for each sample (g = b) or for each frame (g = b t); `q`
+    and `k` those of the temporal ones; `offset` is added to all spatial logits of a query. Only `valid` tokens may be
+    attended: what stands in the keys and values of the others, NaN included, is not read. A query that has none gets
+    zero.
     """
     out, _ = torch.ops.timo.gyroscope(sq, sk, q, k, v, offset, valid)
     return out

@@ -95,13 +95,6 @@ class DatePooling(nn.Module):
 
     Each group of channels weighs the dates in its own way (after L-TAE, Garnot & Landrieu 2020, section 3). A maximum
     alone, as published, is drawn by the one date that is off, the more so the more dates there are.
-
-    Parameters
-    ----------
-    width : int
-        Channels, a multiple of the groups.
-    groups : int
-        Groups of channels.
     """
 
     def __init__(self, width: int, groups: int) -> None:
@@ -130,22 +123,8 @@ class DatePooling(nn.Module):
 class SegmentationHead(nn.Module):
     """Class scores of every pixel, for each date or for the series.
 
-    Parameters
-    ----------
-    dims : sequence of int
-        Channels of the encoder's four maps.
-    in_channels : int
-        Bands of the image.
-    classes : int
-        Number of classes.
-    width : int
-        Channels inside the head.
-    detail : int
-        Channels of the full-resolution path; 0 leaves it out, as published.
-    dropout : float
-        Before the classifier.
-    per_date : bool
-        Scores for each date, or for the series.
+    `dims` are the channels of the encoder's four maps, `width` those inside the head, `detail` those of the
+    full-resolution path; 0 leaves it out, as published.
     """
 
     def __init__(

@@ -25,11 +25,6 @@ class MaskOptions:
         How often each scheme is drawn, relative to the others. ``random``: any unit of any date, as published.
         ``tube``: the same places at all dates, so that only the neighbours help (VideoMAE, Tong et al. 2022).
         ``date``: whole dates, so that only the other dates help, as under weeks of cloud.
-
-    Raises
-    ------
-    TimoError
-        If the ratio is not between 0 and 1, or no scheme can be drawn.
     """
 
     ratio: Annotated[float, Range(above=0, below=1)] = 0.75
@@ -55,15 +50,8 @@ def draw_mask(
     Units without an observation are never drawn: there is nothing to hide there and nothing to score. Of the units
     present at least one is hidden and one left, if there are two; a series with less is left as it is.
 
-    Parameters
-    ----------
-    present : Tensor of bool, shape (t, i, j)
-        Whether a unit has any observation, on the CPU.
-    options : MaskOptions
-        How masks are drawn.
-    generator : torch.Generator
-        Random numbers; the mask depends on nothing else, so a seed for each sample gives the same masks on one machine
-        and on many.
+    The mask depends on nothing but the generator, so a seed for each sample gives the same masks on one machine and on
+    many.
     """
     t, height, width = present.shape
     places, dates = torch.arange(height * width).reshape(1, height, width), torch.arange(t)

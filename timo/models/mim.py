@@ -26,7 +26,6 @@ Target = Literal["values", "frame", "unit", "batch"]
 # Variance below which a frame's contrast is noise (normalised values): under haze or snow it is not blown up to 1.
 FRAME_NOISE = 1e-2
 UNIT_NOISE = 1e-6
-ALL_AXES = (0, 1, 2, 3, 4)
 
 
 @checked
@@ -36,14 +35,8 @@ class MaskedConfig:
 
     Parameters
     ----------
-    encoder : EncoderConfig
-        The encoder that is pretrained.
-    bands : tuple of str
-        Names of the bands, in the order of the channels.
-    mean, std : tuple of float
-        Normalisation of each band, in the units of the cube.
-    sensor : str
-        Sensor of the bands.
+    encoder, bands, mean, std, sensor
+        Of the encoder that is pretrained, as in `timo.models.ModelConfig`.
     unit : int
         Side of a mask unit in pixels, a power of two of at least 4 (published: 32).
     decoder_dim, decoder_depth, decoder_heads : int
@@ -52,11 +45,6 @@ class MaskedConfig:
         What is predicted: the normalised values; the same, normalised once more over each date and band of the
         series, so that what sets a place apart is learnt and not the date's light or haze; or within each unit (MAE's
         ``norm_pix_loss``, which trades brightness for texture); or over all hidden pixels of the batch (as published).
-
-    Raises
-    ------
-    TimoError
-        If the parts do not fit together.
     """
 
     encoder: EncoderConfig
@@ -146,13 +134,7 @@ class Fusion(nn.Module):
 
 
 class MaskedAutoencoder(PhysicalModel):
-    """Encoder, and a decoder that predicts the hidden units from what the encoder saw of the others.
-
-    Parameters
-    ----------
-    config : MaskedConfig
-        What to build.
-    """
+    """Encoder, and a decoder that predicts the hidden units from what the encoder saw of the others."""
 
     @checked
     def __init__(self, config: MaskedConfig) -> None:
@@ -179,23 +161,9 @@ class MaskedAutoencoder(PhysicalModel):
         dates: Real[Tensor, "b t"] | None = None,
         valid: Bool[Tensor, "b t h w"] | None = None,
     ) -> Reconstruction:
-        """Predict the hidden units.
+        """Predict the hidden units (b, t, i, j), i = ceil(h / unit) and j = ceil(w / unit); see `masking.draw_mask`.
 
-        Parameters
-        ----------
-        x : Tensor, shape (b, t, c, h, w)
-            Physical values, bands as in ``config.bands``. What stands where `valid` is false is never read.
-        hidden : Tensor of bool, shape (b, t, i, j)
-            Units to hide, i = ceil(h / unit) and j = ceil(w / unit); see `timo.models.masking.draw_mask`.
-        dates : Tensor, shape (b, t), optional
-            Days since 1970-01-01.
-        valid : Tensor of bool, shape (b, t, h, w), optional
-            True where there is an observation; by default where every band is finite.
-
-        Raises
-        ------
-        TimoError
-            If the shapes do not fit each other or the bands.
+        The rest is as for `timo.models.TiMo`.
         """
         check_series(x, dates, valid, len(self.config.bands))
         height, width = x.shape[-2:]
@@ -269,15 +237,11 @@ class MaskedAutoencoder(PhysicalModel):
         return rearrange(pixels, "b t (i p) (j q) -> b t i j (p q)", p=unit, q=unit).sum(dim=-1)
 
     def _check_hidden(self, hidden: Tensor, x: Tensor) -> None:
-        expected = (*x.shape[:2], *(-(-size // self.config.unit) for size in x.shape[-2:]))
+        unit = self.config.unit
+        expected = (*x.shape[:2], *(-(-size // unit) for size in x.shape[-2:]))
         if hidden.shape != expected or hidden.dtype != torch.bool:
-            raise misfit(
-                "hidden",
-                hidden,
-                x,
-                expected,
-                f" in torch.bool, for units of {self.config.unit} pixels",
-            )
+            of = f" in torch.bool, for units of {unit} pixels"
+            raise misfit("hidden", hidden, x, expected, of)
 
 
 def normalise(
@@ -299,7 +263,7 @@ def normalise(
         return _standardise(values, inside, (-2, -1), FRAME_NOISE)
     if config.target == "batch":
         covered = repeat(hidden, "b t i j -> b t (i p) (j q)", p=unit, q=unit) & valid
-        return _standardise(values, covered[:, :, None].expand_as(values), ALL_AXES)
+        return _standardise(values, covered[:, :, None].expand_as(values), (0, 1, 2, 3, 4))
     cells = rearrange(values, "b t c (i p) (j q) -> b t i j (p q c)", p=unit, q=unit)
     count = values.shape[2]
     inside = repeat(valid, "b t (i p) (j q) -> b t i j (p q c)", p=unit, q=unit, c=count)

@@ -23,14 +23,9 @@ MOST = 0.8
 
 @dataclass(frozen=True)
 class Layout:
-    """Where packed tokens, ordered by sample, date and place, stand in a series.
+    """Where packed tokens, ordered by sample, date and place, stand in a series: where it is `valid`.
 
-    Attributes
-    ----------
-    valid : Tensor of bool, shape (b, t, n)
-        Tokens of the series that are among the packed.
-    rows : Tensor of int, shape (m,)
-        Their indices in the flattened series.
+    `rows` are their indices in the flattened series.
     """
 
     valid: Bool[Tensor, "b t n"]

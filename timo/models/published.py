@@ -36,11 +36,6 @@ class AutoencoderConfig:
     target : {"values", "unit", "batch"}
         What is predicted: the values; the same, normalised over the pixels of each unit, as in MAE; or normalised over
         all masked pixels of the batch, as the published code does it.
-
-    Raises
-    ------
-    TimoError
-        If the encoder is another one, or the numbers do not fit together.
     """
 
     encoder: EncoderConfig
@@ -84,11 +79,11 @@ class Reconstruction(NamedTuple):
 class PublishedAutoencoder(nn.Module):
     """Masked autoencoder with an encoder that sees the visible units only.
 
+    Its `encoder` is a whole `TiMoEncoder`, without gates: `timo.models.transfer_encoder` moves its weights to another.
+
     Parameters
     ----------
     config : AutoencoderConfig
-        Shape and behaviour. `encoder` is a whole `TiMoEncoder`: its weights move to another one with
-        `timo.models.transfer_encoder`. It has no gates.
     """
 
     @checked

@@ -166,12 +166,8 @@ def forward(
 ) -> tuple[Float[Tensor, "g p n h d"], Float[Tensor, "g p n h"]]:
     """Take the softmax over the valid places, for each date, in the working type.
 
-    Returns
-    -------
-    out
-        The means of the values; zero at a date without a valid place.
-    lse
-        The logarithm to the base 2 of the sum of the exponentials; -inf at such a date.
+    `out` are the means of the values, zero at a date without a valid place; `lse` the logarithm to the base 2 of the
+    sum of the exponentials, -inf at such a date.
     """
     out = v.new_empty(v.shape, dtype=working_type(v))
     lse = v.new_empty(v.shape[:4], dtype=out.dtype)
@@ -231,16 +227,8 @@ def backward(
 ) -> tuple[Float[Tensor, "g n h d"], Float[Tensor, "g n h d"], Float[Tensor, "g p n h d"]]:
     """Compute gradients of q, k and v where the weights are P = 2^(S log2(e) + bias), in the working type.
 
-    Parameters
-    ----------
-    gradient
-        Gradient of the output.
-    delta
-        Inner product of gradient and output: dS = P (gradient V^T - delta).
-    bias
-        Minus the joint log-sum-exp of a query, to the base 2, and what is added to all its logits.
-    q, k, v, valid
-        As given to `forward`.
+    `delta` is the inner product of gradient and output: dS = P (gradient V^T - delta). `bias` is minus the joint
+    log-sum-exp of a query, to the base 2, and what is added to all its logits. The rest is as given to `forward`.
     """
     dtype = working_type(v)
     dq, dk = (x.new_empty(x.shape, dtype=dtype) for x in (q, k))

@@ -43,11 +43,6 @@ class ModelConfig:
     initial_weights : str
         What the encoder's weights were before any fine-tuning, in words, e.g. "random (seed 0)"; empty where that was
         not written down.
-
-    Raises
-    ------
-    TimoError
-        If a field is of another type or out of range, or bands and encoder do not fit each other.
     """
 
     encoder: EncoderConfig
@@ -75,7 +70,6 @@ class TiMo(PhysicalModel):
     Parameters
     ----------
     config : ModelConfig
-        What to build.
     """
 
     @checked
@@ -144,13 +138,6 @@ def build(config: ModelConfig, seed: int = 0) -> TiMo:
     """Return a model with random weights on the CPU, in evaluation mode.
 
     The same seed gives the same weights, and torch's own generator goes on as if nothing had been drawn.
-
-    Parameters
-    ----------
-    config : ModelConfig
-        What to build.
-    seed : int
-        Seed of the weights.
     """
     with seeded(seed):
         return TiMo(config).eval()

@@ -65,13 +65,9 @@ def forward(
 ) -> None:
     """Take the other dates of each place into an attention over its frame, in place.
 
-    Parameters
-    ----------
-    q, k, v, valid
-        Queries, keys, values and which of them may be attended.
-    out, lse
-        Attention over the frame and the logarithm to the base 2 of its sum of exponentials; afterwards those of both.
-        `lse` is inf where a query has nothing to attend to, so that anything divided by its sum is zero.
+    `out` and `lse` come as the attention over the frame and the logarithm to the base 2 of its sum of exponentials, and
+    are afterwards those of both. `lse` is inf where a query has nothing to attend to, so that anything divided by its
+    sum is zero.
     """
     for places in _passes(v):
         here = (slice(None), slice(None), places)

@@ -28,7 +28,8 @@ Sources = Sequence[int | None]
 Bands = Channels | Sources | Mapping[str, int | None] | None
 STEM_KERNEL = "stem.conv1.weight"
 WRAPPERS = ("model", "state_dict", "model_state_dict", "module")
-PREFIXES = ("module.", "_orig_mod.")  # of DistributedDataParallel and of torch.compile
+# Of DistributedDataParallel and of torch.compile.
+PREFIXES = re.compile(r"^(module\.|_orig_mod\.)+")
 
 
 class Reshaped(NamedTuple):
@@ -121,9 +122,7 @@ def transfer_encoder(
     TimoError
         If not a single weight fits, or `bands` does not fit the encoder or the source.
     """
-    inside = {
-        k.removeprefix("encoder."): v for k, v in state_dict.items() if k.startswith("encoder.")
-    }
+    inside = within(state_dict, "encoder.")
     outside = [k for k in state_dict if not k.startswith("encoder.")] if inside else []
     tensors = dict(inside or state_dict)
     own, found = encoder.state_dict().get(STEM_KERNEL), tensors.get(STEM_KERNEL)
@@ -135,6 +134,11 @@ def transfer_encoder(
     report = fill(encoder, tensors, adapted=adapted, unused=outside)
     announce(report, "encoder")
     return report
+
+
+def within(tensors: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """Return what has a prefix, by the names without it."""
+    return {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}
 
 
 def _fit_stem(found: Tensor, own: Tensor, bands: Bands) -> Tensor:
@@ -151,13 +155,7 @@ def _fit_stem(found: Tensor, own: Tensor, bands: Bands) -> Tensor:
 
 
 def band_sources(bands: int | Sources | Mapping[str, int | None], count: int) -> Sources:
-    """Return the source channel of each new band (see `timo.models.load_reference`), None for the mean of all `count`.
-
-    Raises
-    ------
-    TimoError
-        If there is no band, or a source channel that does not exist.
-    """
+    """Return the source channel of each new band, None for the mean of all, as `timo.models.load_reference` has it."""
     if isinstance(bands, int):
         sources: Sources = tuple(range(count)) if bands == count else (None,) * bands
     else:
@@ -207,11 +205,6 @@ def fill(
     """Copy the tensors that fit, by the model's names, into a model, in place.
 
     `names` has the name in the source of those that it names otherwise; the rest is for the report.
-
-    Raises
-    ------
-    TimoError
-        If not a single tensor fits.
     """
     own = model.state_dict()
     known = {n: t for n, t in tensors.items() if n in own and isinstance(t, Tensor)}
@@ -252,12 +245,8 @@ def announce(report: LoadReport, what: str) -> None:
 def read_state_dict(source: Mapping[str, Any] | PathLike) -> dict[str, Any]:
     """Read a state dict from a file or a mapping, by the names that its model had, with all that lies beside it.
 
-    It may lie under "model" or "state_dict", and names may begin with "module.".
-
-    Raises
-    ------
-    TimoError
-        If the file is missing or damaged, holds more than weights (such a pickle is never run), or there is no tensor.
+    It may lie under "model" or "state_dict", and names may begin with "module.". A pickle that holds more than weights
+    is never run.
     """
     return _unwrap(source if isinstance(source, Mapping) else _read(check_name(source, "read")))
 
@@ -306,19 +295,8 @@ def _unwrap(found: Any) -> dict[str, Any]:
         if isinstance(found, Mapping):
             held = f"a mapping with {', '.join(map(repr, list(found)[:5])) or 'nothing'}"
         raise TimoError(f"expected a state dict, a mapping from names to tensors, got {held}")
-    plain = {_without_prefix(str(name)): value for name, value in found.items()}
+    plain = {PREFIXES.sub("", str(name)): value for name, value in found.items()}
     for wrapper in WRAPPERS:
-        inside = {
-            n.removeprefix(f"{wrapper}."): v
-            for n, v in plain.items()
-            if n.startswith(f"{wrapper}.")
-        }
-        if inside:
+        if inside := within(plain, f"{wrapper}."):
             return inside
     return plain
-
-
-def _without_prefix(name: str) -> str:
-    while name.startswith(PREFIXES):
-        name = name.partition(".")[2]
-    return name

@@ -19,6 +19,7 @@ from timo.models.config import EncoderConfig, check_reads_bands, with_tuples
 from timo.models.encoder import TiMoEncoder, seeded
 from timo.models.mim import MaskedAutoencoder, MaskedConfig
 from timo.models.tasks import ModelConfig, TiMo
+from timo.models.transfer import within
 
 WEIGHTS, CONFIG = "weights.safetensors", "config.json"
 FORMAT = 1
@@ -71,13 +72,8 @@ class SavedEncoder:
     Attributes
     ----------
     config : EncoderConfig
-        What it is made of.
-    bands : tuple of str
-        Names of the bands, in the order of the channels.
-    mean, std : tuple of float
-        Normalisation of each band, in the units of the cube.
-    sensor : str
-        Sensor of the bands.
+    bands, mean, std, sensor
+        As in `ModelConfig`.
     state : dict of str to Tensor
         Weights of a `TiMoEncoder`, float32 where they are floating point.
     card : dict
@@ -109,7 +105,6 @@ def save(
     Parameters
     ----------
     model : TiMo or MaskedAutoencoder
-        The model.
     path : path
         Folder to write; an older model there is replaced.
 
@@ -121,8 +116,8 @@ def save(
     Raises
     ------
     TimoError
-        If the model is another module, or its layers are no longer those of its config; or if the folder cannot be
-        written, or holds something other than a model.
+        If it is another module, its layers are not those of its config, or the folder cannot be written or holds
+        something else.
     """
     # By type: a subclass would be read back as what it inherits from, and answer otherwise.
     if type(model) is TiMo:
@@ -153,15 +148,10 @@ def save_encoder(
     Parameters
     ----------
     encoder : TiMoEncoder
-        The encoder.
     path : path
         Folder to write; an older one there is replaced.
-    bands : sequence of str
-        Names of the bands that it was trained on.
-    mean, std : sequence of float
-        Their normalisation.
-    sensor : str
-        Their sensor.
+    bands, mean, std, sensor
+        What it was trained on, as in `ModelConfig`.
     dtype : torch.float32 or torch.float16
         Of the weights on disk; float16 halves the file and keeps three digits. They are float32 again when read.
     card : mapping, optional
@@ -268,17 +258,17 @@ def load(
     path : path
         The folder.
     kind : {"model", "autoencoder"}
-        What the folder is to hold.
+        What it is to hold.
 
     Returns
     -------
     TiMo or MaskedAutoencoder
-        The model, on the CPU, in evaluation mode.
+        On the CPU, in evaluation mode.
 
     Raises
     ------
     TimoError
-        If the folder holds no model of this kind, its files are damaged, or weights and config do not fit each other.
+        If the folder holds none of this kind, its files are damaged, or weights and config do not fit each other.
     """
     path = _folder(path)
     entries = _read_config(path)
@@ -297,13 +287,7 @@ def load(
 
 
 def kind_of(path: PathLike) -> str:
-    """Return what a folder holds: "model", "autoencoder" or "encoder".
-
-    Raises
-    ------
-    TimoError
-        If it holds none of these.
-    """
+    """Return what a folder holds: "model", "autoencoder" or "encoder"."""
     return _read_config(_folder(path)).kind
 
 
@@ -319,7 +303,7 @@ def load_encoder(path: PathLike) -> SavedEncoder:
     Returns
     -------
     SavedEncoder
-        Its weights, in float32 on the CPU, and what its input must be.
+        With weights in float32 on the CPU.
 
     Raises
     ------
@@ -330,8 +314,7 @@ def load_encoder(path: PathLike) -> SavedEncoder:
     entries = _read_config(path)
     tensors = _read_weights(path, entries.checksum)
     if entries.kind != "encoder":
-        inside = [name for name in tensors if name.startswith("encoder.")]
-        tensors = {name.removeprefix("encoder."): tensors[name] for name in inside}
+        tensors = within(tensors, "encoder.")
     config = entries.config
     with torch.device("meta"):
         expected = TiMoEncoder(config.encoder).state_dict()
