@@ -323,7 +323,10 @@ def _fit_number(value: Any, kind: Any, limits: Range) -> Any:
     except OverflowError:
         found = math.inf if value > 0 else -math.inf
     _accept(value, found in limits and (kind is float or value == int(value)))
-    return int(value) if kind is int or isinstance(value, Integral) else found
+    # A float of its own where no whole number of NumPy is so large.
+    return (
+        int(value) if kind is int or (isinstance(value, Integral) and abs(found) < 2**53) else found
+    )
 
 
 def _fit_any(value: Any, hints: tuple[Any, ...]) -> Any:

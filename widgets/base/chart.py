@@ -161,6 +161,10 @@ class SeriesChart(PictureFallback, anywidget.AnyWidget):
     @checked
     def plot(self, axes: Any) -> None:
         """Draw the same with matplotlib."""
+        if not hasattr(axes, "axvline"):
+            raise TimoError(
+                f"axes must be axes of matplotlib; got {described(axes)}. matplotlib.pyplot.subplots() makes some."
+            )
         for one in self.series:
             times = self._places(one["times"] or self.dates)
             values = np.array([math.nan if v is None else v for v in one["values"]], "float64")

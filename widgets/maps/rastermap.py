@@ -149,7 +149,7 @@ class RasterMap:
         return translate(geometry, self._warp.turned(middle) - middle)
 
     @checked
-    def lattice(self, nodes: Annotated[int, Range(least=2)] = 33) -> tuple[np.ndarray, np.ndarray]:
+    def lattice(self, nodes: Annotated[int, Range(2, 2000)] = 33) -> tuple[np.ndarray, np.ndarray]:
         """Return the way from the pictures to the grid and back, for the browser; linear between the nodes.
 
         Parameters
