@@ -38,7 +38,6 @@ class VariogramModel:
     Parameters
     ----------
     kind : {"spherical", "exponential", "gaussian", "stable", "matern"}
-        Form of the curve.
     sill : float
         Semivariance far away, the nugget included, in squared units of the values.
     range_m : float
@@ -231,7 +230,6 @@ def random_field(
     cell_m : float
         Size of a cell in metres, if `template` is a shape.
     mean : float
-        Of the field.
 
     Returns
     -------

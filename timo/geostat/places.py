@@ -29,7 +29,7 @@ class Places:
 
     Parameters
     ----------
-    x, y : numpy.ndarray
+    x, y : array_like
         (n,) coordinates in the unit of the CRS: longitude and latitude where it is geographic.
     crs : anything that pyproj.CRS.from_user_input takes, optional
         None: a plane in metres.

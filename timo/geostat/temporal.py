@@ -49,9 +49,8 @@ def acf(da: Series, lags: Count = 30) -> xr.DataArray:
 
     Notes
     -----
-    r_k = Σ (z_t - m)(z_{t+k} - m) / Σ (z_t - m)². With missing values the sums run over the pairs that are known, and
-    each is divided by the number of them, times (n - k)/n: the amplitude modulated estimator (Parzen 1963, Sankhyā A
-    25, 383), which is the plain one where nothing is missing.
+    r_k = Σ (z_t - m)(z_{t+k} - m) / Σ (z_t - m)². With missing values the sums are means over the pairs that are known,
+    times (n - k)/n: the amplitude modulated estimator (Parzen 1963, Sankhyā A 25, 383).
     """
     da = _array(da)
     values, step = _regular(da, lags)

@@ -53,21 +53,17 @@ def variogram(
     method : {"auto", "fft", "pairs"}
         "fft": every pair of an even raster by Fourier transforms (Marcotte 1996). "pairs": one pair after the other.
         "auto": the first where it is possible.
-    direction : float, optional
-        Only pairs in this direction (and its opposite), degrees clockwise from the y axis (north).
-    tolerance : float
-        Degrees to either side of `direction` that still count.
-    max_points : int, optional
+    direction, tolerance : float, optional
+        Only pairs within `tolerance` degrees of this direction or its opposite, clockwise from the y axis (north).
+    max_points, seed : int, optional
         Of more places, "pairs" draws that many at random, with a warning: 20,000 have 200 million pairs. None: all.
-    seed : int
-        Of that draw.
 
     Returns
     -------
     xarray.Dataset
-        Over the dim "lag" (mean distance of a bin's pairs in metres, with the coordinates lag_left and lag_right):
-        `semivariance` in squared units of the values (NaN without pairs), `pairs` (their number). Attributes:
-        `variance` of the values (within dates), `n` values, `method`, `estimator`, `distance`.
+        `semivariance` in squared units of the values (NaN without pairs) and number of `pairs`, over "lag" (mean
+        distance of a bin's pairs in metres; lag_left, lag_right). Attributes: `variance` of the values (within dates),
+        `n` values, `method`, `estimator`, `distance`.
 
     Raises
     ------
@@ -101,7 +97,7 @@ def variogram(
     table = _table(values)
     places = places_of(values)
     warn_of_distortion(places)
-    sector = None if direction is None else _sector(direction, tolerance)
+    sector = None if direction is None else _sector(float(direction), tolerance)
     step = _even_step(values, places) if "point" not in values.dims else None
     fft_can = step is not None and estimator == "matheron"
     if method == "fft" and not fft_can:
@@ -258,10 +254,8 @@ def generalized_variogram(
         (n, n) between all places, or (pairs,): metres, or days.
     dissimilarity : array_like
         Of the same shape, NaN or masked = unknown; of a square the part above the diagonal counts.
-    bins : "auto", int or array_like
-        As for `timo.geostat.variogram`.
-    max_lag : float, optional
-        Farthest distance. Default: half the largest.
+    bins, max_lag
+        As for `variogram`. Default: up to half the largest distance.
     units : str
         Of the distance.
 

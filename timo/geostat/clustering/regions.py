@@ -22,7 +22,7 @@ from timo.geostat.fitting import fit_model
 from timo.geostat.models import VariogramModel
 from timo.geostat.variograms import generalized_variogram
 
-# Share of the sill at which two places count as unrelated, and lags on which that is looked for.
+# Share of the sill at which two places count as unrelated, and number of lags that are tried.
 REACHED = 0.95
 LAGS = 1000
 # A squared distance between Gaussians of (standardised) values that is rounding.
@@ -50,8 +50,7 @@ def find_regions(
 
     Each point gets the Gaussian of its neighbourhood (`local_gaussians`); two points are as unlike as these are far
     apart (`gaussian_w2`, squared), and more so if they lie within the range of the generalised variogram and are less
-    alike than is usual at their distance; DBSCAN on these losses makes the regions. A region is a way of behaving:
-    it may lie in several parts.
+    alike than is usual at their distance; DBSCAN on these losses makes the regions, which may lie in several parts.
 
     Parameters
     ----------
@@ -62,10 +61,8 @@ def find_regions(
         Nearest points (in metres or in time, the point itself counted) that make a point's Gaussian.
     alpha : float
         As of `local_gaussians`.
-    beta : float
-        Weight of the penalty of unlike neighbours; 0: the Wasserstein distance alone.
-    delta : float
-        Margin of the penalty, as a share of the variogram's sill.
+    beta, delta : float
+        Weight of the penalty of unlike neighbours, and its margin as a share of the variogram's sill.
     eps : float or "auto"
         Radius of DBSCAN, a loss. "auto": of 60 quantiles of the loss to the `min_samples`-th nearest, the one with the
         largest mean silhouette, noise counted as 0.
@@ -75,9 +72,9 @@ def find_regions(
         Points within `eps`, itself counted, that make a core point. Default `k`: neighbourhoods overlap, and with
         fewer a chain of half-shared neighbourhoods leads from one region into the next.
     metric : {"space", "time"}, optional
-        Where neighbours are. Default: by the dims; "time" segments a series.
+        Where neighbours are. Default: by the dims.
     feature : str, optional
-        Dim of the features; default the first of "feature", "band", "component", "variable" and "time".
+        Dim of the features. Default: the first of "feature", "band", "component", "variable" and "time".
     standardise : bool
         Scale each feature to mean 0 and standard deviation 1 first. Without it they should have one unit.
     noise : {"keep", "join"}
@@ -89,9 +86,9 @@ def find_regions(
     Returns
     -------
     xarray.DataArray
-        int64 labels on the features' grid, (y, x), (point) or (time); 0 is the largest region, -1 no region: noise, or
-        a missing feature. attrs: `range` (metres or days), `sill` and `nugget` of the generalised variogram,
-        `n_regions`, `noise` (share of the points) and the options.
+        int64 labels on the features' grid; 0 is the largest region, -1 none: noise, or a missing feature. attrs:
+        `range` (metres or days), `sill` and `nugget` of the generalised variogram, `n_regions`, `noise` (share of the
+        points) and the options.
 
     Raises
     ------

@@ -42,7 +42,7 @@ def gaussian_w2(
     Returns
     -------
     array (n, m)
-        Distances, in the unit of the values; memory is this array plus some 100 MB.
+        In the unit of the values; memory is this array plus some 100 MB.
 
     Raises
     ------
@@ -63,7 +63,10 @@ def gaussian_w2(
         raise TimoError(
             f"Gaussians of {d} and of {other_d} dimensions cannot be compared. Give both of the same features."
         )
-    roots, shape = matrix_sqrt(rows[1]), (len(rows[0]), len(columns[0]))
+    values, vectors = np.linalg.eigh(rows[1])
+    # What rounding made negative counts as zero.
+    roots = (vectors * np.sqrt(values.clip(min=0))[:, None, :]) @ np.swapaxes(vectors, 1, 2)
+    shape = (len(rows[0]), len(columns[0]))
     result = np.zeros(shape)
     step = max(1, BLOCK // max(1, shape[1] * d * d))
     for start in range(0, shape[0], step):
@@ -77,12 +80,6 @@ def gaussian_w2(
         result = np.triu(result, 1)
         result += result.T
     return result if squared else np.sqrt(result)
-
-
-def matrix_sqrt(matrices: Array) -> Array:
-    """Return symmetric square roots of symmetric matrices (..., d, d); what rounding made negative counts as zero."""
-    values, vectors = np.linalg.eigh(matrices)
-    return (vectors * np.sqrt(values.clip(min=0))[..., None, :]) @ np.swapaxes(vectors, -1, -2)
 
 
 def _squared(

@@ -41,7 +41,7 @@ class EOFs:
     patterns : array of shape (K, time)
         Series of each component; orthonormal rows.
     total_variance : float
-        Variance of the field, summed over the times; components that were cut off included.
+        Summed over the times; components that were cut off included.
     above_noise : int
         Number of components that stand out from white noise (`white_noise`).
     noise_variance : float
@@ -149,7 +149,6 @@ def decompose(values: Any, n_components: Components | None = None) -> EOFs:
     Returns
     -------
     EOFs
-        With all components, `EOFs.reconstruct` gives the values back.
 
     Raises
     ------

@@ -87,12 +87,12 @@ def dineof(
         Dim, if there is one, along which values are of different kinds, each scaled to mean 0 and variance 1 before.
     shrinkage : float
         Each eigenvalue kept is lowered by this many times the mean of those left out, as in the regularised iterative
-        PCA (Josse and Husson 2012, Journal de la Societe Francaise de Statistique 153(2), 79-99; there 1). The mean
-        of those left out understates the noise of a field whose gaps were filled without any. 0: plain DINEOF.
+        PCA (Josse and Husson 2012, Journal de la Societe Francaise de Statistique 153(2), 79-99; there 1, which
+        understates the noise of a field whose gaps were filled without any). 0: plain DINEOF.
     max_iterations : int
-        Most iterations with each number of components. Few are better than many: what is still to come is mostly noise.
+        With each number of components. Few are better than many: what is still to come is mostly noise.
     tolerance : float
-        A number of components ends when the gaps change by less than this, root mean square, in standard deviations.
+        Root mean square change of the gaps, in standard deviations, under which the next number follows.
     seed : int
         Of the observations set aside.
 

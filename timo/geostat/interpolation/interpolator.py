@@ -43,12 +43,10 @@ class EOFInterpolator:
     Parameters
     ----------
     method : "mlp" or "krige"
-        "mlp" is the network of that paper, from standardised coordinates and covariates, with the mean absolute error
-        of the field as loss. "krige" is ordinary kriging with a variogram for each component; with covariates,
-        regression kriging.
+        "mlp" is the network of that paper, from standardised coordinates and covariates. "krige" is ordinary kriging
+        with a variogram for each component; with covariates, regression kriging.
     n_components : int or float, optional
-        Components that are interpolated: their number, or the share of the variance (0 to 1) that they are to explain.
-        By default those that stand out from white noise (`EOFs.above_noise`).
+        As of `decompose`; by default those that stand out from white noise (`EOFs.above_noise`).
     seed : int
         A fit with the same seed gives the same field; the random state of the process is not touched.
     epochs, batch_size, validation_share
@@ -166,7 +164,7 @@ class EOFInterpolator:
         Returns
         -------
         xarray.DataArray
-            Dims (time, y, x) or (time, point), at the times of the fit and in its unit.
+            Dims (time, y, x) or (time, point), at the times and in the unit of the fit.
 
         Raises
         ------
@@ -236,19 +234,9 @@ def as_field(
     series: Floats, source: xr.DataArray, grid: xr.DataArray | xr.Dataset, dims: tuple[str, ...]
 ) -> xr.DataArray:
     """Return series of shape (time, place) on the grid, with the name, unit and times of the source."""
-    kept = {
-        name: coord
-        for name, coord in grid.coords.items()
-        if name != "time" and set(coord.dims) <= set(dims)
-    }
-    template = xr.DataArray(
-        series.reshape(len(series), *(grid.sizes[dim] for dim in dims)),
-        dims=("time", *dims),
-        coords=kept,
-        name=source.name,
-        attrs=source.attrs,
-    )
-    if "crs" in grid.attrs:
-        template.attrs["crs"] = grid.attrs["crs"]
-    times = source.coords.get("time")
-    return template if times is None else template.assign_coords(time=times.variable)
+    kept = {n: c for n, c in grid.coords.items() if n != "time" and set(c.dims) <= set(dims)}
+    if "time" in source.coords:
+        kept["time"] = source.coords["time"].variable
+    shape = (len(series), *(grid.sizes[dim] for dim in dims))
+    attrs = source.attrs | {key: grid.attrs[key] for key in ("crs",) if key in grid.attrs}
+    return xr.DataArray(series.reshape(shape), kept, ("time", *dims), name=source.name, attrs=attrs)

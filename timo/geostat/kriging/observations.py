@@ -35,10 +35,7 @@ class Observations:
     @property
     def constant(self) -> bool:
         """Whether no date varies in space."""
-        seen = np.isfinite(self.values)
-        lowest = np.where(seen, self.values, np.inf).min(1)
-        highest = np.where(seen, self.values, -np.inf).max(1)
-        return not (lowest < highest).any()
+        return not np.ma.masked_invalid(self.values).ptp(axis=1).any()
 
 
 def observations_of(points: xr.DataArray) -> Observations:

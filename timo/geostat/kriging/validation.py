@@ -37,15 +37,14 @@ def interval(
     Parameters
     ----------
     kriged : xarray.Dataset
-        From `krige` or `cross_validate`: `mean` and `variance`.
+        From `krige` or `cross_validate`.
     level : float
-        Between 0 and 1.
+        The probability.
 
     Returns
     -------
     xarray.Dataset
-        `lower` and `upper`, mean ± z √variance: with noise="microscale" of a new observation, with "measurement" of the
-        field without the error.
+        `lower` and `upper`, mean ± z √variance; see `noise` of `krige` for what they bound.
 
     Raises
     ------

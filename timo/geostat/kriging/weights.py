@@ -117,13 +117,10 @@ def unbiased(
 
 
 def solve_batch(systems: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, int]:
-    """Solve many small systems by LU, and again with a jitter where the answer cannot be trusted.
+    """Solve systems (m, k, k) for (m, k, r) by LU; also return how many got the jitter, as no answer to trust.
 
     An answer is not trusted where a right-hand side made from a known solution does not give that solution back: its
     error is the condition number times the rounding, at the cost of one more column.
-
-    Of systems (m, k, k) and right-hand sides (m, k, r): the solutions (m, k, r), and the number of systems that got the
-    jitter.
     """
     known = np.random.default_rng(0).uniform(-1, 1, systems.shape[-1])
     both = np.concatenate([right, (systems @ known)[..., None]], axis=-1)
