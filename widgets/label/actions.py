@@ -54,8 +54,7 @@ class LabelActions(Part):
             opacity=c.opacity,
             sizes=list(SIDES),
             on_stroke=lambda stroke: self.attempt(lambda: self._stroke(stroke)),
-            on_undo=lambda: self.attempt(self._undo),
-            on_redo=lambda: self.attempt(self._redo),
+            on_key=lambda action: self.attempt(lambda: self._do(action)),
         )
 
     def _wire(self) -> None:
@@ -65,12 +64,12 @@ class LabelActions(Part):
             c.add: self._add_class,
             c.rename: self._rename_class,
             c.change: self._change,
-            c.delete: self._delete,
-            c.undo: self._undo,
-            c.redo: self._redo,
+            c.delete: lambda: self._do("delete", self._known().number),
+            c.undo: lambda: self._do("undo"),
+            c.redo: lambda: self._do("redo"),
             c.clear: lambda: self._do("clear"),
             c.save: self._save,
-            c.open: self._load,
+            c.open: lambda: self._read(label_files.load, c.path.value),
         }.items():
             made.on_click(lambda _, action=action: self.attempt(action))
         c.upload.observe(self._uploaded, names="value")
@@ -104,12 +103,6 @@ class LabelActions(Part):
         if not self._own and self.store is not None:
             self.attempt(self._show_chosen)
 
-    def _undo(self) -> None:
-        self._do("undo")
-
-    def _redo(self) -> None:
-        self._do("redo")
-
     def _clicked(self, row: int, column: int) -> None:
         c = self.controls
         if c.mode.value in (PAINT, ERASE):
@@ -121,15 +114,13 @@ class LabelActions(Part):
         name = "erase" if stroke.erases else "paint"
         values: list[Any] = [] if stroke.erases else [self._class(stroke.code)]
         given |= {} if stroke.erases else self._dates()
-        if len(path) == 1 and self._has(*path[0]):
-            values = [*path[0], *values]
+        row, column = path[0]
+        rows, columns = (0, 0) if self.store is None else self.store.shape
+        if len(path) == 1 and 0 <= row < rows and 0 <= column < columns:
+            values = [row, column, *values]
         else:
             name, values = f"{name}_along", [path, *values]
         self._do(name, *values, **given)
-
-    def _has(self, row: int, column: int) -> bool:
-        assert self.store is not None
-        return 0 <= row < self.store.shape[0] and 0 <= column < self.store.shape[1]
 
     def _shapes_drawn(self, change: dict[str, Any]) -> None:
         """Take over what was drawn, edited or deleted with the map's tools."""
@@ -142,22 +133,18 @@ class LabelActions(Part):
             if number is None or (known is not None and not _alike(known, feature)):
                 self.attempt(partial(self._add, feature["geometry"], number))
         for number in placed:
-            self.attempt(partial(self._remove, number))
+            self.attempt(partial(self._do, "delete", number))
         self._show_chosen()
 
     def _add(self, geometry: dict[str, Any], number: int | None = None) -> None:
-        name, dates = self._meant(number)
-        options: dict[str, Any] = {**dates, **({} if number is None else {"number": number})}
-        self._do("add", geometry, name, **options)
-
-    def _meant(self, number: int | None) -> tuple[str, dict[str, str | None]]:
-        """Return class and dates of a label that is there; for a new one, those that are set."""
-        assert self.store is not None
+        """Add a shape of the class and dates that are set; a label that is there keeps its own."""
         if number is None:
-            return self._class(), self._dates()
+            self._do("add", geometry, self._class(), **self._dates())
+            return
+        assert self.store is not None
         label = self.store.label(number)
         dates = {"start": label.start, "end": label.end} if label.dated else {}
-        return self.store.classes[label.code], dates
+        self._do("add", geometry, self.store.classes[label.code], **dates, number=number)
 
     def _add_class(self) -> None:
         name = self.controls.title.value
@@ -166,20 +153,13 @@ class LabelActions(Part):
         self.controls.name.value = name.strip()
 
     def _rename_class(self) -> None:
-        old, new = self._class(), self.controls.title.value
-        self._do("rename_class", old, new)
+        self._do("rename_class", self._class(), self.controls.title.value)
         self.controls.title.value = ""
 
     def _change(self) -> None:
         label, name = self._known(), self._class()
         dates = {"start": None, "end": None, **self._dates()}
         self._do("change", label.number, name=name, **dates)
-
-    def _delete(self) -> None:
-        self._remove(self._known().number)
-
-    def _remove(self, number: int) -> None:
-        self._do("delete", number)
 
     def _save(self) -> None:
         assert self.store is not None
@@ -189,23 +169,16 @@ class LabelActions(Part):
         self._echo(Step("label_files.save", STORE, str(path)))
         self.message.info(f"{len(self.store.sheet.labels)} labels are in {path}.")
 
-    def _load(self) -> None:
-        path, keep = self.controls.path.value, self.controls.keep.value
-        self._say_left_out(self._do(label_files.load, path, keep=keep))
-
     def _uploaded(self, change: dict[str, Any]) -> None:
         for file in change["new"]:
             # The file is on the user's machine: what was in it goes into the line.
             text = bytes(file["content"]).decode("utf-8-sig", errors="replace")
-            self.attempt(partial(self._read, text))
+            self.attempt(partial(self._read, label_files.from_geojson, text))
         if change["new"]:
             self.controls.upload.value = ()
 
-    def _read(self, text: str) -> None:
-        keep = self.controls.keep.value
-        self._say_left_out(self._do(label_files.from_geojson, text, keep=keep))
-
-    def _say_left_out(self, outside: int) -> None:
+    def _read(self, read: Callable[..., int], given: str) -> None:
+        outside = self._do(read, given, keep=self.controls.keep.value)
         assert self.store is not None
         text = f"{len(self.store.sheet.labels)} labels are here now."
         beyond = f" {outside} features lie beside the cube and were left out." if outside else ""
@@ -238,12 +211,7 @@ class LabelActions(Part):
     def _do(self, action: str | Callable[..., Any], *given: Any, **options: Any) -> Any:
         """Do something with the store, note the line that does it, and show what came of it.
 
-        Parameters
-        ----------
-        action : str or callable
-            A method of the store, or a function of `label_files`, which takes the store.
-        *given, **options
-            Its arguments.
+        The action is the name of a method of the store, or a function of `label_files`, which takes the store.
         """
         if self.store is None:
             raise TimoError("There is no cube to label yet. Open one first")

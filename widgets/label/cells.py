@@ -1,4 +1,4 @@
-"""Cells of a grid: those in a shape, those under a brush, and the outline of a set of them."""
+"""Cells of a grid (row x width + column): those in a shape, those under a brush, and the outline of a set of them."""
 
 from __future__ import annotations
 
@@ -24,43 +24,22 @@ _SLACK = 0.05
 
 
 def brush(row: int, column: int, size: int, shape: tuple[int, int]) -> np.ndarray:
-    """Return (n,) cells of a square around a cell, without what lies outside of the grid.
-
-    Raises
-    ------
-    TimoError
-        If the cell is outside, or the side is not odd.
-    """
-    _check_side(size)
+    """Return (n,) cells of a square around a cell of the grid, without what lies outside of it."""
     if not (0 <= row < shape[0] and 0 <= column < shape[1]):
         raise TimoError(
             f"Row {row}, column {column} is outside of the cube, which has {shape[0]} rows and "
             f"{shape[1]} columns. Click on the image"
         )
-    half = size // 2
-    rows = np.arange(max(row - half, 0), min(row + half + 1, shape[0]))
-    columns = np.arange(max(column - half, 0), min(column + half + 1, shape[1]))
-    return (rows[:, None] * shape[1] + columns).ravel()
+    return along([(row, column)], size, shape)
 
 
 def along(path: Sequence[tuple[int, int]], size: int, shape: tuple[int, int]) -> np.ndarray:
     """Return (n,) cells, ascending, that a square covers on its way, without what lies outside of the grid.
 
-    Parameters
-    ----------
-    path : sequence of (row, column)
-        Cells that its middle goes through, in a straight line from each to the next; they may lie outside.
-    size : int
-        Side of the square, odd.
-    shape : (int, int)
-        Rows and columns of the grid.
-
-    Raises
-    ------
-    TimoError
-        If it covers no cell of the grid, or the side is not odd.
+    Its middle goes in a straight line from each (row, column) of the path to the next; they may lie outside.
     """
-    _check_side(size)
+    if size < 1 or size % 2 == 0:
+        raise TimoError(f"The side of the brush must be odd, as 1, 3 or 5 cells; got {size}")
     offsets = np.arange(size) - size // 2
     middles = np.array(cells_between(path), int).reshape(-1, 2)
     rows = middles[:, 0, None, None] + offsets[:, None]
@@ -94,43 +73,15 @@ def shortened(path: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     straight: list[tuple[int, int]] = []
     for cell in path[1:]:
         straight.append(cell)
-        if _strays(corners[-1], straight):
+        if cells_between([corners[-1], cell]) != cells_between([corners[-1], *straight]):
             corners.append(straight[-2])
             straight = [cell]
     return [*corners, *straight[-1:]]
 
 
-def _strays(start: tuple[int, int], cells: list[tuple[int, int]]) -> bool:
-    return cells_between([start, cells[-1]]) != cells_between([start, *cells])
-
-
-def _check_side(size: int) -> None:
-    if size < 1 or size % 2 == 0:
-        raise TimoError(f"The side of the brush must be odd, as 1, 3 or 5 cells; got {size}")
-
-
 def cells_in(area: Area, like: xr.DataArray) -> tuple[BaseGeometry, np.ndarray]:
-    """Return the outline of an area, in degrees, and the cells whose centre lies in it.
-
-    Parameters
-    ----------
-    area : timo.sources.Area
-        Anywhere on the globe.
-    like : xarray.DataArray
-        Anything with y, x and a CRS.
-
-    Returns
-    -------
-    geometry : shapely geometry
-        Always written in the same way, so that the same outline has the same cells after it was saved and read.
-    cells : numpy.ndarray
-        (n,) row x width + column, ascending.
-
-    Raises
-    ------
-    TimoError
-        If no cell's centre lies in it.
-    """
+    """Return the outline of an area, in degrees, and the (n,) cells, ascending, whose centre lies in it."""
+    # Always written in the same way: the same outline has the same cells after it was saved and read.
     geometry = shapely.normalize(area.geometry)
     inside = _burn(geometry, like)
     if not inside.any():
@@ -151,21 +102,14 @@ def _burn(geometry: BaseGeometry, like: xr.DataArray) -> np.ndarray:
     if not np.isfinite(there.bounds).all():
         return np.zeros((like.sizes["y"], like.sizes["x"]), bool)
     # In columns and rows, so that it does not matter which way the axes go.
-    flat = shapely.transform(there, lambda points: _to_grid(points, like))
+    to = like.rio.transform(recalc=True)
+    flat = shapely.transform(there, lambda points: (points - [to.c, to.f]) / [to.a, to.e])
     burnt = rasterize([(flat, 1)], out_shape=(like.sizes["y"], like.sizes["x"]), dtype="uint8")
     return burnt.astype(bool)
 
 
 def outline(cells: np.ndarray, like: xr.DataArray) -> BaseGeometry:
-    """Return the outline of cells, in degrees: polygons along their edges, which hold these centres and no others.
-
-    Parameters
-    ----------
-    cells : numpy.ndarray
-        (n,) row x width + column; at least one.
-    like : xarray.DataArray
-        Anything with y, x and a CRS.
-    """
+    """Return the outline of cells, in degrees: polygons along their edges, which hold these centres and no others."""
     mask = np.zeros((like.sizes["y"], like.sizes["x"]), bool)
     mask.flat[cells] = True
     # Runs of cells, and not a tracing of edges: where corners touch, tracing makes rings that cross themselves.
@@ -173,17 +117,8 @@ def outline(cells: np.ndarray, like: xr.DataArray) -> BaseGeometry:
     rows, first = np.nonzero(edges == 1)
     last = np.nonzero(edges == -1)[1]
     flat = shapely.union_all(shapely.box(first, rows, last, rows + 1))
-    there = shapely.transform(flat, lambda points: _from_grid(points, like))
+    to = like.rio.transform(recalc=True)
+    there = shapely.transform(flat, lambda points: points * [to.a, to.e] + [to.c, to.f])
     crs = read_crs(like.rio.crs.to_wkt())
     tolerance = _SLACK * abs(like.rio.resolution()[0]) * metres_per_unit(crs) / 111_320
     return on_globe(list(shapely.get_parts(project(there, crs, pyproj.CRS(LONLAT), tolerance))))
-
-
-def _to_grid(points: np.ndarray, like: xr.DataArray) -> np.ndarray:
-    to = like.rio.transform(recalc=True)
-    return (points - [to.c, to.f]) / [to.a, to.e]
-
-
-def _from_grid(points: np.ndarray, like: xr.DataArray) -> np.ndarray:
-    to = like.rio.transform(recalc=True)
-    return points * [to.a, to.e] + [to.c, to.f]

@@ -43,7 +43,7 @@ def from_geojson(store: LabelStore, data: Any, *, keep: bool = False) -> int:
         Where they go. Classes that it does not know are added after those that it has.
     data : mapping, str or bytes
         A FeatureCollection, or its text: polygons with a property "class" (in any case: Class, CLASS), a name or the
-        number of a class; "start" and "end" are optional.
+        number of a class; "start" and "end" are optional. If one cannot be read, nothing is changed.
     keep : bool
         Keep the labels that are there, under the new ones.
 
@@ -51,15 +51,11 @@ def from_geojson(store: LabelStore, data: Any, *, keep: bool = False) -> int:
     -------
     int
         How many features were left out because no pixel's centre of the cube lies in them.
-
-    Raises
-    ------
-    TimoError
-        If it is no such object, or a feature cannot be read; nothing is changed then.
     """
     data = _parsed(data)
     classes = list(store.classes)
-    for name in [] if not isinstance(data.get("classes"), list) else data["classes"]:
+    named = data.get("classes")
+    for name in named if isinstance(named, list) else []:
         _code(name, classes)
     labels = list(store.sheet.labels) if keep else []
     number, outside = store.next_number(), 0
@@ -80,26 +76,14 @@ def from_geojson(store: LabelStore, data: Any, *, keep: bool = False) -> int:
 
 @checked
 def save(store: LabelStore, path: PathLike) -> None:
-    """Write the labels to a GeoJSON file, which appears when it is complete.
-
-    Raises
-    ------
-    TimoError
-        If the folder cannot be written.
-    """
+    """Write the labels to a GeoJSON file, which appears when it is complete."""
     with replacing(path) as partial:
         partial.write_text(json.dumps(to_geojson(store), ensure_ascii=False), encoding="utf-8")
 
 
 @checked
 def load(store: LabelStore, path: PathLike, *, keep: bool = False) -> int:
-    """Read labels from a GeoJSON file; see `from_geojson`.
-
-    Raises
-    ------
-    TimoError
-        If it is not there, or cannot be read.
-    """
+    """Read labels from a GeoJSON file; see `from_geojson`."""
     file = Path(path).expanduser()
     try:
         text = file.read_bytes()
@@ -120,14 +104,9 @@ def _feature(label: Label, store: LabelStore) -> dict[str, Any]:
             "end": label.end,
             "painted": label.painted,
         },
-        # Cut at the antimeridian and wound as RFC 7946 wants it.
-        "geometry": _plain(Area(geometry).geojson),
+        # Cut at the antimeridian and wound as RFC 7946 wants it; with lists for tuples, as it comes back from a file.
+        "geometry": json.loads(json.dumps(Area(geometry).geojson)),
     }
-
-
-def _plain(geometry: dict[str, Any]) -> dict[str, Any]:
-    """Return the same with lists for tuples, as it comes back from a file."""
-    return json.loads(json.dumps(geometry))
 
 
 def _parsed(data: Any) -> Mapping[str, Any]:

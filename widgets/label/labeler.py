@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import ipywidgets
 import pandas as pd
 import shapely
 import xarray as xr
@@ -21,12 +22,11 @@ from ..maps.rastermap import RasterMap
 from .actions import LABELS, LabelActions
 from .cells import outline
 from .panel import Controls
-from .sheet import Label
+from .sheet import Label, summary
 from .store import LabelStore
 from .strokes import KEYS
-from .view import label_line, summary
 
-IMAGE, CHOSEN = "image", "chosen"
+CHOSEN = "chosen"
 
 
 class Labeler(PictureFallback, LabelActions):
@@ -52,16 +52,11 @@ class Labeler(PictureFallback, LabelActions):
     Attributes
     ----------
     labels : xarray.DataArray or None
-        (y, x), or (time, y, x) if a label holds on some dates only; int16, -1 = unlabelled, `attrs["classes"]`.
+        See `LabelStore.labels`.
     store : LabelStore or None
         The labels one by one; None without a cube. After a change made there, call `refresh`.
     map : RasterMap or None
         The map.
-
-    Raises
-    ------
-    TimoError
-        If the cube has no even grid with a CRS, or the names of the classes are not different.
     """
 
     @checked
@@ -86,7 +81,7 @@ class Labeler(PictureFallback, LabelActions):
         self._told = False
         self._wire()
         self._start()
-        self.follow(self.state, self._on_cube, "cube")
+        self.follow(self.state, lambda _: self.attempt(self._start), "cube")
         self.follow(self.state, self._on_labels, "labels", "classes")
         self.follow(self.state, self._on_date, "date")
 
@@ -118,35 +113,25 @@ class Labeler(PictureFallback, LabelActions):
         self.map.on_click(self._clicked)
         self.map.enable_drawing(("polygon", "rectangle"))
         self.map.draw.observe(self._shapes_drawn, names="data")
-        self._fill_date_slider(cube)
+        self._own = True
+        days = pd.DatetimeIndex(cube.time.values)
+        self.controls.date.options = [(f"{day:%Y-%m-%d}", i) for i, day in enumerate(days)]
+        self._own = False
         for box, size in ((self.controls.row, "y"), (self.controls.column, "x")):
             box.max = cube.sizes[size] - 1
         self.strokes.fit(self.map)
         self.children = [*self.controls.whole_box(self.map.widget), self.strokes]
         self.message.clear()
-        self._choose_date()
+        self.state.date = clear_date(cube, self.state.date)
+        self._set_slider()
         self._show_date()
         self._set_mode()
         self.refresh()
-
-    def _fill_date_slider(self, cube: xr.DataArray) -> None:
-        days = [f"{day:%Y-%m-%d}" for day in pd.DatetimeIndex(cube.time.values)]
-        self._own = True
-        self.controls.date.options = [(day, i) for i, day in enumerate(days)]
-        self._own = False
-
-    def _choose_date(self) -> None:
-        """Begin with a clear date if that of the state shows nothing."""
-        self.state.date = clear_date(self.state.cube, self.state.date)
-        self._set_slider()
 
     def _set_slider(self) -> None:
         self._own = True
         self.controls.date.value = self.state.date
         self._own = False
-
-    def _on_cube(self, _: Any) -> None:
-        self.attempt(self._start)
 
     def _on_labels(self, change: dict[str, Any]) -> None:
         """Take over what somebody else put into the state."""
@@ -192,11 +177,8 @@ class Labeler(PictureFallback, LabelActions):
 
     def _fill_lists(self) -> None:
         assert self.store is not None
-        c, names, colours = (
-            self.controls,
-            self.store.classes,
-            class_colours(len(self.store.classes)),
-        )
+        c, names = self.controls, self.store.classes
+        colours = class_colours(len(names))
         c.summary.value = summary(self.store.counts(), colours)
         chosen, wanted = c.name.index, c.shapes.value
         self.strokes.colours = colours
@@ -205,7 +187,7 @@ class Labeler(PictureFallback, LabelActions):
             c.name.options = names
             if names:
                 c.name.index = min(chosen or 0, len(names) - 1)
-        lines = [(label_line(label, names), label.number) for label in self.store.sheet.labels]
+        lines = [(label.line(names), label.number) for label in self.store.sheet.labels]
         c.shapes.options = lines
         c.shapes.value = wanted if wanted in [number for _, number in lines] else None
         c.undo.disabled, c.redo.disabled = not self.store.can_undo, not self.store.can_redo
@@ -222,7 +204,7 @@ class Labeler(PictureFallback, LabelActions):
     def _show_date(self) -> None:
         assert self.map is not None
         image = photograph(self.state.cube.isel(time=[self.state.date]))
-        self.map.show(IMAGE, image)
+        self.map.show("image", image)
         day = pd.Timestamp(self.state.cube.time.values[self.state.date])
         if not image[..., 3].any():
             self.message.info(f"{day:%Y-%m-%d} has no clear pixel: choose another date.")
@@ -236,7 +218,7 @@ class Labeler(PictureFallback, LabelActions):
         self.attempt(self._show_date)
         self._show_labels()
 
-    def _show_chosen(self, _: Any = None) -> None:
+    def _show_chosen(self) -> None:
         """Put the outline of the chosen label onto the map: a drawn one so that it can be edited."""
         assert self.map is not None
         label = self._chosen()
@@ -245,7 +227,10 @@ class Labeler(PictureFallback, LabelActions):
         features: list[dict[str, Any]] = []
         if label is not None and label.geometry is not None:
             features = [_feature(self.map.turned(label.geometry), label.number)]
-        self._place(features)
+        self._placed = features
+        self._own, before = True, self._own
+        self.map.draw.data = features
+        self._own = before
         self._mark_painted(label)
 
     def _mark_painted(self, label: Label | None) -> None:
@@ -263,14 +248,6 @@ class Labeler(PictureFallback, LabelActions):
             style = {"color": "#ffffff", "weight": 3, "fill": False, "dashArray": "4"}
             self.map.map.add(GeoJSON(data=data, name=CHOSEN, style=style))
 
-    def _place(self, features: list[dict[str, Any]]) -> None:
-        """Let these, and no others, be on the drawing control."""
-        assert self.map is not None
-        self._placed = features
-        self._own, before = True, self._own
-        self.map.draw.data = features
-        self._own = before
-
     def picture(self) -> bytes:
         """Return a PNG of the map."""
         if self.map is None:
@@ -286,8 +263,9 @@ class Labeler(PictureFallback, LabelActions):
 
     def _stop(self) -> None:
         self._drop_map()
-        for widget in self.controls.everything():
-            close_tree(widget)
+        for value in vars(self.controls).values():
+            if isinstance(value, ipywidgets.Widget):
+                close_tree(value)
 
 
 def _adopted(cube: xr.DataArray, classes: Sequence[str], labels: xr.DataArray | None) -> LabelStore:

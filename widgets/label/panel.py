@@ -89,32 +89,19 @@ class Controls:
         self.keep = w.Checkbox(False, description="Keep those that are there", indent=False)
         self.download = Download()
 
-    def everything(self) -> list[w.Widget]:
-        """Return all widgets that must be closed at the end."""
-        return [value for value in vars(self).values() if isinstance(value, w.Widget)]
-
     def panel(self) -> w.VBox:
         """Return the controls at the side of the map."""
         self.dates = w.VBox([self.start, self.end])
         self.brushes = w.VBox([self.size, w.HBox([self.row, self.column]), self.place])
         row = {"flex_flow": "row wrap"}
+        files = w.HBox([self.save, self.open, self.upload], layout=row)
         boxes = [
-            _titled(
-                "Label", [self.mode, self.name, self.keys, self.brushes, self.whole, self.dates]
-            ),
-            _titled("So far", [self.summary]),
+            _titled("Label", self.mode, self.name, self.keys, self.brushes, self.whole, self.dates),
+            _titled("So far", self.summary),
             w.HBox([self.undo, self.redo, self.clear], layout=row),
-            _titled("Change", [self.shapes, w.HBox([self.change, self.delete], layout=row)]),
-            _titled("Classes", [self.title, w.HBox([self.add, self.rename], layout=row)]),
-            _titled(
-                "GeoJSON",
-                [
-                    self.path,
-                    w.HBox([self.save, self.open, self.upload], layout=row),
-                    self.keep,
-                    self.download,
-                ],
-            ),
+            _titled("Change", self.shapes, w.HBox([self.change, self.delete], layout=row)),
+            _titled("Classes", self.title, w.HBox([self.add, self.rename], layout=row)),
+            _titled("GeoJSON", self.path, files, self.keep, self.download),
         ]
         return w.VBox(boxes, layout={"width": "370px", "flex": "0 0 370px", "padding": "0 0 0 8px"})
 
@@ -129,6 +116,6 @@ class Controls:
         return [style_sheet(), key_style(), self.body]
 
 
-def _titled(title: str, children: list[w.Widget]) -> w.VBox:
+def _titled(title: str, *children: w.Widget) -> w.VBox:
     heading = w.HTML(f'<b style="line-height:1.6">{title}</b>')
     return w.VBox([heading, *children])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,27 +24,17 @@ FEW_PIXELS = 20
 
 @dataclass(frozen=True, eq=False)
 class Label:
-    """One labelled shape.
+    """One labelled shape: a class on some cells, and the days on which it holds."""
 
-    Parameters
-    ----------
-    number : int
-        By which it is known; it stays the same when the label is changed.
-    code : int
-        Position of its class among the classes.
-    cells : numpy.ndarray
-        (n,) the cells that it covers: row x width + column, ascending.
-    start, end : str, optional
-        First and last day on which it holds ("2019-07-31"), both included; None: without a limit.
-    geometry : shapely geometry, optional
-        The outline, in degrees, if it was drawn; None where pixels were painted.
-    """
-
+    # It stays the same when the label is changed.
     number: int
     code: int
+    # (n,) row x width + column, ascending.
     cells: np.ndarray
+    # First and last day ("2019-07-31"), both included; None: without a limit.
     start: str | None = None
     end: str | None = None
+    # The outline, in degrees, if it was drawn; None where pixels were painted.
     geometry: BaseGeometry | None = None
 
     @property
@@ -56,6 +47,13 @@ class Label:
         """Whether it was made of single pixels."""
         return self.geometry is None
 
+    def line(self, classes: Sequence[str]) -> str:
+        """Describe it in a line, for a list."""
+        kind = "painted" if self.painted else "shape"
+        span = f"{self.start or 'start'} to {self.end or 'end'}" if self.dated else "whole series"
+        name, pixels = classes[self.code], f"{self.cells.size:,} px"
+        return f"{self.number} · {name} · {kind}, {pixels} · {span}"
+
     def alike(self, other: Label) -> bool:
         """Return whether both have the same class and dates."""
         return (self.code, self.start, self.end) == (other.code, other.start, other.end)
@@ -63,38 +61,14 @@ class Label:
 
 @dataclass(frozen=True)
 class Sheet:
-    """All labels at one moment: never changed, only replaced.
-
-    Parameters
-    ----------
-    classes : tuple of str
-        Names of the classes, in order of their codes.
-    labels : tuple of Label
-        The later lies on top.
-    """
+    """All labels at one moment, the later on top: never changed, only replaced."""
 
     classes: tuple[str, ...] = ()
     labels: tuple[Label, ...] = ()
 
 
 class History:
-    """A sheet of labels with those before it, and those that were taken back.
-
-    Parameters
-    ----------
-    classes : sequence of str
-        Names of the classes, in order of their codes.
-
-    Attributes
-    ----------
-    sheet : Sheet
-        The labels as they are now.
-
-    Raises
-    ------
-    TimoError
-        If a name is empty or there twice.
-    """
+    """The sheet of labels as it is now, with those before it, and those that were taken back."""
 
     def __init__(self, classes: Sequence[str] = ()) -> None:
         self.sheet = Sheet(check_names(classes))
@@ -177,13 +151,7 @@ def _days(cube: xr.DataArray) -> pd.DatetimeIndex:
 
 
 def check_dates(start: Any, end: Any) -> tuple[str | None, str | None]:
-    """Return first and last day, as "2019-07-31", of dates or parts of dates; None stays None.
-
-    Raises
-    ------
-    TimoError
-        If one is no date, or the end is before the start.
-    """
+    """Return first and last day, as "2019-07-31", of dates or parts of dates; None stays None."""
     from timo.sources.dates import make_span
 
     # An end that is left open must not be at fault.
@@ -196,13 +164,7 @@ def check_dates(start: Any, end: Any) -> tuple[str | None, str | None]:
 
 
 def starving(counts: Mapping[str, int]) -> dict[str, str]:
-    """Return the classes that need more labels, each with what to say of it.
-
-    Parameters
-    ----------
-    counts : mapping of str to int
-        Labelled pixels by class.
-    """
+    """Return the classes that have too few labelled pixels, each with what to say of it."""
     said = {}
     for name, pixels in counts.items():
         if pixels == 0:
@@ -212,14 +174,32 @@ def starving(counts: Mapping[str, int]) -> dict[str, str]:
     return said
 
 
-def check_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Return names of classes, without blanks around them.
+def summary(counts: pd.DataFrame, colours: list[str]) -> str:
+    """Make an HTML table: colour, name, pixels, hectares and a warning for each class that has too few."""
+    if counts.empty:
+        return '<span class="timo-note">There is no class yet: name one and press Add class.</span>'
+    said = starving({str(name): int(n) for name, n in counts["pixels"].items()})
+    fewest = counts["pixels"].min()
+    rows = []
+    for (name, row), colour in zip(counts.iterrows(), colours, strict=True):
+        text = html.escape(str(name))
+        note = said.get(str(name), "")
+        if not note and len(counts) > 1 and row.pixels == fewest < counts["pixels"].max():
+            note = "fewest"
+        mark = f"⚠ {html.escape(note)}" if str(name) in said else note
+        area = "" if np.isnan(row.hectares) else f"{row.hectares:,.2f} ha"
+        rows.append(
+            f'<tr><td><span style="display:inline-block;width:14px;height:14px;background:{colour};'
+            f'border:1px solid var(--jp-border-color1,#bdbdbd)"></span></td><td><b>{text}</b></td>'
+            f'<td style="text-align:right">{int(row.pixels):,} px</td>'
+            f'<td style="text-align:right">{area}</td></tr>'
+            + (f'<tr><td></td><td colspan="3" class="timo-note">{mark}</td></tr>' if mark else "")
+        )
+    return f'<table style="border-spacing:8px 0;line-height:1.5">{"".join(rows)}</table>'
 
-    Raises
-    ------
-    TimoError
-        If one is empty, or there twice.
-    """
+
+def check_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Return names of classes, without blanks around them; each must be there once."""
     tidy = tuple(str(name).strip() for name in names)
     if not all(tidy):
         raise TimoError("The name of a class is empty. Give it a name")

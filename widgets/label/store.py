@@ -33,14 +33,9 @@ class LabelStore(History):
     Parameters
     ----------
     cube : xarray.DataArray
-        The cube that is labelled; only its coordinates are used.
+        The cube that is labelled: an even grid with a CRS, and dates; only its coordinates are used.
     classes : sequence of str
-        Names of the classes, in order of their codes.
-
-    Raises
-    ------
-    TimoError
-        If the cube has no even grid with a CRS, or a name is empty or there twice.
+        Different names of the classes, in order of their codes.
     """
 
     @checked
@@ -86,10 +81,6 @@ class LabelStore(History):
             First and last day on which the label holds; a part of a date means all of it.
         number : int, optional
             Replace the outline of this label instead, and keep its place in the order.
-
-        Returns
-        -------
-        Label
         """
         geometry, cells = cells_in(parse_aoi(shape), self.cube)
         first, last = check_dates(start, end)
@@ -242,13 +233,13 @@ class LabelStore(History):
     # ---- what comes out -----------------------------------------------------------------------
 
     def labels(self) -> xr.DataArray:
-        """Return the labels on the cube's grid.
+        """Return the labels on the cube's grid; they pass `timo.cube.check_labels`.
 
         Returns
         -------
         xarray.DataArray
             (y, x) int16, or (time, y, x) if a label holds on some dates only; -1 = unlabelled. `attrs["classes"]` names
-            the classes. It passes `timo.cube.check_labels`.
+            the classes.
         """
         maps, which = planes(self.sheet, self.cube)
         dims: tuple[str, ...] = ("y", "x")
@@ -274,7 +265,11 @@ class LabelStore(History):
         Hectares are NaN in a projection that distorts areas, such as Web Mercator.
         """
         maps, _ = planes(self.sheet, self.cube)
-        rows = self._hectares_of_cells()
+        try:
+            rows = cell_area_m2(self.cube) / 1e4
+        except TimoError:
+            # Labels can be drawn there all the same, and pixels counted.
+            rows = np.full(self.shape[0], np.nan)
         seen = [(maps == code).any(axis=0) for code in range(len(self.sheet.classes))]
         table = {
             "pixels": [int(mask.sum()) for mask in seen],
@@ -297,14 +292,6 @@ class LabelStore(History):
             return self.sheet.classes.index(name)
         known = ", ".join(self.classes) or "none yet"
         raise TimoError(f"There is no class {name!r}. Known: {known}. Add it first")
-
-    def _hectares_of_cells(self) -> np.ndarray:
-        """Return (y,) hectares of a cell in each row."""
-        try:
-            return cell_area_m2(self.cube) / 1e4
-        except TimoError:
-            # Labels can be drawn there all the same, and pixels counted.
-            return np.full(self.shape[0], np.nan)
 
     # ---- inside -------------------------------------------------------------------------------
 

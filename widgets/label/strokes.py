@@ -22,23 +22,14 @@ _MOST_COLOURS = 24
 
 @dataclass(frozen=True)
 class Stroke:
-    """A stroke that is done.
+    """A stroke that is done."""
 
-    Parameters
-    ----------
-    path : list of (row, column)
-        Pixels that the middle of the brush went through, each joined to the next by a straight line.
-    size : int
-        Side of the brush in pixels.
-    erases : bool
-        Whether it takes labels away.
-    code : int or None
-        Position of the class that it gives; None: there is no class.
-    """
-
+    # (row, column) of pixels that the middle of the brush went through, joined by straight lines.
     path: list[tuple[int, int]]
+    # Side of the brush in pixels.
     size: int
     erases: bool
+    # Position of the class that it gives; None: there is no class.
     code: int | None
 
 
@@ -47,39 +38,23 @@ class Strokes(anywidget.AnyWidget):
 
     While pixels are painted or erased, it takes the pointer from the map, shows what the brush covers as it moves, and
     sends the stroke when the pointer is let go. It also hears the keys: digits choose the class in the browser itself,
-    Ctrl or Cmd with Z and Y is sent.
-
-    Parameters
-    ----------
-    mode, brush, classes, opacity : ipywidgets widgets
-        Those of the labeler's panel: the browser looks there, so that a key and the stroke after it go together however
-        busy the kernel is. Drawing is the first mode, painting the second, erasing the third.
-    sizes : list of int
-        Sides of the brush, as `brush` offers them.
-    on_stroke : callable
-        Called with a `Stroke`.
-    on_undo, on_redo : callable
-        Called without arguments.
-
-    Attributes
-    ----------
-    rows, columns : int
-        Size of the grid; 0: there is none.
-    to_grid, to_picture : bytes
-        See `RasterMap.lattice`.
-    colours : list of str
-        Of the classes.
+    Ctrl or Cmd with Z and Y is sent. `on_stroke` gets a `Stroke`, `on_key` "undo" or "redo".
     """
 
     # As text: of a path anywidget would keep every widget ever made, to notify it when the file changes.
     _esm = (Path(__file__).parent / "strokes.js").read_text(encoding="utf-8")
 
+    # Of the labeler's panel: the browser looks there, so that a key and the stroke after it go together however busy
+    # the kernel is. Drawing is the first mode, painting the second, erasing the third.
     mode = traitlets.Any().tag(sync=True, **ipywidgets.widget_serialization)
     brush = traitlets.Any().tag(sync=True, **ipywidgets.widget_serialization)
     classes = traitlets.Any().tag(sync=True, **ipywidgets.widget_serialization)
     opacity = traitlets.Any().tag(sync=True, **ipywidgets.widget_serialization)
+    # Sides of the brush, as `brush` offers them.
     sizes = traitlets.List(traitlets.Int()).tag(sync=True)
+    # Of the classes.
     colours = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    # Of the grid; 0: there is none. The others are those of `RasterMap.lattice`.
     rows = traitlets.Int(0).tag(sync=True)
     columns = traitlets.Int(0).tag(sync=True)
     to_grid = traitlets.Bytes(b"").tag(sync=True)
@@ -89,13 +64,11 @@ class Strokes(anywidget.AnyWidget):
         self,
         *,
         on_stroke: Callable[[Stroke], Any],
-        on_undo: Callable[[], Any],
-        on_redo: Callable[[], Any],
+        on_key: Callable[[str], Any],
         **traits: Any,
     ) -> None:
         super().__init__(layout={"display": "none"}, **traits)
-        self._on_stroke = on_stroke
-        self._keys = {"undo": on_undo, "redo": on_redo}
+        self._on_stroke, self._on_key = on_stroke, on_key
         self.on_msg(self._hear)
 
     def fit(self, shown: RasterMap) -> None:
@@ -107,30 +80,20 @@ class Strokes(anywidget.AnyWidget):
 
     def _hear(self, _: Any, content: dict[str, Any], __: Any) -> None:
         kind = content.get("kind")
-        if kind in self._keys:
-            self._keys[kind]()
+        if kind in ("undo", "redo"):
+            self._on_key(kind)
         elif kind == "stroke":
             try:
-                self._on_stroke(_read(content))
+                path = [(row, column) for row, column in content["path"]]
+                self._on_stroke(Stroke(path, content["size"], content["erases"], content["code"]))
             finally:
                 # What was shown of it meanwhile goes, also where it failed.
                 self.send({"done": content["id"]})
 
     def close(self) -> None:
-        """Forget the callbacks and close the widget."""
+        """Hear no more, and close the widget."""
         self.on_msg(self._hear, remove=True)
-        self._keys = {}
         super().close()
-
-
-def _read(content: dict[str, Any]) -> Stroke:
-    code = content["code"]
-    return Stroke(
-        path=[(int(row), int(column)) for row, column in content["path"]],
-        size=int(content["size"]),
-        erases=bool(content["erases"]),
-        code=None if code is None else int(code),
-    )
 
 
 _STYLE = """
