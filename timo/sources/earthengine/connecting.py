@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import ee
+from google.auth.credentials import AnonymousCredentials
+from google.auth.exceptions import GoogleAuthError
+from requests.adapters import HTTPAdapter
 
 from timo.checks import Count, PathLike, checked
 from timo.errors import TimoError
@@ -70,20 +73,20 @@ def connect(
         return
     options: dict[str, Any] = {"url": url} if url else {}
     if url.startswith(_HERE):
-        from google.auth.credentials import AnonymousCredentials
-
         options["credentials"] = AnonymousCredentials()
         project = project or "emulator"
     elif service_account:
         options["credentials"] = _read_key(Path(service_account))
-    _initialize(project, options)
+    try:
+        ee.Initialize(project=project, **options)
+    except (ee.EEException, GoogleAuthError, OSError) as error:
+        said = redact(str(error)).strip().partition("\n")[0] or "no reason given"
+        raise TimoError(f"Earth Engine cannot be initialised: {said}. {_REMEDY}") from error
     # By default the client waits for ever for a connection that died, and closes all but ten after each request.
     state = ee.data._get_state()
     if not state.deadline_ms:
         ee.data.setDeadline(DEADLINE_MS)
     if state.requests_session is not None:
-        from requests.adapters import HTTPAdapter
-
         for scheme in ("http://", "https://"):
             state.requests_session.mount(scheme, HTTPAdapter(pool_maxsize=max(10, workers)))
 
@@ -91,16 +94,6 @@ def connect(
 def base_url() -> str:
     """Return the address of the Earth Engine that is connected."""
     return str(getattr(ee.data._get_state(), "cloud_api_base_url", None) or "").rstrip("/")
-
-
-def _initialize(project: str | None, options: dict[str, Any]) -> None:
-    from google.auth.exceptions import GoogleAuthError
-
-    try:
-        ee.Initialize(project=project, **options)
-    except (ee.EEException, GoogleAuthError, OSError) as error:
-        said = redact(str(error)).strip().partition("\n")[0] or "no reason given"
-        raise TimoError(f"Earth Engine cannot be initialised: {said}. {_REMEDY}") from error
 
 
 def _read_key(path: Path) -> Any:

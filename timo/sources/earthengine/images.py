@@ -66,20 +66,8 @@ def prepared(
     All of it is computed in the projection and at the scale of the request for pixels, from inputs by nearest neighbour
     each from its own projection (developers.google.com/earth-engine/guides/projections: "inputs are requested in the
     output projection"; guides/resample); a mosaic and a median of such images, too. With `reproject` Earth Engine would
-    compute more than is asked for.
-
-    Parameters
-    ----------
-    image, request : ee.Image, CubeRequest
-        An asset, with its `system:index`; the cube to make.
-    cloud_score : float, optional
-        Mask pixels with a Cloud Score+ of less than this, 0..1, in place of the clouds and shadows of the quality layer
-        (Pasquarella et al. 2023, CVPR Workshops). An image that has none is masked as a whole.
-
-    Returns
-    -------
-    ee.Image
-        float bands; a pixel is valid in all bands or in none.
+    compute more than is asked for. The image is an asset, with its `system:index`; one that has no Cloud Score+ is
+    masked as a whole, where `cloud_score` (see `open_earthengine`) is given.
     """
     sensor = request.sensor
     served = sensor.collection(PROVIDER)
