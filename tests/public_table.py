@@ -81,11 +81,10 @@ def public_names() -> Iterator[tuple[str, Any]]:
 
 
 def methods_of(kind: type) -> Iterator[tuple[str, Any]]:
-    """Public methods that a class of ours defines itself or inherits from another one of ours."""
+    """Public methods that a class of ours defines itself or inherits from another one; panels share some of their own."""
+    bases = [base for base in kind.__mro__ if base.__module__.startswith("timo")]
     for key, value in inspect.getmembers(kind, callable):
-        ours = any(
-            key in vars(base) and base.__module__.startswith("timo") for base in kind.__mro__
-        )
+        ours = any(key in vars(base) for base in bases if base.__name__ != "Part")
         if not ours or key.startswith("_") or key in TORCH or inspect.isclass(value):
             continue
         if set(inspect.signature(value).parameters) - {"self", "args", "kwargs"}:
@@ -256,6 +255,8 @@ def _takes_options(function: Callable[..., Any]) -> bool:
 WORLD = World()
 WITHOUT_PARAMETERS: set[str] = set()
 STOPPED = {"stop": lambda: True}
+# A training that ends in a second even where it is not stopped.
+SHORT = {"epochs": 1, "chips_per_epoch": 1, "batch_size": 1, "progress": False, **STOPPED}
 SET = threading.Event()
 SET.set()
 STOPPED_AT_ONCE = {"stop": SET}
@@ -336,8 +337,8 @@ simple(
             "model": w.model,
             "cube": w.cube,
             "labels": w.labels,
-            "progress": False,
-            **STOPPED,
+            **SHORT,
+            "chips": chips(),
         },
         "fit_head": lambda w: {"model": w.model, "cube": w.cube, "labels": w.labels, "steps": 1},
         "load_model": lambda w: {"name": w.model_folder, "cube": w.cube},
@@ -351,9 +352,8 @@ simple(
         "pretrain": lambda w: {
             "data": w.cube,
             "model": "tiny",
-            "progress": False,
-            "chips_per_epoch": 1,
-            **STOPPED,
+            **SHORT,
+            "chips": window_options(),
         },
         "sample_clearings": lambda w: {},
         "sample_labels": lambda w: {},
@@ -1004,6 +1004,13 @@ def masks() -> Any:
     from timo.models.masking import MaskOptions
 
     return MaskOptions()
+
+
+def window_options() -> Any:
+    """Options of small chips without labels."""
+    from timo.training import WindowOptions
+
+    return WindowOptions(size=8, dates=(1, 2))
 
 
 def windows(w: World) -> Any:
