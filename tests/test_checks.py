@@ -197,6 +197,7 @@ def test_single_values():
     with pytest.raises(TimoError, match="one of 1, 2; got True"):
         choice(True, "kind", [1, 2])
     assert str(Range(0, 1)) == "from 0 to 1"
+    assert str(Range(0, 2**32 - 1)) == "from 0 to 4294967295"
     limit = Range(above=0, infinite=True)
     assert [x in limit for x in (1, np.inf, -np.inf, np.nan)] == [True, True, False, False]
     assert [n in Range(1, 2**31) for n in (0, 1, 2**31, 2**32)] == [False, True, True, False]

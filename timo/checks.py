@@ -79,7 +79,7 @@ class Range:
         # What no machine can count to is not worth a word.
         most = None if self.most == sys.maxsize else self.most
         if self.least is not None and most is not None:
-            return f"from {self.least:g} to {most:g}"
+            return f"from {self.least:g} to {most:.10g}"
         limits = {"above": self.above, "below": self.below, "of at most": most}
         words = [f"{word} {limit:g}" for word, limit in limits.items() if limit is not None]
         if self.least is not None:
