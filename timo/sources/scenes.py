@@ -6,33 +6,27 @@ graph of Dask: nothing is read before the cube is computed, and then one chunk a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, cast
 
 import dask.array as da
 import numpy as np
 import pandas as pd
+import pyproj
 import xarray as xr
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 
-from timo.cube import check, check_values, composite
+from timo.cube import cell_size_m, check, check_values, composite, dilate
 from timo.errors import TimoError
 from timo.sensors import POLARISATIONS, Collection, Sensor
-from timo.sources.cloud_masks import fringe_cells, half_axes, unclear_pixels
+from timo.sources.reading import NO_QUALITY
 from timo.sources.request import CubeRequest
 
-__all__ = [
-    "attribution",
-    "check_selectable",
-    "cube_from_scenes",
-    "cube_of_days",
-    "fringe_cells",
-    "half_axes",
-    "no_image",
-    "select_scenes",
-]
 _NAN = np.float32(np.nan)
+# Flags of a pixel: bits of one byte, so that the quality layer is looked at once.
+_UNCLEAR, _FRINGED = 1, 2
 
 
 def cube_from_scenes(
@@ -45,50 +39,26 @@ def cube_from_scenes(
     source: str,
     linear: bool = False,
 ) -> xr.DataArray:
-    """Mask, check, mosaic and composite images that lie on the cells of the request.
+    """Mask, check, mosaic and composite images that lie on the cells of the request, lazily.
 
-    Parameters
-    ----------
-    request : CubeRequest
-        The cube to make.
-    values : dask array
-        (scene, band, y, x) physical values of `request.bands` on `request.grid`, scenes in any order, NaN where an
-        image has no data. Its chunks along y and x are those of the cube.
-    quality : dask array, optional
-        (scene, y, x) integers, the sensor's quality layer on `request.grid`, or on
-        ``request.grid.pad(fringe_cells(request))``: then clouds beyond the edge count too, and a part of a cube is the
-        cube of that part. `NO_QUALITY` where it has no data: not a valid observation, and not a cloud either. Without
-        the layer only pixels without data are masked.
-    times : DatetimeIndex
-        When each scene was taken, in UTC, without a time zone.
-    ids : sequence of str
-        Name of each scene; of two at the same instant, the later name lies on top.
-    source : str
-        Where the images come from, for `attrs["source"]`.
-    linear : bool
-        The values are linear power, and become decibels.
+    `values` are physical, (scene, band, y, x) on `request.grid`, scenes in any order, NaN where an image has no data;
+    their chunks along y and x are those of the cube. Of `linear` power, decibels are made. `times` are in UTC.
 
-    Returns
-    -------
-    xarray.DataArray
-        A cube that passed `timo.cube.check`, lazy; one date per solar day of the area's centre that has an image, or
-        per period of `request.composite`. The values of every scene are checked when they are computed.
+    `quality` is the sensor's layer, (scene, y, x), on the same grid or on ``request.grid.pad(fringe_cells(request))``:
+    then clouds beyond the edge count too, and a part of a cube is the cube of that part. `NO_QUALITY` is not a valid
+    observation, and not a cloud either. Without the layer only pixels without data are masked.
 
-    Raises
-    ------
-    TimoError
-        If no scene lies within the dates of the request, or the arrays do not fit. When computed: if the values of a
-        scene cannot be what the sensor measures.
-
-    Notes
-    -----
-    Of the images of a day each pixel is taken from the last in order of (time, id) that is valid there, as Earth
-    Engine's `mosaic` does. A pixel is valid in all bands or in none.
+    Of the images of a solar day each pixel is taken from the last in order of (time, id) that is valid there, as Earth
+    Engine's `mosaic` does. A pixel is valid in all bands or in none. Values are checked when they are computed.
     """
     _check_shapes(request, values, quality, times, ids)
     kept = select_scenes(request, times, ids)
     if not kept.size:
-        raise no_image(request, _span(request.solar_day(times)))
+        days = request.solar_day(times)
+        seen = "none at all"
+        if len(days):
+            seen = f"{len(days)} images, of {days.min():%Y-%m-%d} to {days.max():%Y-%m-%d}"
+        raise no_image(request, seen)
     values = _prepare(request, values[kept])
     unclear = None
     if quality is not None and request.masked:
@@ -102,24 +72,7 @@ def cube_from_scenes(
 def cube_of_days(
     request: CubeRequest, values: da.Array, days: pd.DatetimeIndex, source: str
 ) -> xr.DataArray:
-    """Clip, name and composite the mosaics of days.
-
-    Parameters
-    ----------
-    request : CubeRequest
-        What is asked for.
-    values : dask array
-        (day, band, y, x) float32 physical values on `request.grid`, NaN = no valid observation.
-    days : DatetimeIndex
-        Solar days, ascending, each once.
-    source : str
-        Where the images come from.
-
-    Returns
-    -------
-    xarray.DataArray
-        A cube that passed `timo.cube.check`.
-    """
+    """Clip, name and composite mosaics of ascending solar days: (day, band, y, x) float32, NaN = not valid."""
     if request.clip:
         values = da.map_blocks(_clip, values, request=request, dtype="float32", meta=values._meta)
     facts = {
@@ -184,12 +137,6 @@ def check_selectable(request: CubeRequest, served: Collection, orbit: str | None
         raise TimoError(
             f"orbit cannot be chosen: the images of {name} do not say theirs. Leave it out."
         )
-
-
-def _span(days: pd.DatetimeIndex) -> str:
-    if days.empty:
-        return "none at all"
-    return f"{len(days)} images, of {days.min():%Y-%m-%d} to {days.max():%Y-%m-%d}"
 
 
 def _check_shapes(
@@ -322,3 +269,75 @@ def _clip(values: np.ndarray, request: CubeRequest, block_info: dict | None = No
     rows, columns = (slice(*where) for where in block_info[0]["array-location"][2:])
     inside = request.grid.window(rows, columns).mask_of(request.area)
     return np.where(inside.values, values, _NAN)
+
+
+# --- What the quality layer hides: its classes, and what lies near a cloud or its shadow
+
+
+def fringe_cells(request: CubeRequest) -> int:
+    """Return how many cells beyond its edge a cloud can still mask a pixel of the grid."""
+    return math.floor(max(half_axes(request))) if request.fringed else 0
+
+
+def half_axes(request: CubeRequest) -> tuple[float, float]:
+    """Return `buffer_m` in cells along y and along x; in a geographic CRS, of the cell in the middle."""
+    grid = request.grid
+    height = width = grid.metres
+    if pyproj.CRS(grid.crs).is_geographic:
+        row, column = grid.height // 2, grid.width // 2
+        part = grid.window(slice(row - 1, row + 2), slice(column - 1, column + 2))
+        height, width = cell_size_m(xr.DataArray(np.zeros((3, 3)), part.coords, ("y", "x")))
+    # Beyond rounding: 0.7 / 0.1 is seven cells.
+    return request.buffer_m / height + 1e-9, request.buffer_m / width + 1e-9
+
+
+def unclear_pixels(
+    request: CubeRequest,
+    quality: da.Array,
+    chunks: tuple[tuple[int, ...], ...],
+) -> da.Array:
+    """Return where the quality layer masks a pixel, or a cloud near it does: (scene, y, x) bool on the grid.
+
+    A pixel with `NO_QUALITY` is masked, and is not a cloud.
+    """
+    flags = quality.rechunk({0: 1}).map_blocks(
+        _flag_block,
+        request=request,
+        dtype="uint8",
+        meta=np.empty((0, 0, 0), "uint8"),
+    )
+    margin = fringe_cells(request)
+    if flags.shape[1:] == request.grid.shape and margin:
+        flags = da.pad(flags, ((0, 0), (margin, margin), (margin, margin)))
+    # Each block with what is around it, so that the edges of chunks do not show: the block of cells i..j of the grid
+    # begins at cell i of the padded flags and needs them up to j + 2 margin.
+    rows, columns = ((*sizes[:-1], sizes[-1] + 2 * margin) for sizes in chunks[2:])
+    flags = flags.rechunk((chunks[0], rows, columns))
+    around = da.overlap.overlap(
+        flags, depth={0: 0, 1: (0, 2 * margin), 2: (0, 2 * margin)}, boundary="none"
+    )
+    return around.map_blocks(
+        _widen_block,
+        axes=half_axes(request),
+        margin=margin,
+        dtype=bool,
+        meta=np.empty((0, 0, 0), bool),
+        chunks=(chunks[0], *chunks[2:]),
+    )
+
+
+def _flag_block(quality: np.ndarray, *, request: CubeRequest) -> np.ndarray:
+    # Of a bit mask the number of no quality would be every class at once.
+    stated = quality != NO_QUALITY
+    unclear = ~stated | request.sensor.flagged(quality, request.masked)
+    fringed = stated & request.sensor.flagged(quality, request.fringed)
+    return unclear * np.uint8(_UNCLEAR) | fringed * np.uint8(_FRINGED)
+
+
+def _widen_block(flags: np.ndarray, *, axes: tuple[float, float], margin: int) -> np.ndarray:
+    inner = slice(margin, -margin or None)
+    unclear = (flags & _UNCLEAR)[:, inner, inner] > 0
+    if not margin or not (flags & _FRINGED).any():
+        return unclear
+    grown: np.ndarray = dilate((flags & _FRINGED) > 0, *axes)
+    return unclear | grown[:, inner, inner]
