@@ -120,7 +120,6 @@ class CheckedStore(LocalStore):
     def __init__(
         self,
         root: Path | str,
-        *,
         read_only: bool = False,
         array: str = "",
         describe: Describe = str,
@@ -130,7 +129,7 @@ class CheckedStore(LocalStore):
         self.manifest = Manifest(self.root / array / MANIFEST)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _again, (self.root, self.read_only, self.array, self.describe)
+        return CheckedStore, (self.root, self.read_only, self.array, self.describe)
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         state = self.manifest.path.stat()
@@ -143,7 +142,7 @@ class CheckedStore(LocalStore):
         return self.manifest.facts.get("request")
 
     def with_read_only(self, read_only: bool = False) -> CheckedStore:
-        return _again(self.root, read_only, self.array, self.describe)
+        return CheckedStore(self.root, read_only, self.array, self.describe)
 
     # What the synchronous methods do, newer versions of Zarr use.
 
@@ -201,10 +200,6 @@ class CheckedStore(LocalStore):
         path = f"{name}/{METADATA}" if name else METADATA
         array = zarr.Array.from_dict(StorePath(self, name), json.loads(files[path].to_bytes()))
         return array.with_config({"write_empty_chunks": True})
-
-
-def _again(root: Path, read_only: bool, array: str, describe: Describe) -> CheckedStore:
-    return CheckedStore(root, read_only=read_only, array=array, describe=describe)
 
 
 def bytes_of(file: Path) -> bytes | None:

@@ -30,13 +30,7 @@ from numcodecs import blosc
 
 from timo.checks import Count, PathLike, Range, checked
 from timo.errors import TimoError, warn
-from timo.sources.cache.checked import (
-    CODECS,
-    LARGEST,
-    METADATA,
-    CheckedStore,
-    bytes_of,
-)
+from timo.sources.cache.checked import CODECS, LARGEST, METADATA, CheckedStore, bytes_of
 
 LIMIT_BYTES = 20_000_000_000
 # Of what is stored and how; a higher one makes all older arrays stale.
@@ -327,7 +321,10 @@ class ChunkCache:
             _using.add(array)
         try:
             array.prepare()
-            self._remove_others(array)
+            for path in self.folder.glob(f"{key}-*"):
+                # Those of the same request with another description are stale.
+                if _NAME.fullmatch(path.name) and path not in _paths_in_use():
+                    self.remove(path)
             self._sweep()
         except OSError as error:
             self.warn(error)
@@ -401,13 +398,6 @@ class ChunkCache:
     def _arrays(self) -> Iterator[Path]:
         if self.folder.is_dir():
             yield from (path for path in self.folder.iterdir() if _NAME.fullmatch(path.name))
-
-    def _remove_others(self, array: CachedArray) -> None:
-        # Arrays of the same request with another description are stale.
-        for path in self._arrays():
-            stale = path.name.startswith(f"{array.key}-") and path != array.path
-            if stale and path not in _paths_in_use():
-                self.remove(path)
 
     def _sweep(self) -> None:
         # Left behind by processes that were killed in removing.

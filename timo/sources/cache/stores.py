@@ -37,26 +37,11 @@ def manifest_of(path: str | os.PathLike[str]) -> Path | None:
 
 
 def checked_store(path: str | os.PathLike[str]) -> CheckedStore | None:
-    """Return a Zarr store of `timo.fetch` as what xarray and zarr open in place of its path, with checks.
+    """Return a Zarr store of `timo.fetch`, read-only; None if `path` is no store with a manifest.
 
     ``xr.open_zarr(checked_store(path) or path, consolidated=False, decode_coords="all")`` reads stores with and without
-    a manifest.
-
-    Parameters
-    ----------
-    path : path
-        A folder.
-
-    Returns
-    -------
-    CheckedStore or None
-        Read-only; None if `path` is no store with a manifest.
-
-    Raises
-    ------
-    TimoError
-        If a file of it is lost or has another size, or its metadata or coordinates are not what was written: which, and
-        how to repair it. When a chunk is read that is not what was written, the same with its dates and its place.
+    one. A file that is lost, of another size, or metadata that are not what was written are refused here; such a chunk,
+    with its dates and its place, when it is read.
     """
     if manifest_of(path) is None:
         return None
@@ -116,9 +101,7 @@ class _Places:
     def _span(self, dim: str, number: int, size: int) -> str:
         labels = self.labels.get(dim, np.arange((number + 1) * size))
         part = labels[number * size : (number + 1) * size]
-        texts = [
-            f"{np.datetime_as_string(v, 'D')}" if part.dtype.kind == "M" else str(v) for v in part
-        ]
+        texts = list(map(str, part.astype("M8[D]") if part.dtype.kind == "M" else part))
         if part.dtype.kind not in "Mifu":
             return f"{dim} {', '.join(texts)}"
         return f"{dim} {texts[0]}" if len(texts) == 1 else f"{dim} {texts[0]} to {texts[-1]}"
@@ -142,13 +125,7 @@ def check_path(path: str | os.PathLike[str]) -> Path:
 
 @contextmanager
 def writing(path: Path, cube: xr.DataArray, *, overwrite: bool) -> Iterator[Unfinished]:
-    """Begin the store of a cube or resume it; it stands at `path` when the block has ended well.
-
-    Raises
-    ------
-    TimoError
-        If another call writes to `path`, or something else is there that is not to be overwritten.
-    """
+    """Begin the store of a cube or resume it; it stands at `path` when the block has ended well."""
     data, name = _regular(cube), str(cube.name or "cube")
     token = _token(data)
     home = path
@@ -192,10 +169,7 @@ class Unfinished:
     def missing(
         self, workers: int, wrote: Callable[[], Any]
     ) -> tuple[HighLevelGraph, list[tuple[Any, ...]]]:
-        """Return a graph that writes chunks, and its keys of those that are missing or damaged.
-
-        `wrote` is called after each that is written.
-        """
+        """Return a graph that writes chunks and then calls `wrote`, and its keys of those missing or damaged."""
         graphs, keys = [], list[Any]()
         for name, variable in self.data.to_dataset(name=self.store.array).variables.items():
             if not dask.is_dask_collection(variable.data):
