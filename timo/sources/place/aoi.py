@@ -17,14 +17,7 @@ from shapely.geometry.base import BaseGeometry
 from timo.checks import checked, is_number
 from timo.crs import LONLAT
 from timo.errors import TimoError
-from timo.sources.place.area import (
-    FORMS,
-    Area,
-    check_degrees,
-    check_valid,
-    join,
-    make_area,
-)
+from timo.sources.place.area import FORMS, Area, check_degrees, check_valid, join, make_area
 
 __all__ = ["Area", "parse_aoi"]
 
@@ -159,15 +152,12 @@ def _of_geojson(data: Mapping[str, Any]) -> Area:
 def _geometries(data: Mapping[str, Any]) -> Iterator[BaseGeometry]:
     """Yield the geometries of a GeoJSON object, without those of features that have none."""
     kind = data.get("type") if isinstance(data, Mapping) else None
-    if kind == "FeatureCollection":
-        for feature in data.get("features") or ():
-            yield from _geometries(feature)
-    elif kind == "Feature":
+    if kind == "Feature":
         if data.get("geometry") is not None:
             yield from _geometries(data["geometry"])
-    elif kind == "GeometryCollection":
-        for geometry in data.get("geometries") or ():
-            yield from _geometries(geometry)
+    elif kind in ("FeatureCollection", "GeometryCollection"):
+        for part in data.get("features" if kind == "FeatureCollection" else "geometries") or ():
+            yield from _geometries(part)
     elif kind not in _GEOMETRIES:
         raise TimoError(
             f'The area is no GeoJSON: its type is {kind!r}, and not "Polygon", "MultiPolygon", "Feature" or '

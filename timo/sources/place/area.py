@@ -91,7 +91,7 @@ class Area:
         quarters = [
             fine.intersection(shapely.box(w, -91, w + 90, 91)) for w in np.arange(west, east, 90)
         ]
-        parts = [orient(p) for q in quarters for p in shapely.get_parts(q) if _is_polygon(p)]
+        parts = [orient(p) for p in shapely.get_parts(quarters) if isinstance(p, Polygon)]
         return float(sum(_GEOD.geometry_area_perimeter(part)[0] for part in parts)) / 1e4
 
     def __repr__(self) -> str:
@@ -105,7 +105,8 @@ def make_area(geometries: Sequence[BaseGeometry], crs: Any = LONLAT) -> Area:
     polygons = [polygon for geometry in geometries for polygon in _polygons(geometry)]
     if not polygons:
         raise TimoError(f"The area is empty: it holds no polygon. Give {FORMS}")
-    check_finite(shapely.get_coordinates(polygons))
+    if not np.isfinite(shapely.get_coordinates(polygons)).all():
+        raise TimoError("The area's coordinates hold NaN or infinity. Give finite numbers")
     system = read_crs(crs, what="the area's crs")
     name, lonlat = crs_name(system), pyproj.CRS(LONLAT)
     if name == LONLAT:
@@ -152,12 +153,6 @@ def _polygons(geometry: BaseGeometry) -> Iterator[Polygon]:
             "frame.to_crs(frame.estimate_utm_crs()).buffer(500) of a GeoDataFrame; or give the box around it, (west, "
             "south, east, north); or leave it out"
         )
-
-
-def check_finite(points: np.ndarray) -> None:
-    """Refuse (n, 2) coordinates with NaN or infinity."""
-    if not np.isfinite(points).all():
-        raise TimoError("The area's coordinates hold NaN or infinity. Give finite numbers")
 
 
 def check_degrees(points: np.ndarray) -> None:
@@ -257,7 +252,7 @@ def _cut(geometry: BaseGeometry) -> BaseGeometry:
         translate(geometry.intersection(shapely.box(180, south - 1, east, north + 1)), -360),
     )
     # What only touches the antimeridian leaves a line there.
-    parts = [p for side in sides for p in shapely.get_parts(side) if _is_polygon(p)]
+    parts = [part for part in shapely.get_parts(sides) if isinstance(part, Polygon)]
     merged = shapely.union_all(parts) if east > 360 + west else MultiPolygon(parts)
     return merged if len(parts) > 1 else parts[0]
 
@@ -265,7 +260,3 @@ def _cut(geometry: BaseGeometry) -> BaseGeometry:
 def _turns(longitude: float, start: float) -> int:
     """Return whole turns from start up to a longitude; a hair below a turn counts as on it."""
     return math.floor((longitude - start) / 360 + 1e-12)
-
-
-def _is_polygon(geometry: BaseGeometry) -> bool:
-    return isinstance(geometry, Polygon)

@@ -20,15 +20,7 @@ from shapely.affinity import translate
 from shapely.geometry.base import BaseGeometry
 
 from timo.checks import Count, Positive, Range, checked, whole
-from timo.crs import (
-    LONLAT,
-    crs_name,
-    metres_per_unit,
-    project,
-    read_crs,
-    short_name,
-    usual_crs,
-)
+from timo.crs import LONLAT, crs_name, metres_per_unit, project, read_crs, short_name, usual_crs
 from timo.cube import check_grid, spacing
 from timo.errors import TimoError
 from timo.sources.place.area import TOLERANCE_DEGREES, Area, join, make_area, winding
@@ -43,6 +35,7 @@ _KM_PER_DEGREE = 111.32
 _BYTES = 4
 Limit = Annotated[float, Range(above=0, infinite=True)]
 _NUMBER = re.compile(r"[-+]?[\d.]+(?:e[-+]?\d+)?", re.IGNORECASE)
+_read_once = lru_cache(maxsize=64)(read_crs)
 
 
 @checked
@@ -163,11 +156,6 @@ class PixelGrid:
         return xr.DataArray(inside, dims=("y", "x"), coords=self.coords, name="inside")
 
 
-@lru_cache(maxsize=64)
-def _read_once(crs: str) -> pyproj.CRS:
-    return read_crs(crs)
-
-
 def _limits(part: slice, size: int, name: str) -> tuple[int, int]:
     """Return start and stop of a slice; all of the grid where they are left out."""
     start = 0 if part.start is None else whole(part.start, name)
@@ -180,24 +168,11 @@ def make_grid(
 ) -> PixelGrid:
     """Lay cells over an area, their edges at multiples of the resolution.
 
-    Parameters
-    ----------
-    area : Area
-        What must be covered. A box in degrees is no rectangle in most systems: the grid covers its bounds there, with
-        corners beyond the box. An edge is over a cell from a hundredth of it on, so that rounded coordinates do not add
-        a row. In a geographic CRS longitudes go beyond 180 across the antimeridian, as the area's do.
-    resolution : float
-        Side of a cell, in the unit of the CRS: mostly metres; degrees, feet or kilometres in others.
-    crs : int, str, pyproj.CRS or rasterio.crs.CRS, optional
-        By default `timo.crs.usual_crs` of the area's centre: its UTM zone, or UPS near the poles.
-    max_megapixels : float
-        A larger grid is refused.
+    A box in degrees is no rectangle in most systems: the grid covers its bounds there, with corners beyond the box. An
+    edge is over a cell from a hundredth of it on, so that rounded coordinates do not add a row. In a geographic CRS
+    longitudes go beyond 180 across the antimeridian, as the area's do.
 
-    Raises
-    ------
-    TimoError
-        If the CRS cannot be read or does not cover the area, if the area is too wide for one UTM zone, if the
-        resolution makes no sense in the unit of the CRS, or if the grid is too large.
+    `resolution` is the side of a cell in the unit of the CRS, which by default is `timo.crs.usual_crs` of the centre.
     """
     system = read_crs(usual_crs(*area.centre) if crs is None else crs)
     name = crs_name(system)
@@ -216,20 +191,10 @@ def grid_of(array: xr.DataArray) -> PixelGrid:
     """Read the cells of a cube, map or raster from its evenly spaced cell centres x and y and its CRS.
 
     Rows go from north to south and columns from west to east, in any order of the array.
-
-    Raises
-    ------
-    TimoError
-        If it has no such grid: it is turned, in another unit than its CRS, or a single cell, whose size is unknown.
     """
     if _is_turned(array):
         raise TimoError(
             "The raster is turned: its rows do not run from west to east. Use raster.rio.reproject(raster.rio.crs)"
-        )
-    if missing := [dim for dim in ("y", "x") if dim not in getattr(array, "indexes", ())]:
-        raise TimoError(
-            f'A grid is taken from a cube or raster with the coordinates "y" and "x"; {missing[0]!r} is missing here. '
-            "Open rasters with rioxarray.open_rasterio"
         )
     check_grid(array)
     y, x = (np.asarray(array[dim].values, dtype="float64") for dim in ("y", "x"))
@@ -242,12 +207,12 @@ def grid_of(array: xr.DataArray) -> PixelGrid:
     return PixelGrid(crs_name(read_crs(array.rio.crs.to_wkt())), left, top, side, y.size, x.size)
 
 
-def _is_turned(array: Any) -> bool:
+def _is_turned(array: xr.DataArray) -> bool:
     """Return whether rows and columns leave the axes, by more than a hundredth of a cell in all."""
-    coords = getattr(array, "coords", {})
-    if {"xc", "yc"} <= set(coords):
+    if {"xc", "yc"} <= set(array.coords):
         return True
-    said = [str(c.attrs["GeoTransform"]) for c in coords.values() if "GeoTransform" in c.attrs]
+    attrs = [coord.attrs for coord in array.coords.values()]
+    said = [str(a["GeoTransform"]) for a in attrs if "GeoTransform" in a]
     numbers = [abs(float(number)) for number in _NUMBER.findall(said[0])] if said else []
     if len(numbers) != 6:
         return False
