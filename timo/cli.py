@@ -8,17 +8,14 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from timo.checks import number
+from timo.commands import run_command
 from timo.errors import TimoError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return 0 if it is done, 1 if something is damaged, 2 if the input is bad."""
     given = _parser().parse_args(arguments)
-    try:
-        return given.run(given)
-    except TimoError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
+    return run_command(lambda: given.run(given))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -84,7 +81,3 @@ def _sensors(_: argparse.Namespace) -> int:
 
     sys.stdout.write(page())
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -83,15 +83,7 @@ _TAGS = (
 
 @dataclass(frozen=True, order=True)
 class Moment:
-    """When something was observed.
-
-    Attributes
-    ----------
-    time : pandas.Timestamp
-        UTC, without a time zone; midnight where only the day is known.
-    exact : bool
-        Whether the time of day is known.
-    """
+    """When something was observed, in UTC without a time zone: `exact` if the time of day is known, else midnight."""
 
     time: pd.Timestamp
     exact: bool = False
@@ -275,12 +267,10 @@ def _decode(numbers: np.ndarray, units: str, calendar: str) -> list[Any]:
 
 def _of_calendar(date: Any) -> Moment:
     """Return a date of another calendar: the same label, or (Julian) the same instant."""
-    clock = dt.timedelta(0, 3600 * date.hour + 60 * date.minute + date.second, date.microsecond)
     if date.calendar == "julian":
-        # Julian day numbers count the same days; 1970-01-01 is 2440588.
-        return _as_utc(pd.Timestamp(0) + pd.Timedelta(days=date.toordinal() - 2440588) + clock)
+        date = date.change_calendar("proleptic_gregorian")
     try:
-        return _as_utc(pd.Timestamp(dt.datetime(date.year, date.month, date.day) + clock))
+        return _as_utc(pd.Timestamp(date.isoformat()))
     except ValueError as error:
         raise TimoError(
             f"{date.year}-{date.month:02d}-{date.day:02d} of the calendar {date.calendar!r} is no day of ours: leave "

@@ -37,20 +37,11 @@ def open_emulator(
     Sentinel-2 (22.15 E, 45.21 N; 2015 to 2021; bands B2 B3 B4 B8 B8A B11), with a Cloud Score+ made up from their scene
     classification. Code that works here works with "earthengine".
 
-    Parameters
-    ----------
-    request, orbit, cloud_score, cache, chunks, retry
-        See `timo.sources.earthengine.open_earthengine`. By default fetched chunks are kept as long as this process
-        lives, and never among those of Earth Engine itself.
-
-    Raises
-    ------
-    TimoError
-        As there, and if the sample has no such sensor or band, or the emulator is not installed.
+    The options are those of `timo.sources.earthengine.open_earthengine`. By default fetched chunks are kept as long as
+    this process lives, and never among those of Earth Engine itself.
     """
-    lacks = [band for band in request.bands if band not in BANDS]
-    if request.sensor.name != "sentinel-2":
-        lacks = [request.sensor.name]
+    name = request.sensor.name
+    lacks = [b for b in request.bands if b not in BANDS] if name == "sentinel-2" else [name]
     if lacks:
         served = PROVIDER in {collection.provider for collection in request.sensor.collections}
         there = (
@@ -77,22 +68,9 @@ def connect_emulator() -> None:
 
 
 def start_emulator(*, everywhere: bool = False) -> Any:
-    """Start an emulator with the sample in it, which runs until its `close`.
+    """Start an `ee_emulator.Emulator` with the sample in it, at its `url` until its `close`.
 
-    Parameters
-    ----------
-    everywhere : bool
-        Spread the sample over the whole Earth, so that every place has pixels.
-
-    Returns
-    -------
-    ee_emulator.Emulator
-        It runs already; its address is `url`.
-
-    Raises
-    ------
-    TimoError
-        If the emulator, or what it needs, is not installed.
+    With `everywhere` the sample is spread over the whole Earth, so that every place has pixels.
     """
     # By name: the emulator is a package of its own, of which timo knows no more than it knows of Earth Engine.
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -46,22 +45,10 @@ def fetched_array(
 ) -> da.Array:
     """Make a lazy array, each chunk of which is read from the cache, or else is one request.
 
-    The graph grows with the chunks that are computed, not with the array. It pickles where `fetch` does (cloudpickle,
-    for lambdas), so that a cluster of Dask can compute it; each machine then has a cache of its own.
-
-    Parameters
-    ----------
-    fetch : callable
-        Takes the number of a chunk along each dimension and its slices of the array; returns the chunk. It is called
-        from many threads. What it raises comes out of the computation.
-    shape, chunks : tuple of int
-        Cells of the array and of a chunk; chunks at the end may be cut by the array's edge.
-    cached : CachedArray, optional
-        Of the same shape, chunks and data type.
-    name : str
-        The array's name in Dask's graph: a hash of all that its values depend on.
-    dtype : str
-        Of the values.
+    `fetch` takes the number of a chunk along each dimension and its slices of the array, from many threads. `name` is a
+    hash of all that the values depend on. The graph grows with the chunks that are computed, not with the array. It
+    pickles where `fetch` does (cloudpickle, for lambdas), so that a cluster of Dask can compute it; each machine then
+    has a cache of its own.
     """
     block = _Block(fetch, tuple(shape), tuple(chunks), np.dtype(dtype), cached)
     layout = block.shape, block.chunks, block.dtype
@@ -85,7 +72,7 @@ class _Block:
     cached: CachedArray | None
 
     def __call__(self, *, block_id: Index) -> np.ndarray:
-        session = _current()
+        session = getattr(_threads, "session", None) or _Session()
         index = tuple(int(number) for number in block_id)
         values = None if self.cached is None else self.cached.read(index)
         if values is None:
@@ -217,11 +204,6 @@ class _Session:
 _threads = threading.local()
 
 
-def _current() -> _Session:
-    session: _Session | None = getattr(_threads, "session", None)
-    return _Session() if session is None else session
-
-
 @checked(cancel="stop")
 def fetch(
     cube: xr.DataArray,
@@ -246,10 +228,9 @@ def fetch(
     stop : threading.Event or callable, optional
         Asked before each request; when it says so, no other request is made. Those under way are waited for, and kept.
     on_step : callable, optional
-        Called with a `timo.compute.StepReport` before the first chunk and after each, also of those that were in the
-        cache. It is called from the threads that fetch, one at a time, with a `step` that grows; they wait until it
-        returns. An error in it does not end the fetch; a warning at the end names it. It is not called for a cube in
-        memory, which has no chunks.
+        Called with a `timo.compute.StepReport` before the first chunk and after each, also of those in the cache, from
+        the threads that fetch, one at a time; they wait until it returns. An error in it does not end the fetch; a
+        warning at the end names it. A cube in memory has no chunks, and no calls.
     path : path, optional
         Write the cube to this Zarr store, chunk by chunk, and return it lazily from there: for what does not fit into
         memory, and for what takes long. However it ends (an error, Ctrl-C, a kill, a power cut), the same call resumes
@@ -269,9 +250,8 @@ def fetch(
     KeyboardInterrupt
         If the user interrupted it, with the same message.
     TimoError
-        If an option makes no sense, a request failed, the values cannot be what the sensor measures, another process is
-        writing to `path`, or another store is there. When values are read from a store: if a chunk was lost, changed or
-        swapped with another.
+        If a request failed, the values cannot be what the sensor measures, another process is writing to `path`, or
+        another store is there. When values are read from a store: if a chunk was lost, changed or swapped.
 
     Notes
     -----
@@ -333,28 +313,16 @@ def _check_values(cube: xr.DataArray) -> None:
     sensor = SENSORS.get(str(cube.attrs.get("sensor")))
     if sensor is None or cube.dims != DIMS or not cube.size:
         return
-    values = cube.variable
+    sample = cube.data
     if cube.chunks:
-        blocks = list(itertools.product(*(_spans(cube, dim) for dim in ("y", "x"))))
-        parts = [
-            values.isel(y=rows, x=columns).compute(scheduler="threads").to_numpy()
-            for rows, columns in blocks[:: -(-len(blocks) // _LOOKED_AT)]
-        ]
-        sample = np.concatenate([p.reshape(*p.shape[:2], -1, 1) for p in parts], axis=2)
-    else:
-        sample = values.to_numpy()
+        places = list(np.ndindex(*sample.numblocks[2:]))
+        blocks = [sample.blocks[:, :, y, x] for y, x in places[:: -(-len(places) // _LOOKED_AT)]]
+        parts = [b[..., :: -(-b.shape[2] // _LOOK), :: -(-b.shape[3] // _LOOK)] for b in blocks]
+        flat = [part.reshape(*part.shape[:2], -1, 1) for part in parts]
+        sample = da.concatenate(flat, axis=2).compute(scheduler="threads")
     if sample.dtype.kind != "f":
         sample = sample.astype("float32")
     check_values(sample, sensor, cube["band"].to_numpy().tolist(), times=cube["time"].to_numpy())
-
-
-def _spans(cube: xr.DataArray, dim: str) -> list[slice]:
-    """Return slices of the chunks along a dimension, some cells of each."""
-    sizes = cube.chunksizes[dim]
-    ends = itertools.accumulate(sizes)
-    return [
-        slice(end - size, end, -(-size // _LOOK)) for size, end in zip(sizes, ends, strict=True)
-    ]
 
 
 def _count_requests(graph: Any, keys: Iterable[Any]) -> int:

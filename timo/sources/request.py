@@ -10,14 +10,7 @@ from typing import Annotated, Any
 import pandas as pd
 import xarray as xr
 
-from timo.checks import (
-    NotNegative,
-    Positive,
-    Range,
-    check,
-    checked,
-    did_you_mean,
-)
+from timo.checks import NotNegative, Positive, Range, check, checked, did_you_mean
 from timo.crs import metres_per_unit, read_crs, short_name
 from timo.cube.composite import period_offset
 from timo.errors import TimoError, warn
@@ -29,8 +22,6 @@ from timo.sources.place.grid import Limit, PixelGrid, grid_of, make_grid
 
 Percentage = Annotated[float, Range(0, 100)]
 Metres = Annotated[float, Range(0, 10_000)]
-# Cells a side of a chunk: of smaller ones the graph of a small cube takes minutes.
-LEAST_CHUNK = 16
 # Cells. Earth Engine refuses kernels of a larger radius.
 _WIDEST_BUFFER = 512
 # pandas' name of a period by its start, and what people write for it.
@@ -128,13 +119,7 @@ def make_request(
     clip: bool = False,
     max_megapixels: Limit = 1000,
 ) -> CubeRequest:
-    """Check the options that all sources share; they are those of `timo.open_cube`.
-
-    Raises
-    ------
-    TimoError
-        If something is missing or makes no sense.
-    """
+    """Check the options that all sources share; they are those of `timo.open_cube`."""
     instrument = make_sensor(sensor)
     first, last = make_span(start, end)
     names = make_bands(instrument, bands)
@@ -172,25 +157,7 @@ def make_place(
     finest_m: float,
     max_megapixels: float = 1000,
 ) -> tuple[Area, PixelGrid]:
-    """Return the area and its cells.
-
-    Parameters
-    ----------
-    aoi : see `timo.sources.place.aoi.parse_aoi`
-        None takes all of `like`.
-    resolution, crs, max_megapixels
-        As `timo.sources.place.grid.make_grid`; the grid of `like` is taken as it is.
-    like : xarray.DataArray, optional
-        A cube or raster whose cells are taken.
-    finest_m : float
-        Side of a cell, in metres, if no resolution is given.
-
-    Raises
-    ------
-    TimoError
-        If there is neither aoi nor like, if like is there and resolution or crs as well, if they do not meet, or if
-        one of them makes no sense.
-    """
+    """Return the area and its cells: those of `like`, or else of `resolution` or `finest_m` metres a side."""
     if like is None and aoi is None:
         raise TimoError(
             f"aoi is missing: where? Give {FORMS}; or like=, a cube whose cells are taken"
@@ -282,13 +249,12 @@ def make_masked(sensor: Sensor, classes: Any) -> tuple[int, ...]:
 
 def make_buffer(buffer_m: float, grid: PixelGrid) -> float:
     """Return metres to mask around clouds; of more cells Earth Engine refuses it and others would take hours."""
-    metres = float(check(buffer_m, Metres, "buffer_m"))
-    if metres > _WIDEST_BUFFER * grid.metres:
+    if buffer_m > _WIDEST_BUFFER * grid.metres:
         raise TimoError(
-            f"buffer_m={metres:g} is {metres / grid.metres:,.0f} cells of {grid.metres:g} m; {_WIDEST_BUFFER} cells "
-            "can be masked around a cloud. Give less, or a larger resolution"
+            f"buffer_m={buffer_m:g} is {buffer_m / grid.metres:,.0f} cells of {grid.metres:g} m; {_WIDEST_BUFFER} "
+            "cells can be masked around a cloud. Give less, or a larger resolution"
         )
-    return metres
+    return float(buffer_m)
 
 
 def make_composite(composite: Any) -> str | None:

@@ -18,8 +18,7 @@ import xarray as xr
 from rasterio.features import rasterize
 
 from timo.checks import Range, checked
-from timo.cube import check
-from timo.cube.grid import dilate
+from timo.cube import check, dilate, grid_mismatch
 from timo.errors import TimoError
 from timo.sensors import get_sensor
 from timo.sources.dates import make_open_span
@@ -72,7 +71,7 @@ def open_sample(
     Raises
     ------
     TimoError
-        If an option makes no sense, no date is left, or the data are not installed.
+        If no date is left, or the data are not installed.
     """
     names = list(BANDS) if bands is None else list(make_bands(_SENSOR, bands))
     if unknown := [name for name in names if name not in BANDS]:
@@ -124,25 +123,18 @@ def sample_tree_cover(resolution: float = 10) -> xr.DataArray:
     -------
     xarray.DataArray
         (y, x) float32, percent of the cell under tree crowns, 0..100, NaN where unknown.
-
-    Raises
-    ------
-    TimoError
-        If the resolution is neither, or if the data are not installed.
     """
     _check_resolution(resolution)
     path = _path("tree_cover_density_2018_romania.tif")
     with xr.open_dataarray(path, engine="rasterio", mask_and_scale=True) as tif:
         cover = tif.squeeze("band", drop=True).load()
     coarse = read_series(20)
-    # The tif's coordinates are rounded to 0.1 mm; the cube's are taken where the cells are the same, to a millimetre.
-    for dim in ("y", "x"):
-        same_size = cover.sizes[dim] == coarse.sizes[dim]
-        if not same_size or not np.allclose(cover[dim], coarse[dim], rtol=0, atol=1e-3):
-            raise TimoError(
-                "The tree cover layer and the series in nrt are not on one grid. Install them again: "
-                'pip install --force-reinstall "nrt==0.2.1".'
-            )
+    # The tif's coordinates are rounded to 0.1 mm; the cube's are taken where the cells are the same.
+    if grid_mismatch(cover, coarse):
+        raise TimoError(
+            "The tree cover layer and the series in nrt are not on one grid. Install them again: "
+            'pip install --force-reinstall "nrt==0.2.1".'
+        )
     grid = coarse if resolution == 20 else read_series(10)
     values = cover.values if resolution == 20 else _repeat(cover.values)
     facts = {"long_name": "tree cover density 2018", "units": "%"}
@@ -170,11 +162,6 @@ def sample_labels(
     -------
     xarray.DataArray
         (y, x) int8: 0 = not forest, 1 = forest, -1 = unlabelled; the names are in `attrs["classes"]`.
-
-    Raises
-    ------
-    TimoError
-        If an option is out of range, or if the data are not installed.
     """
     cover = sample_tree_cover(resolution)
     labels = (cover > threshold).astype("int8").where(np.isfinite(cover), -1).astype("int8")
@@ -207,15 +194,9 @@ def sample_clearings(
     -------
     xarray.DataArray
         (y, x) int16: 0 = no clearing, else the year.
-
-    Raises
-    ------
-    TimoError
-        If `dated_by` is unknown.
     """
     grid = sample_tree_cover()
-    text = (files("timo.sources") / "sample_clearings.geojson").read_text(encoding="utf-8")
-    collection = json.loads(text)
+    collection = json.loads((files("timo.sources") / "sample_clearings.geojson").read_bytes())
     shapes = [
         (feature["geometry"], feature["properties"][dated_by])
         for feature in collection["features"]

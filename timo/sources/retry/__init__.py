@@ -45,7 +45,6 @@ class Gate:
     def __init__(
         self,
         name: str | None = None,
-        *,
         per_second: Positive | None = None,
         concurrent: Count | None = None,
     ) -> None:
@@ -111,9 +110,9 @@ _gates: weakref.WeakValueDictionary[str, Gate] = weakref.WeakValueDictionary()
 _gates_lock = threading.Lock()
 
 
-def _gate_of(name: str, per_second: float | None, concurrent: int | None) -> Gate:
+def _gate_of(name: str, *limits: Any) -> Gate:
     with _gates_lock:
-        return _gates.get(name) or Gate(name, per_second=per_second, concurrent=concurrent)
+        return _gates.get(name) or Gate(name, *limits)
 
 
 @checked
@@ -156,28 +155,12 @@ class Retry:
     ) -> T:
         """Call a function until it succeeds, fails for good, or the time is up; return what it returned.
 
-        Parameters
-        ----------
-        function : callable
-            Called with `arguments`.
-        classify : callable
-            Takes an error; returns a `Sorted` or only its kind.
-        stop : threading.Event or callable, optional
-            Asked before each attempt and 20 times a second in a pause; by default that of the `timo.fetch` that this is
-            part of.
-        on_retry : callable, optional
-            Called before each pause with the number of attempts so far, the seconds of the pause, and the failure.
+        `classify` sorts an error, or only gives its kind. `stop`, by default that of the `timo.fetch` that this is part
+        of, is asked before each attempt and 20 times a second in a pause. `on_retry` is called before each pause with
+        the number of attempts so far, the seconds of the pause, and the failure.
 
-        Raises
-        ------
-        TimoError
-            If the error is permanent: its message and remedy, without credentials, in the traceback too.
-        GivenUpError
-            If the attempts or the time are used up: how often and how long it was tried, and the last message.
-        CancelledError
-            If `stop` said so.
-        Exception
-            What `function` raised, if it is of unknown kind.
+        A permanent error is raised as a `TimoError` without credentials, in the traceback too; one of unknown kind as
+        it is; `GivenUpError` when the attempts or the time are used up.
         """
         stop, began = current_stop() if stop is None else stop, time.monotonic()
 
@@ -236,17 +219,9 @@ def _sentence(message: str, remedy: str) -> str:
 def read_again(call: Callable[[], T], *, what: str = "The data", attempts: int = 4) -> T:
     """Call a function that reads a file or an address; call it again where the read failed for a moment.
 
-    Pauses grow from half a second, and end when the `timo.fetch` that this is part of is stopped. `what` names it in
-    the message, as "S2_20180701.tif (B4 of 2018-07-01)".
-
-    Raises
-    ------
-    GivenUpError
-        If each attempt failed: what, how often, and the last message.
-    CancelledError
-        If it was stopped.
-    Exception
-        What `call` raised, unchanged, if another attempt would not help: a missing or damaged file, a refusal.
+    Pauses grow from half a second, and end when the `timo.fetch` that this is part of is stopped. What another attempt
+    would not help (a missing or damaged file, a refusal) is raised as it is. Messages call it `what`, as
+    "S2_20180701.tif (B4 of 2018-07-01)".
     """
     try:
         return Retry(attempts, initial_s=0.5, largest_s=15).call(call, classify=sort_read_error)
