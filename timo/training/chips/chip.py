@@ -46,20 +46,7 @@ def draw_dates(
 ) -> np.ndarray:
     """Draw a run or a random subset of the dates that are clear enough; the clearest one if all are too cloudy.
 
-    Parameters
-    ----------
-    clear : array
-        (t,) share of valid pixels of each date.
-    number : (int, int)
-        Fewest and most dates. Fewer where there are fewer.
-    min_clear : float
-        Least share of valid pixels.
-    rng : numpy.random.Generator
-
-    Returns
-    -------
-    array
-        Positions among the dates, ascending.
+    `clear` is the share of valid pixels of each date, `number` the fewest and most dates; positions are ascending.
     """
     usable = np.flatnonzero(clear >= min_clear)
     if usable.size == 0:
@@ -73,16 +60,23 @@ def draw_dates(
     return np.sort(rng.choice(usable, count, replace=False))
 
 
+def draw_window(
+    pixel: tuple[int, int], shape: Sequence[int], size: int | None, rng: np.random.Generator
+) -> tuple[slice, slice]:
+    """Draw a window that holds the pixel, anywhere in it; of all that there is where that is smaller than `size`."""
+    slices = []
+    for place, length in zip(pixel, shape, strict=True):
+        side = min(size or length, length)
+        start = int(np.clip(place - rng.integers(side), 0, length - side))
+        slices.append(slice(start, start + side))
+    return slices[0], slices[1]
+
+
 @checked
 def collate(chips: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
     """Stack chips of different numbers of dates: the missing ones are invalid and unlabelled, and have no weight.
 
-    Chips without labels, those of a `StoreDataset`, give a batch without labels.
-
-    Raises
-    ------
-    TimoError
-        If there is no chip, or they differ in their arrays, bands or size.
+    Chips without labels, those of a `StoreDataset`, give a batch without. All must have the same bands and size.
     """
     kinds = {tuple((name, *a.shape[1:]) for name, a in chip.items()) for chip in chips}
     if len(kinds) != 1 or not {"x"} <= chips[0].keys() <= _PADDING.keys():
@@ -90,13 +84,13 @@ def collate(chips: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
             f"The chips of a batch must have the same arrays (of {', '.join(_PADDING)}), bands and size; got "
             f"{sorted(kinds)}. Take chips of one ChipDataset or StoreDataset."
         )
-    longest = max(len(chip["x"]) for chip in chips)
-    batch = {}
-    for name in chips[0]:
-        padded = []
-        for chip in chips:
-            short = chip[name]
-            extra = short.new_full((longest - len(short), *short.shape[1:]), _PADDING[name])
-            padded.append(torch.cat([short, extra]))
-        batch[name] = torch.stack(padded)
-    return batch
+    return {name: stack([chip[name] for chip in chips], _PADDING[name]) for name in chips[0]}
+
+
+def stack(arrays: Sequence[Tensor], padding: float) -> Tensor:
+    """Stack arrays of different sizes, with padding after the end of each axis."""
+    largest = [max(lengths) for lengths in zip(*(a.shape for a in arrays), strict=True)]
+    stacked = arrays[0].new_full((len(arrays), *largest), padding)
+    for place, array in zip(stacked, arrays, strict=True):
+        place[tuple(slice(length) for length in array.shape)] = array
+    return stacked

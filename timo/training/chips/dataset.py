@@ -15,7 +15,7 @@ from timo import cube as cubes
 from timo.checks import Count, PathLike, Range, Seed, Share, checked, whole
 from timo.errors import TimoError
 from timo.training.augment import hide, rotate, splice
-from timo.training.chips.chip import UNLABELLED, Chip, NumberError, draw_dates
+from timo.training.chips.chip import UNLABELLED, Chip, NumberError, draw_dates, draw_window
 from timo.training.chips.store import ChipStore
 
 # Keeps the order of the places apart from the chips' own random numbers.
@@ -54,18 +54,10 @@ class StoreOptions:
 @checked
 @dataclass(frozen=True)
 class ChipOptions(StoreOptions):
-    """How chips are drawn from a labelled cube.
+    """How chips are drawn from a labelled cube: as by `StoreOptions`; a smaller cube gives smaller chips.
 
     Parameters
     ----------
-    size : int
-        Height and width in pixels; a smaller cube gives smaller chips.
-    dates : (int, int)
-        Fewest and most dates of a chip. Fewer where the cube has fewer.
-    min_clear : float
-        Least share of valid pixels that a date must have in the window to be drawn.
-    rotate : bool
-        Random quarter turns and flips.
     hide : float
         Chance that a chip gets the real cloud gaps of other dates over its own.
     splice : float
@@ -84,15 +76,13 @@ class ChipDataset(Dataset):
     Parameters
     ----------
     cube : xarray.DataArray
-        The cube; a lazy one is loaded into memory.
+        A lazy one is loaded into memory.
     labels : xarray.DataArray
         (y, x) or (time, y, x) classes, -1 = unlabelled.
     length : int
         Chips per epoch.
-    options : ChipOptions
-        How chips are drawn.
+    options : ChipOptions, optional
     seed : int
-        Seed.
 
     Raises
     ------
@@ -138,10 +128,8 @@ class ChipDataset(Dataset):
         ----------
         area : array
             (y, x) bool.
-        length : int
-            Chips per epoch.
-        options : ChipOptions
-            How they are drawn.
+        length, options
+            As of the class.
 
         Raises
         ------
@@ -167,13 +155,14 @@ class ChipDataset(Dataset):
         options = self.options
         of = int(rng.integers(len(self.classes)))
         row, column = pixel = self._pixel(rng, of)
-        rows, columns = self._window(rng, pixel)
+        shape = self.values.shape[-2:]
+        rows, columns = draw_window(pixel, shape, options.size, rng)
         bears = self.labels[:, row, column] == self.classes[of]
         when = self._some_dates(self.valid[:, rows, columns].mean(axis=(1, 2)), bears, rng)
         chip = self._cut(when, rows, columns)
         if rng.random() < options.splice:
             rarest = int(np.argmin([(chip.labels == k).sum() for k in self.classes]))
-            elsewhere = self._window(rng, self._pixel(rng, rarest))
+            elsewhere = draw_window(self._pixel(rng, rarest), shape, options.size, rng)
             chip = splice(chip, self._cut(when, *elsewhere), rng)
         if rng.random() < options.hide:
             chip = hide(chip, self._gaps(chip, rng), rng)
@@ -190,15 +179,6 @@ class ChipDataset(Dataset):
         """Draw row and column of a pixel of a class, given by its position in `classes`."""
         candidates = self.pixels[of]
         return divmod(int(candidates[rng.integers(len(candidates))]), self.values.shape[-1])
-
-    def _window(self, rng: np.random.Generator, pixel: tuple[int, int]) -> tuple[slice, slice]:
-        """Draw a window that holds the pixel, anywhere in it."""
-        slices = []
-        for place, length in zip(pixel, self.values.shape[-2:], strict=True):
-            size = min(self.options.size, length)
-            start = int(np.clip(place - rng.integers(size), 0, length - size))
-            slices.append(slice(start, start + size))
-        return slices[0], slices[1]
 
     def _some_dates(
         self, clear: np.ndarray, bears: np.ndarray, rng: np.random.Generator
@@ -235,13 +215,10 @@ class StoreDataset(Dataset):
     Parameters
     ----------
     store : ChipStore or path
-        The store.
     length : int, optional
         Chips per epoch; the number of places if not given.
     options : StoreOptions, optional
-        How chips are drawn.
     seed : int
-        Seed.
 
     Raises
     ------

@@ -1,16 +1,18 @@
 """Chips with their masks, in batches that every process and every resumed run agrees on."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset, Sampler
 
 from timo.checks import Count, Seed, checked
 from timo.models.masking import MaskOptions, draw_mask, units_with_any
+from timo.training.chips.chip import stack
 from timo.training.chips.dataset import StoreDataset
 from timo.training.pretraining.windows import Whole, WindowDataset
 
@@ -59,21 +61,14 @@ class MaskedChips(Dataset):
 class Batches(Sampler[list[tuple[int, int]]]):
     """Numbers of the chips of each batch that is still to come, as (epoch, number), for one of the processes.
 
-    Where to start it reads from `done` when iteration begins, so that a resumed run begins with the next batch.
-
-    Parameters
-    ----------
-    done : callable
-        Batches that were done since the first epoch began.
-    length : int
-        Batches in an epoch.
-    size : int
-        Chips in a batch, over all processes.
-    share : callable
-        (rank, processes) of this process.
+    An epoch has `length` batches of `size` chips, over all processes. How many batches are `done` since the first epoch
+    began is asked when iteration begins, so that a resumed run begins with the next one, and so is the `share` of this
+    process: its rank, and how many there are.
     """
 
-    def __init__(self, done: Any, length: int, size: int, share: Any) -> None:
+    def __init__(
+        self, done: Callable[[], int], length: int, size: int, share: Callable[[], tuple[int, int]]
+    ) -> None:
         self.done, self.length, self.size, self.share = done, length, size, share
 
     def __len__(self) -> int:
@@ -92,23 +87,18 @@ def collate(chips: list[dict[str, Any]]) -> dict[str, Any]:
     """Stack chips of different sizes and numbers of dates: the padding is not valid, and counts for nothing."""
     batch: dict[str, Any] = {"number": [chip["number"] for chip in chips]}
     for name in ("x", "dates", "valid", "hidden"):
-        shapes = torch.tensor([chip[name].shape for chip in chips])
-        largest = shapes.amax(dim=0)
-        batch[name] = torch.stack([_pad(chip[name], largest) for chip in chips])
+        batch[name] = stack([chip[name] for chip in chips], 0)
     return batch
-
-
-def _pad(values: Tensor, shape: Tensor) -> Tensor:
-    """Add zeros after the end of each axis."""
-    missing = (shape - torch.tensor(values.shape)).tolist()
-    if not any(missing):
-        return values
-    # torch counts axes from the last.
-    return F.pad(values, [n for more in reversed(missing) for n in (0, more)])
 
 
 def scored_pixels(batch: dict[str, Tensor], unit: int) -> Tensor:
     """Count the pixels that a batch is scored on: valid, in a hidden unit."""
-    height, width = batch["valid"].shape[-2:]
-    hidden = batch["hidden"].repeat_interleave(unit, dim=-2).repeat_interleave(unit, dim=-1)
-    return (hidden[..., :height, :width] & batch["valid"]).sum()
+    return (cover(batch["hidden"], unit, batch["valid"]) & batch["valid"]).sum()
+
+
+def cover(
+    hidden: Bool[Tensor, "*s i j"], unit: int, like: Bool[Tensor, "*s h w"]
+) -> Bool[Tensor, "*s h w"]:
+    """Return the pixels of the hidden units."""
+    pixels = hidden.repeat_interleave(unit, dim=-2).repeat_interleave(unit, dim=-1)
+    return pixels[..., : like.shape[-2], : like.shape[-1]]

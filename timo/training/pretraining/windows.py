@@ -14,7 +14,7 @@ from timo import cube as cubes
 from timo.checks import Count, Range, Seed, checked
 from timo.errors import TimoError
 from timo.training.augment import rotate
-from timo.training.chips.chip import UNLABELLED, Chip, NumberError, draw_dates
+from timo.training.chips.chip import UNLABELLED, Chip, NumberError, draw_dates, draw_window
 from timo.training.chips.dataset import StoreOptions
 from timo.training.inputs import check_split
 
@@ -32,10 +32,8 @@ class WindowOptions(StoreOptions):
         Height and width in pixels; a smaller cube gives smaller chips. None: all of a cube, or of a store's place.
     dates : tuple of int
         Fewest and most dates of a chip. Fewer where the data have fewer.
-    min_clear : float
-        Least share of valid pixels that a date must have in the window to be drawn.
-    rotate : bool
-        Random quarter turns and flips.
+    min_clear, rotate
+        As `timo.training.chips.StoreOptions` takes them.
     """
 
     size: Count | None = 64
@@ -115,20 +113,12 @@ class WindowDataset(Dataset):
         number = int(rng.integers(self.ends[-1]))
         which = int(np.searchsorted(self.ends, number, side="right"))
         pixel = self.pixels[which][number - self.ends[which]]
-        chip = self._cut(which, self._window(which, int(pixel), rng), rng)
+        shape = self.areas[which].shape
+        window = draw_window(divmod(int(pixel), shape[1]), shape, self.options.size, rng)
+        chip = self._cut(which, window, rng)
         if self.options.rotate:
             chip = rotate(chip, rng)
         return chip.tensors(labels=False)
-
-    def _window(self, which: int, pixel: int, rng: np.random.Generator) -> tuple[slice, slice]:
-        """Draw a window that holds the pixel, anywhere in it."""
-        slices = []
-        shape = self.areas[which].shape
-        for place, length in zip(divmod(pixel, shape[1]), shape, strict=True):
-            size = min(self.options.size or length, length)
-            start = int(np.clip(place - rng.integers(size), 0, length - size))
-            slices.append(slice(start, start + size))
-        return slices[0], slices[1]
 
     def _cut(self, which: int, window: tuple[slice, slice], rng: np.random.Generator) -> Chip:
         inside = self.valid[which][:, *window]
@@ -146,18 +136,7 @@ def seen_areas(
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Return, of each cube, the pixels to train on and those to validate on, each (h, w) bool.
 
-    Parameters
-    ----------
-    series : sequence of xarray.DataArray
-        The cubes.
-    exclude : DataArray or sequence of DataArray, optional
-        Of each cube (y, x): bool, true where nothing may be seen; or a split in integers, of which 0 is trained on, 1
-        validated on, and all else never seen.
-
-    Raises
-    ------
-    TimoError
-        If there is not one for each cube, or one is on another grid.
+    `exclude` is what `timo.pretrain` takes: masks or splits.
     """
     given: list[xr.DataArray | None]
     if exclude is None:
