@@ -9,15 +9,9 @@ from timo.errors import TimoError
 
 
 def add_fields(parser: Any, defaults: Any, help_texts: Mapping[str, str]) -> None:
-    """Add an option for each field of a dataclass that has a help text.
+    """Add to a parser an option for each field of the dataclass `defaults` that has a help text under its name.
 
-    Parameters
-    ----------
-    parser : argparse.ArgumentParser or one of its groups
-    defaults : dataclass
-        Holds the default of each option; its annotations say what is read.
-    help_texts : mapping of str to str
-        Name of a field -> what it means.
+    The annotations say what is read.
     """
     hints = get_type_hints(type(defaults))
     for name, text in help_texts.items():

@@ -49,8 +49,8 @@ def parse_aoi(aoi: Any) -> Area:
     Raises
     ------
     TimoError
-        If it is in another form, or holds no polygon; if it is empty, crosses itself or has no area; if its coordinates
-        are no degrees, or not in the unit of their CRS; if a pole is inside its outline.
+        If it holds no polygon, crosses itself or has no area; if its coordinates are no degrees, or not in the unit of
+        their CRS; if a pole is inside its outline.
     """
     if isinstance(aoi, Area):
         return aoi
