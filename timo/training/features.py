@@ -28,7 +28,7 @@ from timo.mapping.predict import (
 )
 from timo.models.heads import SegmentationHead
 from timo.models.tasks import TiMo
-from timo.training.inputs import load
+from timo.training.inputs import evaluating, load
 
 # Parts of a segmentation head at full resolution: what learns on kept features. All before it is frozen.
 FREE = ("detail", "merge", "over_dates", "classifier")
@@ -56,15 +56,15 @@ class Features:
     """Features of a cube, from the encoder and the coarse part of the head, for `timo.fit_head` and for its maps.
 
     They are taken before the head goes over from 4 x 4 pixels to full resolution, so that they are small (the sample:
-    80 kB a date in each window that holds it), and serve every model whose encoder and coarse head have the same
-    weights, with any classes: new labels need no new features.
+    80 kB a date in each window that holds it), and serve every model, with any classes, whose encoder and coarse head
+    have the same weights: new labels need no new features.
 
     Parameters
     ----------
     model : TiMo
         A segmentation model.
     cube : xarray.DataArray
-        The cube (time, band, y, x); it is loaded into memory.
+        The cube; it is loaded into memory.
     tile, halo, window, fill_gaps
         As `timo.predict` takes them.
     half : bool, optional
@@ -134,13 +134,7 @@ class Features:
 
     @checked
     def check(self, model: TiMo) -> None:
-        """Check that the features are of this model.
-
-        Raises
-        ------
-        TimoError
-            If its encoder or the coarse part of its head are others.
-        """
+        """Raise a `TimoError` if the encoder of a model, or the coarse part of its head, has other weights."""
         if frozen_digest(model) != self._digest:
             raise TimoError(
                 "These features are of another model: its encoder, or its head below the full resolution, has other "
@@ -163,8 +157,7 @@ class Features:
         Parameters
         ----------
         model : TiMo
-            A model on the CPU. Since the features were computed, nothing of it may have learnt but the full-resolution
-            part of its head.
+            A model on the CPU, of which nothing has learnt since but the full-resolution part of its head.
         stop : threading.Event or callable, optional
             Asked before each layer.
 
@@ -181,7 +174,10 @@ class Features:
         data = np.empty(shape, "float32")
         with _answering(model, stop):
             for tile in self.tiles:
-                scored = ((w.dates, self._scores(model, tile, w)) for w in tile.windows)
+                scored = (
+                    (w.dates, head_of(model).finish(*self.inputs(model, tile, w))[0])
+                    for w in tile.windows
+                )
                 values, place = self.values(tile.place), tile.place
                 data[(..., *place.inner)] = tile_probability(
                     scored, model.config, values, place.crop, self.tiling
@@ -194,9 +190,6 @@ class Features:
         image, valid = model.normalise(x)
         frames = head_of(model).coarse(model.encoder(image, dates.to(x), valid))
         return Window(run, frames.half() if half else frames)
-
-    def _scores(self, model: TiMo, tile: Tile, window: Window) -> Tensor:
-        return head_of(model).finish(*self.inputs(model, tile, window))[0]
 
 
 def head_of(model: TiMo) -> SegmentationHead:
@@ -229,13 +222,8 @@ def _size(model: TiMo, place: Place, runs: list[np.ndarray]) -> int:
 
 @contextmanager
 def _answering(model: TiMo, stop: Stop | None) -> Iterator[None]:
-    """Run a block with the model in evaluation, and leave it as it was."""
-    training = model.training
-    model.eval()
     try:
-        with torch.no_grad(), interruptible(model, stop):
+        with evaluating(model), torch.no_grad(), interruptible(model, stop):
             yield
     except CancelledError:
         raise CancelledError("Stopped by the user; no features or map were kept.") from None
-    finally:
-        model.train(training)

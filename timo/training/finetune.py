@@ -1,8 +1,7 @@
 """Fine-tuning: a model, a cube and labels in, a model that knows the labels out."""
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -28,8 +27,8 @@ from timo.models.weights import save
 from timo.training import run as harness
 from timo.training.chips import ChipDataset, ChipOptions, collate
 from timo.training.chips.chip import UNLABELLED
-from timo.training.inputs import check_model, check_split, digest, load
-from timo.training.module import ENCODER, FinetuneModule, History, Optimisation
+from timo.training.inputs import check_model, check_split, digest, learning, load
+from timo.training.module import FinetuneModule, History, Optimisation
 from timo.training.resume import ResumeCheckpoint
 from timo.training.run import HISTORY, MODEL, RESUME, Decay, Run
 
@@ -56,8 +55,8 @@ class Finetuned:
     stopped : bool
         Whether `stop` ended it before its end.
     errors : HeldOutErrors or None
-        How far the errors on the validation pixels are alike, and whether the blocks of the split are larger than that
-        (`timo.mapping.held_out_errors`); print ``errors.summary``. None: no validation, stopped, or too few pixels.
+        How far the errors on the validation pixels are alike (`timo.mapping.held_out_errors`); print
+        ``errors.summary``. None: no validation, stopped, or too few pixels.
     """
 
     history: pd.DataFrame
@@ -125,8 +124,8 @@ def finetune(
     folder : path, optional
         Where to write the resume checkpoint after each epoch and, at the end, ``history.csv`` and ``model/``.
     resume : bool
-        Resume from the checkpoint that a killed run left in `folder`, if there is one, and end with the weights that
-        the whole run would have had. All else must be given as before.
+        Resume from the checkpoint that a killed run left in `folder`, if there is one, and end with the weights of the
+        whole run. All else must be given as before.
     progress : bool
         Show a progress bar.
     callbacks : sequence of lightning.Callback
@@ -134,8 +133,7 @@ def finetune(
     stop : threading.Event or callable, optional
         Asked before each layer and after each batch, also while the cube is loaded. When it says so, the call returns
         with ``.stopped`` true and a model that can be used: its best weights so far, or without validation those of the
-        last whole step, averaged as at the end. In `folder`, ``model/`` holds them, and the resume checkpoint is that
-        of the last whole epoch: `resume` ends with the weights of the whole run all the same.
+        last whole step, averaged as at the end. `resume` goes on after the last whole epoch all the same.
     on_step : callable, optional
         Is given a `timo.compute.StepReport` after each step, in the thread of this call.
 
@@ -185,7 +183,9 @@ def finetune(
         checkpoint = ResumeCheckpoint(home / RESUME, "finetune", plan)
     history = History(train)
     module = FinetuneModule(model, optimisation, weights)
-    with _frozen(module):
+    # An encoder whose rate is 0 is frozen, which saves time.
+    frozen = model.encoder.parameters() if optimisation.encoder_rate == 0 else ()
+    with learning(frozen, False):
         stopped = harness.fit(
             Run(epochs, averaging, resume, progress, callbacks, stop, on_step),
             module,
@@ -221,20 +221,6 @@ def _keep(model: TiMo, home: Path | None, result: Finetuned) -> Finetuned:
         if not result.stopped:
             (home / RESUME).unlink(missing_ok=True)
     return result
-
-
-@contextmanager
-def _frozen(module: FinetuneModule) -> Iterator[None]:
-    """Freeze the encoder where its rate is 0, which saves time; afterwards it takes gradients as before."""
-    frozen = module.optimisation.encoder_rate == 0
-    before = {n: p.requires_grad for n, p in module.model.named_parameters()}
-    for name, parameter in module.model.named_parameters():
-        parameter.requires_grad_(before[name] and not (frozen and name.startswith(ENCODER)))
-    try:
-        yield
-    finally:
-        for name, parameter in module.model.named_parameters():
-            parameter.requires_grad_(before[name])
 
 
 def _divide(
@@ -283,28 +269,9 @@ def _loader(dataset: ChipDataset, batch_size: int) -> DataLoader:
 def judge_split(
     model: TiMo, cube: xr.DataArray, labels: xr.DataArray, split: xr.DataArray
 ) -> HeldOutErrors | None:
-    """Map the validation pixels, and measure how far their errors are alike.
-
-    Parameters
-    ----------
-    model : TiMo
-        The model as it was trained.
-    cube, labels, split : xarray.DataArray
-        What it was trained on.
-
-    Returns
-    -------
-    HeldOutErrors or None
-        None: too few labelled pixels.
-
-    Warns
-    -----
-    UserWarning
-        If the blocks are too small.
-    """
-    held = (split == VALIDATION) & (
-        (labels != UNLABELLED).any("time") if "time" in labels.dims else labels != UNLABELLED
-    )
+    """Map the validation pixels, and measure how far their errors are alike; None of too few labelled pixels."""
+    labelled = labels != UNLABELLED
+    held = (split == VALIDATION) & (labelled.any("time") if "time" in labels.dims else labelled)
     if int(held.sum()) < FEWEST_PIXELS:
         return None
     # With surroundings: for the model, and for the training pixels around a block.

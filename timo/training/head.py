@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import cycle, islice
 
@@ -13,7 +12,7 @@ import torch
 import xarray as xr
 from einops import rearrange
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from timo import cube as cubes
@@ -25,7 +24,7 @@ from timo.models.heads import SegmentationHead, enlarge
 from timo.models.tasks import TiMo
 from timo.training.chips.chip import UNLABELLED
 from timo.training.features import FREE, Features, Tile, head_of
-from timo.training.inputs import check_model
+from timo.training.inputs import check_model, evaluating, learning
 from timo.training.module import last_label
 
 # Two convolutions of 3 x 3: what the full-resolution path sees of a pixel's surroundings, to each side.
@@ -67,13 +66,10 @@ class FittedHead:
 
 @dataclass(frozen=True)
 class Samples:
-    """Labelled pixels of a window of dates, as the full-resolution part of a head reads them.
-
-    coarse (t p d): features; patches (t p c 5 5): the image and its validity around each pixel; labels and valid (t p).
-    """
+    """Labelled pixels of a window of dates, as the full-resolution part of a head reads them."""
 
     coarse: Float[Tensor, "t p d"]
-    patches: Float[Tensor, "t p c 5 5"]
+    patches: Float[Tensor, "t p c 5 5"]  # the image and its validity around each pixel
     labels: Int[Tensor, "t p"]
     valid: Bool[Tensor, "t p"]
 
@@ -95,12 +91,11 @@ def fit_head(
 ) -> FittedHead:
     """Train the full-resolution part of a model's head on labelled pixels, in place, with all else frozen.
 
-    For few labels, and for answers in seconds. A segmentation head is (`timo.models.heads.SegmentationHead`): a pyramid
-    over the encoder's four maps and a narrowing, at a resolution of 4 pixels: frozen, and kept in `features`; then, at
-    full resolution, the detail path (two 3 x 3 convolutions of the image), its merging with the enlarged pyramid, for a
-    model of the series the pooling over the dates, and the classifier: these learn here. Only labelled pixels are gone
-    through, with every class counting the same; a step sees a part of the coarse features, drawn with the seed: the
-    same call gives the same weights. Labels without dates are true on all dates on which the pixel was observed.
+    For few labels, and for answers in seconds. Of a segmentation head (`timo.models.heads.SegmentationHead`), all that
+    is at a resolution of 4 pixels is frozen, and kept in `features`; what is at full resolution learns: the detail
+    path, its merging with the enlarged features, the pooling over the dates of a model of the series, the classifier.
+    Only labelled pixels are gone through, with every class counting the same. The same call gives the same weights.
+    Labels without dates are true on all dates on which the pixel was observed.
 
     Parameters
     ----------
@@ -113,19 +108,18 @@ def fit_head(
     features : Features, optional
         Of this model and this cube, from an earlier call. None: they are computed.
     steps : int
-        Steps of AdamW, on a cosine to 0.
+        Steps of AdamW.
     learning_rate, weight_decay : float
-        Its peak, and the decay.
+        Peak of a cosine that falls to 0, and the decay.
     most_pixels : int
         Most labelled pixels of each class to learn from; of more, that many are drawn.
     seed : int
-        Seed of these draws.
+        Seed of these draws, and of the part of the coarse features that each step sees.
     stop : threading.Event or callable, optional
         Asked before each layer of the encoder and before each step. When it says so during the steps, the call returns
         with ``.stopped`` true and the weights of the last one.
     on_step : callable, optional
-        Is given a `timo.compute.StepReport` after each step, and while features are computed, one without a loss
-        after each window of dates.
+        Is given a `timo.compute.StepReport` after each step, and after each window of dates that features are made of.
 
     Returns
     -------
@@ -160,8 +154,7 @@ def fit_head(
 
 def _check_features(features: Features, model: TiMo, cube: xr.DataArray) -> None:
     features.check(model)
-    same = all(np.array_equal(features.cube[dim], cube[dim]) for dim in cube.dims)
-    if not same:
+    if not all(np.array_equal(features.cube[dim], cube[dim]) for dim in cube.dims):
         raise TimoError(
             "These features are of another cube, its dates, bands or grid differ. Leave features out, or recompute "
             "them: timo.Features(model, cube)."
@@ -227,40 +220,35 @@ def _learn(
 ) -> pd.DataFrame:
     """Move the weights; return the loss of each step."""
     head, (rate, decay) = head_of(model), rates
+    # What learns; the model is in evaluation, so that nothing is left to chance.
+    parts = [part for name in FREE if (part := getattr(head, name)) is not None]
+    parameters = [p for part in parts for p in part.parameters()]
     weights = _class_weights(samples, len(model.config.classes))
     losses: list[float] = []
     counted, generator = Steps(on_step), torch.Generator().manual_seed(seed)
     counted.begin(steps)
-    with _learning(model) as parameters:
+    with evaluating(model), torch.enable_grad(), learning(parameters, True):
         optimiser = torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
         for batch in islice(cycle(_batches(samples)), steps):
             if is_stopped(stop):
                 break
-            loss = _step(head, batch, weights, optimiser, _kept(head, batch, generator))
+            kept = _kept(head, batch, generator)
+            scores, labels = zip(*(_scores(head, samples, kept) for samples in batch), strict=True)
+            loss = F.cross_entropy(
+                torch.cat(scores), torch.cat(labels), weight=weights, ignore_index=UNLABELLED
+            )
+            losses.append(float(loss.detach()))
+            if not math.isfinite(losses[-1]):
+                raise TimoError(
+                    f"The training diverged: the loss is {losses[-1]}. Give a lower learning_rate."
+                )
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
             schedule.step()
-            losses.append(loss)
-            counted.step(loss=loss)
+            counted.step(loss=losses[-1])
     return pd.DataFrame({"step": range(1, len(losses) + 1), "loss": losses})
-
-
-def _step(
-    head: SegmentationHead,
-    batch: list[Samples],
-    weights: Tensor,
-    optimiser: torch.optim.Optimizer,
-    kept: Tensor | None,
-) -> float:
-    scores, labels = zip(*(_scores(head, samples, kept) for samples in batch), strict=True)
-    loss = F.cross_entropy(
-        torch.cat(scores), torch.cat(labels), weight=weights, ignore_index=UNLABELLED
-    )
-    if not math.isfinite(value := float(loss.detach())):
-        raise TimoError(f"The training diverged: the loss is {value}. Give a lower learning_rate.")
-    optimiser.zero_grad()
-    loss.backward()
-    optimiser.step()
-    return value
 
 
 def _kept(
@@ -317,23 +305,3 @@ def _batches(samples: list[Samples]) -> list[list[Samples]]:
         batches[-1].append(one)
         size += one.labels.numel()
     return batches
-
-
-@contextmanager
-def _learning(model: TiMo) -> Iterator[list[nn.Parameter]]:
-    """Yield the parameters that learn; the model is in evaluation, so that nothing is left to chance."""
-    head, training = head_of(model), model.training
-    parts = [part for name in FREE if (part := getattr(head, name)) is not None]
-    parameters = [p for part in parts for p in part.parameters()]
-    before = [p.requires_grad for p in parameters]
-    model.eval()
-    try:
-        with torch.enable_grad():
-            for parameter in parameters:
-                parameter.requires_grad_(True)
-            yield parameters
-    finally:
-        for parameter, required in zip(parameters, before, strict=True):
-            parameter.requires_grad_(required)
-            parameter.grad = None
-        model.train(training)

@@ -1,10 +1,13 @@
 """What a training is given: a cube in memory, labels and a split on its grid, a model that can learn them."""
 
 import hashlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import xarray as xr
+from torch import nn
 
 from timo import cube as cubes
 from timo.cancel import Stop
@@ -21,13 +24,7 @@ def load(cube: xr.DataArray, stop: Stop | None) -> xr.DataArray:
 
 
 def check_model(model: TiMo, cube: xr.DataArray, labels: xr.DataArray) -> None:
-    """Check that a model can learn these labels on this cube.
-
-    Raises
-    ------
-    TimoError
-        If task, bands or classes do not fit.
-    """
+    """Refuse a model that cannot learn these labels on this cube."""
     config = model.config
     if config.task != "segmentation":
         raise TimoError(
@@ -55,13 +52,7 @@ def check_model(model: TiMo, cube: xr.DataArray, labels: xr.DataArray) -> None:
 
 
 def check_split(split: Any, cube: xr.DataArray, what: str = "split") -> np.ndarray:
-    """Return the numbers of a split, 0 = training and 1 = validation, or the truth values of a mask.
-
-    Raises
-    ------
-    TimoError
-        If it is neither, or on another grid than the cube.
-    """
+    """Return the numbers of a split, 0 = training and 1 = validation, or the truth values of a mask."""
     fits = isinstance(split, xr.DataArray) and split.dims == ("y", "x")
     if not fits or split.dtype.kind not in "biu":
         got = f"{split.dtype} with the dims {split.dims}" if hasattr(split, "dims") else ""
@@ -75,6 +66,31 @@ def check_split(split: Any, cube: xr.DataArray, what: str = "split") -> np.ndarr
     except TimoError as error:
         raise TimoError(f"The {what} must be on the cube's grid, like labels. {error}") from error
     return np.asarray(split.values)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Run a block with a model in evaluation, and leave it as it was."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
+@contextmanager
+def learning(parameters: Iterable[nn.Parameter], learn: bool) -> Iterator[None]:
+    """Run a block in which parameters take gradients, or do not, and leave them as they were, without gradients."""
+    before = [(parameter, parameter.requires_grad) for parameter in parameters]
+    for parameter, _ in before:
+        parameter.requires_grad_(learn)
+    try:
+        yield
+    finally:
+        for parameter, required in before:
+            parameter.requires_grad_(required)
+            parameter.grad = None
 
 
 def digest(*arrays: xr.DataArray) -> str:

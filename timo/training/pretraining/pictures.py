@@ -6,7 +6,7 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from lightning.pytorch.callbacks import Callback
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -16,7 +16,8 @@ from timo.checks import Count, checked
 from timo.errors import TimoError
 from timo.models.mim import FRAME_NOISE, UNIT_NOISE, MaskedAutoencoder, MaskedConfig
 from timo.sensors import get_sensor
-from timo.training.pretraining.masked import MaskedChips, collate
+from timo.training.inputs import evaluating
+from timo.training.pretraining.masked import MaskedChips, collate, cover
 from timo.training.pretraining.module import PretrainModule
 
 GREY, CLOUD = 0.5, 1.0
@@ -27,8 +28,8 @@ def picture(model: MaskedAutoencoder, chip: dict[str, Any], dates: Count = 4) ->
     """Draw a chip as the model saw it, as it predicted it, and as it was: a row for each of a few dates.
 
     In the first column hidden units are grey, in the second predicted. Where there was no observation all columns are
-    white. Colours are true where the bands have red, green and blue, and
-    stretched to the 2nd and 98th percentile of what was there that day.
+    white. Colours are true where the bands have red, green and blue, and stretched to the 2nd and 98th percentile of
+    what was there that day.
 
     Parameters
     ----------
@@ -67,11 +68,8 @@ def _predicted(model: MaskedAutoencoder, chip: dict[str, Tensor]) -> Tensor:
     batch = collate([chip | {"number": (0, 0)}])
     device = model.mask_token.device
     x, hidden, dates, valid = (batch[n].to(device) for n in ("x", "hidden", "dates", "valid"))
-    training = model.training
-    model.eval()
-    with torch.no_grad():
+    with evaluating(model), torch.no_grad():
         predicted = model(x, hidden, dates, valid).prediction[0].float().cpu()
-    model.train(training)
     return physical(predicted, chip, model.config)
 
 
@@ -104,20 +102,12 @@ def _cells(shape: torch.Size, config: MaskedConfig) -> list[Any]:
     if config.target == "frame":
         return [(t, c) for t in range(shape[0]) for c in range(shape[1])]
     unit = config.unit
-    corners = [(i, j) for i in range(0, shape[2], unit) for j in range(0, shape[3], unit)]
     return [
         (t, slice(None), slice(i, i + unit), slice(j, j + unit))
         for t in range(shape[0])
-        for i, j in corners
+        for i in range(0, shape[2], unit)
+        for j in range(0, shape[3], unit)
     ]
-
-
-def cover(
-    hidden: Bool[Tensor, "t i j"], unit: int, like: Bool[Tensor, "t h w"]
-) -> Bool[Tensor, "t h w"]:
-    """Return the pixels of the hidden units."""
-    pixels = hidden.repeat_interleave(unit, dim=-2).repeat_interleave(unit, dim=-1)
-    return pixels[..., : like.shape[-2], : like.shape[-1]]
 
 
 def colours(config: MaskedConfig) -> list[int]:
@@ -168,17 +158,7 @@ def _stretch(truth: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 class Pictures(Callback):
-    """Draws the same chip, with the same mask, at regular epochs.
-
-    Parameters
-    ----------
-    folder : Path
-        Where ``epoch-0001.png`` and so on go.
-    chips : MaskedChips
-        Where the chip comes from.
-    every : int
-        Epochs between two pictures; the last epoch gets one too.
-    """
+    """Draws the same chip, with the same mask, `every` so many epochs and at the last one."""
 
     def __init__(self, folder: Path, chips: MaskedChips, every: int) -> None:
         self.folder, self.chips, self.every = folder, chips, every
