@@ -21,9 +21,6 @@ from timo.training import run as harness
 from timo.training.chips import ChipDataset
 from timo.training.chips.chip import UNLABELLED
 
-# What the names of the encoder's weights begin with.
-ENCODER = "encoder."
-
 
 @checked
 @dataclass(frozen=True)
@@ -36,20 +33,13 @@ class Optimisation:
         Peak of the one-cycle schedule.
     encoder_rate : float
         Learning rate of the encoder, relative to that of the head. Under 1, a pretrained encoder keeps more of what it
-        knows while the head, which is new, learns to read it; 0 freezes it. Worth trying where labels are few
-        (`notebooks/pretrain_mim.ipynb`).
+        knows, which may help where labels are few (`notebooks/pretrain_mim.ipynb`); 0 freezes it.
     weight_decay : float
         Of AdamW, for matrices and kernels; biases and norms are not decayed.
     gap_weight : float
-        Weight of the loss where a date has no valid observation: the model must fill from the rest, but is judged first
-        by what it sees.
+        Weight of the loss where a date has no valid observation: the model is judged first by what it sees.
     label_smoothing : float
         Share of each label given to the other classes: labels are never all true.
-
-    Raises
-    ------
-    TimoError
-        If a number is out of its range.
     """
 
     learning_rate: Positive = 1e-3
@@ -99,17 +89,7 @@ def last_label(labels: Int[Tensor, "b t h w"]) -> Int[Tensor, "b h w"]:
 
 
 class FinetuneModule(lightning.LightningModule):
-    """Supervised segmentation of chips.
-
-    Parameters
-    ----------
-    model : TiMo
-        The model; it is trained in place.
-    optimisation : Optimisation
-        How the weights are moved.
-    class_weights : Tensor, optional
-        Weight of each class in the loss.
-    """
+    """Supervised segmentation of chips; the model is trained in place."""
 
     def __init__(
         self, model: TiMo, optimisation: Optimisation, class_weights: Tensor | None = None
@@ -172,7 +152,7 @@ class FinetuneModule(lightning.LightningModule):
         for name, parameter in self.model.named_parameters():
             if not parameter.requires_grad:
                 continue
-            part = options.encoder_rate if name.startswith(ENCODER) else 1.0
+            part = options.encoder_rate if name.startswith("encoder.") else 1.0
             decay = options.weight_decay if parameter.ndim > 1 else 0.0
             groups.setdefault((part, decay), []).append(parameter)
         return [
@@ -182,13 +162,7 @@ class FinetuneModule(lightning.LightningModule):
 
 
 class History(harness.History):
-    """One row an epoch, the best weights so far, and the epoch's own random numbers.
-
-    Parameters
-    ----------
-    dataset : ChipDataset
-        What the run learns from.
-    """
+    """One row an epoch, the best weights so far, and the random numbers of each epoch of a dataset."""
 
     remedy = "Load a new model and give a lower learning rate: optimisation=Optimisation(learning_rate=...)."
 

@@ -24,18 +24,9 @@ _KEYS = {"finetune": "ResumeCheckpoint", "pretrain": "PretrainCheckpoint"}
 class ResumeCheckpoint(Checkpoint):
     """After each epoch, write all that the run needs to resume, in one file that is always whole.
 
-    Parameters
-    ----------
-    path : Path
-        The file.
-    run : {"finetune", "pretrain"}
-        A pretraining checkpoint cannot be resumed by fine-tuning.
-    plan : dict of str to str
-        What the run is made of: a run with another plan is another run.
-    every : int, optional
-        Batches between two checkpoints within an epoch, for a module that can resume there: it counts its `steps`, and
-        has as many `batches` in an epoch. Such a run also saves where it is stopped, and after Ctrl-C at the end of the
-        step; a second Ctrl-C ends it at once.
+    A checkpoint of another kind of `run`, or with another `plan`, is refused. `every` so many batches it also saves
+    within an epoch, for a module that can resume there: it counts its `steps`, and has as many `batches` in an epoch.
+    Such a run also saves where it is stopped, and after Ctrl-C at the end of the step; a second one ends it at once.
     """
 
     def __init__(
@@ -56,13 +47,7 @@ class ResumeCheckpoint(Checkpoint):
         return _KEYS[self.run]
 
     def find(self, resume: bool) -> Path | None:
-        """Return the checkpoint to resume from, if there is one; without `resume`, what an earlier run left is removed.
-
-        Raises
-        ------
-        TimoError
-            If the file is damaged, or of a run with another plan.
-        """
+        """Return the checkpoint to resume from, if there is one; without `resume`, remove what an earlier run left."""
         if not resume and is_first():
             self.path.unlink(missing_ok=True)
         if not resume or not self.path.exists():
@@ -160,13 +145,7 @@ def is_first() -> bool:
 
 
 class Averaging(WeightAveraging):
-    """Exponential moving average of the weights, kept at the end.
-
-    Parameters
-    ----------
-    decay : float
-        Share of the average that is kept at each step.
-    """
+    """Exponential moving average of the weights, kept at the end; `decay` is the share that a step keeps."""
 
     def __init__(self, decay: float) -> None:
         # Not Lightning's own moving average: its function cannot be sent to another process.

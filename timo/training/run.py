@@ -8,7 +8,7 @@ import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -38,17 +38,7 @@ CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 
 @dataclass(frozen=True)
 class Run:
-    """Options of any training: its length, and who watches it; see `timo.finetune` for each.
-
-    Attributes
-    ----------
-    epochs : int
-    averaging : float, optional
-    resume, progress : bool
-    callbacks : sequence of lightning.Callback
-    stop : threading.Event or callable, optional
-    on_step : callable, optional
-    """
+    """Options of any training: its length, and who watches it; see `timo.finetune` for each."""
 
     epochs: int
     averaging: float | None
@@ -67,13 +57,7 @@ def need_folder(folder: PathLike | None, **wanted: bool) -> None:
 
 
 def open_folder(folder: PathLike | None, *outputs: str) -> Path | None:
-    """Return the folder of a run, after a proof that all can be written there at the end of the training.
-
-    Raises
-    ------
-    TimoError
-        If it cannot be written, or something other than a model is where one of the `outputs` is to be.
-    """
+    """Return the folder of a run, after a proof that the `outputs` can be written there at the end of the training."""
     if folder is None:
         return None
     home = check_writable(folder)
@@ -95,21 +79,12 @@ def fit(
     ready: Callable[[lightning.Trainer], Any] | None = None,
     **options: Any,
 ) -> bool:
-    """Train, and leave the model in evaluation mode on the CPU, the process as it was.
+    """Train, and leave the model in evaluation mode on the CPU, the process as it was; return whether it was stopped.
 
-    What learns is the `model` of the module. `others` are further callbacks of this kind of run, `loaders` the batches
-    to train on and to validate on where the module has none of its own, `options` those of `lightning.Trainer`; `ready`
-    is called with the trainer before it starts any process.
-
-    Returns
-    -------
-    bool
-        Whether `run.stop` ended it: then the model has the weights of the last whole step, averaged as at the end.
-
-    Raises
-    ------
-    TimoError
-        If the checkpoint is not of this run, or Lightning has no such trainer.
+    What learns is the `model` of the module; of a run that was stopped it has the weights of the last whole step,
+    averaged as at the end. `others` are further callbacks of this kind of run, `loaders` the batches to train on and to
+    validate on where the module has none of its own, `options` those of `lightning.Trainer`; `ready` is called with the
+    trainer before it starts any process.
     """
     found = None if checkpoint is None else checkpoint.find(run.resume)
     model = module.get_submodule("model")
@@ -120,10 +95,8 @@ def fit(
     model.train()
     try:
         with isolated(), interruptible(model, run.stop):
-            options |= {"max_epochs": run.epochs}
-            trainer = _trainer(
-                [history, *average, watch, *others, *saving, *run.callbacks], **options
-            )
+            every = [history, *average, watch, *others, *saving, *run.callbacks]
+            trainer = _trainer(every, max_epochs=run.epochs, **options)
             if ready is not None:
                 ready(trainer)
             trainer.fit(module, *loaders, ckpt_path=found, weights_only=True)
@@ -168,13 +141,7 @@ class History(Callback):
         self.started = time.monotonic()
 
     def add(self, row: dict[str, float]) -> None:
-        """Add the row of an epoch, with the seconds since it began.
-
-        Raises
-        ------
-        TimoError
-            If the training diverged.
-        """
+        """Add the row of an epoch, with the seconds since it began; refuse one whose loss is no number."""
         losses = [row[name] for name in ("loss", "validation_loss") if name in row]
         if not all(map(math.isfinite, losses)):
             raise TimoError(
@@ -243,9 +210,7 @@ class Watch(Callback):
 @contextmanager
 def isolated() -> Iterator[None]:
     """Leave the process as it was, for the notebook after the training."""
-    with ExitStack() as stack:
-        for context in (_random_numbers(), _determinism(), _quiet(), _interruptible()):
-            stack.enter_context(context)
+    with _random_numbers(), _determinism(), _quiet(), _interruptible():
         yield
 
 
@@ -253,15 +218,12 @@ def isolated() -> Iterator[None]:
 def _random_numbers() -> Iterator[None]:
     # Not Lightning's isolate_rng, which puts nothing back after an error.
     python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002 - the user's, not ours
-    cpu = torch.get_rng_state()
-    gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     try:
-        yield
+        with torch.random.fork_rng(range(torch.cuda.device_count())):
+            yield
     finally:
         random.setstate(python)
         np.random.set_state(legacy)  # noqa: NPY002
-        torch.set_rng_state(cpu)
-        torch.cuda.set_rng_state_all(gpus)
 
 
 @contextmanager
@@ -286,8 +248,8 @@ def _quiet() -> Iterator[None]:
     loggers = [logging.getLogger(f"lightning.{name}") for name in ("pytorch", "fabric")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
-        # The last of a dataloader that Lightning does not know to be one that resumes.
         unwanted = ("does not have many workers", "LeafSpec", "no `val_dataloader`")
+        # The last of a dataloader that Lightning does not know to be one that resumes.
         for advice in (*unwanted, "your dataloader is not resumable"):
             warnings.filterwarnings("ignore", message=f".*{advice}.*")
         for logger in loggers:
