@@ -93,43 +93,40 @@ def pretrain(
     """Pretrain an encoder on series without labels, by masked image modelling (TiMo, section 3.3).
 
     Which chips a step sees, and what is hidden in them, depends on the seed and the step's number alone: not on the
-    number of processes, of workers, of parts of a batch, nor on whether the run was interrupted.
+    number of processes, workers or parts of a batch, nor on whether the run was interrupted.
 
     Parameters
     ----------
     data : xarray.DataArray, sequence of them, ChipStore or path
         Cubes with the same bands (lazy ones are loaded into memory), or a chip store.
     model : str, MaskedConfig or MaskedAutoencoder
-        "tiny", "small", "base", "large" or "huge" for random weights and the defaults of
-        `timo.training.pretraining.autoencoder_config`; a config, for random weights; or an autoencoder, which is
-        trained on, in place.
+        A size of `timo.training.pretraining.autoencoder_config` or a config, for random weights; or an autoencoder,
+        which is trained on, in place.
     exclude : xarray.DataArray or sequence of them, optional
         For cubes, one for each, (y, x): bool, true where nothing may be seen, such as test blocks; or a split, see
-        `timo.cube.split_blocks`: 0 is trained on, 1 validated on, all else is never seen. What is never seen is
-        invalid at all dates, for the encoder as for the loss.
+        `timo.cube.split_blocks`: 0 is trained on, 1 validated on, all else is never seen, not even by the encoder.
     epochs, chips_per_epoch : int
-        Length of the training. By default an epoch has 320 chips of cubes, or as many as a store has places. It is
+        Length of the training. By default an epoch has 320 chips of cubes, or as many as a store has places; it is
         rounded up to whole batches.
     batch_size : int
         Chips of a step, over all processes.
     chips : WindowOptions, optional
-        How chips are drawn.
     masks : MaskOptions, optional
-        How masks are drawn.
+        How chips and masks are drawn.
     unit : int, optional
         Side of a mask unit in pixels, where `model` is the name of a size.
     optimisation : PretrainOptions, optional
         Learning rate and its schedule, weight decay.
-    averaging : float, optional
-        Decay, per step, of a moving average of the weights that is validated and kept; None: the weights themselves.
+    averaging, progress, callbacks, on_step
+        As `timo.finetune` takes them.
     accumulate : int
         Parts in which each process computes its share of a batch: more parts, less memory, the same step.
     precision : {"32-true", "bf16-mixed", "16-mixed"}
         Of the arithmetic; the weights are always kept in float32.
     accelerator, devices, num_nodes, strategy
-        As `lightning.Trainer` takes them: e.g. ``devices=8, num_nodes=4, strategy="ddp"``, or ``strategy="fsdp"`` for a
-        model that does not fit one device. Under torchrun or Slurm give the numbers that the job was started with.
-        More than one process needs a folder.
+        As `lightning.Trainer` takes them, e.g. ``devices=8, num_nodes=4, strategy="ddp"``, or "fsdp" for a model that
+        does not fit one device. Under torchrun or Slurm give the numbers that the job was started with. More than one
+        process needs a folder.
     workers : int
         Processes that read chips ahead, of each training process.
     seed : int
@@ -139,25 +136,18 @@ def pretrain(
         (`timo.models.load(..., kind="autoencoder")`) and ``encoder/`` (`timo.models.load_encoder`).
     resume : bool
         Resume from the checkpoint that an interrupted run left in `folder`, if there is one, and end with the weights
-        that the whole run would have had (bit by bit on the same CPU). All but devices, strategy, workers, accumulate,
-        log and pictures must be given as before.
+        of the whole run (bit by bit on the same CPU). All but devices, strategy, workers, accumulate, log and pictures
+        must be given as before.
     checkpoint_every : int
         Steps between two checkpoints within an epoch.
     log : {"csv", "tensorboard"} or None
         "csv": ``history.csv`` in the folder, after each epoch; "tensorboard": event files as well.
     picture_every : int, optional
         Epochs between two pictures of a reconstruction.
-    progress : bool
-        Show a progress bar.
-    callbacks : sequence of lightning.Callback
-        Further callbacks.
     stop : threading.Event or callable, optional
         Asked before each layer and after each batch, for one process. When it says so, the call returns with
-        ``.stopped`` true and a model that can be used: as it was after the last whole step. In `folder`, ``model/`` and
-        ``encoder/`` hold it, and the resume checkpoint is of that step (of an earlier one, if the stop fell into a
-        validation).
-    on_step : callable, optional
-        Is given a `timo.compute.StepReport` after each step, in the thread of this call.
+        ``.stopped`` true and a model that can be used: as it was after the last whole step. `resume` goes on from there
+        (from an earlier step, if the stop fell into a validation).
 
     Returns
     -------
@@ -206,7 +196,7 @@ def pretrain(
         workers=workers,
         seed=seed,
     )
-    keep = Keep(home, RESUME)
+    keep = Keep(home)
     others: list[Callback] = [keep]
     checkpoint = None
     if home is not None:

@@ -44,28 +44,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    for title, add in (
-        ("data", _add_data),
-        ("model and masks", _add_model),
-        ("training", _add_training),
-        ("machine", _add_machine),
-        ("run", _add_run),
-    ):
-        add(made.add_argument_group(title))
-    return made
-
-
-def _add(
-    group: Any, name: str, kind: Any, text: str = "", default: Any = None, **more: Any
-) -> None:
-    """Add an option with its default in its help."""
-    shown = "" if default is None or "nargs" in more else " (%(default)s)"
-    group.add_argument(
-        f"--{name}", type=kind, default=default, help=f"{text}{shown}".strip(), **more
-    )
-
-
-def _add_data(group: Any) -> None:
+    group = made.add_argument_group("data")
     group.add_argument(
         "data",
         nargs="+",
@@ -83,8 +62,7 @@ def _add_data(group: Any) -> None:
     _add(group, "dates", int, "dates of a chip (3 8)", (3, 8), **pair)
     _add(group, "min-clear", float, "least share of clear pixels", 0.3)
 
-
-def _add_model(group: Any) -> None:
+    group = made.add_argument_group("model and masks")
     _add(group, "size", str, "tiny, small, base, large or huge", "tiny")
     _add(group, "unit", int, "side of a mask unit in pixels")
     predicted = (
@@ -98,8 +76,7 @@ def _add_model(group: Any) -> None:
         text = f"how often {scheme} masks are drawn, relative to the others"
         _add(group, scheme, float, text, chance, metavar="CHANCE")
 
-
-def _add_training(group: Any) -> None:
+    group = made.add_argument_group("training")
     _add(group, "epochs", int, default=100)
     _add(group, "chips-per-epoch", int, "default: 320, or the places of a store")
     _add(group, "batch-size", int, "chips of a step, over all processes", 16)
@@ -110,8 +87,7 @@ def _add_training(group: Any) -> None:
     _add(group, "averaging", float, "decay of a moving average of the weights")
     _add(group, "seed", int, default=0)
 
-
-def _add_machine(group: Any) -> None:
+    group = made.add_argument_group("machine")
     _add(group, "accelerator", str, "auto, cpu, cuda, mps", "auto")
     _add(group, "devices", str, 'a number, or "auto"', "1")
     _add(group, "nodes", int, default=1, dest="num_nodes")
@@ -121,14 +97,24 @@ def _add_machine(group: Any) -> None:
     _add(group, "accumulate", int, "parts of a process's share of a batch", 1)
     _add(group, "workers", int, "readers of each process", 0)
 
-
-def _add_run(group: Any) -> None:
+    group = made.add_argument_group("run")
     _add(group, "folder", Path, "where all is written", required=True)
     group.add_argument("--resume", action="store_true", help="resume an interrupted run")
     _add(group, "checkpoint-every", int, "steps", 100)
     _add(group, "log", str, default="csv", choices=("csv", "tensorboard"))
     _add(group, "picture-every", int, "draw reconstructions", metavar="EPOCHS")
     group.add_argument("--quiet", action="store_true", help="no progress bar")
+    return made
+
+
+def _add(
+    group: Any, name: str, kind: Any, text: str = "", default: Any = None, **more: Any
+) -> None:
+    """Add an option with its default in its help."""
+    shown = "" if default is None or "nargs" in more else " (%(default)s)"
+    group.add_argument(
+        f"--{name}", type=kind, default=default, help=f"{text}{shown}".strip(), **more
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -183,13 +169,7 @@ def _config(options: argparse.Namespace, data: "list[xr.DataArray] | ChipStore")
 def open_data(
     names: Sequence[str], block_m: float | None, seed: int
 ) -> "tuple[list[xr.DataArray] | ChipStore, list[xr.DataArray] | None]":
-    """Open the data by their names; return them and the split of each cube.
-
-    Raises
-    ------
-    TimoError
-        If a name is not of a source, a cube or a chip store, or blocks are wanted of a store.
-    """
+    """Open the data by their names; return them and the split of each cube."""
     from timo import cube as cubes
     from timo.training.chips.store import ChipStore
 

@@ -12,19 +12,13 @@ from timo.atomic import replacing
 from timo.models.mim import MaskedAutoencoder
 from timo.models.weights import save, save_encoder
 from timo.training.pretraining.module import PretrainModule
-from timo.training.run import MODEL, History
+from timo.training.run import MODEL, RESUME, History
 
 ENCODER = "encoder"
 
 
 class Journal(History):
-    """One row an epoch, in memory, in a file and in what else logs.
-
-    Parameters
-    ----------
-    path : Path, optional
-        CSV file that is rewritten after each epoch.
-    """
+    """One row an epoch, in memory, in a CSV file that is rewritten each time, and in what else logs."""
 
     remedy = (
         "Begin again with a lower learning rate: optimisation=PretrainOptions(learning_rate=...)."
@@ -70,16 +64,11 @@ class Journal(History):
 class Keep(Callback):
     """Writes the weights at the end, whole on every strategy, by one process while the others wait.
 
-    Parameters
-    ----------
-    home : Path, optional
-        Folder to write ``model`` and ``encoder`` to; the checkpoint there is then of no more use.
-    checkpoint : str
-        File name of that checkpoint.
+    The resume checkpoint in the folder is then of no more use.
     """
 
-    def __init__(self, home: Path | None, checkpoint: str) -> None:
-        self.home, self.checkpoint = home, checkpoint
+    def __init__(self, home: Path | None) -> None:
+        self.home = home
 
     def on_fit_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         """Write and remove the checkpoint. All processes come here: sharded weights are gathered from all."""
@@ -88,10 +77,9 @@ class Keep(Callback):
         weights = trainer.strategy.lightning_module_state_dict()
         if trainer.is_global_zero:
             assert isinstance(module, PretrainModule)
-            self._write(
-                module.model, {name.removeprefix("model."): w for name, w in weights.items()}
-            )
-            (self.home / self.checkpoint).unlink(missing_ok=True)
+            own = {name.removeprefix("model."): w for name, w in weights.items()}
+            self._write(module.model, own)
+            (self.home / RESUME).unlink(missing_ok=True)
         trainer.strategy.barrier()
 
     def write(self, model: MaskedAutoencoder) -> None:

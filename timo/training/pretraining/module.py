@@ -40,11 +40,6 @@ class PretrainOptions:
         Share of the steps in which the learning rate rises from 0, linearly; then it falls to 0 on a cosine.
     clip : float, optional
         Largest norm of the gradient; None: as it is.
-
-    Raises
-    ------
-    TimoError
-        If a number is out of its range.
     """
 
     learning_rate: Positive | None = None
@@ -71,26 +66,9 @@ class PretrainModule(lightning.LightningModule):
     """Masked image modelling of chips.
 
     The loss of a step is the mean squared error over all scored pixels of the batch, however the batch is shared out to
-    processes and cut into parts, and however many fall to each.
-
-    Parameters
-    ----------
-    model : MaskedAutoencoder
-        The model; it is trained in place.
-    train : MaskedChips
-        Chips to learn from.
-    validation : MaskedChips, optional
-        Chips to validate on.
-    options : PretrainOptions
-        How the weights are moved.
-    epochs, batch_size : int
-        Length of the training; chips of a step, over all processes. Both kinds of chips are whole batches.
-    accumulate : int
-        Parts in which a process computes its share of a batch, one after the other.
-    workers : int
-        Processes that read chips ahead.
-    seed : int
-        Seed of the stochastic depth.
+    processes and cut into parts, and however many fall to each. The model is trained in place. Both kinds of chips are
+    whole batches of `batch_size`, over all processes; a process computes its share of one in `accumulate` parts, one
+    after the other. The `seed` is that of the stochastic depth.
     """
 
     def __init__(
@@ -141,16 +119,22 @@ class PretrainModule(lightning.LightningModule):
     def training_step(self, batch: dict[str, Any], _: int) -> Tensor:
         """Move the weights by one batch; return its loss."""
         epoch, index = divmod(self.steps, self.batches)
-        if batch["number"][0] != (epoch, index * self.batch_size + self._first):
+        rank, processes = self._share()
+        first = index * self.batch_size + rank * (self.batch_size // processes)
+        if batch["number"][0] != (epoch, first):
             raise RuntimeError(
                 f"step {self.steps} was given chip {batch['number'][0]}: the order of the batches was lost"
             )
-        self._seed_step()
+        # By the step and the process alone, stochastic depth as well: a resumed run is as the whole run.
+        sequence = np.random.SeedSequence([self.seed, self.steps, rank])
+        torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
         optimizer: Any = self.optimizers()
         rate = self.options.rate(self.steps, self.total_steps, self.default_rate)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        parts = _parts(batch, self.accumulate)
+        names = ("x", "hidden", "dates", "valid")
+        pieces = zip(*(batch[name].chunk(self.accumulate) for name in names), strict=True)
+        parts = [dict(zip(names, piece, strict=True)) for piece in pieces]
         counts = [scored_pixels(part, self.model.config.unit) for part in parts]
         total = _summed(torch.stack(counts).sum())
         error = torch.zeros((), device=self.device)
@@ -207,14 +191,7 @@ class PretrainModule(lightning.LightningModule):
     @property
     def loss(self) -> float:
         """Mean of the losses of the epoch's steps so far."""
-        done = (self.steps - 1) % self.batches + 1
-        return float(self.summed) / done
-
-    @property
-    def _first(self) -> int:
-        """Place in a batch of the first chip of this process."""
-        rank, processes = self._share()
-        return rank * (self.batch_size // processes)
+        return float(self.summed) / ((self.steps - 1) % self.batches + 1)
 
     def _share(self) -> tuple[int, int]:
         return self.global_rank, self.trainer.world_size
@@ -233,11 +210,6 @@ class PretrainModule(lightning.LightningModule):
 
     def _loss(self, part: dict[str, Tensor]) -> Float[Tensor, ""]:
         return self.model(part["x"], part["hidden"], part["dates"], part["valid"]).loss
-
-    def _seed_step(self) -> None:
-        """Seed stochastic depth by the step and the process alone: a resumed run is as the whole run."""
-        sequence = np.random.SeedSequence([self.seed, self.steps, self.global_rank])
-        torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
 
     def _clip(self, optimizer: Any) -> None:
         if self.options.clip is None:
@@ -263,13 +235,6 @@ class PretrainModule(lightning.LightningModule):
             # Once an epoch, with the mean: what Lightning logs in between is lost when a run is resumed.
             self.log("loss", self.loss, on_epoch=True, prog_bar=True, logger=False, batch_size=1)
         return loss
-
-
-def _parts(batch: dict[str, Any], number: int) -> list[dict[str, Tensor]]:
-    """Cut the batch into parts of equal size."""
-    names = ("x", "hidden", "dates", "valid")
-    pieces = zip(*(batch[name].chunk(number) for name in names), strict=True)
-    return [dict(zip(names, piece, strict=True)) for piece in pieces]
 
 
 def _summed(values: Tensor) -> Tensor:

@@ -44,13 +44,7 @@ def open_source(
     seed: int,
     stop: Stop | None,
 ) -> Source:
-    """Return chips of cubes, or of a store; `length` in an epoch, made whole batches.
-
-    Raises
-    ------
-    TimoError
-        If there are none, or data and `exclude` do not fit each other.
-    """
+    """Return chips of cubes, or of a store; `length` in an epoch, made whole batches."""
     if isinstance(data, ChipStore | str | os.PathLike):
         if exclude is not None:
             raise TimoError(
@@ -58,7 +52,11 @@ def open_source(
                 "timo.training.chips.pack(..., exclude=...)."
             )
         store = data if isinstance(data, ChipStore) else ChipStore(Path(data))
-        return _open_store(store, _whole(length or len(store), batch_size), options, seed)
+        stored = StoreDataset(store, _whole(length or len(store), batch_size), options, seed)
+        # Of half a terabyte, the digest of the places and dates will do.
+        keys = [xr.DataArray(store.table[name]) for name in ("key", "dates", "crc")]
+        sensor = store.layout.sensor or "sentinel-2"
+        return Source(stored, None, tuple(store.layout.bands), sensor, digest(*keys))
     series = [data] if isinstance(data, xr.DataArray) else list(data)
     if not series:
         raise TimoError("no data: give a cube, a list of cubes, or the path of a chip store")
@@ -83,25 +81,10 @@ def _whole(length: int, batch_size: int) -> int:
     return -(-length // batch_size) * batch_size
 
 
-def _open_store(store: ChipStore, length: int, options: WindowOptions, seed: int) -> Source:
-    chips = StoreDataset(store, length, options, seed)
-    layout = store.layout
-    # Of half a terabyte, the digest of the places and dates will do.
-    keys = [xr.DataArray(store.table[name]) for name in ("key", "dates", "crc")]
-    sensor = layout.sensor or "sentinel-2"
-    return Source(chips, None, tuple(layout.bands), sensor, digest(*keys))
-
-
 def make_autoencoder(
     model: str | MaskedConfig | MaskedAutoencoder, source: Source, unit: int | None, seed: int
 ) -> MaskedAutoencoder:
-    """Return an autoencoder for the data: by name or config with random weights, or the one that was given.
-
-    Raises
-    ------
-    TimoError
-        If it does not fit the data.
-    """
+    """Return an autoencoder for the data: by name or config with random weights, or the one that was given."""
     if isinstance(model, str):
         config = autoencoder_config(model, source.bands, source.sensor, unit=unit)
         return new_autoencoder(config, seed)
