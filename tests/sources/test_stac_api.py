@@ -229,7 +229,7 @@ def test_a_signing_that_fails(api):
 def test_a_preset_is_an_api_whose_names_are_known(api, monkeypatch):
     from timo.sources.stac import catalogs
 
-    monkeypatch.setitem(catalogs.PRESETS, "earth-search", catalogs.Preset(api.url))
+    monkeypatch.setitem(catalogs.PRESETS, "earth-search", api.url)
     cube = open_stac(ask(buffer_m=50.0), catalog="earth-search")
     assert cube.attrs["source"] == "stac (earth-search)"
     expected = open_cube("sample", start="2018-06", end="2018-08", bands=["B4"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pystac
@@ -49,7 +48,13 @@ def find_layout(
     names of the sensor's. A TimoError if an asset cannot be found.
     """
     needed = layers_of(request)
-    given = _check_assets(request, assets)
+    given = dict(assets or {})
+    known = [name for name in (*request.sensor.band_names, request.sensor.mask_name) if name]
+    if wrong := [name for name in given if name not in known]:
+        raise TimoError(
+            f"assets names {wrong[0]!r}, which is no band of {request.sensor.name}. It goes from these to the "
+            f"catalogue's assets: {', '.join(known)}"
+        )
     served = [c for c in request.sensor.collections if c.provider != "earthengine"]
     if catalog in PRESETS:
         own = request.sensor.collection(catalog)
@@ -76,7 +81,11 @@ def missing(request: CubeRequest, items: Sequence[pystac.Item], needed: Sequence
     """Return the error to raise where no item has all assets."""
     found = sorted({name for item in items for name in item.assets})
     listed = ", ".join(found[:_LISTED]) + (", ..." if len(found) > _LISTED else "")
-    lacking = _lacking(request, items, found, needed)
+    conventions = [*request.sensor.collections, Collection("stac", ())]
+    named = {layer for layer in needed for c in conventions if c.name(layer) in found}
+    named |= {layer for item in items for layer in _by_common_name(request, item, needed)}
+    # All, where each is found by another convention.
+    lacking = [layer for layer in needed if layer not in named] or list(needed)
     example = f'assets={{"{lacking[-1]}": "..."}}'
     quality = request.sensor.mask_name
     unmasked = (
@@ -88,20 +97,6 @@ def missing(request: CubeRequest, items: Sequence[pystac.Item], needed: Sequence
         f"No item has assets for {', '.join(lacking)} of {request.sensor.name}. The items have: {listed or 'none'}. "
         f"Say which is which: {example}{fewer}.{unmasked}"
     )
-
-
-def _lacking(
-    request: CubeRequest,
-    items: Sequence[pystac.Item],
-    found: Sequence[str],
-    needed: Sequence[str],
-) -> list[str]:
-    """Return layers that no convention finds; all, where each is found by another one."""
-    conventions = [*request.sensor.collections, Collection("stac", ())]
-    named = {layer for layer in needed for c in conventions if c.name(layer) in found}
-    for item in items:
-        named |= set(_by_common_name(request, item, needed))
-    return [layer for layer in needed if layer not in named] or list(needed)
 
 
 def calibration(
@@ -133,16 +128,6 @@ def nodata_of(
     return () if np.isnan(number) else (number,)
 
 
-def _check_assets(request: CubeRequest, assets: Mapping[str, str] | None) -> dict[str, str]:
-    known = [name for name in (*request.sensor.band_names, request.sensor.mask_name) if name]
-    if wrong := [name for name in assets or {} if name not in known]:
-        raise TimoError(
-            f"assets names {wrong[0]!r}, which is no band of {request.sensor.name}. It goes from these to the "
-            f"catalogue's assets: {', '.join(known)}"
-        )
-    return dict(assets or {})
-
-
 def _stated(layout: Layout, item: pystac.Item, band: str) -> tuple[float, float] | None:
     """Return scale and offset that an item states of a band, in either version of the raster extension."""
     fields = item.assets[layout.names[band]].extra_fields
@@ -162,32 +147,19 @@ def _by_common_name(
     request: CubeRequest, item: pystac.Item, needed: Sequence[str]
 ) -> dict[str, str]:
     """Return assets of one band by the common name that they state of it; of several the finest."""
-    wanted = {
-        b.common_name: b.name for b in request.sensor.bands if b.name in needed and b.common_name
-    }
+    sensor = request.sensor
+    wanted = {b.common_name: b.name for b in sensor.bands if b.name in needed and b.common_name}
+    masks = {sensor.mask_name, *(served.name(sensor.mask_name) for served in sensor.collections)}
+    masks = {name.casefold() for name in masks if sensor.mask_name in needed}
     names: dict[str, str] = {}
-    for name, asset in sorted(item.assets.items(), key=lambda pair: _gsd(pair[1])):
-        common = _common_name(asset)
+    by_size = sorted(item.assets.items(), key=lambda p: float(p[1].extra_fields.get("gsd") or 0))
+    for name, asset in by_size:
+        fields = asset.extra_fields
+        bands = fields.get("eo:bands") or fields.get("bands") or []
+        band = bands[0] if len(bands) == 1 else {}
+        common = band.get("common_name") or band.get("eo:common_name")
         if common in wanted:
             names.setdefault(wanted[common], name)
-        elif request.sensor.mask_name in needed and name.casefold() in _mask_names(request):
-            names.setdefault(request.sensor.mask_name, name)
+        elif name.casefold() in masks:
+            names.setdefault(sensor.mask_name, name)
     return names
-
-
-def _mask_names(request: CubeRequest) -> set[str]:
-    sensor = request.sensor
-    names = {collection.name(sensor.mask_name) for collection in sensor.collections}
-    return {name.casefold() for name in (*names, sensor.mask_name)}
-
-
-def _common_name(asset: pystac.Asset) -> str | None:
-    fields: dict[str, Any] = asset.extra_fields
-    bands = fields.get("eo:bands") or fields.get("bands") or []
-    if len(bands) != 1:
-        return None
-    return bands[0].get("common_name") or bands[0].get("eo:common_name")
-
-
-def _gsd(asset: pystac.Asset) -> float:
-    return float(asset.extra_fields.get("gsd") or 0)

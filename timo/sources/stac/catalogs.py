@@ -7,8 +7,6 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -46,20 +44,10 @@ _UNREADABLE = (
 )
 
 
-@dataclass(frozen=True)
-class Preset:
-    """A catalogue that timo knows: its name is the `provider` of the sensors' collections."""
-
-    url: str
-    # The provider's own function that signs the addresses of its files, "module:function".
-    signer: str | None = None
-
-
+# The address of a catalogue by its name, which is the `provider` of the sensors' collections.
 PRESETS = {
-    "planetary-computer": Preset(
-        "https://planetarycomputer.microsoft.com/api/stac/v1", "planetary_computer:sign_inplace"
-    ),
-    "earth-search": Preset("https://earth-search.aws.element84.com/v1"),
+    "planetary-computer": "https://planetarycomputer.microsoft.com/api/stac/v1",
+    "earth-search": "https://earth-search.aws.element84.com/v1",
 }
 
 
@@ -116,25 +104,17 @@ def describe(catalog: Any) -> str:
 
 
 def signer_of(catalog: Any) -> Callable[[Any], Any] | None:
-    """Return the provider's own function that signs the addresses of a preset's files; None if they are open.
-
-    Raises
-    ------
-    TimoError
-        If the provider's library is not installed.
-    """
-    signer = PRESETS[catalog].signer if is_preset(catalog) else None
-    if signer is None:
+    """Return the provider's own function that signs the addresses of a preset's files; None if they are open."""
+    if not isinstance(catalog, str) or catalog != "planetary-computer":
         return None
-    module, function = signer.split(":")
     try:
-        return getattr(import_module(module), function)
+        import planetary_computer
     except ModuleNotFoundError as error:
-        package = module.replace("_", "-")
         raise TimoError(
-            f"The files of {catalog!r} are signed with {package}, which is not installed: pip install {package}. Or "
-            'use catalog="earth-search", whose Sentinel-2 images need no signing'
+            "The files of 'planetary-computer' are signed with planetary-computer, which is not installed: pip install "
+            'planetary-computer. Or use catalog="earth-search", whose Sentinel-2 images need no signing'
         ) from error
+    return planetary_computer.sign_inplace
 
 
 def _open(
@@ -143,7 +123,7 @@ def _open(
     """Return a client of an API, or a static catalog."""
     name = os.fspath(catalog)
     if is_preset(catalog) or _is_url(name):
-        url = PRESETS[name].url if is_preset(catalog) else name
+        url = PRESETS[name] if is_preset(catalog) else name
         return _connect(url, timeout, dict(headers or {}))
     path = Path(catalog)
     if path.is_dir():
@@ -157,9 +137,7 @@ def _open(
     kind = json.loads(path.read_text(encoding="utf-8")).get("type")
     if kind == "FeatureCollection":
         return pystac.ItemCollection.from_file(str(path))
-    if kind == "Feature":
-        return [pystac.Item.from_file(str(path))]
-    return pystac.Catalog.from_file(str(path))
+    return pystac.read_file(path)
 
 
 def _connect(url: str, timeout: float, headers: dict[str, str]) -> Client:

@@ -53,13 +53,9 @@ def select_items(
     They meet the area, lie within the dates, have all assets, and their properties are as the request and the sensor's
     collection want them. An item that does not state how cloudy it is, or lacks a property of `Collection.where`, is
     kept; one that does not state its orbit is not. Of one scene in several processings the newest is taken.
-
-    Raises
-    ------
-    TimoError
-        If none is left, or if images do not state what they are to be selected by.
     """
-    check_selectable(request, layout.served, orbit)
+    served, most = layout.served, request.max_cloud
+    check_selectable(request, served, orbit)
     days = request.solar_day(instants(items))
     dated = {
         id(item): request.start <= day < request.end for item, day in zip(items, days, strict=True)
@@ -67,11 +63,13 @@ def select_items(
     tests: dict[str, Callable[[pystac.Item], bool]] = {
         "of other dates": lambda item: dated[id(item)],
         "elsewhere": lambda item: _meets(request, item),
-        "of another kind": lambda item: _is_kind(layout.served, item),
+        "of another kind": lambda item: _is_kind(served, item),
         "of another product": lambda item: _product(item, request.sensor) is None,
-        "on another orbit": lambda item: _on_orbit(layout.served, item, orbit),
-        "too cloudy": lambda item: _is_clear(request, layout.served, item),
     }
+    if orbit is not None:
+        tests["on another orbit"] = lambda i: str(i.properties.get(served.orbit)).lower() == orbit
+    if most is not None:
+        tests["too cloudy"] = lambda item: _cover(served, item) <= most
     left, seen = list(items), []
     for reason, test in tests.items():
         kept = [item for item in left if test(item)]
@@ -169,12 +167,6 @@ def _is_kind(served: Collection, item: pystac.Item) -> bool:
     return True
 
 
-def _on_orbit(served: Collection, item: pystac.Item, orbit: str | None) -> bool:
-    return orbit is None or str(item.properties.get(served.orbit)).lower() == orbit
-
-
-def _is_clear(request: CubeRequest, served: Collection, item: pystac.Item) -> bool:
-    if request.max_cloud is None:
-        return True
+def _cover(served: Collection, item: pystac.Item) -> float:
     cover: Any = item.properties.get(served.cloud_cover)
-    return not is_number(cover) or cover <= request.max_cloud
+    return cover if is_number(cover) else 0.0

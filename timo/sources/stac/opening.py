@@ -70,8 +70,8 @@ def open_stac(
     orbit : {"ascending", "descending"}, optional
         Only these passes (Sentinel-1).
     modifier : callable, optional
-        Called with a copy of an item when it is read, to change its addresses in place: how other providers' files are
-        signed. An address that is older than five minutes is signed again.
+        Signs the files of other providers: called with a copy of an item when it is read, and again after five minutes,
+        to change its addresses in place.
     headers : dict of str to str, optional
         Sent to the API with each request.
     timeout : float
@@ -89,8 +89,8 @@ def open_stac(
     Raises
     ------
     TimoError
-        If the catalogue cannot be read, or holds nothing that fits the request. When computed: if an asset cannot be
-        read, or its values cannot be what the sensor measures; the message names item, date and asset.
+        If the catalogue cannot be read, or holds nothing that fits. When computed: if an asset cannot be read, or its
+        values cannot be what the sensor measures.
 
     Notes
     -----
@@ -164,7 +164,7 @@ class _Source:
             self.item.add_asset(name, kept)
         self.layout, self.day, self.sign = layout, day, sign
         self._signed: pystac.Item | None = None
-        self._at = self._until = 0.0
+        self._at = 0.0
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -177,7 +177,8 @@ class _Source:
         with self._lock:
             now = time.monotonic()
             # Of the many threads whose address failed one signs for all.
-            if self._signed is None or now > self._until or (renew and now > self._at + 1):
+            until = self._at + (1 if renew else _SIGNED_FOR_S)
+            if self._signed is None or now > until:
                 copy = self.item.clone()
                 try:
                     changed = self.sign(copy)
@@ -188,7 +189,7 @@ class _Source:
                         "Or does modifier= take an item and change its addresses in place?"
                     ) from error
                 self._signed = changed if isinstance(changed, pystac.Item) else copy
-                self._at, self._until = now, now + _SIGNED_FOR_S
+                self._at = now
             return _address(self._signed.assets[name])
 
     def layer(self, band: str, nodata: tuple[float, ...]) -> RasterLayer:
@@ -204,10 +205,8 @@ class _Source:
 
     def plan(self, request: CubeRequest, band: str) -> Plan:
         """Describe how a band is read."""
-        scale, offset, shift = calibration(request, self.layout, self.item, band)
-        return Plan(
-            self.layer(band, nodata_of(request, self.layout, self.item, band)), scale, offset, shift
-        )
+        facts = (request, self.layout, self.item, band)
+        return Plan(self.layer(band, nodata_of(*facts)), *calibration(*facts))
 
 
 def _address(asset: pystac.Asset) -> str:
@@ -228,6 +227,6 @@ def chunk_side(request: CubeRequest, times: pd.DatetimeIndex) -> int:
     most = 1
     if request.composite is not None:
         starts = period_starts(days, request.composite, request.start)
-        most = int(pd.Series(1, index=starts).groupby(level=0).sum().max())
+        most = int(starts.value_counts().max())
     cells = _CHUNK_BYTES / (4 * len(request.bands) * most)
     return min(max(2 ** math.floor(math.log2(math.sqrt(cells))), _SMALLEST), _LARGEST)
