@@ -195,9 +195,9 @@ def _parts_out(
         left = points.isel(point=np.flatnonzero(np.isin(observed.place_of, rest)))
         known = Observations(observed.places[rest], observed.values[:, rest], observed.place_of)
         correlations = Correlations(model_or_fit(left, known, model), "microscale")
-        sought = observed.places[out]
-        estimates = estimate(known.places, known.values, sought, correlations, search)
-        mean[:, out], variance[:, out] = estimates
+        mean[:, out], variance[:, out] = estimate(
+            known.places, known.values, observed.places[out], correlations, search
+        )
     return mean, variance
 
 
@@ -232,12 +232,11 @@ def _scores(compared: xr.Dataset, given: xr.DataArray) -> dict[str, float]:
     bounds = interval(compared)
     inside = ((given >= bounds["lower"]) & (given <= bounds["upper"])).values
     sure = variance > 0
+    squares = error[sure] ** 2 / variance[sure]
     return {
         "rmse": float(np.sqrt(np.nanmean(error**2))),
         "mae": float(np.nanmean(np.abs(error))),
         "bias": float(np.nanmean(error)),
         "coverage_90": float(inside[np.isfinite(error)].mean()),
-        "standardised": float(np.nanmean(error[sure] ** 2 / variance[sure]))
-        if sure.any()
-        else np.nan,
+        "standardised": float(np.nanmean(squares)) if sure.any() else np.nan,
     }
