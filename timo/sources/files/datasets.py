@@ -82,12 +82,12 @@ def own_cubes(paths: Sequence[Path], kind: Kind, chunk: int) -> list[xr.DataArra
     """
     cubes = []
     for path in paths:
-        names = [str(name) for name, v in open_dataset(path, kind).data_vars.items() if _is_cube(v)]
-        if len(names) != 1:
+        ours = [v for v in open_dataset(path, kind).data_vars.values() if _is_cube(v)]
+        if len(ours) != 1:
             return None
-        cut = open_dataset(path, kind, raw=False)[names[0]].encoding.get("preferred_chunks")
+        cut = ours[0].encoding.get("preferred_chunks")
         chunks = {} if cut else {"time": 1, "band": -1, "y": chunk, "x": chunk}
-        cubes.append(open_dataset(path, kind, raw=False, chunks=chunks)[names[0]])
+        cubes.append(open_dataset(path, kind, raw=False, chunks=chunks)[ours[0].name])
     return cubes
 
 

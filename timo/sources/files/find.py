@@ -34,11 +34,8 @@ def find_files(path: PathLike | Sequence[PathLike]) -> tuple[Kind, list[Path]]:
         files = list(dict.fromkeys(file for item in given for file in _expand(item)))
     except TimoError:
         raise
-    except (
-        OSError,
-        RuntimeError,
-        ValueError,
-    ) as error:  # no home of that user, no permission, a name too long
+    except (OSError, RuntimeError, ValueError) as error:
+        # No home of that user, no permission, a name too long.
         raise TimoError(
             f"path={path!r} cannot be looked for: {error}. Give the path of files that you may read."
         ) from error

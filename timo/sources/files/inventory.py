@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,9 @@ from timo.sensors import Identity, identify
 from timo.sources.dates import Moment, date_of_name, date_of_tags, date_of_text, strip_dates
 from timo.sources.files.coordinates import placed
 from timo.sources.files.naming import Naming, is_position, misnamed
-from timo.sources.reading import Header, Layer, RasterLayer, read_headers
+from timo.sources.reading import Header, Layer, RasterLayer, read_header
 
-_NO_DATE = (
-    "Names are read that hold 20180701, 2018-07-01, 2018_07_01, 2018182 (day of the year) or 20180701T092031, and tags "
-    "such as ACQUISITION_DATE or start_datetime. Else say it: dates=[...], one per file, or one per image of a file "
-    "(with band_names=[...] of one image); dates=lambda name: ...; or "
-    r'pattern=r"(?P<date>...)", a regular expression of the name.'
-)
+_HEADERS_AT_ONCE = 16
 _IMAGE = re.compile(r"^(?P<image>\d+(?:_\d+)*)_(?P<band>.+)$")
 
 
@@ -89,13 +85,19 @@ def date_of(path: Path, tags: Mapping[str, Any], own: Moment | None = None) -> M
 
 def no_date(path: Path) -> TimoError:
     """Return the error to raise for a file without a date."""
-    return TimoError(f"{path} has no date in its name or its tags. {_NO_DATE}")
+    return TimoError(
+        f"{path} has no date in its name or its tags. Names are read that hold 20180701, 2018-07-01, 2018_07_01, "
+        "2018182 (day of the year) or 20180701T092031, and tags such as ACQUISITION_DATE or start_datetime. Else say "
+        "it: dates=[...], one per file, or one per image of a file (with band_names=[...] of one image); "
+        r'dates=lambda name: ...; or pattern=r"(?P<date>...)", a regular expression of the name.'
+    )
 
 
 def find_rasters(paths: Sequence[Path], naming: Naming) -> Inventory:
     """Find the layers of raster files; only headers are read."""
     found: list[Found] = []
-    headers = [replace(h, tags=_mended(h.tags)) for h in read_headers(paths)]
+    with ThreadPoolExecutor(_HEADERS_AT_ONCE) as pool:
+        headers = [replace(h, tags=_mended(h.tags)) for h in pool.map(read_header, paths)]
     tags: dict[Path, Mapping[str, Any]] = {h.path: h.tags for h in headers}
     for position, header in enumerate(headers):
         moments = _moments(header, (position, len(paths)), naming)

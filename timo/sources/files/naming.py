@@ -68,7 +68,13 @@ class Naming:
             text = self.group(path, "date")
             return None if text is None else [_read_date(text, path, "pattern")] * images
         if callable(self.dates):
-            given = self._call(path)
+            try:
+                given = self.dates(path.name)
+            except Exception as error:
+                raise TimoError(
+                    f"dates= raised {type(error).__name__} for {path.name!r}: {error}. Give a function that takes a "
+                    "file's name and returns a date."
+                ) from error
         elif isinstance(self.dates, Mapping):
             if path.name not in self.dates:
                 raise TimoError(
@@ -93,16 +99,6 @@ class Naming:
                 "order."
             )
         return [_read_date(value, path, "dates") for value in listed]
-
-    def _call(self, path: Path) -> Any:
-        """Return what the function that was given as `dates` makes of a file's name."""
-        try:
-            return self.dates(path.name)
-        except Exception as error:
-            raise TimoError(
-                f"dates= raised {type(error).__name__} for {path.name!r}: {error}. Give a function that takes a file's "
-                "name and returns a date."
-            ) from error
 
 
 def misnamed(what: str, count: int, names: Sequence[str | None], mend: str) -> TimoError:

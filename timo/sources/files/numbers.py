@@ -228,7 +228,8 @@ def _with_remedy(
     if _refusal(seen, request, meaning) is None:
         seen = values
     for number in _fills(seen, plans, sensor):
-        there = np.stack([_is(v, p, number) for v, p in zip(seen, plans, strict=True)])
+        wrong = np.stack([plan.values(np.full((1, 1), number)) for plan in plans])
+        there = np.isclose(seen, wrong, rtol=1e-6, atol=1e-9)
         if not there.any():
             continue
         said = str(int(number)) if number.is_integer() and abs(number) < 1e15 else repr(number)
@@ -267,10 +268,6 @@ def _fills(values: np.ndarray, plans: Sequence[Plan], sensor: Sensor) -> Iterato
             if not low <= value <= high:
                 number = (float(value) - plan.offset) / plan.scale - plan.shift
                 yield float(round(number)) if plan.layer.numbers.whole else number
-
-
-def _is(values: np.ndarray, plan: Plan, number: float) -> np.ndarray:
-    return np.isclose(values, plan.values(np.array(number)), rtol=1e-6, atol=1e-9)
 
 
 # --- the offset that no name states

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated, Any
 
 import pandas as pd
@@ -74,11 +73,10 @@ def open_files(
     path : path, glob, folder, or list of them
         Folders are searched with those in them. All files must be of one kind.
     aoi, resolution, crs, like, composite, buffer_m, clip, max_megapixels : optional
-        As in `timo.open_cube`. Without a place the cube keeps the files' grid, and they must all be on one; of bands of
-        several resolutions over the same ground it is the finest, and dates that lack one are left out with a warning.
-        With `resolution` or `crs` alone it covers all files, on the finest file's cells where possible. Files are
-        brought onto other cells by nearest neighbour; onto those twice as wide or more by the average (quality: the
-        commonest class).
+        As in `timo.open_cube`. Without a place the cube keeps the files' grid, which must be one; of several
+        resolutions over the same ground the finest, and dates that lack one are left out with a warning. With
+        `resolution` or `crs` alone it covers all files, on the finest file's cells where possible. Other cells get the
+        nearest of the files'; those twice as wide or more the average (quality: the commonest class).
     start, end : str or date, optional
         First and last day; by default all.
     sensor : str or Sensor, optional
@@ -104,9 +102,9 @@ def open_files(
     scale, offset : float, optional
         Physical value = number x scale + offset. By default what the files say (GDAL's scale and offset, CF's
         scale_factor and add_offset); else, of integers, what the sensor's product has; floats are values. A file that
-        states the product's scale alone gets its offset, too: that of Landsat, and that of Sentinel-2 in ESA's format
-        from processing baseline 04.00 on (by the name of the product; of single images, by their date, from 25 January
-        2022 on). Where no name says whether that one is in the numbers, and it seems to be, a warning does.
+        states the product's scale alone gets its offset, too: of Sentinel-2 from processing baseline 04.00 on, by the
+        product's name or a single image's date (25 January 2022). A warning says where numbers seem to hold that offset
+        and no name does.
     nodata : float, optional
         The number of a cell without data, beside what the files say or, of integers, the sensor's product has.
     linear : bool
@@ -148,8 +146,15 @@ def open_files(
     meaning = complete_meaning(held, instrument, meaning)
     found = name_positions(_within(held.found, start, end), instrument, held.identities)
     names = None if bands is None else read_bands(bands, instrument)
-    quality = masked_classes is None or bool(asked.make_masked(instrument, masked_classes))
-    scenes = make_scenes(found, instrument, names, masked=quality)
+    masked = asked.make_masked(instrument, masked_classes)
+    scenes = make_scenes(found, instrument, names, masked=masked_classes is None or bool(masked))
+    if not all(instrument.mask_name in scene.layers for scene in scenes):
+        if masked and masked_classes is not None:
+            raise TimoError(
+                f"masked_classes={list(masked)}, but the files hold no quality layer ({instrument.mask_name or 'none'} "
+                f"of {instrument.name}). Add it beside the bands, or leave masked_classes out."
+            )
+        masked = ()
     names = names or tuple(b for b in instrument.band_names if b in scenes[0].layers)
     finest = min(instrument.band(name).gsd_m for name in names)
     layers = [scene.layers[name] for scene in scenes for name in names]
@@ -164,7 +169,7 @@ def open_files(
         end=pd.Timestamp.max,
         sensor=instrument,
         bands=names,
-        masked=_masked(scenes, instrument, masked_classes),
+        masked=masked,
         buffer_m=asked.make_buffer(instrument.fringe_m if buffer_m is None else buffer_m, grid),
         composite=composite,
         clip=clip,
@@ -172,7 +177,10 @@ def open_files(
     days = request.solar_day(_times(scenes, request))
     first, after = make_open_span(start, end, days.min(), days.max())
     request = replace(request, start=first, end=after)
-    cube = _cube(request, _overlapping(scenes, request), meaning, _source(files), chunks)
+    # Without folders, which are private.
+    more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+    source = f"files ({files[0].name}{more})"
+    cube = _cube(request, _overlapping(scenes, request), meaning, source, chunks)
     return cube if instrument.name else cube.rename(names[0] if len(names) == 1 else "values")
 
 
@@ -217,18 +225,6 @@ def _within(found: list[Found], start: Any, end: Any) -> list[Found]:
     return inside
 
 
-def _masked(scenes: Sequence[FileScene], sensor: Sensor, classes: Any) -> tuple[int, ...]:
-    """Return quality classes to mask: none where there is no quality layer, unless some are asked for."""
-    positions = asked.make_masked(sensor, classes)
-    there = bool(sensor.mask_name) and all(sensor.mask_name in scene.layers for scene in scenes)
-    if positions and classes is not None and not there:
-        raise TimoError(
-            f"masked_classes={list(positions)}, but the files hold no quality layer ({sensor.mask_name or 'none'} of "
-            f"{sensor.name}). Add it beside the bands, or leave masked_classes out."
-        )
-    return positions if there else ()
-
-
 def _overlapping(scenes: Sequence[FileScene], request: CubeRequest) -> list[FileScene]:
     """Return scenes that reach the grid."""
     inside = [
@@ -244,9 +240,3 @@ def _overlapping(scenes: Sequence[FileScene], request: CubeRequest) -> list[File
             f"{layer.path} has {in_words(grid_of_layer(layer))}. Is the aoi (west, south, east, north), in degrees?"
         )
     return inside
-
-
-def _source(files: Sequence[Path]) -> str:
-    """Return names without their folders, which are private."""
-    more = f" and {len(files) - 1} more" if len(files) > 1 else ""
-    return f"files ({files[0].name}{more})"

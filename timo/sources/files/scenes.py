@@ -64,28 +64,22 @@ def make_scenes(
         raise TimoError(
             f"No file holds {' or '.join(wanted) or 'a band'} of {sensor.name}; seen: {listed}."
         )
-    scenes = [
-        FileScene(moment, min(Path(layer.path).name for layer in layers.values()), layers)
-        for moment, group in sorted(groups.items())
-        for layers in _split(group)
-    ]
+    scenes: list[FileScene] = []
+    for moment, group in sorted(groups.items()):
+        for layers in _split(group):
+            name = min(Path(layer.path).name for layer in layers.values())
+            scene = FileScene(moment, name, layers)
+            if mate := _mate(scene, scenes):
+                mate.layers.update(layers)
+            else:
+                scenes.append(scene)
     if masked and sensor.mask_name in seen:
         wanted.append(sensor.mask_name)
-    return _complete(_of_overpasses(scenes), wanted, sensor)
-
-
-def _of_overpasses(scenes: Iterable[FileScene]) -> list[FileScene]:
-    """Join scenes of one overpass that hold different bands: their files may state times some seconds apart."""
-    joined: list[FileScene] = []
-    for scene in scenes:
-        if mate := _mate(scene, joined):
-            mate.layers.update(scene.layers)
-        else:
-            joined.append(scene)
-    return joined
+    return _complete(scenes, wanted, sensor)
 
 
 def _mate(scene: FileScene, earlier: Sequence[FileScene]) -> FileScene | None:
+    """Return the scene of the same overpass with other bands: their files may state times some seconds apart."""
     ground = grid_of_layer(next(iter(scene.layers.values())))
     for other in reversed(earlier):
         if scene.moment.time - other.moment.time > _OVERPASS:
@@ -147,7 +141,12 @@ def _split(group: list[tuple[str, Layer]]) -> Iterable[dict[str, Layer]]:
             if band not in layers:
                 layers[band] = layer
             elif cell_of(grid_of_layer(layers[band])) >= cell_of(grid_of_layer(layer)) * 0.999:
-                _refuse_twice(band, layers[band].path, layer.path)
+                one, other = layers[band].path, layer.path
+                files = f"in {one} and in {other}" if one != other else f"twice in {one}"
+                raise TimoError(
+                    f"{band} of one date is there more than once: {files}. Leave one out (with a narrower path, or a "
+                    "list of files), or give them other dates with pattern= or dates=."
+                )
         yield layers
 
 
@@ -165,14 +164,6 @@ def _corners(grid: GeoBox) -> list[tuple[float, float]]:
     return [apply(grid.affine, *end) for end in ((0, 0), (width, 0), (width, height), (0, height))]
 
 
-def _refuse_twice(band: str, one: str, other: str) -> None:
-    files = f"in {one} and in {other}" if one != other else f"twice in {one}"
-    raise TimoError(
-        f"{band} of one date is there more than once: {files}. Leave one out (with a narrower path, or a list of "
-        "files), or give them other dates with pattern= or dates=."
-    )
-
-
 def _complete(
     scenes: Sequence[FileScene], wanted: Sequence[str], sensor: Sensor
 ) -> list[FileScene]:
@@ -183,7 +174,23 @@ def _complete(
     if not without:
         return kept
     if not kept or not all(_another_series(scene, missing, scenes) for scene, missing in without):
-        raise _missing(*without[0], scenes, wanted, sensor)
+        scene, missing = without[0]
+        have = (
+            f"{sum(missing[0] in other.layers for other in scenes)} of {len(scenes)} scenes have it"
+        )
+        if missing[0] == sensor.mask_name:
+            what = f"The quality layer {sensor.mask_name}"
+            remedy = "leave the layer unused with masked_classes=()"
+        else:
+            what = ", ".join(missing)
+            common = [b for b in wanted if all(b in other.layers for other in scenes)]
+            bands = [b for b in common if b != sensor.mask_name]
+            remedy = (
+                f"open those that all have: bands={bands}" if bands else "give the missing file"
+            )
+        raise TimoError(
+            f"{what} is missing on {scene}; {have}. Add it, leave that date out, or {remedy}."
+        )
     listed = [f"{scene.moment} has no {', '.join(missing)}" for scene, missing in without]
     warn(
         f"{len(without)} of {len(scenes)} dates are left out, because not all of the files have them: "
@@ -200,27 +207,6 @@ def _another_series(scene: FileScene, missing: Sequence[str], scenes: Sequence[F
     return all(
         isinstance(layer, ArrayLayer) or round(cell_of(grid_of_layer(layer)), 9) not in mine
         for layer in others
-    )
-
-
-def _missing(
-    scene: FileScene,
-    missing: Sequence[str],
-    scenes: Sequence[FileScene],
-    wanted: Sequence[str],
-    sensor: Sensor,
-) -> TimoError:
-    """Return the error to raise for a scene that lacks layers which others have."""
-    have = f"{sum(missing[0] in other.layers for other in scenes)} of {len(scenes)} scenes have it"
-    common = [b for b in wanted if all(b in other.layers for other in scenes)]
-    if missing[0] == sensor.mask_name:
-        what = f"The quality layer {sensor.mask_name}"
-        remedy = "leave the layer unused with masked_classes=()"
-    else:
-        what, bands = ", ".join(missing), [b for b in common if b != sensor.mask_name]
-        remedy = f"open those that all have: bands={bands}" if bands else "give the missing file"
-    return TimoError(
-        f"{what} is missing on {scene}; {have}. Add it, leave that date out, or {remedy}."
     )
 
 

@@ -15,13 +15,7 @@ from timo.sensors import SENSORS, Band, Identity, Sensor, get_sensor
 from timo.sources.dates import Moment, strip_dates
 from timo.sources.files.find import is_file_name
 from timo.sources.files.inventory import Inventory
-from timo.sources.files.naming import (
-    bands_in,
-    is_beside,
-    is_position,
-    is_thermal,
-    recognise,
-)
+from timo.sources.files.naming import bands_in, is_beside, is_position, is_thermal, recognise
 from timo.sources.request import make_sensor
 
 
@@ -172,7 +166,10 @@ def _by_bands(identities: Mapping[Path, Identity], labels: Sequence[str]) -> Sen
     if satellites:
         fitting = {n: s for n, s in fitting.items() if satellites <= set(s.satellites)}
         plain = {label.lower() for label in labels}
-        exact = [n for n in fitting if n in usual and plain <= _own_names(SENSORS[n])]
+        # Files of Landsat's Collection 1 had other names than the sensor's.
+        named = {n: s for n, s in fitting.items() if n in usual and not n.endswith("-c1")}
+        names = {n: {*s.band_names, s.mask_name} for n, s in named.items()}
+        exact = [n for n, own in names.items() if plain <= {name.lower() for name in own}]
         # SR_B4 of Landsat 8 is a name of Collection 2 alone; B4 is that of both levels of Sentinel-2.
         if len(exact) == 1:
             return fitting[exact[0]]
@@ -182,13 +179,6 @@ def _by_bands(identities: Mapping[Path, Identity], labels: Sequence[str]) -> Sen
         if "sentinel-2" in fitting and zeros:
             return get_sensor("sentinel-2")
     return next(iter(fitting.values())) if len(fitting) == 1 else None
-
-
-def _own_names(sensor: Sensor) -> set[str]:
-    """Return how files name the layers of a sensor, in lower case; those of Landsat's Collection 1 had other names."""
-    if sensor.name.endswith("-c1"):
-        return set()
-    return {name.lower() for name in (*sensor.band_names, sensor.mask_name)}
 
 
 def _known(labels: Iterable[str], sensor: Sensor) -> int:

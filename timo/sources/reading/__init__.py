@@ -6,7 +6,7 @@ whether the cells are the file's own or warped.
 """
 
 from timo.sources.reading.blocks import NO_QUALITY, Plan, Reader, Side
-from timo.sources.reading.headers import Header, read_header, read_headers
+from timo.sources.reading.headers import Header, read_header
 from timo.sources.reading.layers import ArrayLayer, Layer, Numbers, RasterLayer
 from timo.sources.reading.onto import cell_of, is_plain, is_under, read_on, same_cells
 
@@ -24,7 +24,6 @@ __all__ = [
     "is_plain",
     "is_under",
     "read_header",
-    "read_headers",
     "read_on",
     "same_cells",
 ]

@@ -48,18 +48,10 @@ class Plan:
 
 
 class Reader:
-    """Read blocks of scenes.
+    """Read blocks of scenes: `plans` has the bands of each, or its quality layer alone.
 
-    Parameters
-    ----------
-    plans : sequence of sequence of Plan
-        For each scene its bands, or its quality layer alone.
-    grid : PixelGrid
-    quality : Sensor, optional
-        Whose quality layer the plans read: classes or bits, and not values.
-    footprints : sequence, optional
-        Where each scene lies whose file has not been opened: (west, south, east, north) in degrees, the east of which
-        may be beyond 180.
+    `quality` is the sensor whose quality layer they read: classes or bits, and not values. `footprints` say where
+    scenes lie whose files have not been opened: (west, south, east, north) in degrees, the east maybe beyond 180.
     """
 
     def __init__(
@@ -97,11 +89,9 @@ class Reader:
         return np.stack([plan.values(n) for plan, n in zip(plans, numbers, strict=True)])
 
     def _reaches(self, scene: int, window: PixelGrid) -> bool:
-        grid = self.plans[scene][0].layer.grid
-        if grid is not None:
-            return any(
-                p.layer.grid is None or is_under(p.layer.grid, window) for p in self.plans[scene]
-            )
+        boxes = [plan.layer.grid for plan in self.plans[scene] if plan.layer.grid is not None]
+        if boxes:
+            return any(is_under(box, window) for box in boxes)
         if self.footprints is None:
             return True
         west, south, east, north = self.footprints[scene]
@@ -114,10 +104,10 @@ class Reader:
 
     def array(self, chunk: int) -> da.Array:
         """Return (scene, band, y, x) float32 values, or (scene, y, x) int32 quality."""
-        bands = () if self.quality is not None else ((len(self.plans[0]),),)
-        sides = (_cut(size, chunk) for size in self.grid.shape)
+        bands = () if self.quality is not None else (len(self.plans[0]),)
         dtype = "float32" if self.quality is None else "int32"
-        chunks = ((1,) * len(self.plans), *bands, *sides)
+        shape = (len(self.plans), *bands, *self.grid.shape)
+        chunks = da.core.normalize_chunks((1, *bands, chunk, chunk), shape)
         meta = np.empty((0,) * len(chunks), dtype=dtype)
         # Dask would name it for the address of this object in memory: not the same in the next process.
         name = f"read-{tokenize(self, chunks)}"
@@ -141,8 +131,3 @@ def _classes(numbers: np.ndarray, sensor: Sensor, layer: Layer) -> np.ndarray:
             "nearest neighbour; or leave the layer unused with masked_classes=()."
         )
     return np.where(np.isnan(numbers), NO_QUALITY, numbers).astype("int32")
-
-
-def _cut(size: int, chunk: int) -> tuple[int, ...]:
-    whole, rest = divmod(size, chunk)
-    return (chunk,) * whole + ((rest,) if rest else ())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +14,6 @@ from rasterio.errors import RasterioError
 
 from timo.errors import TimoError
 from timo.sources.reading.layers import Numbers, box_of
-
-_HEADERS_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -33,20 +29,8 @@ class Header:
     band_tags: tuple[dict[str, str], ...]
 
 
-def read_headers(paths: Sequence[Path]) -> list[Header]:
-    """Read the headers of rasters, in the order of the paths; no pixel is read.
-
-    Raises
-    ------
-    TimoError
-        If a file cannot be read, is cut short, or does not state where it lies.
-    """
-    with ThreadPoolExecutor(_HEADERS_AT_ONCE) as pool:
-        return list(pool.map(read_header, paths))
-
-
 def read_header(path: Path) -> Header:
-    """Read the header of one raster (see `read_headers`)."""
+    """Read the header of a raster, and no pixel; refuse a file that is cut short or does not state where it lies."""
     try:
         with rasterio.open(path) as file:
             _check_whole(file, path)

@@ -151,7 +151,7 @@ class OpenedRaster:
         )
         nodata = layer.numbers.nodata
         stated = file.nodatavals[layer.index - 1] if layer.own_nodata else None
-        if stated is not None and not np.isnan(stated):
+        if stated is not None:
             nodata = (*nodata, stated)
         self.numbers = Numbers("", nodata, layer.numbers.valid)
         # GDAL scales alpha to 8 bits and so loses that of 0 and 1 in wider types: its band is read as it is.

@@ -45,12 +45,7 @@ def cell_of(box: GeoBox) -> float:
 
 def same_cells(one: GeoBox, other: GeoBox) -> bool:
     """Return whether two grids have the same cells, to a thousandth of one."""
-    if one.crs != other.crs or one.shape != other.shape:
-        return False
-    height, width = one.shape
-    between = ~one.affine @ other.affine
-    corners = ((0, 0), (width, 0), (0, height), (width, height))
-    return all(math.dist(apply(between, *c), c) <= _CLOSE for c in corners)
+    return one.shape == other.shape and _corner(one, other) == (0, 0)
 
 
 def is_under(box: GeoBox, grid: PixelGrid) -> bool:
@@ -59,28 +54,10 @@ def is_under(box: GeoBox, grid: PixelGrid) -> bool:
 
 
 def read_on(layers: Sequence[Layer], grid: PixelGrid, *, quality: bool = False) -> list[np.ndarray]:
-    """Read layers onto the cells of a cube.
+    """Read layers onto the cells of a cube: (y, x) floats for each, NaN where the file has no valid number.
 
     Nearest neighbour; where the cells are twice as wide as the file's or more, the average of the valid ones (of a
-    quality layer the commonest class).
-
-    Parameters
-    ----------
-    layers : sequence of Layer
-        A file of several layers is opened once.
-    grid : PixelGrid
-    quality : bool
-        The numbers are classes or bits, which must not be averaged.
-
-    Returns
-    -------
-    list of numpy.ndarray
-        For each layer (y, x) float32, or float64 where that takes more; NaN where the file has no valid number.
-
-    Raises
-    ------
-    TimoError
-        If a layer cannot be read, also when it is tried again; the message names it.
+    quality layer the commonest class). A file of several layers is opened once; what cannot be read is tried again.
     """
 
     def read(renew: bool = False) -> list[np.ndarray]:
@@ -126,7 +103,7 @@ def _read_opened(opened: _Opened, grid: PixelGrid, quality: bool) -> np.ndarray:
 def _read_part(
     opened: _Opened, box: GeoBox, window: tuple[slice, slice], grid: PixelGrid, quality: bool
 ) -> np.ndarray:
-    if (corner := _corner(box, grid)) is not None:
+    if (corner := _corner(box, grid.geobox)) is not None:
         sizes = zip(corner, grid.shape, box.shape, strict=True)
         (rows, to_rows), (columns, to_columns) = (_overlap(*each) for each in sizes)
         values = opened.read(rows, columns)
@@ -251,14 +228,14 @@ def _window(box: GeoBox, grid: PixelGrid) -> tuple[slice, slice] | None:
     return parts[0], parts[1]
 
 
-def _corner(box: GeoBox, grid: PixelGrid) -> tuple[int, int] | None:
+def _corner(box: GeoBox, grid: GeoBox) -> tuple[int, int] | None:
     """Return row and column of a file at which a grid begins, if the grid's cells are cells of the file; else None."""
-    if str(box.crs) != grid.crs:
+    if box.crs != grid.crs:
         return None
-    between = ~box.affine @ grid.transform
+    between, (height, width) = ~box.affine @ grid.affine, grid.shape
     column, row = apply(between, 0, 0)
     start = (round(row), round(column))
-    ends = ((0, 0), (grid.width, 0), (0, grid.height), (grid.width, grid.height))
+    ends = ((0, 0), (width, 0), (0, height), (width, height))
     same = all(
         math.dist(apply(between, x, y), (x + start[1], y + start[0])) <= _CLOSE for x, y in ends
     )
