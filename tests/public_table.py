@@ -60,8 +60,9 @@ MODULES = (
     "timo.training.pretraining",
     "timo_widgets",
 )
-# Called by torch with tensors, in the hot path; `timo.predict` and `timo.models.create_encoder` stand before them.
-TORCH = {"forward", "encode", "decode", "normalise", "extra_repr"}
+# In the hot path of torch or of a loader; `timo.predict`, `create_encoder`, `ChipStore.read` and others stand before them.
+HOT = {"forward", "encode", "decode", "normalise", "extra_repr", "tensors"}
+HOT |= {"clear_dates", "read_dates"}
 Call = tuple[Callable[..., Any], dict[str, Any]]
 
 
@@ -72,7 +73,7 @@ def public_names() -> Iterator[tuple[str, Any]]:
         held = importlib.import_module(module)
         for name in held.__all__:
             found = getattr(held, name)
-            if inspect.ismodule(found) or not callable(found) or id(found) in seen:
+            if inspect.ismodule(found) or not callable(found) or id(found) in seen or name in PLAIN:
                 continue
             seen.add(id(found))
             yield f"{module}.{name}", found
@@ -81,11 +82,11 @@ def public_names() -> Iterator[tuple[str, Any]]:
 
 
 def methods_of(kind: type) -> Iterator[tuple[str, Any]]:
-    """Public methods that a class of ours defines itself or inherits from another one; panels share some of their own."""
+    """Public methods that a class of ours defines itself or inherits; those that all panels share are their own."""
     bases = [base for base in kind.__mro__ if base.__module__.startswith("timo")]
     for key, value in inspect.getmembers(kind, callable):
         ours = any(key in vars(base) for base in bases if base.__name__ != "Part")
-        if not ours or key.startswith("_") or key in TORCH or inspect.isclass(value):
+        if not ours or key.startswith("_") or key in HOT or inspect.isclass(value):
             continue
         if set(inspect.signature(value).parameters) - {"self", "args", "kwargs"}:
             yield key, value
@@ -226,12 +227,10 @@ class World:
     @functools.cached_property
     def store(self) -> Path:
         """A packed store of chips."""
-        from timo.training.chips import PackOptions, pack
+        from timo.training.chips import pack
 
         path = self.folder / "chips.zarr"
-        pack([self.cube], path, options=PackOptions(size=8)) if _takes_options(pack) else pack(
-            [self.cube], path, size=8
-        )
+        pack([self.cube], path, size=8)
         return path
 
     @functools.cached_property
@@ -247,13 +246,7 @@ class World:
         return State(cube=self.cube)
 
 
-def _takes_options(function: Callable[..., Any]) -> bool:
-    kind = inspect.signature(function).parameters["options"].kind
-    return kind is not inspect.Parameter.VAR_KEYWORD
-
-
 WORLD = World()
-WITHOUT_PARAMETERS: set[str] = set()
 STOPPED = {"stop": lambda: True}
 # A training that ends in a second even where it is not stopped.
 SHORT = {"epochs": 1, "chips_per_epoch": 1, "batch_size": 1, "progress": False, **STOPPED}
@@ -359,7 +352,6 @@ simple(
         "sample_labels": lambda w: {},
         "save": lambda w: {"model": w.model, "path": stored("saved")},
         "Features": lambda w: {"model": w.model, "cube": w.cube},
-        "TimoError": lambda w: {},
     },
 )
 methods(
@@ -575,6 +567,7 @@ methods(
     {
         "correlation": lambda w: {"h": np.arange(3.0)},
         "covariance": lambda w: {"h": np.arange(3.0)},
+        "to_gstools": lambda w: {"dim": 2},
         "from_gstools": lambda w: {"model": w.variogram_model.to_gstools()},
     },
 )
@@ -848,6 +841,7 @@ methods(
     lambda w: cache(),
     {
         "array": lambda w: LAYOUT,
+        "clear": lambda w: {"older_than": dt.timedelta(days=1)},
         "count": lambda w: {"written": 1},
         "remove": lambda w: {"path": cache().array(**LAYOUT).path},
         "warn": lambda w: {"error": OSError(28, "No space left on device")},
@@ -925,16 +919,6 @@ methods(
 )
 
 
-def sample_chip(w: World) -> dict[str, Any]:
-    """Arrays of a chip."""
-    return {
-        "x": np.zeros((2, 6, 8, 8), "float32"),
-        "dates": np.arange(2.0),
-        "valid": np.ones((2, 8, 8), bool),
-        "labels": np.zeros((2, 8, 8), "int8"),
-    }
-
-
 def chip(w: World) -> Any:
     """One chip."""
     return timo.training.ChipDataset(w.cube, w.labels, 2, chips())[0]
@@ -943,7 +927,6 @@ def chip(w: World) -> Any:
 simple(
     "timo.training.chips",
     {
-        "Chip": lambda w: sample_chip(w),  # noqa: PLW0108 - defined below
         "ChipStore": lambda w: {"path": w.store},
         "Damage": lambda w: {"place": 0, "what": "a chunk is lost"},
         "PackOptions": lambda w: {},
@@ -1357,8 +1340,6 @@ def _probe(name: str, changes: dict[str, Any]) -> str | None:
 def options_of(name: str) -> list[str]:
     """Parameters of a function of the table, those that it takes by position alone left out."""
     function, _ = CALLS[name](WORLD)
-    if name == "timo.TimoError":
-        return []
     kinds = inspect.Parameter
     found = [
         option
