@@ -416,7 +416,7 @@ def test_gaps_are_refused_with_the_remedy_or_filled():
         (make_stations(2), "three or more"),
         (make_stations(5).where(False), "three or more"),
         (make_stations(5)[0], "dims"),
-        (make_stations(5).rename(point="station"), "Places are"),
+        (make_stations(5).rename(point="station"), "Takes points"),
         (make_stations(5).drop_vars("x"), "coordinates x and y"),
         (make_stations(5).expand_dims(band=2), "One band"),
         (np.ones((3, 4)), "geostat.points"),
