@@ -107,7 +107,8 @@ class Reader:
         bands = () if self.quality is not None else (len(self.plans[0]),)
         dtype = "float32" if self.quality is None else "int32"
         shape = (len(self.plans), *bands, *self.grid.shape)
-        chunks = da.core.normalize_chunks((1, *bands, chunk, chunk), shape)
+        sides = (min(chunk, size) for size in self.grid.shape)
+        chunks = da.core.normalize_chunks((1, *bands, *sides), shape)
         meta = np.empty((0,) * len(chunks), dtype=dtype)
         # Dask would name it for the address of this object in memory: not the same in the next process.
         name = f"read-{tokenize(self, chunks)}"
