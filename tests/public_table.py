@@ -60,7 +60,9 @@ MODULES = (
     "timo.training.pretraining",
     "timo_widgets",
 )
-# In the hot path of torch or of a loader; `timo.predict`, `create_encoder`, `ChipStore.read` and others stand before them.
+# Records that a loader makes by the thousand, and the error itself.
+PLAIN = {"Chip", "TimoError"}
+# In the hot path of torch or of a loader; `timo.predict`, `create_encoder` and `ChipStore.read` stand before them.
 HOT = {"forward", "encode", "decode", "normalise", "extra_repr", "tensors"}
 HOT |= {"clear_dates", "read_dates"}
 Call = tuple[Callable[..., Any], dict[str, Any]]
