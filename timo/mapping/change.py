@@ -63,7 +63,7 @@ def loss_year(
     consecutive: Count = 2,
     before: Annotated[float, Range(most=MAX_TRUST)] = 9.0,
 ) -> xr.Dataset:
-    """Find the year in which a pixel stopped being of a class for good enough a reason.
+    """Detect the year in which each pixel stopped belonging to a class.
 
     The rule, Page's cumulative sum test (Page 1954, Biometrika 41) on the log-odds of the class. Only clear dates of
     the season count. Each says log((1 - p) / p) against the class, at most +-3. Against a pixel that was the class so

@@ -18,7 +18,7 @@ Task = Literal["segmentation", "classification"]
 @checked
 @dataclass(frozen=True)
 class ModelConfig:
-    """All that a saved model needs to be used again.
+    """Configuration of a model: its encoder, bands, classes and normalisation; saved beside the weights.
 
     Parameters
     ----------

@@ -46,7 +46,7 @@ class Reshaped(NamedTuple):
 @checked
 @dataclass(frozen=True)
 class LoadReport:
-    """What became of every key when weights were put into a model.
+    """Report of the weights that were loaded into a model, key by key.
 
     Parameters
     ----------

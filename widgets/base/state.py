@@ -35,7 +35,7 @@ class Held(traitlets.Any):
 
 
 class State(traitlets.HasTraits):
-    """Where a piece of work stands.
+    """The state that the parts of a workbench share: area, cube, labels, model, map, and the code so far.
 
     Parts of a workbench know nothing of each other: each observes what it shows here, and sets what it changes.
 
