@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import pandas as pd
 import xarray as xr
 
-from timo.checks import NotNegative, Positive, Range, check, checked, did_you_mean
+from timo.checks import NotNegative, Positive, Range, check, checked, described, did_you_mean
 from timo.crs import metres_per_unit, read_crs, short_name
 from timo.cube.composite import period_offset
 from timo.errors import TimoError, warn
@@ -263,8 +263,8 @@ def make_composite(composite: Any) -> str | None:
         return None
     if not isinstance(composite, str):
         raise TimoError(
-            f'composite={composite!r} is no period: write "1MS" (months), "QS-DEC" (seasons), "YS" (years) or "16D" '
-            "(16 days); or None for every date"
+            f'composite={described(composite)} is no period: write "1MS" (months), "QS-DEC" (seasons), "YS" (years) or '
+            '"16D" (16 days); or None for every date'
         )
     try:
         offset = period_offset(composite)
