@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import ipywidgets
@@ -47,19 +48,19 @@ class AttentionInspector(PictureFallback, Part):
     state : State
         `cube`, `model`, `pixels` (the latest is the query), `date` (of the query) and `code`.
     mode : str
-        "What it looks at" or "Places like this one" (trait).
+        "What it looks at" or "Places like this one".
     stage : int
-        1 to 4 (trait).
+        1 to 4.
     block, head : int or str
-        A number or "mean"; for the block also "rollout" (traits).
+        A number or "mean"; for the block also "rollout".
     window : int
-        How many dates the model sees (trait).
+        How many dates the model sees.
     shown : int
-        Position in the cube of the date whose frame is on the map (trait).
+        Position in the cube of the date whose frame is on the map.
     active : bool
-        Whether clicks are answered; a workbench sets False while the inspector is hidden (trait).
+        Whether clicks are answered; a workbench sets False while the inspector is hidden.
     answer : xarray.Dataset or None
-        The latest answer, of `timo.inspection.attention_at`, `rollout_at` or `similar` (trait).
+        The latest answer, of `timo.inspection.attention_at`, `rollout_at` or `similar`.
     """
 
     mode = traitlets.Unicode(ATTENTION)
@@ -82,7 +83,8 @@ class AttentionInspector(PictureFallback, Part):
         if model is not None:
             self.state.model = model
         self.view = AttentionView(self.state.look_at)
-        self._asker = Asker(self._answered, self._failed, self._begun)
+        begun = partial(self.message.busy, "The model is being asked ...")
+        self._asker = Asker(self._answered, self._failed, begun)
         self._offering = self._answering = False
         self._build()
         self.follow(self.state, self._new_cube, "cube")
@@ -106,14 +108,8 @@ class AttentionInspector(PictureFallback, Part):
         self.stages, self.blocks, self.heads = map(dropdown, ("Stage", "Block", "Head"))
         lengths = [("12 dates, as for a map", 12), ("24 dates", 24), ("48 dates", 48)]
         self.windows, self.layers = dropdown("Model sees", lengths), dropdown("Layer", LAYERS)
-        self.dates = control(
-            ipywidgets.SelectionSlider,
-            "Query date",
-            "98%",
-            "80px",
-            options=["-"],
-            continuous_update=False,
-        )
+        self.dates = control(ipywidgets.SelectionSlider, "Query date", "98%", "80px", options=["-"])
+        self.dates.continuous_update = False
         self._links = [
             traitlets.link((self, "mode"), (self.modes, "value")),
             traitlets.link((self, "window"), (self.windows, "value")),
@@ -181,8 +177,9 @@ class AttentionInspector(PictureFallback, Part):
         date = self.view.date_of_bar(change["new"])
         if date is not None and date != self.shown:
             self.shown = date
-            if not self._answering:
-                self._echo_frame(change["new"])
+            if not self._answering and self.answer is not None and "weight" in self.answer:
+                code = f"frame = weights.weight.isel(time={change['new']})"
+                self.state.echo(code, "inspector.frame")
 
     def _layer_chosen(self, change: Any) -> None:
         self._draw()
@@ -190,10 +187,6 @@ class AttentionInspector(PictureFallback, Part):
         if isinstance(asked, Likeness):
             code = asked.layer_code(change["new"], self.state.cube)
             self.state.echo(code, "inspector.layer")
-
-    def _echo_frame(self, bar: int) -> None:
-        if self.answer is not None and "weight" in self.answer:
-            self.state.echo(f"frame = weights.weight.isel(time={bar})", "inspector.frame")
 
     # Asking
 
@@ -225,8 +218,7 @@ class AttentionInspector(PictureFallback, Part):
     def _pixel(self) -> tuple[int, int] | None:
         if not self.state.pixels:
             return None
-        pixel: Any = self.state.pixels[-1]
-        row, col = pixel
+        row, col = self.state.pixels[-1]
         return int(row), int(col)
 
     def _offer(self) -> None:
@@ -257,9 +249,6 @@ class AttentionInspector(PictureFallback, Part):
     def wait(self, timeout: NotNegative | None = 60) -> None:
         """Wait for the answer, in a script or a test; in a notebook it comes by itself, once the cell has ended."""
         self._asker.wait(timeout)
-
-    def _begun(self) -> None:
-        self.message.busy("The model is being asked ...")
 
     def _answered(self, question: Question | Likeness, answer: xr.Dataset) -> None:
         self.message.clear()

@@ -24,28 +24,16 @@ _KEPT = 64
 
 @dataclass(frozen=True)
 class Question:
-    """One query of a model: a pixel and a date of a cube, and where in the model.
-
-    Attributes
-    ----------
-    row, col, date : int
-        Positions in the cube.
-    stage : int
-        1 to 4.
-    block : int or str
-        A number, "mean" or "rollout".
-    head : int or str
-        A number or "mean".
-    window : int
-        How many dates the model sees.
-    """
+    """One query of a model: a pixel and a date of a cube, by position, and where in the model."""
 
     row: int
     col: int
     date: int
+    # 1 to 4; of the block a number, "mean" or "rollout", of the head a number or "mean".
     stage: int
     block: int | str
     head: int | str
+    # How many dates the model sees.
     window: int
 
     def part(self, cube: xr.DataArray) -> xr.DataArray:
@@ -61,16 +49,7 @@ class Question:
         x, y = (cube[dim].values[i].item() for dim, i in (("x", self.col), ("y", self.row)))
         if self.block == ROLLOUT:
             return inspection.rollout_at(model, part, x, y, time, self.stage)
-        return inspection.attention_at(
-            model,
-            part,
-            x,
-            y,
-            time,
-            self.stage,
-            self.block,
-            self.head,
-        )
+        return inspection.attention_at(model, part, x, y, time, self.stage, self.block, self.head)
 
     def code(self, cube: xr.DataArray) -> str:
         """Return the Python that asks the same."""
@@ -97,10 +76,9 @@ class Likeness:
 
     def dates(self, cube: xr.DataArray) -> np.ndarray:
         """Return positions of the dates that the model sees."""
-        first = int(
-            np.clip(self.date - self.window // 2, 0, max(cube.sizes["time"] - self.window, 0))
-        )
-        return np.arange(first, min(first + self.window, cube.sizes["time"]))
+        dates = cube.sizes["time"]
+        first = min(max(self.date - self.window // 2, 0), max(dates - self.window, 0))
+        return np.arange(first, min(first + self.window, dates))
 
     def embed(self, model: TiMo, cube: xr.DataArray) -> xr.DataArray:
         """Return features of every pixel."""

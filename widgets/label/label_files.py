@@ -153,12 +153,12 @@ def _label(
 
 def _code(value: Any, classes: list[str]) -> int:
     """Return the code of a class by name, or by number; an unknown one is added."""
-    if is_number(value) and value == int(value) and 0 <= value < len(classes):
-        return int(value)
-    if isinstance(value, bool) or not (isinstance(value, str) or is_number(value)):
-        raise TimoError(f"its class {value!r} is no name and no number")
     if is_number(value) and value == int(value):
         value = int(value)
+        if 0 <= value < len(classes):
+            return value
+    elif not (isinstance(value, str) or is_number(value)):
+        raise TimoError(f"its class {value!r} is no name and no number")
     name = str(value).strip()
     if not name:
         raise TimoError("its class is empty")

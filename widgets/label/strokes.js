@@ -190,11 +190,6 @@ async function parts(model) {
   return Object.fromEntries(names.map((name, i) => [name, found[i]]));
 }
 
-function gridOf(model) {
-  const [rows, columns] = [model.get("rows"), model.get("columns")];
-  return { rows, columns, toGrid: floats(model.get("to_grid")), toPicture: floats(model.get("to_picture")) };
-}
-
 class Brush {
   constructor(model, el, panel) {
     Object.assign(this, { model, el, panel, stroke: null, pointer: null, hover: null, container: null });
@@ -204,7 +199,10 @@ class Brush {
     this.readGrid();
   }
 
-  readGrid() { this.grid = gridOf(this.model); }
+  readGrid() {
+    const [rows, columns, toGrid, toPicture] = GRID.map((name) => this.model.get(name));
+    this.grid = { rows, columns, toGrid: floats(toGrid), toPicture: floats(toPicture) };
+  }
 
   get mode() { return this.panel.mode.get("index"); }
 

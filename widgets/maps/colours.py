@@ -18,10 +18,9 @@ def class_picture(
     values: np.ndarray, colours: Mapping[int, str], hidden: Iterable[Hashable] = ()
 ) -> np.ndarray:
     """Colour (y, x) integers; what has no colour, or is hidden, is transparent."""
-    shown = {value: colour for value, colour in colours.items() if value not in set(hidden)}
     picture = np.zeros((*values.shape, 4), "uint8")
-    for value, colour in shown.items():
-        picture[values == value] = (*rgb(colour), 255)
+    for value in colours.keys() - set(hidden):
+        picture[values == value] = (*rgb(colours[value]), 255)
     return picture
 
 
@@ -52,19 +51,9 @@ def photograph(one: xr.DataArray) -> np.ndarray:
 
 
 def stretch(channels: np.ndarray, darkest: float = 2, brightest: float = 98) -> np.ndarray:
-    """Find the darkest and the brightest value of each channel.
+    """Return the (channel, 2) percentiles that become black and full brightness; 0 and 1 where nothing was seen.
 
-    Parameters
-    ----------
-    channels : numpy.ndarray
-        (channel, ...) values, NaN where nothing was seen.
-    darkest, brightest : float
-        The percentiles that become black and full brightness.
-
-    Returns
-    -------
-    numpy.ndarray
-        (channel, 2): those percentiles; 0 and 1 where nothing was seen.
+    The channels are (channel, ...) values, NaN where nothing was seen.
     """
     limits = np.tile([0.0, 1.0], (len(channels), 1))
     for i, channel in enumerate(channels):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..base.style import data_uri
+from .warp import from_web, to_web
 
 STEPS = (
     *(30.0, 20.0, 10.0, 5.0, 2.0, 1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01),
@@ -40,13 +41,10 @@ def degrees_text(value: float, step: float, sides: str) -> str:
 
 
 def lines(south: float, west: float, north: float, east: float) -> dict[str, Any]:
-    """Return the graticule within bounds, as GeoJSON.
+    """Return the graticule within bounds, as a GeoJSON FeatureCollection of lines.
 
-    Returns
-    -------
-    dict
-        A FeatureCollection of lines; the property "label" is the degrees, "at" the (latitude, longitude) where they
-        stand: at the upper edge for meridians, at the right for parallels.
+    The property "label" is the degrees, "at" the (latitude, longitude) where they stand: at the upper edge for
+    meridians, at the right for parallels.
     """
     south, north = max(south, -_POLE), min(north, _POLE)
     # Fewer meridians, whose degrees stand side by side.
@@ -86,10 +84,9 @@ def land_picture() -> tuple[str, tuple[tuple[float, float], tuple[float, float]]
     rows, columns = (size // _COARSER for size in land.shape)
     cells = land[: rows * _COARSER, : columns * _COARSER]
     share = cells.reshape(rows, _COARSER, columns, _COARSER).mean(axis=(1, 3))
-    top, bottom = (_mercator(lat) for lat in (NORTH, SOUTH))
+    _, (top, bottom) = to_web(0, np.array([NORTH, SOUTH]))
     # Rows at equal steps of the projection, looked up at their latitude.
-    heights = top - (np.arange(columns) + 0.5) * (top - bottom) / columns
-    latitudes = np.degrees(2 * np.arctan(np.exp(heights)) - np.pi / 2)
+    _, latitudes = from_web(0, top - (np.arange(columns) + 0.5) * (top - bottom) / columns)
     found = np.floor((NORTH - latitudes) / (LAND_CELL * _COARSER)).astype(int).clip(0, rows - 1)
     shades = (share[found] * (_SHADES - 1)).round().astype("uint8")
     return data_uri(_grey(shades)), ((SOUTH, -180.0), (NORTH, 180.0))
@@ -105,7 +102,3 @@ def _grey(shades: np.ndarray) -> bytes:
     opacity = bytes(round(90 * i / (_SHADES - 1)) for i in range(_SHADES))
     image.save(buffer, "PNG", transparency=opacity, optimize=True)
     return buffer.getvalue()
-
-
-def _mercator(latitude: float) -> float:
-    return math.log(math.tan(math.pi / 4 + math.radians(latitude) / 2))

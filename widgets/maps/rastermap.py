@@ -29,7 +29,7 @@ class RasterMap:
 
     Parameters
     ----------
-    like : xarray.DataArray
+    like : xarray.DataArray or xarray.Dataset
         Anything on the grid of the pictures: dims y and x, with a CRS.
     height : str
         Height of the map, in CSS.
@@ -40,11 +40,6 @@ class RasterMap:
         What is put into a notebook or a box.
     map : ipyleaflet.Map
         The map itself; a base map can be added to it, as to any: `map.add(basemap_to_tiles(...))` of ipyleaflet.
-
-    Raises
-    ------
-    TimoError
-        If `like` has no grid with a CRS.
     """
 
     @checked
@@ -84,12 +79,9 @@ class RasterMap:
             0..1, of the whole picture. By default as it was; 1 for a new one.
         front : bool
             Put a new picture into the pane `FRONT`, above the others.
-
-        Raises
-        ------
-        TimoError
-            If the picture is not on the grid.
         """
+        from ipyleaflet import ImageOverlay
+
         if rgba.shape != (*self.shape, 4) or rgba.dtype != np.uint8:
             raise TimoError(
                 f"The picture {name!r} is {rgba.dtype} {rgba.shape}; "
@@ -101,17 +93,11 @@ class RasterMap:
             self._layers[name].url = address
             self._layers[name].visible = True
         else:
-            self._layers[name] = self._add_layer(name, address, front)
+            pane, bounds = FRONT if front else "", self._warp.bounds
+            self._layers[name] = ImageOverlay(url=address, bounds=bounds, name=name, pane=pane)
+            self.map.add(self._layers[name])
         if opacity is not None:
             self._layers[name].opacity = opacity
-
-    def _add_layer(self, name: str, address: str, front: bool) -> Any:
-        from ipyleaflet import ImageOverlay
-
-        bounds = self._warp.bounds
-        layer = ImageOverlay(url=address, bounds=bounds, name=name, pane=FRONT if front else "")
-        self.map.add(layer)
-        return layer
 
     @checked
     def hide(self, name: str) -> None:
@@ -150,12 +136,7 @@ class RasterMap:
 
     @checked
     def lattice(self, nodes: Annotated[int, Range(2, 2000)] = 33) -> tuple[np.ndarray, np.ndarray]:
-        """Return the way from the pictures to the grid and back, for the browser; linear between the nodes.
-
-        Parameters
-        ----------
-        nodes : int
-            Along each side.
+        """Return the way from the pictures to the grid and back, for the browser; linear between nodes.
 
         Returns
         -------
@@ -331,10 +312,7 @@ def _fitting_zoom(bounds: tuple[tuple[float, float], tuple[float, float]], heigh
 def _pin(place: tuple[float, float], colour: str, label: str) -> Any:
     from ipyleaflet import DivIcon, Marker
 
-    text = html.escape(label)
-    body = (
-        f'<span class="timo-pin" style="background:{colour};color:{text_colour(colour)}">'
-        f"{text}</span>"
-    )
+    text, style = html.escape(label), f"background:{colour};color:{text_colour(colour)}"
+    body = f'<span class="timo-pin" style="{style}">{text}</span>'
     icon = DivIcon(html=body, icon_size=[22, 22], icon_anchor=[11, 11], bg_pos=[0, 0])
     return Marker(location=place, icon=icon, draggable=False, title=f"pixel {text}")

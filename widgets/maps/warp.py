@@ -25,25 +25,14 @@ SMALLEST = 600
 class Warp:
     """Nearest neighbour from a grid to Web Mercator; where each pixel comes from is found once.
 
-    Longitudes are those of one turn of the globe: across the antimeridian they go on beyond 180.
-
-    Parameters
-    ----------
-    like : xarray.DataArray or xarray.Dataset
-        Anything on the grid: dims y and x, with a CRS.
-
-    Attributes
-    ----------
-    bounds : ((south, west), (north, east))
-        What the warped picture covers, in degrees; its middle is within -180..180.
-    box : (left, bottom, right, top)
-        The same in Web Mercator.
-    transform : affine.Affine
-        From column and row to the grid's coordinates.
+    Longitudes are those of one turn of the globe: across the antimeridian they go on beyond 180. `bounds`, ((south,
+    west), (north, east)), is what the warped picture covers, in degrees, its middle within -180..180; `box`, (left,
+    bottom, right, top), is the same in Web Mercator.
     """
 
     def __init__(self, like: xr.DataArray | xr.Dataset) -> None:
         check_raster(like)
+        # From column and row to the grid's coordinates.
         self.transform = like.rio.transform()
         self._rows, self._columns = like.sizes["y"], like.sizes["x"]
         self._to_grid = Transformer.from_crs("EPSG:4326", like.rio.crs, always_xy=True)

@@ -11,42 +11,19 @@ from timo import cube as cubes
 from timo.errors import TimoError
 
 from ..base.style import class_colours
-from .legend import year_colours
 
 _NEEDED = ("probability", "label", "entropy")
 
 
 class MapData:
-    """A result in memory.
-
-    Parameters
-    ----------
-    result : xarray.Dataset
-        Of `timo.predict`: ``probability`` (class, [time,] y, x), ``label`` and ``entropy`` ([time,] y, x).
-
-    Attributes
-    ----------
-    classes : list of str
-        Names, in the order of their numbers.
-    colours : dict of int to str
-        Colours of the classes, by number.
-    times : pandas.DatetimeIndex or None
-        Dates of the result, if it has any.
-
-    Raises
-    ------
-    TimoError
-        If it is no such result.
-    """
+    """A checked result in memory: ``probability`` (class, [time,] y, x), ``label`` and ``entropy``."""
 
     def __init__(self, result: xr.Dataset) -> None:
-        check_result(result)
         self.result = result
         self.classes = [str(name) for name in result["class"].values]
         self.colours = dict(enumerate(class_colours(len(self.classes))))
-        self.times: pd.DatetimeIndex | None = None
-        if "time" in result.label.dims:
-            self.times = pd.DatetimeIndex(result.indexes["time"])
+        dated = "time" in result.label.dims
+        self.times = pd.DatetimeIndex(result.indexes["time"]) if dated else None
 
     def at(self, date: int) -> xr.Dataset:
         """Return the result of a date, (class,) y, x."""
@@ -93,12 +70,6 @@ def check_result(result: object) -> None:
 def nearest(times: pd.DatetimeIndex, when: pd.Timestamp) -> int:
     """Return the position of the date nearest to another."""
     return int(np.abs(times.values - np.datetime64(when)).argmin())
-
-
-def lost_years(loss: xr.Dataset) -> dict[int, str]:
-    """Return the years in which something was lost, with their colours."""
-    values = np.unique(loss.loss_year.values)
-    return year_colours([int(year) for year in values[values > 0]])
 
 
 def areas(values: xr.DataArray, keys: list[int]) -> dict[int, str]:

@@ -36,6 +36,7 @@ class ExportPanel(ipywidgets.VBox):
     def __init__(self, choose: Callable[[str], Chosen], echo: Callable[[str], Any]) -> None:
         self._choose, self._echo = choose, echo
         self.worker = Background(self._failed)
+        self.wait = self.worker.wait
         wide = {"width": "100%", "max_width": "420px"}
         self.folder = ipywidgets.Text("exports", description="Folder", layout=wide)
         self.file_name = ipywidgets.Text("map", description="File name", layout=wide)
@@ -99,7 +100,3 @@ class ExportPanel(ipywidgets.VBox):
         self.button.disabled = False
         remedy = "" if isinstance(error, timo.TimoError) else "Nothing was written."
         self.message.error(error, remedy)
-
-    def wait(self, timeout: float | None = None) -> None:
-        """Wait for what is being written."""
-        self.worker.wait(timeout)

@@ -20,8 +20,8 @@ from ..base.state import State
 from ..base.style import Message, close_tree
 from ..maps.colours import class_picture, photograph, ramp_picture
 from ..maps.rastermap import RasterMap
-from .data import MapData, areas, lost_years, nearest
-from .legend import ColourBar, Legend
+from .data import MapData, areas, nearest
+from .legend import ColourBar, Legend, year_colours
 
 LAYERS = {
     "Classes": "class",
@@ -51,16 +51,7 @@ def view_code(state: State) -> str:
 
 
 class LayerPanel(ipywidgets.VBox):
-    """Map, legend and the controls of what is shown.
-
-    Attributes
-    ----------
-    layer, chosen, opacity, image : ipywidgets
-        "class", "probability", "entropy" or "year"; the class whose probability or loss is shown; whether the image of
-        the date lies below.
-    legend : Legend or ColourBar
-    map : RasterMap
-    """
+    """Map, legend and the controls: the layer, the class whose probability or loss is shown, opacity, image below."""
 
     def __init__(self, message: Message, state: State, clicked: Callable[[int, int], Any]) -> None:
         self._message, self._state, self._clicked = message, state, clicked
@@ -75,15 +66,13 @@ class LayerPanel(ipywidgets.VBox):
         self.legend: Any = None
         self._note = ipywidgets.HTML()
         self._make_controls()
-        controls = ipywidgets.HBox(
-            [self.layer, self.chosen, self.opacity, self.image], layout=_WRAP
-        )
+        controls = [self.layer, self.chosen, self.opacity, self.image]
         self._legend_box = ipywidgets.VBox(
             [self._note],
             layout={"flex": "0 1 250px", "padding": "0 0 0 12px", "min_width": "200px"},
         )
         self._map_box = ipywidgets.HBox([self._legend_box], layout={"flex_flow": "row wrap"})
-        super().__init__([controls, self._map_box])
+        super().__init__([ipywidgets.HBox(controls, layout=_WRAP), self._map_box])
 
     def _make_controls(self) -> None:
         self.layer = ipywidgets.ToggleButtons(
@@ -130,11 +119,10 @@ class LayerPanel(ipywidgets.VBox):
 
     def set_cube(self, cube: xr.DataArray | None) -> None:
         """Take another cube for the image below; one that would have to be fetched is not shown by itself."""
-        self._cube = cube
         if cube is None or self.data is None or grid_mismatch(cube, self.data.result.label):
-            self._cube = None
-        self.image.disabled = self._cube is None
-        self.image.value = self._cube is not None and not is_lazy(self._cube)
+            cube = None
+        self._cube, self.image.disabled = cube, cube is None
+        self.image.value = cube is not None and not is_lazy(cube)
         self._draw_image()
 
     def move(self, date: int) -> None:
@@ -151,11 +139,6 @@ class LayerPanel(ipywidgets.VBox):
             return self.data.times
         return None if self._cube is None else pd.DatetimeIndex(self._cube.indexes["time"])
 
-    @property
-    def shown_date(self) -> int:
-        """Position of the date that is shown."""
-        return self._date
-
     def hidden(self, kind: str) -> list[Any]:
         """Return the numbers of the classes ("class") or years ("year") that are switched off."""
         return self._hidden.get(kind, [])
@@ -164,9 +147,8 @@ class LayerPanel(ipywidgets.VBox):
         old, self.map = self.map, RasterMap(data.result)
         self.map.on_click(self._clicked)
         self.map.widget.layout.flex, self.map.widget.layout.min_width = "1 1 420px", "0"
-        empty = np.zeros((*self.map.shape, 4), "uint8")
         # The first picture lies lowest, also when it comes later.
-        self.map.show("image", empty)
+        self.map.show("image", np.zeros((*self.map.shape, 4), "uint8"))
         self._map_box.children = [self.map.widget, self._legend_box]
         if old is not None:
             old.close()
@@ -233,7 +215,7 @@ class LayerPanel(ipywidgets.VBox):
         loss = self.loss
         assert loss is not None
         years = loss.loss_year.transpose("y", "x")
-        colours = lost_years(loss)
+        colours = year_colours([int(year) for year in np.unique(years.values) if year > 0])
         legend = self._toggles("year", "Year of loss", [(y, str(y), c) for y, c in colours.items()])
         legend.set_amounts(areas(years, list(colours)))
         return class_picture(years.values, colours, legend.hidden), legend
@@ -245,9 +227,8 @@ class LayerPanel(ipywidgets.VBox):
         if isinstance(shown, Legend) and (shown.title, shown.entries) == (title, entries):
             return shown
         legend = Legend(title, entries)
-        legend.hidden = [
-            key for key in self._hidden.get(kind, []) if key in dict.fromkeys(e[0] for e in entries)
-        ]
+        keys = [entry[0] for entry in entries]
+        legend.hidden = [key for key in self.hidden(kind) if key in keys]
 
         def switched(change: dict[str, Any]) -> None:
             self._hidden[kind] = change["new"]

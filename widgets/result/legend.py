@@ -37,19 +37,10 @@ def year_colours(years: Sequence[int]) -> dict[int, str]:
 class Legend(ipywidgets.VBox):
     """A swatch, a name and an amount for each class, with a box to switch it off.
 
-    Parameters
-    ----------
-    title : str
-        What the classes are of.
-    entries : iterable of (key, name, colour)
-        The key is what `hidden` holds, the colour any CSS colour.
-
-    Attributes
-    ----------
-    hidden : list
-        Keys of the classes that are switched off (a trait; may be set).
+    The entries are (key, name, colour), the colour any of CSS.
     """
 
+    # Keys of the classes that are switched off; may be set.
     hidden = traitlets.List(traitlets.Any())
 
     def __init__(self, title: str, entries: Iterable[tuple[Hashable, str, str]]) -> None:
@@ -101,19 +92,7 @@ class Legend(ipywidgets.VBox):
 
 
 class ColourBar(ipywidgets.HTML):
-    """A ramp with its name and its ends.
-
-    Parameters
-    ----------
-    label : str
-        What is shown, with its unit.
-    low, high : float
-        The values at its ends.
-    ramp : str
-        A colour map of matplotlib; "cividis" and "viridis" are safe for colour-blind readers.
-    note : str
-        A line below.
-    """
+    """A ramp of matplotlib's ("cividis" and "viridis" are safe for colour-blind readers) with its name and its ends."""
 
     def __init__(
         self, label: str, low: float, high: float, ramp: str = "cividis", note: str = ""

@@ -58,8 +58,6 @@ class MapView(PictureFallback, Part):
         Position of the date among those of the result (of the cube, where the result has none).
     export : ExportPanel
         Folder, name, format and button.
-    message : Message
-        What goes on, and errors.
     """
 
     @checked
@@ -195,12 +193,8 @@ class MapView(PictureFallback, Part):
         data = self.data
         if data is None or self.layers.map is None:
             return
-        pixels: list[Any] = list(self.state.pixels)
-        inside = [
-            (row, column)
-            for row, column in pixels
-            if row < data.result.sizes["y"] and column < data.result.sizes["x"]
-        ]
+        rows, columns = self.layers.map.shape
+        inside = [pixel for pixel in self.state.pixels if pixel[0] < rows and pixel[1] < columns]
         latest = inside[-1] if inside else None
         self.layers.map.mark([(*latest, _PIN, "")] if latest else [])
         self.pixel.look_at(latest)
@@ -315,7 +309,7 @@ class MapView(PictureFallback, Part):
             return picture(None, self.message.text, None)
         title = ""
         if data.times is not None and layers.layer.value != "year":
-            title = f"{data.times[layers.shown_date]:%Y-%m-%d}"
+            title = f"{data.times[self.date.value]:%Y-%m-%d}"
         return picture(layers.map.picture(), title, layers.legend)
 
     def _stop(self) -> None:

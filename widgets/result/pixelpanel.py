@@ -19,11 +19,7 @@ _CELL = 'style="padding:1px 10px 1px 0;white-space:nowrap;line-height:1.4;text-a
 
 
 class PixelPanel(ipywidgets.VBox):
-    """Row and column, chart and table.
-
-    `look` is called with the row and the column that were typed, `moved` with the position of the date that was chosen
-    in the chart.
-    """
+    """Row and column, chart and table; `look` gets the row and column that are typed, `moved` the date of the chart."""
 
     def __init__(self, look: Callable[[int, int], Any], moved: Callable[[int], Any]) -> None:
         self._look, self._moved = look, moved
@@ -119,9 +115,8 @@ class PixelPanel(ipywidgets.VBox):
     def _write(self) -> None:
         if self.data is None or self._pixel is None:
             undated = self.data is not None and self.data.times is None
-            self.table.value = (
-                '<p class="timo-note">Click a pixel of the map.</p>' if undated else ""
-            )
+            hint = '<p class="timo-note">Click a pixel of the map.</p>'
+            self.table.value = hint if undated else ""
             return
         self.table.value = _table(self.data, self._pixel, self._date)
 
@@ -136,7 +131,7 @@ def _table(data: MapData, place: tuple[int, int], date: int) -> str:
     for i, name in enumerate(data.classes):
         cells = [html.escape(name), _number(now.probability.values[i])]
         if data.times is not None:
-            cells.append(_number(_mean(pixel.probability.isel({"class": i}).values)))
+            cells.append(_number(float(pixel.probability.isel({"class": i}).mean())))
         rows.append(cells)
     label = int(now.label)
     says = data.classes[label] if label >= 0 else "no observation"
@@ -156,11 +151,6 @@ def _row(cells: list[str], tag: str = "td") -> str:
         for cell, side in zip(cells, sides, strict=True)
     )
     return f"<tr>{inner}</tr>"
-
-
-def _mean(values: np.ndarray) -> float:
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if known.size else float("nan")
 
 
 def _number(value: float) -> str:
