@@ -104,7 +104,7 @@ def fit_best(
     nugget: bool | NotNegative = True,
     weights: Weights = "pairs/lag2",
 ) -> VariogramModel:
-    """Fit several kinds of model and return the one that leaves least.
+    """Fit several kinds of model, and return the one with the smallest residual.
 
     Parameters
     ----------

@@ -111,7 +111,7 @@ def pacf(da: Series, lags: Count = 30) -> xr.DataArray:
 def lag_curves(
     da: Series, *, bins: BinsOption = "auto", max_lag: Positive | None = None
 ) -> xr.Dataset:
-    """Estimate how values come apart with the days between them: a variogram in time.
+    """Estimate the variogram in time: half the mean squared difference of values against the days between them.
 
     Parameters
     ----------

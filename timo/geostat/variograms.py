@@ -33,7 +33,7 @@ def variogram(
     max_points: Annotated[int, Range(least=3)] | None = 20_000,
     seed: Seed = 0,
 ) -> xr.Dataset:
-    """Estimate how values come apart with distance.
+    """Estimate the empirical variogram: half the mean squared difference of values against their distance.
 
     Parameters
     ----------

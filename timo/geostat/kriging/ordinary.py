@@ -65,7 +65,7 @@ def krige(
     noise: Noise = "microscale",
     block_size: Count | None = None,
 ) -> xr.Dataset:
-    """Estimate values where nothing was observed: ordinary kriging, from the nearest observations.
+    """Predict values at unobserved locations by ordinary kriging with a local neighbourhood.
 
     The best linear unbiased prediction under an unknown mean that is constant among the neighbours
     (Matheron 1963; Cressie 1993, Statistics for Spatial Data, section 3.2).

@@ -74,7 +74,7 @@ def cross_validate(
     folds: Any = None,
     seed: Seed = 0,
 ) -> xr.Dataset:
-    """Estimate every observation from the others, and compare.
+    """Predict every observation from the others by kriging, and compare.
 
     Parameters
     ----------
