@@ -204,8 +204,8 @@ def test_bad_cubes_and_options_are_refused(grid, cube, tmp_path):
         ),
         "start='soon', end=None cannot be read as dates": lambda: pack(cube, path, start="soon"),
         "there is no cube to pack": lambda: pack([], path),
-        "takes no option 'sizes'. Did you mean 'size'. It takes: size, stride": lambda: pack(
-            cube, path, sizes=3
+        "an unexpected keyword argument 'sizes'. Did you mean 'size'. It takes: size, stride": lambda: (
+            pack(cube, path, sizes=3)
         ),
         "stride must be a whole number of 1 or more or None; got 0": lambda: pack(
             cube, path, stride=0

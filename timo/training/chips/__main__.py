@@ -125,50 +125,38 @@ def _verify(parsed: argparse.Namespace) -> int:
 
 def describe(figures: dict[str, Any]) -> str:
     """Return what `ChipStore.info` found as text, for people."""
+    images, values = "0", figures["dtype"]
+    if figures["images"]:
+        fewest, median, most = figures["dates"]
+        images = (
+            f"{figures['images']}: {fewest} to {most} dates a place (median {median:g}), "
+            f"{100 * figures['clear']:.0f} % of the pixels valid"
+        )
+    if values == "int16":
+        error = figures["largest_error"]
+        exact = f"largest rounding error {error:.2g}" if error else "exact"
+        values = f"int16 in steps of {figures['scale']:g} ({exact})"
+    extents = {short_name(crs): edges for crs, edges in figures["extent"].items()}
+    places = [f"{', '.join(f'{e:.10g}' for e in edges)} in {crs}" for crs, edges in extents.items()]
+    if len(extents) > _MOST_EXTENTS:
+        # Places all over the world: their zones say more than the metres within each.
+        places = [
+            f"in {len(extents)} coordinate reference systems, {min(extents)} to {max(extents)}"
+        ]
     lines = {
         "places": f"{figures['places']} of {figures['size']} x {figures['size']} pixels",
-        "images": _images(figures),
+        "images": images,
         "dates": f"{figures['first']} to {figures['last']}" if figures["first"] else "none",
         "sensor": figures["sensor"] or "not said",
         "bands": ", ".join(figures["bands"]),
-        "values": _values(figures),
+        "values": ", ".join(filter(None, (values, figures["units"]))),
         "on disk": f"{figures['bytes'] / 1e6:.1f} MB in {figures['files']} files",
     }
     rows = [f"{name:<12}{value}" for name, value in lines.items()]
-    rows += [f"{'extent':<12}{line}" for line in _extents(figures["extent"])]
-    for name in ("source", "attribution"):
-        rows += [f"{name:<12}{value}" for value in figures[name]]
+    for name in ("extent", "source", "attribution"):
+        held = places if name == "extent" else figures[name]
+        rows += [f"{name:<12}{value}" for value in held]
     return "\n".join(rows)
-
-
-def _extents(extents: dict[str, Any]) -> list[str]:
-    if len(extents) > _MOST_EXTENTS:
-        # Places all over the world: their zones say more than the metres within each.
-        names = sorted(short_name(crs) for crs in extents)
-        return [f"in {len(names)} coordinate reference systems, {names[0]} to {names[-1]}"]
-    return [
-        f"{', '.join(f'{edge:.10g}' for edge in extent)} in {short_name(crs)}"
-        for crs, extent in extents.items()
-    ]
-
-
-def _images(figures: dict[str, Any]) -> str:
-    if not figures["images"]:
-        return "0"
-    fewest, median, most = figures["dates"]
-    return (
-        f"{figures['images']}: {fewest} to {most} dates a place (median {median:g}), "
-        f"{100 * figures['clear']:.0f} % of the pixels valid"
-    )
-
-
-def _values(figures: dict[str, Any]) -> str:
-    unit = f", {figures['units']}" if figures["units"] else ""
-    if figures["dtype"] == "float32":
-        return f"float32{unit}"
-    error = figures["largest_error"]
-    exact = "exact" if error == 0 else f"largest rounding error {error:.2g}"
-    return f"int16 in steps of {figures['scale']:g} ({exact}){unit}"
 
 
 def _parser() -> argparse.ArgumentParser:

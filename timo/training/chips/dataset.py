@@ -32,7 +32,7 @@ class StoreOptions:
     size : int, optional
         Height and width in pixels, cut at random out of a place; the whole place if not given.
     dates : (int, int)
-        Fewest and most dates of a chip. Fewer where a place has fewer.
+        Fewest and most dates of a chip; fewer where there are fewer.
     min_clear : float
         Least share of valid pixels that a date must have in the place to be drawn.
     rotate : bool

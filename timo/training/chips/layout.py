@@ -1,5 +1,6 @@
 """What a chip store is on disk: the attributes of its group and its arrays, which any Zarr library reads."""
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -38,28 +39,10 @@ TABLE: dict[str, tuple[str, bool, dict[str, Any]]] = {
 
 @dataclass(frozen=True)
 class Layout:
-    """What all places of a store have in common.
+    """What all places of a store have in common: pixels a side, most dates of a place, places in a shard.
 
-    Parameters
-    ----------
-    bands : tuple of str
-        Names of the bands.
-    size : int
-        Height and width of a place in pixels.
-    dates : int
-        Most dates of a place.
-    sensor : str, optional
-        As in `timo.sensors`.
-    dtype : {"int16", "float32"}
-        Of what is stored.
-    scale, offset : float
-        Physical value = (stored value + shift) x scale + offset.
-    shift : int
-        What is taken from digital numbers of 16 bits without a sign, to store them with one.
-    shard : int
-        Places in a shard.
-    units : str
-        Of the physical values.
+    Physical value = (stored value + shift) x scale + offset, in `units`; the shift is what is taken from digital
+    numbers of 16 bits without a sign, to store them with one.
     """
 
     bands: tuple[str, ...]
@@ -125,6 +108,12 @@ def shard_name(name: str, number: int) -> str:
     return ".".join(["c", str(number), *["0"] * (len(SHARDED[name]) - 1)])
 
 
+def place_key(identity: list[Any]) -> int:
+    """Return the number that identifies a place: a digest of what tells it from others."""
+    digest = hashlib.blake2b(json.dumps(identity).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little")
+
+
 def create_arrays(group: zarr.Group, layout: Layout, places: int = 0) -> None:
     """Create the arrays of a store."""
     x: dict[str, Any] = {"units": layout.units, "bands": list(layout.bands)}
@@ -174,13 +163,7 @@ def root_attributes(layout: Layout, state: State) -> dict[str, Any]:
 
 
 def read_root(path: Path) -> tuple[Layout, State]:
-    """Read the attributes of a store's group.
-
-    Raises
-    ------
-    TimoError
-        If the folder is no chip store, one of a newer version, or its metadata are damaged.
-    """
+    """Read and check the attributes of a store's group."""
     if not (path / METADATA).is_file():
         what = "it is not a Zarr store" if path.exists() else "it does not exist"
         raise TimoError(
@@ -208,12 +191,11 @@ def read_root(path: Path) -> tuple[Layout, State]:
             "install a newer timo"
         )
     # JSON gives lists back; tuples keep a dataclass comparable to one that was never written.
-    parts: list[dict[str, Any]] = [
-        {name: tuple(v) if isinstance(v, list) else v for name, v in attributes[part].items()}
+    given: dict[str, dict[str, Any]] = {
+        part: {name: tuple(v) if isinstance(v, list) else v for name, v in attributes[part].items()}
         for part in ("layout", "state")
-    ]
-    layout, state = parts
-    return Layout(**layout), State(**state)
+    }
+    return Layout(**given["layout"]), State(**given["state"])
 
 
 def _digest(attributes: dict[str, Any]) -> int:
@@ -221,27 +203,18 @@ def _digest(attributes: dict[str, Any]) -> int:
 
 
 def read_table(path: Path, state: State) -> dict[str, np.ndarray]:
-    """Read the table of a store's places.
-
-    Raises
-    ------
-    DamagedError
-        If an array is missing or not as it was written.
-    """
+    """Read the table of a store's places, and compare it with its checksums."""
     table = {}
     for name, wanted in zip(TABLE, state.table, strict=True):
-        cause: Exception | None = None
         try:
             array = cast(zarr.Array, zarr.open_array(path / name, mode="r"))
             table[name] = np.asarray(array[: state.places])
-            found = checksum(table[name].tobytes())
             # A file of another time, or of another store, is whole in itself.
-            why = "" if found == wanted else "it is not the one that belongs to the store"
-        except Exception as error:  # noqa: BLE001 - each kind of damage is another error of Zarr's
-            cause, why = error, str(error)
-        if why:
+            if checksum(table[name].tobytes()) != wanted:
+                raise DamagedError("it is not the one that belongs to the store")
+        except Exception as error:  # each kind of damage is another error of Zarr's
             raise DamagedError(
-                f"the chip store '{path}' is damaged, its array '{name}': {why}. Restore its folder from a copy, or "
+                f"the chip store '{path}' is damaged, its array '{name}': {error}. Restore its folder from a copy, or "
                 "remove the store and pack it again"
-            ) from cause
+            ) from error
     return table

@@ -1,7 +1,5 @@
 """From cubes to a chip store: places are cut out, quantised and written, one part of a cube in memory at a time."""
 
-import hashlib
-import json
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
@@ -12,7 +10,7 @@ import numpy as np
 import xarray as xr
 from tqdm.auto import tqdm
 
-from timo.checks import Count, PathLike, Positive, Share, checked, did_you_mean
+from timo.checks import Count, PathLike, Positive, Share, checked
 from timo.errors import TimoError
 from timo.sensors import get_sensor
 from timo.training.chips.layout import NODATA, SHARD_BYTES, Layout, read_root
@@ -63,19 +61,7 @@ class PackOptions:
 @checked
 @dataclass(frozen=True)
 class Packed:
-    """What `pack` did with the places of the cubes.
-
-    Attributes
-    ----------
-    written : int
-        Places that were added.
-    already : int
-        Places that were in the store before.
-    unclear : int
-        Places left out, with too few dates that are clear enough.
-    excluded : int
-        Places left out, because they touch what was to be excluded.
-    """
+    """Counts of places: added, in the store before, with too few clear dates, and touching what is excluded."""
 
     written: int = 0
     already: int = 0
@@ -105,25 +91,17 @@ def pack(
     cubes : xarray.DataArray or iterable of them
         Cubes of one sensor with the same bands, on any grids.
     path : path
-        The store.
     exclude : xarray.DataArray, optional
-        (y, x) booleans with a CRS, True where no pixel may come from: a place that touches one is left out, such as
-        the blocks that are kept for testing.
+        (y, x) booleans with a CRS: a place that touches True is left out, such as the blocks kept for testing.
     shard_bytes : int
-        Size of a shard before compression, of a store that is created here. Less is kept of an interrupted packing,
-        and there are fewer files, the larger it is.
+        Size of a shard before compression, of a store that is created here. The larger it is, the fewer files, and the
+        less is kept of an interrupted packing.
     memory_bytes : int
-        Memory budget. A place at all its dates must fit; a lazy cube with larger chunks than do is slow, because they
-        are read again for each part.
+        Memory budget. A place at all its dates must fit; lazy chunks that do not are read again for each part: slow.
     progress : bool
         Show a progress bar.
     **options
         See `PackOptions`.
-
-    Returns
-    -------
-    Packed
-        Numbers of places.
 
     Raises
     ------
@@ -136,18 +114,13 @@ def pack(
     Digital numbers round to half a `scale` at most; reflectances that were digital numbers of Sentinel-2, such as the
     sample's at 10 m, come back bit by bit. A pixel that is invalid in one band is invalid in all. Dates are whole days.
     """
-    names = [field.name for field in fields(PackOptions)]
-    if unknown := sorted(options.keys() - set(names)):
-        raise TimoError(
-            f"pack takes no option {unknown[0]!r}.{did_you_mean(unknown[0], names)} It takes: {', '.join(names)}"
-        )
     choices = PackOptions(**options)
-    given = [cubes] if isinstance(cubes, xr.DataArray) else list(cubes)
-    if not given:
-        raise TimoError("there is no cube to pack: give one, or several")
+    given = [cubes] if isinstance(cubes, xr.DataArray) else cubes
     scenes = [
         Scene.of(cube, choices.size, choices.stride, choices.start, choices.end) for cube in given
     ]
+    if not scenes:
+        raise TimoError("there is no cube to pack: give one, or several")
     layout = _layout(scenes, choices, shard_bytes)
     path, fresh = Path(path).expanduser(), not Path(path).expanduser().exists()
     total = sum(len(scene.windows) for scene in scenes)
@@ -184,7 +157,7 @@ def _wanted(
     """Choose the windows to be cut; their keys are known from now on."""
     wanted = []
     for window, excluded in zip(scene.windows, exclude_windows(scene, exclude), strict=True):
-        key = place_key(scene, window)
+        key = scene.key(*window)
         if excluded:
             count["excluded"] += 1
         elif key in known:
@@ -217,7 +190,7 @@ def _cut(
             left=left,
             top=top,
             cell=scene.cell,
-            key=place_key(scene, (row, column)),
+            key=scene.key(row, column),
         )
 
 
@@ -228,14 +201,6 @@ def choose_dates(clear: np.ndarray, options: PackOptions) -> np.ndarray:
         return usable
     parts = np.array_split(usable, options.dates)
     return np.array([part[clear[part].argmax()] for part in parts])
-
-
-def place_key(scene: Scene, window: tuple[int, int]) -> int:
-    """Return the number that identifies a place of a cube: a digest of its grid and of the cube's dates."""
-    left, top = scene.corner(*window)
-    identity = [scene.crs, left, top, scene.cell, scene.size, scene.days.tolist()]
-    digest = hashlib.blake2b(json.dumps(identity).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little")
 
 
 def _layout(scenes: Sequence[Scene], options: PackOptions, shard_bytes: int) -> Layout:
@@ -249,7 +214,12 @@ def _layout(scenes: Sequence[Scene], options: PackOptions, shard_bytes: int) -> 
                 )
     dates = options.dates or max(len(scene.days) for scene in scenes)
     layout = Layout(
-        first.bands, options.size, dates, first.sensor, options.dtype, units=first.units
+        first.bands,
+        options.size,
+        dates,
+        first.sensor,
+        options.dtype,
+        units=str(first.cube.attrs.get("units", "")),
     )
     if options.dtype == "int16":
         scale, offset, shift = _scaling(first.sensor, options)

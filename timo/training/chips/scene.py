@@ -10,7 +10,7 @@ import xarray as xr
 
 from timo import cube as cubes
 from timo.errors import TimoError
-from timo.training.chips.layout import NODATA, Layout
+from timo.training.chips.layout import NODATA, Layout, place_key
 
 Window = tuple[int, int]
 
@@ -19,12 +19,7 @@ Window = tuple[int, int]
 class Scene:
     """A cube with its rows from north to south and its columns from west to east, and its windows.
 
-    Attributes
-    ----------
-    windows : list of (int, int)
-        First row and column of each place.
-    days : array
-        (t,) int32 days since 1970-01-01.
+    `windows` are the first row and column of each place, `days` (t,) int32 since 1970-01-01.
     """
 
     cube: xr.DataArray
@@ -37,13 +32,7 @@ class Scene:
 
     @classmethod
     def of(cls, cube: xr.DataArray, size: int, stride: int | None, start: Any, end: Any) -> "Scene":
-        """Check a cube and lay windows over it.
-
-        Raises
-        ------
-        TimoError
-            If it is no cube, is smaller than a window, or has no date in the span.
-        """
+        """Check a cube and lay windows over it."""
         cube = _select(_upright(cubes.check(cube)), start, end)
         height, width = cube.sizes["y"], cube.sizes["x"]
         if min(height, width) < max(size, 2):
@@ -73,10 +62,6 @@ class Scene:
         return self.cube.attrs.get("sensor")
 
     @property
-    def units(self) -> str:
-        return str(self.cube.attrs.get("units", ""))
-
-    @property
     def provenance(self) -> tuple[list[str], list[str]]:
         """Return attribution and source, where the cube says them."""
         given = [self.cube.attrs.get(name) for name in ("attribution", "source")]
@@ -87,6 +72,11 @@ class Scene:
         """Return the coordinates (x, y) of the upper-left corner of a pixel."""
         x, y = self.cube.x.values, self.cube.y.values
         return float(x[column] - self.cell / 2), float(y[row] + self.cell / 2)
+
+    def key(self, row: int, column: int) -> int:
+        """Return the key of a place, by its grid and the cube's dates."""
+        where = *self.corner(row, column), self.cell, self.size
+        return place_key([self.crs, *where, self.days.tolist()])
 
     def tiles(self, windows: Sequence[Window], memory_bytes: int) -> Iterator["Tile"]:
         """Group windows into parts of the cube that follow the chunks of a lazy one: each is read about once.
@@ -133,7 +123,8 @@ class Tile:
 
     @property
     def _origin(self) -> Window:
-        return min(w[0] for w in self.windows), min(w[1] for w in self.windows)
+        row, column = np.min(self.windows, axis=0).tolist()
+        return row, column
 
     def within(self, start: int, axis: int = 0) -> slice:
         """Return the rows, or columns, of a window in what `load` returns."""
@@ -141,15 +132,8 @@ class Tile:
         return slice(first, first + self.scene.size)
 
     def load(self, layout: Layout) -> tuple[np.ndarray, np.ndarray, float]:
-        """Read the part: stored values (t c h w), valid (t h w), largest rounding error.
-
-        Raises
-        ------
-        TimoError
-            If a value is infinite or does not fit the type.
-        """
-        (top, left), size = self._origin, self.scene.size
-        bottom, right = (max(w[i] for w in self.windows) + size for i in (0, 1))
+        """Read the part: stored values (t c h w), valid (t h w), largest rounding error."""
+        (top, left), (bottom, right) = self._origin, np.max(self.windows, axis=0) + self.scene.size
         part = self.scene.cube.isel(y=slice(top, bottom), x=slice(left, right))
         stored = np.empty(part.shape, layout.dtype)
         valid = np.empty((part.shape[0], *part.shape[2:]), bool)
@@ -171,10 +155,7 @@ class Tile:
 def quantise(values: np.ndarray, layout: Layout) -> tuple[np.ndarray, np.ndarray, float]:
     """Convert physical values (t c h w, NaN = invalid) to stored ones, valid (t h w) and the largest rounding error.
 
-    Raises
-    ------
-    TimoError
-        If a value is infinite or does not fit the type.
+    A value that is infinite or does not fit the type is refused.
     """
     if np.isinf(values).any():
         raise TimoError("the cube holds infinite values: use cube.where(numpy.isfinite(cube))")
@@ -185,20 +166,25 @@ def quantise(values: np.ndarray, layout: Layout) -> tuple[np.ndarray, np.ndarray
     middle = np.float32(layout.offset + layout.shift * layout.scale)
     physical = np.where(observed, values, middle)
     numbers = np.rint((physical.astype("float64") - layout.offset) / layout.scale) - layout.shift
-    _check_range(numbers, layout)
+    # The least int16 stands for "no observation".
+    low, high = -32767, 32767
+    if numbers.min(initial=0) < low or numbers.max(initial=0) > high:
+        found, limits = (
+            [(float(n) + layout.shift) * layout.scale + layout.offset for n in pair]
+            for pair in ((numbers.min(), numbers.max()), (low, high))
+        )
+        raise TimoError(
+            f"the cube's values go from {found[0]:.6g} to {found[1]:.6g}, and int16 in steps of {layout.scale:g} "
+            f"holds {limits[0]:.6g} to {limits[1]:.6g}: use cube.clip(...), give another "
+            "scale=..., or dtype='float32'"
+        )
     stored = numbers.astype("int16")
     error = float(np.abs(layout.decode(stored) - physical).max(initial=0.0))
     return np.where(observed, stored, np.int16(NODATA)), valid, error
 
 
 def exclude_windows(scene: Scene, exclude: xr.DataArray | None) -> np.ndarray:
-    """Find the windows that touch a True cell of `exclude`.
-
-    Raises
-    ------
-    TimoError
-        If it is not a mask, or in another CRS.
-    """
+    """Find the windows that touch a True cell of `exclude`."""
     if exclude is None:
         return np.zeros(len(scene.windows), bool)
     if set(exclude.dims) != {"y", "x"} or exclude.dtype != bool:
@@ -226,28 +212,10 @@ def exclude_windows(scene: Scene, exclude: xr.DataArray | None) -> np.ndarray:
     return np.array(found)
 
 
-def _check_range(numbers: np.ndarray, layout: Layout) -> None:
-    # The least int16 stands for "no observation".
-    low, high = -32767, 32767
-    if numbers.min(initial=0) < low or numbers.max(initial=0) > high:
-        found, limits = (
-            [(float(n) + layout.shift) * layout.scale + layout.offset for n in pair]
-            for pair in ((numbers.min(), numbers.max()), (low, high))
-        )
-        raise TimoError(
-            f"the cube's values go from {found[0]:.6g} to {found[1]:.6g}, and int16 in steps of {layout.scale:g} "
-            f"holds {limits[0]:.6g} to {limits[1]:.6g}: use cube.clip(...), give another "
-            "scale=..., or dtype='float32'"
-        )
-
-
 def _upright(cube: xr.DataArray) -> xr.DataArray:
     """Turn over a cube whose rows go north or whose columns go west; nothing is read."""
-    if cube.sizes["y"] > 1 and cube.y[0] < cube.y[-1]:
-        cube = cube.isel(y=slice(None, None, -1))
-    if cube.sizes["x"] > 1 and cube.x[0] > cube.x[-1]:
-        cube = cube.isel(x=slice(None, None, -1))
-    return cube
+    y, x = (-1 if turned else 1 for turned in (cube.y[0] < cube.y[-1], cube.x[0] > cube.x[-1]))
+    return cube.isel(y=slice(None, None, y), x=slice(None, None, x))
 
 
 def _select(cube: xr.DataArray, start: Any, end: Any) -> xr.DataArray:
@@ -263,7 +231,5 @@ def _select(cube: xr.DataArray, start: Any, end: Any) -> xr.DataArray:
 
 
 def _starts(length: int, size: int, stride: int) -> list[int]:
-    starts = list(range(0, length - size + 1, stride))
-    if starts[-1] + size < length:
-        starts.append(length - size)
-    return starts
+    """Return where windows begin; the last one is moved inwards, to end with the cube."""
+    return [*range(0, length - size, stride), length - size]

@@ -8,6 +8,7 @@ end), so that any Zarr library reads them. All else in a store is read and writt
 
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Self
 
@@ -40,13 +41,7 @@ def encode(chunk: np.ndarray) -> bytes:
 
 
 def decode(data: bytes, out: np.ndarray) -> None:
-    """Check a chunk's checksum and unpack it into `out`, which is contiguous.
-
-    Raises
-    ------
-    DamagedError
-        If the bytes are not those that were written.
-    """
+    """Check a chunk's checksum and unpack it into `out`, which is contiguous."""
     packed = data[:-_CRC]
     if _crc(packed) != data[-_CRC:]:
         raise DamagedError("its checksum does not match")
@@ -66,20 +61,7 @@ def _crc(data: bytes) -> bytes:
 
 
 class ShardReader:
-    """An open shard.
-
-    Parameters
-    ----------
-    path : Path
-        The shard.
-    grid : (int, int)
-        Places and dates of a shard.
-
-    Raises
-    ------
-    DamagedError
-        If the file is missing or too short.
-    """
+    """An open shard, with room for the places and dates of `grid`."""
 
     def __init__(self, path: Path, grid: tuple[int, int]) -> None:
         self.grid = grid
@@ -100,13 +82,7 @@ class ShardReader:
         self.file.close()
 
     def read(self, place: int, dates: Iterable[int] | None = None) -> list[tuple[int, bytes]]:
-        """Read chunks of a place: (date, bytes), all that are there or those asked for.
-
-        Raises
-        ------
-        DamagedError
-            If one that was asked for is not there, or lies outside the file.
-        """
+        """Read chunks of a place: (date, bytes), all that are there or those asked for."""
         row = 16 * self.grid[1]
         entries = np.frombuffer(self._bytes(self.start + place * row, row), "<u8").reshape(-1, 2)
         if dates is None:
@@ -114,13 +90,7 @@ class ShardReader:
         return [(int(date), self._chunk(*entries[date].tolist())) for date in dates]
 
     def check_index(self) -> None:
-        """Check the checksum of the index.
-
-        Raises
-        ------
-        DamagedError
-            If it does not match.
-        """
+        """Check the checksum of the index."""
         data = self._bytes(self.start, 16 * self.grid[0] * self.grid[1] + _CRC)
         if _crc(data[:-_CRC]) != data[-_CRC:]:
             raise DamagedError("the checksum of the shard's index does not match")
@@ -172,12 +142,9 @@ class ShardWriter:
     def abandon(self) -> None:
         """Leave no trace."""
         # Closing writes out what is buffered: on a full disk that fails once more, and says nothing new.
-        try:
+        with suppress(OSError):
             self.file.close()
-        except OSError:
-            pass
-        finally:
-            self.partial.unlink(missing_ok=True)
+        self.partial.unlink(missing_ok=True)
 
 
 class DurableStore(LocalStore):

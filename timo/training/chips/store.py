@@ -24,7 +24,6 @@ class ChipStore:
     Parameters
     ----------
     path : path
-        The store.
 
     Raises
     ------
@@ -93,7 +92,7 @@ class ChipStore:
         return left, top - side, left + side, top
 
     @checked
-    def read(self, place: int, dates: Sequence[int] | np.ndarray | None = None) -> Chip:
+    def read(self, place: int, dates: Sequence[int] | None = None) -> Chip:
         """Read a place.
 
         Parameters
@@ -115,18 +114,12 @@ class ChipStore:
         """
         place = self._number(place)
         count = len(self._dates(place))
-        which = np.arange(count) if dates is None else np.asarray(dates)
-        if which.size and (which.ndim != 1 or which.dtype.kind not in "iu"):
-            raise TimoError(
-                f"dates must be positions among the {count} dates of place {place}; got {which.dtype} of shape "
-                f"{which.shape}. Use for instance dates=[0, 2]."
-            )
-        which = which.reshape(-1).astype("int64")
-        if ((which < 0) | (which >= count)).any():
+        which = range(count) if dates is None else dates
+        if any(not 0 <= number < count for number in which):
             raise TimoError(
                 f"place {place} has {count} dates, numbered from 0; got dates={dates!r}"
             )
-        return self.read_dates(place, which)
+        return self.read_dates(place, np.array(which, "int64"))
 
     @checked
     def cube(self, place: int) -> xr.DataArray:

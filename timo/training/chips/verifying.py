@@ -50,9 +50,8 @@ def verify(
     Parameters
     ----------
     path : path
-        The store.
     step : callable, optional
-        Former way to follow the progress: called without arguments after each place. Use `on_step`.
+        Former way to follow the progress, without arguments. Use `on_step`.
     on_step : callable, optional
         Called with a `timo.compute.StepReport` after each place.
     progress : bool
@@ -70,6 +69,7 @@ def verify(
     """
     if step is not None:
         warn("step= is called on_step= now, and gets a StepReport.", DeprecationWarning)
+        on_step = lambda _: step()  # noqa: E731
     try:
         store = ChipStore(path)
         places = len(store.table["key"])
@@ -82,8 +82,6 @@ def verify(
         for place in range(places):
             found += [Damage(place, what) for what in _place(store, place)]
             steps.step()
-            if step is not None:
-                step()
     finally:
         steps.close()
     return found

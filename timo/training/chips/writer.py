@@ -43,23 +43,10 @@ class Place:
 
 
 class StoreWriter:
-    """Adds places to a store, which is created if it is not there. Use it as a context.
+    """Adds places to a store, within `open`; it is created if it is not there, else its `shard` and `dates` hold.
 
     What a block that fails has not completed is not counted, and is written over by the next; the places that were
     committed before it stay.
-
-    Parameters
-    ----------
-    path : path
-        The store.
-    layout : Layout
-        What the places have in common; `shard` and `dates` are those of the store where there is one.
-
-    Raises
-    ------
-    TimoError
-        If the store holds places of another kind, is damaged, cannot be written, or is being written by another
-        process.
     """
 
     def __init__(self, path: PathLike, layout: Layout) -> None:
