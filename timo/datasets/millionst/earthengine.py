@@ -20,7 +20,7 @@ from timo.sizes import size_text
 from timo.sources.earthengine.connecting import without_client_retries
 from timo.sources.earthengine.images import PROVIDER, filtered, prepared
 from timo.sources.request import CubeRequest
-from timo.sources.retry import Retry, Sorted, sort_earthengine_error
+from timo.sources.retry import GivenUpError, Retry
 
 T = TypeVar("T")
 # Shares of an image in percent, besides that of clouds, that will be masked. An image may lack them.
@@ -66,32 +66,15 @@ class EarthEngineChips:
     stop: threading.Event = field(default_factory=threading.Event)
 
     def list_images(self, requests: Sequence[CubeRequest]) -> list[list[Image]]:
-        """Return the images that meet each request, in order of time; one request to Earth Engine.
-
-        Raises
-        ------
-        TimoError
-            If Earth Engine refuses, or does not answer in time.
-        """
+        """Return the images that meet each request, in order of time; one request to Earth Engine."""
         question = ee.List([_listing(request) for request in requests])
         answers: list[dict[str, Any]] = self._call(lambda: question.getInfo() or [], lambda _: 0)
         return [_read(answer) for answer in answers]
 
     def read(self, request: CubeRequest, dates: Sequence[tuple[Image, int]]) -> np.ndarray:
-        """Return digital numbers of some images.
+        """Return digital numbers (t, c, h, w) int16 of images, `NODATA` in all bands where one is masked.
 
-        Returns
-        -------
-        numpy.ndarray
-            (t, c, h, w) int16 of images with their days since 1970-01-01; `NODATA` in all bands where one is masked.
-            Numbers beyond 32,767 (reflectance 3.3) become 32,767.
-
-        Raises
-        ------
-        RefusedError
-            If Earth Engine refuses for good.
-        TimoError
-            If it does not answer in time.
+        Numbers beyond 32,767 (reflectance 3.3) become 32,767.
         """
         grid = request.grid
         names = ("scaleX", "shearX", "translateX", "shearY", "scaleY", "translateY")
@@ -115,27 +98,17 @@ class EarthEngineChips:
         return values.reshape(shape)
 
     def _call(self, function: Callable[[], T], size: Callable[[T], int]) -> T:
-        kinds: list[str] = []
-
-        def classify(error: Exception) -> Sorted:
-            found = sort_earthengine_error(error)
-            kinds.append(found.kind)
-            return found
-
         try:
             with without_client_retries():
                 answer = self.retry.call(
                     function,
-                    classify=classify,
                     stop=self.stop,
                     on_retry=lambda _, __, failure: self.tally.retried(failure.kind),
                 )
-        except CancelledError:
+        except (CancelledError, GivenUpError):
             raise
         except TimoError as error:
-            if kinds and kinds[-1] == "permanent":
-                raise RefusedError(str(error)) from None
-            raise
+            raise RefusedError(str(error)) from None
         self.tally.answered(size(answer))
         return answer
 

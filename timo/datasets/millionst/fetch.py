@@ -105,7 +105,7 @@ def fetch_chips(
     on_step : callable, optional
         Called with a `FetchReport` when something has arrived, and several times a second.
     report : callable, optional
-        Former way to follow the progress: called with the places that are there and those that were replaced.
+        Former `on_step`: called with the places that are there and those that were replaced.
 
     Raises
     ------
@@ -116,25 +116,21 @@ def fetch_chips(
     if report is not None:
         warn("report= is called on_step= now, and gets a FetchReport.", DeprecationWarning)
         on_step = lambda done: report(done.step, done.replaced)  # noqa: E731
-    with StoreWriter(store, _layout(plan)).open() as writer:
-        years = sorted({plan.windows[0].year, (plan.windows[-1] - pd.Timedelta(1, "D")).year})
-        attribution = SENSOR.attribution.format(years="-".join(str(year) for year in years))
-        writer.note([attribution], [f"Earth Engine: {SENSOR.product}"], 0.0)
-        return _Run(plan, writer, source, stop).go(workers, commit_s, on_step)
-
-
-def _layout(plan: ChipPlan) -> Layout:
-    """Return the layout of the store: digital numbers as they are."""
-    return Layout(
+    # Digital numbers as they are.
+    layout = Layout(
         bands=plan.band_names,
         size=plan.size,
         dates=plan.dates,
         sensor=SENSOR.name,
-        dtype="int16",
         scale=float(SENSOR.scale),
         offset=float(SENSOR.offset),
         units=SENSOR.units,
     ).with_shards_of(SHARD_BYTES)
+    with StoreWriter(store, layout).open() as writer:
+        years = sorted({plan.windows[0].year, (plan.windows[-1] - pd.Timedelta(1, "D")).year})
+        attribution = SENSOR.attribution.format(years="-".join(str(year) for year in years))
+        writer.note([attribution], [f"Earth Engine: {SENSOR.product}"], 0.0)
+        return _Run(plan, writer, source, stop).go(workers, commit_s, on_step)
 
 
 def present(plan: ChipPlan, store: str | Path) -> int:
@@ -151,8 +147,6 @@ def present(plan: ChipPlan, store: str | Path) -> int:
 class Journal:
     """Keys of places that were found too cloudy, one line each, so that a resumed run does not ask for them again.
 
-    A line that a kill cut short is ignored.
-
     It lies in the folder of one of the store's arrays, where Zarr libraries list no files. Places that were judged by
     other `criteria` are looked at again.
     """
@@ -166,18 +160,11 @@ class Journal:
         """Remember a place, safe against a loss of power."""
         line = json.dumps({"key": key, "criteria": self.criteria, "why": why})
         with self.path.open("a", encoding="utf-8") as file:
-            # What a kill may have left of the line before is closed off first.
-            file.write(("" if self._whole() else "\n") + line + "\n")
+            # What a kill may have left of the line before is closed off first; empty lines are passed over.
+            file.write(f"\n{line}\n")
             file.flush()
             os.fsync(file.fileno())
         self.keys.add(key)
-
-    def _whole(self) -> bool:
-        """Return whether the file ends with a line's end."""
-        with self.path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - 1))
-            return size == 0 or file.read(1) == b"\n"
 
     def _read(self) -> set[int]:
         if not self.path.exists():
@@ -187,7 +174,7 @@ class Journal:
             try:
                 entry = json.loads(line)
             except json.JSONDecodeError:
-                # Cut short by a kill: the place is looked at again.
+                # Empty, or cut short by a kill: the place is looked at again.
                 continue
             if entry["criteria"] == self.criteria:
                 found.add(int(np.uint64(entry["key"])))
@@ -233,7 +220,12 @@ class _Run:
                     self.writer.commit()
                     committed = time.monotonic()
                 if on_step is not None:
-                    on_step(self._report(time.monotonic() - began))
+                    seconds, places = time.monotonic() - began, self.plan.places
+                    each = seconds / self.written if self.written else math.nan
+                    eta, replaced = each * (places - self.done), self.replaced
+                    on_step(
+                        FetchReport(self.done, places, seconds=seconds, eta=eta, replaced=replaced)
+                    )
         finally:
             # After an error, requests under way are not waited for.
             self.stop.set()
@@ -243,11 +235,6 @@ class _Run:
             raise self.failure
         complete = self.done >= self.plan.places
         return Fetched(self.written, self.already, self.replaced, self.refused, complete)
-
-    def _report(self, seconds: float) -> FetchReport:
-        places = self.plan.places
-        eta = seconds / self.written * (places - self.done) if self.written else math.nan
-        return FetchReport(self.done, places, seconds=seconds, eta=eta, replaced=self.replaced)
 
     def _submit(self, pool: ThreadPoolExecutor, workers: int) -> bool:
         """Ask for more, as far as there is room; False if nothing is under way."""
@@ -286,8 +273,7 @@ class _Run:
     def _take_finished(self) -> None:
         """Wait for something to arrive, and decide on the places it is about."""
         under_way: list[Future[Any]] = [*self.reads, *self.listings]
-        done, _ = wait(under_way, _PAUSE_S, FIRST_COMPLETED)
-        for future in done:
+        for future in wait(under_way, _PAUSE_S, FIRST_COMPLETED).done:
             listed, chosen = self.listings.pop(future, None), self.reads.pop(future, None)
             try:
                 answer = future.result()

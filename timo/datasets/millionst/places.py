@@ -18,9 +18,9 @@ from timo.datasets.millionst.world import (
     ICE_CAP,
     LAND_CELL,
     NORTH,
-    SURVEYED,
     World,
     load_world,
+    surveyed,
 )
 
 MOST = 2_000_000
@@ -85,11 +85,6 @@ def sample_places(
     -------
     pandas.DataFrame
         lon, lat (degrees), climate (Koeppen-Geiger), kind ("city" or "climate"); a row for each of the `n` places.
-
-    Raises
-    ------
-    TimoError
-        If an option makes no sense.
     """
     rule = PlaceRule(seed, around_cities, distance_m, city_km)
     return pd.DataFrame(list(islice(iter_places(rule), n)))
@@ -158,8 +153,7 @@ def _climate_chances() -> np.ndarray:
     factor = round(CLIMATE_CELL / LAND_CELL)
     land = world.land.reshape(rows, factor, columns, factor).sum(axis=(1, 3))
     lat = NORTH - (np.arange(rows) + 0.5) * CLIMATE_CELL
-    surveyed = (lat >= SURVEYED[0]) & (lat <= SURVEYED[1])
-    areas = land * (np.cos(np.radians(lat)) * surveyed)[:, None]
+    areas = land * (np.cos(np.radians(lat)) * surveyed(lat))[:, None]
     areas[np.isin(world.climates, [0, ICE_CAP])] = 0
     total = np.bincount(world.climates.ravel(), areas.ravel(), len(CLIMATES))
     weights = np.divide(1, np.sqrt(total), out=np.zeros_like(total), where=total > 0)

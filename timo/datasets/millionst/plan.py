@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -25,6 +24,7 @@ from timo.sources.dates import make_span
 from timo.sources.place.aoi import make_area
 from timo.sources.place.grid import PixelGrid
 from timo.sources.request import CubeRequest, Percentage, make_bands
+from timo.training.chips.layout import place_key
 
 SENSOR = SENSORS["sentinel-2"]
 # Stored numbers are those of the sensor: they are not scaled here.
@@ -174,14 +174,10 @@ class ChipPlan:
         left, top = (round(c / self.resolution + s * half) for c, s in ((x, -1), (y, 1)))
         step = self.resolution
         grid = PixelGrid(crs, left * step, top * step, step, self.size, self.size)
-        return Target(place, grid, self._key(grid))
-
-    def _key(self, grid: PixelGrid) -> int:
-        """Return a digest of grid, sensor and windows: known before anything is fetched."""
         days = [f"{day:%Y-%m-%d}" for day in self.windows]
+        # Of grid, sensor and windows: known before anything is fetched.
         identity = [grid.crs, grid.left, grid.top, grid.resolution, self.size, SENSOR.name, days]
-        digest = hashlib.blake2b(json.dumps(identity).encode(), digest_size=8).digest()
-        return int.from_bytes(digest, "little")
+        return Target(place, grid, place_key(identity))
 
     @checked
     def request(self, target: Target) -> CubeRequest:

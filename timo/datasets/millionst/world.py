@@ -28,16 +28,11 @@ ICE_CAP = CLIMATES.index("EF")
 
 @dataclass(frozen=True)
 class World:
-    """What is known of the earth's surface.
+    """Rasters of the earth (row from north, column from west), and its cities.
 
-    Attributes
-    ----------
-    land : array
-        (row from north, column from west) bool, cells of 0.05 degrees: no coast cuts the cell, and no lake touches it.
-    climates : array
-        (row, column) uint8, cells of 0.25 degrees: position in `CLIMATES` of what most of its land has.
-    cities : array
-        (city, 3) float64: longitude, latitude, inhabitants; largest first, from 100,000 on.
+    `land` (bool, cells of 0.05 degrees): no coast cuts the cell, and no lake touches it. `climates` (uint8, cells of
+    0.25 degrees): position in `CLIMATES` of what most of its land has. `cities` (city, 3): longitude, latitude,
+    inhabitants; largest first, from 100,000 on.
     """
 
     land: np.ndarray
@@ -46,14 +41,9 @@ class World:
 
     def is_land(self, lon: np.ndarray, lat: np.ndarray) -> np.ndarray:
         """Find the points that are well inland of a coast, where Sentinel-2 surveys and no ice cap is."""
-        surveyed = (lat >= SURVEYED[0]) & (lat <= SURVEYED[1])
         climate = self.climate(lon, lat)
-        return (
-            surveyed
-            & _look_up(self.land, LAND_CELL, lon, lat)
-            & (climate > 0)
-            & (climate != ICE_CAP)
-        )
+        inland = _look_up(self.land, LAND_CELL, lon, lat)
+        return surveyed(lat) & inland & (climate > 0) & (climate != ICE_CAP)
 
     def climate(self, lon: np.ndarray, lat: np.ndarray) -> np.ndarray:
         """Return the position in `CLIMATES`; 0 at sea and beyond the rasters."""
@@ -69,6 +59,11 @@ def load_world() -> World:
     ):
         land = np.unpackbits(data["land"], axis=1).astype(bool)
         return World(land, data["climates"], data["cities"] * np.array([0.01, 0.01, 1000.0]))
+
+
+def surveyed(lat: np.ndarray) -> np.ndarray:
+    """Find the latitudes that Sentinel-2 surveys."""
+    return (lat >= SURVEYED[0]) & (lat <= SURVEYED[1])
 
 
 def _look_up(raster: np.ndarray, cell: float, lon: np.ndarray, lat: np.ndarray) -> np.ndarray:
