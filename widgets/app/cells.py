@@ -67,17 +67,7 @@ sorted(path.name for path in output.iterdir())"""
 
 
 def cells(name: str, parameters: dict[str, Any], recipe: Recipe) -> list[Any]:
-    """Make the cells of a notebook: its parameters, and then from the cube to the files.
-
-    Parameters
-    ----------
-    name : str
-        Name of the notebook.
-    parameters : dict
-        Names and literals of the parameters cell.
-    recipe : Recipe
-        How the model and the map are made.
-    """
+    """Make the cells of a notebook: its parameters, and then from the cube to the files as the recipe says."""
     from nbformat.v4 import new_code_cell, new_markdown_cell
 
     example = "seed 1" if "seed" in parameters else "output_folder elsewhere"

@@ -84,15 +84,7 @@ _CSS = """
 
 
 class CodeBox(anywidget.AnyWidget):
-    """A box of code with a button that copies it.
-
-    Attributes
-    ----------
-    code : str
-        The code.
-    copied : bool
-        Whether it went to the clipboard when the button was last pressed.
-    """
+    """A box of code with a button that copies it; `copied` says whether the last press reached the clipboard."""
 
     _esm = _ESM
     _css = _CSS
@@ -101,25 +93,9 @@ class CodeBox(anywidget.AnyWidget):
 
 
 class CodeTab(Part):
-    """The Python of what was done by hand, to be copied, and its export as a notebook.
+    """The Python of what was done by hand, to be copied, and its export as a notebook under a name.
 
-    Parameters
-    ----------
-    state : State
-        Whose code it shows.
-
-    Attributes
-    ----------
-    box : CodeBox
-        The code.
-    name : ipywidgets.Text
-        Name of the notebook, from the kernel's folder.
-    export : ipywidgets.Button
-        Writes the notebook.
-    message : Message
-        What came of it.
-    notice : Message
-        What is out of date, and what to do about it.
+    `message` says what came of the export, `notice` what is out of date and what to do about it.
     """
 
     def __init__(self, state: State) -> None:

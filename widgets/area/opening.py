@@ -58,13 +58,7 @@ class Estimates:
 
 
 def estimate_text(source: str, options: dict[str, Any], stop: Stop) -> str:
-    """Say what fetching takes, with the numbers of `timo.sources.earthengine.estimate`.
-
-    Raises
-    ------
-    TimoError
-        As `timo.open_cube`.
-    """
+    """Say what fetching takes, with the numbers of `timo.sources.earthengine.estimate`."""
     set_current_stop(stop)
     try:
         from timo.sources.earthengine import estimate
@@ -92,13 +86,7 @@ class Opener:
         self._fetching = ""
 
     def run(self, source: str, options: dict[str, Any]) -> None:
-        """Begin.
-
-        Raises
-        ------
-        TimoError
-            If a cube is being opened already.
-        """
+        """Begin; a `TimoError` if a cube is being opened already."""
         if self._background.busy:
             raise TimoError("A cube is being opened. Wait for it, or press Cancel")
         self._busy(True)

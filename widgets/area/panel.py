@@ -99,13 +99,7 @@ class Options:
         return tuple(get_sensor(self.sensor.value).band_names)
 
     def values(self) -> dict[str, Any]:
-        """Return the options of `timo.open_cube` as they are set, without the area.
-
-        Raises
-        ------
-        TimoError
-            If the cell size is no number.
-        """
+        """Return the options of `timo.open_cube` as they are set, without the area."""
         found: dict[str, Any] = dict(self.extra)
         for name in ("start", "end"):
             day = getattr(self, name).value
@@ -212,16 +206,9 @@ class Controls:
 
 
 class FetchBar(w.HTML):
-    """A bar with its share and the time to go; hidden while nothing is fetched.
+    """A bar with its share, 0..1, and the text beside it; NaN and hidden while nothing is fetched.
 
     It is HTML's own element for progress, whose share screen readers say when they come to it.
-
-    Attributes
-    ----------
-    share : float
-        How much is there, 0..1; NaN while it is hidden.
-    text : str
-        What stands beside the bar, without mark-up.
     """
 
     def __init__(self) -> None:

@@ -28,15 +28,8 @@ def default_file() -> Path:
 
 
 class RecentAreas:
-    """The latest areas, the newest first.
+    """The latest areas, the newest first, kept in a file.
 
-    Parameters
-    ----------
-    file : path, optional
-        Where they are kept; by default `default_file()`.
-
-    Notes
-    -----
     It never fails: a file that cannot be read counts as empty, and one that cannot be written is left as it is.
     """
 
@@ -53,13 +46,7 @@ class RecentAreas:
         return [e for e in found if _is_entry(e)][:MOST] if isinstance(found, list) else []
 
     def add(self, area: Area) -> str:
-        """Remember an area as the newest.
-
-        Returns
-        -------
-        str
-            Why it could not be remembered; empty if it was.
-        """
+        """Remember an area as the newest; return why it could not be remembered, or an empty string."""
         entry = {"name": area_name(area), "geometry": area.geojson}
         if len(json.dumps(entry)) > _LONGEST:
             return "its outline is too long"

@@ -38,13 +38,7 @@ def read_text(text: str) -> Any:
 
 
 def read_upload(file: Mapping[str, Any]) -> str:
-    """Return the GeoJSON of a file that was uploaded, as ipywidgets hands it over.
-
-    Raises
-    ------
-    TimoError
-        If it is no GeoJSON.
-    """
+    """Return the GeoJSON of a file that was uploaded, as ipywidgets hands it over."""
     text = bytes(file["content"]).decode("utf-8-sig", errors="replace").lstrip()
     if not text.startswith("{"):
         raise TimoError(f"{file['name']!r} is no GeoJSON. Save the area as GeoJSON (EPSG:4326)")

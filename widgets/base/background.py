@@ -58,27 +58,10 @@ class Mailbox:
 
 
 class Task:
-    """A piece of work.
+    """A piece of work, called with the task in the thread; `stop` and `report` are for `stop=` and `on_step=`.
 
-    Parameters
-    ----------
-    work : callable
-        Called with the task, in the thread. `Task.stop` and `Task.report` are for `stop=` and `on_step=`.
-
-    Attributes
-    ----------
-    stop : threading.Event
-        Set once the task is to end.
-    state : {"queued", "running", "done", "cancelled", "failed"}
-        Where it is.
-    latest : StepReport
-        How far it is; 0 of 0 steps where nothing is known.
-    result : object
-        What the work returned, also where it was cancelled and returned something.
-    error : Exception or None
-        What it raised.
-    changed : callable
-        Called, without arguments and in any thread, when the state has changed, and a few times a second in between.
+    `result` is what it returned, also where it was cancelled and returned something; `error` what it raised. `changed`
+    is called, in any thread, when the state has changed, and a few times a second in between.
     """
 
     def __init__(self, work: Callable[[Any], Any]) -> None:
@@ -160,12 +143,8 @@ class Task:
 class Background:
     """A thread for tasks, there only while there is something to do.
 
-    Parameters
-    ----------
-    failed : callable, optional
-        Called with the exception of a task that failed; with a `CancelledError` if it was cancelled.
-    progress : callable, optional
-        Called with a `StepReport`, a few times a second.
+    `failed` is called with the exception of a task, a `CancelledError` if it was cancelled; `progress` with a
+    `StepReport`, a few times a second.
     """
 
     def __init__(
@@ -224,13 +203,7 @@ class Background:
         return bool(self._wanted)
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Wait until nothing is left to do, and deliver what there is; for the thread that made this object.
-
-        Returns
-        -------
-        bool
-            Whether nothing is left.
-        """
+        """Wait until nothing is left to do, delivering in the thread that made this; return whether nothing is left."""
         until = math.inf if seconds is None else time.monotonic() + seconds
         while time.monotonic() < until:
             thread = self._thread

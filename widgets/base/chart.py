@@ -190,13 +190,7 @@ class SeriesChart(PictureFallback, anywidget.AnyWidget):
 
 
 def iso_dates(dates: Any) -> list[str]:
-    """Return dates of any kind as ISO text: days, and the time of day only where a date has one.
-
-    Raises
-    ------
-    TimoError
-        If they are no dates.
-    """
+    """Return dates of any kind as ISO text: days, and the time of day only where a date has one."""
     try:
         given = np.asarray(getattr(dates, "values", dates))
         index = pd.DatetimeIndex(given)

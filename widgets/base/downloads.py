@@ -43,13 +43,7 @@ def zipped(folder: Path) -> bytes:
 
 
 class Download(ipywidgets.HTML):
-    """A link that saves a file; nothing is shown while there is none.
-
-    Attributes
-    ----------
-    path : pathlib.Path or None
-        The file or folder that is offered.
-    """
+    """A link that saves a file or folder; nothing is shown while there is none."""
 
     path: Path | None = None
 
@@ -57,13 +51,7 @@ class Download(ipywidgets.HTML):
         super().__init__(layout={"display": "none"})
 
     def offer(self, path: Path, largest: int = LARGEST) -> bool:
-        """Offer a file, or a folder as a ZIP archive.
-
-        Returns
-        -------
-        bool
-            Whether there is a link now: what is over `largest` bytes gets none.
-        """
+        """Offer a file, or a folder as a ZIP archive; return whether there is a link: none beyond `largest` bytes."""
         self.clear()
         if size_of(path) > largest:
             return False

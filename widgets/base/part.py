@@ -18,21 +18,9 @@ from .style import Message, close_tree
 
 
 class Part(ipywidgets.VBox):
-    """A widget that shows a part of a state.
+    """A widget that shows a part of a state, and has a message that says what goes on and what went wrong.
 
-    Parameters
-    ----------
-    state : State, optional
-        What is shared with other widgets; by default one of its own.
-    cube : xarray.DataArray, optional
-        Put into the state.
-
-    Attributes
-    ----------
-    state : State
-        That.
-    message : Message
-        Says what goes on, and what went wrong.
+    A state of its own is made where none is given; a cube that is given is put into it.
     """
 
     # Of what was refused there is nothing to close.

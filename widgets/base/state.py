@@ -191,12 +191,7 @@ class State(traitlets.HasTraits):
 def clear_date(cube: xr.DataArray, date: int) -> int:
     """Return a date to begin with: this one, or the clearest if it shows nothing.
 
-    Parameters
-    ----------
-    cube : xarray.DataArray
-        The cube (time, band, y, x). Of a lazy one nothing is known without fetching it: the date stays.
-    date : int
-        Position of the date that is looked at.
+    Of a lazy cube nothing is known without fetching it: the date stays.
     """
     if cube.chunks is not None or np.isfinite(cube[date, 0].values).any():
         return date

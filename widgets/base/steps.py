@@ -16,17 +16,7 @@ CUBE, MODEL, LABELS, STORE = map(Name, ("cube", "model", "labels", "store"))
 
 
 def call_code(function: str, *given: Any, target: str = "", **options: Any) -> str:
-    """Return the Python of a call.
-
-    Parameters
-    ----------
-    function : str
-        As it is called, with its module.
-    *given, **options
-        The arguments; a `Name` stands for what bears it.
-    target : str
-        The name that takes what is returned.
-    """
+    """Return the Python of a call; a `Name` stands for what bears it, `target` takes what is returned."""
     words = [*map(repr, given), *(f"{name}={value!r}" for name, value in options.items())]
     return f"{f'{target} = ' if target else ''}{function}({', '.join(words)})"
 
@@ -34,18 +24,7 @@ def call_code(function: str, *given: Any, target: str = "", **options: Any) -> s
 class Step(str):
     """A line of Python that is a call, and what the call is made of.
 
-    Attributes
-    ----------
-    function : str
-        As it is called, with its module.
-    given : tuple
-        Its arguments without a name.
-    options : dict
-        Those with one.
-    target : str
-        The name that takes what is returned.
-    stopped : bool
-        Whether the work was cancelled: the line is a comment then, since code cannot repeat it.
+    Of work that was cancelled (`stopped`) the line is a comment, since code cannot repeat it.
     """
 
     function: str

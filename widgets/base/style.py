@@ -84,13 +84,7 @@ def class_colours(n: Annotated[int, Range(least=0, most=10_000)]) -> list[str]:
 
 
 def rgb(colour: str) -> tuple[int, int, int]:
-    """Return red, green and blue, 0..255, of a colour written ``#RRGGBB``.
-
-    Raises
-    ------
-    TimoError
-        If it is written otherwise.
-    """
+    """Return red, green and blue, 0..255, of a colour written ``#RRGGBB``."""
     if not re.fullmatch("#[0-9a-fA-F]{6}", colour):
         raise TimoError(
             f"The colour {colour!r} is not understood. Write it as #RRGGBB, e.g. #0072B2."
@@ -167,21 +161,7 @@ def button(
     on_click: Callable[[], Any] | None = None,
     style: str = "",
 ) -> ipywidgets.Button:
-    """Make a labelled button.
-
-    Parameters
-    ----------
-    text : str
-        What it says; a button is never an icon alone.
-    icon : str
-        Name of a Font Awesome icon.
-    tooltip : str
-        What it does, in a sentence.
-    on_click : callable, optional
-        Called without arguments.
-    style : str
-        "", "primary", "success", "warning" or "danger".
-    """
+    """Make a labelled button, never an icon alone; `icon` is a name of Font Awesome, `on_click` takes no argument."""
     made = ipywidgets.Button(
         description=text,
         icon=icon,
@@ -215,18 +195,7 @@ def close_tree(widget: ipywidgets.Widget) -> None:
 def control(
     kind: type[Control], text: str, width: str = "auto", label: str = "initial", **traits: Any
 ) -> Control:
-    """Make a control with its description.
-
-    Parameters
-    ----------
-    kind : class of ipywidgets
-    text : str
-        The description, also for screen readers.
-    width, label : str
-        Widths of the whole and of the description, in CSS.
-    **traits
-        Of the control.
-    """
+    """Make a control with its description, which screen readers read, too; the widths are in CSS."""
     layout, style = {"width": width}, {"description_width": label}
     return kind(description=text, layout=layout, style=style, **traits)
 
@@ -234,16 +203,8 @@ def control(
 class Message(ipywidgets.HTML):
     """One line that says what goes on, or what went wrong and what to do; nothing is shown while there is nothing.
 
-    Screen readers read it out: politely, and errors at once.
-
-    Attributes
-    ----------
-    value : str
-        HTML; set it through the methods, which escape what they are given.
-    kind : str
-        "", "info", "busy" or "error".
-    text : str
-        What is said, without mark-up.
+    Screen readers read it out: politely, and errors at once. `value` is HTML: set it through the methods, which escape
+    what they are given; `text` is the same without mark-up.
     """
 
     def __init__(self, text: str = "") -> None:

@@ -47,13 +47,7 @@ class View:
 
 
 def map_views(cube: xr.DataArray) -> dict[str, View]:
-    """Return the pictures that the cube's bands allow, by name; single bands where they allow no other.
-
-    Raises
-    ------
-    TimoError
-        If the cube has no bands at all.
-    """
+    """Return the pictures that the cube's bands allow, by name; single bands where they allow no other."""
     found = [view for view in (*_composites(cube), *_indices(cube)) if view is not None]
     if not found:
         found = [_band(str(name)) for name in cube.band.values]
@@ -151,13 +145,9 @@ def thin_step(rows: int, columns: int) -> int:
 
 
 def paint(channels: np.ndarray, limits: np.ndarray) -> np.ndarray:
-    """Paint (1 or 3, y, x) values between the limits.
+    """Paint (1 or 3, y, x) values between the limits as (y, x, 4) uint8; one channel in viridis.
 
-    Returns
-    -------
-    numpy.ndarray
-        (y, x, 4) uint8; hatched where nothing was seen, so that a date of clouds alone is not taken for a map that
-        failed. One channel is painted in viridis.
+    Hatched where nothing was seen, so that a date of clouds alone is not taken for a map that failed.
     """
     seen = np.isfinite(channels).all(axis=0)
     levels = [_level(channel, seen, *pair) for channel, pair in zip(channels, limits, strict=True)]

@@ -19,17 +19,7 @@ PICTURE, BEFORE = "picture", "before"
 
 
 class Pane:
-    """A half of the explorer.
-
-    Parameters
-    ----------
-    state, controls : State, ExplorerControls
-        What is shown, and how.
-    background : Background
-        Where slow reading is done.
-    on_shown : callable
-        Called after something was drawn.
-    """
+    """A half of the explorer; slow reading is done in the background, and `on_shown` is called after drawing."""
 
     def __init__(
         self,

@@ -17,16 +17,9 @@ Listener = Callable[["Job"], Any]
 
 
 class Job(Task):
-    """A piece of work with a title.
+    """A piece of work with a title, its last lines, and its losses by step.
 
-    Attributes
-    ----------
-    title : str
-        What it is.
-    log : deque of str
-        Its last lines.
-    losses : list of (int, float)
-        Step and loss; of a long history every second one is dropped, again and again.
+    Of a long history every second loss is dropped, again and again.
     """
 
     def __init__(self, title: str, work: Callable[[Job], Any]) -> None:
@@ -93,14 +86,9 @@ class Job(Task):
 
 
 class Queue(Background):
-    """Jobs in the order in which they came.
+    """Jobs in the order in which they came; the last ended ones are still listed.
 
-    Parameters
-    ----------
-    on_change : callable, optional
-        Called with a job whenever it has moved on: at once when its state changes, otherwise a few times a second.
-    keep : int
-        Jobs that have ended and are still listed.
+    `on_change` is called with a job at once when its state changes, otherwise a few times a second.
     """
 
     def __init__(self, on_change: Listener | None = None, keep: int = 5) -> None:
@@ -119,22 +107,7 @@ class Queue(Background):
         return next((job for job in self._jobs if job.state == "running"), None)
 
     def submit(self, title: str, work: Callable[[Job], Any], done: Listener | None = None) -> Job:
-        """Add a job.
-
-        Parameters
-        ----------
-        title : str
-            What it is.
-        work : callable
-            Called with the job, in the thread.
-        done : callable, optional
-            Called with the job when it has ended, in any way, before `on_change`.
-
-        Raises
-        ------
-        TimoError
-            If the queue is closed.
-        """
+        """Add a job; `work` is called with it in the thread, `done` when it has ended, before `on_change`."""
 
         def end(job: Job) -> None:
             ended = [j for j in self._jobs if j.ended]

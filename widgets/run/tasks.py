@@ -79,13 +79,7 @@ class Inputs:
 
     @classmethod
     def of(cls, state: State) -> Inputs:
-        """Take over a state.
-
-        Raises
-        ------
-        TimoError
-            If it has no cube.
-        """
+        """Take over a state; a `TimoError` if it has no cube."""
         if state.cube is None:
             raise TimoError(
                 "There is no cube yet: open one in the tab Area, or with timo.open_cube."
@@ -97,13 +91,7 @@ class Inputs:
         return cls(state.cube, None if labels is None else labels.copy(), classes, state.model)
 
     def check_labels(self) -> xr.DataArray:
-        """Return the labels, after a look whether there are any.
-
-        Raises
-        ------
-        TimoError
-            If there are none, or fewer than two classes have one.
-        """
+        """Return the labels; a `TimoError` if there are none, or fewer than two classes have one."""
         if self.labels is None or not bool((self.labels >= 0).any()):
             raise TimoError("There are no labels yet: draw some for each class first.")
         return self.labels.assign_attrs(classes=list(self.classes))
