@@ -53,6 +53,19 @@ class StepReport:
 OnStep = Callable[[StepReport], Any]
 
 
+def report_to(on_step: Callable[[Any], Any], report: StepReport) -> None:
+    """Call the user's function with a report; an error of its own says what the function takes."""
+    try:
+        on_step(report)
+    except TimoError:
+        raise
+    except Exception as error:
+        raise TimoError(
+            f"on_step= raised {type(error).__name__}: {error}. Give a function that takes one argument, a "
+            "timo.compute.StepReport."
+        ) from error
+
+
 class Steps:
     """Counter of the steps of some work, for many threads.
 
@@ -90,19 +103,7 @@ class Steps:
             self.total = max(self.total if total is None else total, self.done)
             self._bar.update(count)
             if self.on_step is not None:
-                self._call(self.on_step, self.report(**more))
-
-    @staticmethod
-    def _call(on_step: OnStep, report: StepReport) -> None:
-        try:
-            on_step(report)
-        except TimoError:
-            raise
-        except Exception as error:
-            raise TimoError(
-                f"on_step= raised {type(error).__name__}: {error}. Give a function that takes one argument, a "
-                "timo.compute.StepReport."
-            ) from error
+                report_to(self.on_step, self.report(**more))
 
     def report(self, **more: Any) -> StepReport:
         """Return how far the work is."""

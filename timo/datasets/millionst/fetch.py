@@ -20,7 +20,7 @@ import pandas as pd
 
 from timo.cancel import CancelledError, Stop, is_stopped
 from timo.checks import Count, NotNegative, PathLike, checked
-from timo.compute import StepReport
+from timo.compute import StepReport, report_to
 from timo.datasets.millionst.plan import (
     LISTED,
     SENSOR,
@@ -223,9 +223,8 @@ class _Run:
                     seconds, places = time.monotonic() - began, self.plan.places
                     each = seconds / self.written if self.written else math.nan
                     eta, replaced = each * (places - self.done), self.replaced
-                    on_step(
-                        FetchReport(self.done, places, seconds=seconds, eta=eta, replaced=replaced)
-                    )
+                    report = FetchReport(self.done, places, -1, math.nan, seconds, eta, replaced)
+                    report_to(on_step, report)
         finally:
             # After an error, requests under way are not waited for.
             self.stop.set()
