@@ -190,7 +190,7 @@ BAD_OPTIONS = {
     "no sensor": ({"sensor": None}, "sensor must be text or a timo.Sensor; got None"),
     "like a path": ({"aoi": None, "like": "map.tif"}, "rioxarray.open_rasterio"),
     "like numbers": ({"aoi": None, "like": np.zeros((3, 3))}, "like= takes a cube or raster"),
-    "like a bare array": ({"aoi": None, "like": xr.DataArray([1.0])}, "'y' is missing"),
+    "like a bare array": ({"aoi": None, "like": xr.DataArray([1.0])}, "no dimension 'y'"),
 }
 
 

@@ -554,7 +554,7 @@ def test_a_modifier_is_called_with_each_item(catalog, tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"start": "2020-01-01", "end": "2021-01-01"}, r"no image .*seen: \d+ of other dates"),
+        ({"start": "2020-01-01", "end": "2021-01-01"}, r"No image .*seen: \d+ of other dates"),
         ({"grid": UTM}, r"No image of sentinel-2 .*seen: \d+ elsewhere"),
         ({"max_cloud": 0.0, "end": "2018-06-08"}, r"raise max_cloud \(seen: .*too cloudy"),
     ],

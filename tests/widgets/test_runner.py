@@ -219,11 +219,15 @@ def test_a_failure_is_shown_with_its_remedy(runner, state, cube):
     assert "There are no labels yet: draw some" in runner.message.text
 
 
-def test_an_error_that_is_not_ours_is_shown_too(runner, state):
+def test_an_error_that_is_not_ours_is_shown_too(runner, state, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr("timo.predict", fail)
     state.model = object()
     runner.predict()
     assert runner.wait(60)
-    assert "Error" in runner.message.text
+    assert "RuntimeError: out of memory" in runner.message.text
     assert runner.message.kind == "error"
 
 

@@ -19,9 +19,8 @@ from timo import cube as cubes
 from timo.cancel import CancelledError, Stop, interruptible
 from timo.checks import Count, Range, checked
 from timo.compute import OnStep, Steps, computing
-from timo.errors import TimoError
 from timo.mapping.provenance import provenance
-from timo.models.tasks import ModelConfig, TiMo
+from timo.models.tasks import ModelConfig, Segmenter, TiMo, config_of
 from timo.sensors import Sensor
 
 NO_LABEL = -1
@@ -42,7 +41,7 @@ class Tiling:
 
 @checked
 def predict(
-    model: TiMo,
+    model: Segmenter,
     cube: xr.DataArray,
     *,
     tile: Count = 128,
@@ -91,7 +90,7 @@ def predict(
     return as_map(data, model, cube, tiling)
 
 
-def readable(model: TiMo, cube: xr.DataArray) -> xr.DataArray:
+def readable(model: Segmenter, cube: xr.DataArray) -> xr.DataArray:
     """Return the cube with the bands of the model.
 
     Raises
@@ -99,12 +98,8 @@ def readable(model: TiMo, cube: xr.DataArray) -> xr.DataArray:
     TimoError
         If they do not fit each other.
     """
-    if model.config.task != "segmentation":
-        raise TimoError(
-            f"A map takes a model for segmentation; this one is for {model.config.task}. Use timo.load_model(..., "
-            'task="segmentation").'
-        )
-    return cubes.select_bands(cube, model.config.bands, model.config.sensor)
+    config = config_of(model)
+    return cubes.select_bands(cube, config.bands, config.sensor)
 
 
 def as_map(data: Any, model: TiMo, cube: xr.DataArray, tiling: Tiling) -> xr.Dataset:

@@ -1,10 +1,10 @@
 """A model that answers a question: an encoder, a head, and all that is needed to feed them."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from jaxtyping import Bool, Float, Real
-from torch import Tensor
+from torch import Tensor, nn
 
 from timo.checks import Positive, Range, checked
 from timo.errors import TimoError
@@ -13,6 +13,8 @@ from timo.models.encoder import PhysicalModel, TiMoEncoder, check_series, seeded
 from timo.models.heads import ClassificationHead, SegmentationHead
 
 Task = Literal["segmentation", "classification"]
+# What training and mapping ask of a config.
+_SAID = ("bands", "classes", "mean", "std", "task", "per_date", "sensor")
 
 
 @checked
@@ -141,3 +143,35 @@ def build(config: ModelConfig, seed: int = 0) -> TiMo:
     """
     with seeded(seed):
         return TiMo(config).eval()
+
+
+if TYPE_CHECKING:
+    Segmenter = TiMo
+else:
+    # At run time any module will do whose config says what a TiMo's says: see `config_of`.
+    Segmenter = nn.Module
+
+
+def config_of(model: nn.Module) -> ModelConfig:
+    """Return the config of a segmentation model: of a `TiMo`, or of another module that says the same of itself.
+
+    Such a module takes ``(x, dates)`` and has a ``config`` with `bands`, `classes`, `mean`, `std`, `task`, `per_date`
+    and `sensor`, as `ModelConfig`.
+
+    Raises
+    ------
+    TimoError
+        If it has no such config, or is for another task.
+    """
+    config: Any = getattr(model, "config", None)
+    if lacking := [name for name in _SAID if not hasattr(config, name)]:
+        raise TimoError(
+            f"The model must be one of timo.load_model, or have a config that says its {', '.join(lacking)}; got "
+            f"{type(model).__name__}."
+        )
+    if config.task != "segmentation":
+        raise TimoError(
+            f"Pixels are labelled by a segmentation model; this one is for {config.task}. Use timo.load_model(..., "
+            'task="segmentation").'
+        )
+    return config

@@ -22,7 +22,7 @@ from timo.compute import OnStep
 from timo.errors import TimoError, warn
 from timo.mapping.predict import predict
 from timo.mapping.residuals import FEWEST_PIXELS, VALIDATION, HeldOutErrors, held_out_errors
-from timo.models.tasks import TiMo
+from timo.models.tasks import Segmenter, TiMo
 from timo.models.weights import save
 from timo.training import run as harness
 from timo.training.chips import ChipDataset, ChipOptions, collate
@@ -68,7 +68,7 @@ class Finetuned:
 
 @checked
 def finetune(
-    model: TiMo,
+    model: Segmenter,
     cube: xr.DataArray,
     labels: xr.DataArray,
     *,

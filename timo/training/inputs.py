@@ -13,7 +13,7 @@ from timo import cube as cubes
 from timo.cancel import Stop
 from timo.checks import described
 from timo.errors import TimoError
-from timo.models.tasks import TiMo
+from timo.models.tasks import Segmenter, config_of
 from timo.sources.fetching import fetch
 
 
@@ -23,14 +23,9 @@ def load(cube: xr.DataArray, stop: Stop | None) -> xr.DataArray:
     return cube.compute() if at_once else fetch(cube, progress=False, stop=stop)
 
 
-def check_model(model: TiMo, cube: xr.DataArray, labels: xr.DataArray) -> None:
+def check_model(model: Segmenter, cube: xr.DataArray, labels: xr.DataArray) -> None:
     """Refuse a model that cannot learn these labels on this cube."""
-    config = model.config
-    if config.task != "segmentation":
-        raise TimoError(
-            f"Only segmentation models are trained on labelled pixels; this one is for {config.task}. "
-            "Load one with task='segmentation'."
-        )
+    config = config_of(model)
     bands = tuple(str(band) for band in cube.band.values)
     if bands != config.bands:
         raise TimoError(
