@@ -152,7 +152,7 @@ else:
     Segmenter = nn.Module
 
 
-def config_of(model: nn.Module) -> ModelConfig:
+def config_of(model: nn.Module) -> Any:
     """Return the config of a segmentation model: of a `TiMo`, or of another module that says the same of itself.
 
     Such a module takes ``(x, dates)`` and has a ``config`` with `bands`, `classes`, `mean`, `std`, `task`, `per_date`
