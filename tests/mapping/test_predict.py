@@ -475,7 +475,7 @@ def test_what_does_not_fit():
     ):
         predict(Stub(), cube.sel(band=["B4"]))
     with pytest.raises(
-        TimoError, match="A map takes a model for segmentation; this one is for classification"
+        TimoError, match="labelled by a segmentation model; this one is for classification"
     ):
         predict(Stub(task="classification"), cube)
     with pytest.raises(TimoError, match="cube's dims must be in the order"):
