@@ -22,7 +22,7 @@ from timo.compute import OnStep
 from timo.errors import TimoError, warn
 from timo.mapping.predict import predict
 from timo.mapping.residuals import FEWEST_PIXELS, VALIDATION, HeldOutErrors, held_out_errors
-from timo.models.tasks import Segmenter, TiMo
+from timo.models.tasks import Segmenter, TiMo, config_of
 from timo.models.weights import save
 from timo.training import run as harness
 from timo.training.chips import ChipDataset, ChipOptions, collate
@@ -155,7 +155,7 @@ def finetune(
     """
     began = time.monotonic()
     harness.need_folder(folder, resume=resume)
-    cubes.check_labels(labels, cubes.check(cube, sensor=model.config.sensor))
+    cubes.check_labels(labels, cubes.check(cube, sensor=config_of(model).sensor))
     check_model(model, cube, labels)
     part = None if split is None else check_split(split, cube)
     home = harness.open_folder(folder, MODEL)
