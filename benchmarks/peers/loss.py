@@ -189,12 +189,30 @@ def ccdc(band: str | None = None) -> np.ndarray:
     )
 
 
+def iqr() -> np.ndarray:
+    """Map loss by nrt's IQR monitor on the NDVI, as the demonstration does."""
+    from nrt.monitor.iqr import IQR
+
+    ndvi = timo.cube.ndvi(timo.open_cube("sample", end="2020-12-31")).drop_vars(
+        "scl", errors="ignore"
+    )
+    history, later = ndvi.sel(time=slice(None, "2017")), ndvi.sel(time=slice("2018", None))
+    shape = np.ones(ndvi.shape[1:], "uint8")
+    monitor = IQR(mask=shape, trend=False, harmonic_order=2, sensitivity=1.5, boundary=5)
+    monitor.fit(dataarray=history)
+    for image, date in zip(later.values, later.time.dt.date.values, strict=True):
+        monitor.monitor(array=image, date=pd.Timestamp(date).to_pydatetime())
+    alarm = monitor.detection_date.astype("datetime64[D]").astype("datetime64[Y]").astype(int)
+    return np.where(monitor.mask == 3, alarm + 1970, 0)
+
+
 def rivals() -> dict[str, Callable[[], np.ndarray]]:
     """Return what maps the loss without TiMo, by name; CCDC only where it is installed."""
     found: dict[str, Callable[[], np.ndarray]] = {
         "logistic regression, pixel and date": lambda: pixel_classifier("logistic"),
         **{f"MLP, pixel and date, seed {s}": _mlp(s) for s in range(3)},
     }
+    found["IQR monitor"] = iqr
     if importlib.util.find_spec("zeit"):
         found |= {"CCDC, change vector": ccdc, "CCDC, SWIR": lambda: ccdc("B11")}
     return found
