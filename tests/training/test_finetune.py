@@ -460,7 +460,9 @@ def test_a_model_for_other_data(world, new_model):
 def test_a_model_for_another_task(world):
     cube, labels, _ = world
     model = timo.load_model("timo-tiny", cube=cube, classes=["a", "b"], task="classification")
-    expected = "labelled by a segmentation model; this one is for classification. Use timo.load_model"
+    expected = (
+        "labelled by a segmentation model; this one is for classification. Use timo.load_model"
+    )
     with pytest.raises(TimoError, match=expected):
         finetune(model, cube, labels, **SMALL)
 
