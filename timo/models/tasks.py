@@ -14,7 +14,7 @@ from timo.models.heads import ClassificationHead, SegmentationHead
 
 Task = Literal["segmentation", "classification"]
 # What training and mapping ask of a config.
-_SAID = ("bands", "classes", "mean", "std", "task", "per_date", "sensor")
+_SAID = ("bands", "classes", "task", "per_date", "sensor")
 
 
 @checked
@@ -155,7 +155,7 @@ else:
 def config_of(model: nn.Module) -> Any:
     """Return the config of a segmentation model: of a `TiMo`, or of another module that says the same of itself.
 
-    Such a module takes ``(x, dates)`` and has a ``config`` with `bands`, `classes`, `mean`, `std`, `task`, `per_date`
+    Such a module takes ``(x, dates)`` and has a ``config`` with `bands`, `classes`, `task`, `per_date`
     and `sensor`, as `ModelConfig`.
 
     Raises
