@@ -17,7 +17,7 @@ chips, half overlapping.
 The **random forest** is trained anew for each condition, on monthly medians of the very dates and gaps that it is
 tested with: it is fitted to each condition, where one neural model must serve all.
 
-Conditions: so many clear-enough dates of April to October of the label year, three nested draws of each (fewer
+Conditions: a number of clear-enough dates of April to October of the label year, three nested draws of each (fewer
 months would not hold 16 dates on the sample); and eight of them with a share of the observations hidden by the gaps
 that clouds left on other dates of the series. They are the same for all models and seeds. A figure is the mean over the
 draws, then the mean ± half a 95 % interval (Student's t) over the seeds: it holds what training does by chance, not

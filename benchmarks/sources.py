@@ -166,7 +166,7 @@ def interruption(args: argparse.Namespace) -> None:
                 run.send_signal(signal.SIGKILL)
                 kills += 1
             run.wait()
-            # What was in work at the service when it was killed is answered, to nobody.
+            # What was in work at the service when it was killed is still answered.
             time.sleep(1)
             kept.append(len(chunk_files(folder)))
             answered += served.counts(slow)[0].get("pixels", 0)

@@ -18,7 +18,7 @@ class Faults:
     """Shares of requests that fail, and how slow the others are.
 
     Which request fails is drawn from the seed and the number of the request among those of the kinds in `kinds`, so
-    that the same requests in the same order fail again, and `planned` tells how many of so many will. Requests that run
+    that the same requests in the same order fail again, and `planned` counts those that will. Requests that run
     at the same time are numbered as they come in.
 
     Parameters
@@ -82,7 +82,7 @@ class Faults:
         return None
 
     def planned(self, requests: int) -> dict[str, int]:
-        """Return how many of the first so many requests meet each fault."""
+        """Count the faults that the first `requests` requests meet."""
         drawn = [self.of(number) for number in range(requests)]
         return {name: drawn.count(name) for name, share in self._shares() if share}
 

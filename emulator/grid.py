@@ -119,7 +119,7 @@ class Grid:
         return self.projection.transform[1] == 0 == self.projection.transform[3]
 
     def window(self, left: int, top: int, width: int, height: int) -> Grid:
-        """Return a part of it or beyond it: from this column and row on, so many."""
+        """Return a part of it or beyond it: from a column and row on, of a width and height."""
         a, b, c, d, e, f = self.projection.transform
         origin = (a, b, c + a * left + b * top, d, e, f + d * left + e * top)
         return Grid(replace(self.projection, transform=origin), width, height)

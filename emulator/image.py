@@ -48,7 +48,7 @@ def both(*masks: np.ndarray | None) -> np.ndarray | None:
 
 
 class Workspace:
-    """Pixels already computed for one request, the last ones used, up to so many bytes."""
+    """Pixels already computed for one request, the last ones used, up to a number of bytes."""
 
     def __init__(self, limit: int = 96 * 2**20) -> None:
         self._limit = limit

@@ -160,7 +160,7 @@ def _at(ordered: np.ndarray, index: np.ndarray) -> np.ndarray:
 
 
 def percentile(share: float) -> Stacked:
-    """Make a reduction to the value below which so many percent are, between the two nearest by distance."""
+    """Make a reduction to a percentile, between the two nearest values by distance."""
 
     def reduce(values: np.ndarray, valid: np.ndarray) -> Reduced:
         count = valid.sum(axis=0)

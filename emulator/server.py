@@ -239,7 +239,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             self.wfile.write(sent)
         except (BrokenPipeError, ConnectionResetError):
-            # The client went away before it had its answer: nobody is left to tell.
+            # The client went away before it had its answer.
             self.close_connection = True
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002

@@ -21,7 +21,6 @@ from timo.checks import (
     Positive,
     Range,
     Share,
-    check_fields,
     checked,
     choice,
     did_you_mean,
@@ -138,14 +137,12 @@ def test_the_former_name_of_an_option_works_with_a_warning_at_the_callers_line()
         work(CUBE, cancel=bool, stop=bool)
 
 
+@checked
 @dataclass(frozen=True)
 class Options:
     share: Share = 0.5
     steps: Count = 1
     blocks: tuple[int, ...] = (1, 2)
-
-    def __post_init__(self):
-        check_fields(self)
 
 
 def test_fields_of_options_are_checked_and_converted():

@@ -25,7 +25,7 @@ import reprlib
 import sys
 import types
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass
 from functools import lru_cache
 from numbers import Integral, Real
 from typing import (
@@ -225,9 +225,9 @@ def _checked(function: Callable[P, R], renamed: Mapping[str, str]) -> Callable[P
             bound = signature.bind(*args, **kwargs)
         except TypeError as error:
             raise TimoError(_misfit(name, signature, kwargs, error)) from None
+        hints = hints_of(function)
         for option, value in bound.arguments.items():
-            parameter = signature.parameters[option]
-            hint = hints_of(function).get(option, Any)
+            parameter, hint = signature.parameters[option], hints.get(option, Any)
             if parameter.kind is parameter.VAR_POSITIONAL:
                 bound.arguments[option] = tuple(check(one, hint, option) for one in value)
             elif parameter.kind is not parameter.VAR_KEYWORD and value is not parameter.default:
@@ -243,17 +243,6 @@ def _misfit(
     taken = [option for option in signature.parameters if option != "self"]
     hint = "".join(did_you_mean(option, taken) for option in given if option not in taken)
     return f"{name}(): {error}.{hint} It takes: {', '.join(taken) or 'nothing'}."
-
-
-def check_fields(options: Any) -> None:
-    """Check the fields of a frozen dataclass by their annotations, from its `__post_init__`."""
-    kind: Any = type(options)
-    hints = hints_of(kind)
-    for field in fields(options):
-        value = getattr(options, field.name)
-        if value is not field.default:
-            found = check(value, hints.get(field.name, Any), field.name, field.default)
-            object.__setattr__(options, field.name, found)
 
 
 def check(value: Any, hint: Any, name: str, default: Any = inspect.Parameter.empty) -> Any:
@@ -431,7 +420,7 @@ def _remedy(value: Any, hint: Any, name: str, default: Any) -> str:
         if kind in held:
             return f" {source}"
     # An option whose default depends on others is written `= ...`.
-    if any(default is one for one in (inspect.Parameter.empty, MISSING, ...)):
+    if default is inspect.Parameter.empty or default is ...:
         return ""
     return f" Leave {name} out for its default, {described(default)}."
 

@@ -12,7 +12,7 @@ from timo.geostat import variogram
 from timo.geostat.interpolation import EOFInterpolator, decompose
 
 SECTION = "1 fields"
-EVERY = 20  # dates that the variogram of the residuals is pooled over: one in so many
+EVERY = 20  # dates that the variogram of the residuals is pooled over: every n-th
 FLAT = 0.9
 
 

@@ -18,7 +18,7 @@ from ..registry import register
 from ..values import Collection
 from .promotion import to_image
 
-# Rows of a stack that are reduced at a time: so many bytes of pixels.
+# Rows of a stack that are reduced at a time: bytes of their pixels.
 _STACK = 64 * 2**20
 
 

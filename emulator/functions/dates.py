@@ -84,7 +84,7 @@ def from_ymd(year: int, month: int, day: int) -> Date:
 
 @register("Date.advance")
 def advance(date: Date, delta: float, unit: str) -> Date:
-    """Return a date so many units later; months and years are those of the calendar."""
+    """Return a date a number of units later; months and years are those of the calendar."""
     name = _unit(unit)
     whole = int(delta) if name in {"month", "year"} else 0
     # Of a month that is too short, the last day.

@@ -21,7 +21,7 @@ from .filters import intersecting
 from .promotion import to_geometry
 
 _GEOD = pyproj.Geod(ellps="WGS84")
-# Sides are cut in so many parts before they are projected.
+# Parts into which a side is cut before it is projected.
 _PARTS = 16
 
 
@@ -114,7 +114,7 @@ def centroid(geometry: Geometry) -> Geometry:
 
 @register("Geometry.buffer")
 def buffer(geometry: Geometry, distance: float) -> Geometry:
-    """Return what is within so many metres of it, in a projection around its centre."""
+    """Return what is within a distance of it in metres, in a projection around its centre."""
     shape = bounded(geometry, "Geometry.buffer")
     lon, lat = shape.centroid.x, shape.centroid.y
     local = f"+proj=aeqd +lat_0={lat} +lon_0={lon} +datum=WGS84 +units=m"

@@ -114,7 +114,7 @@ def clip_to_bounds_and_scale(
     max_dimension: int | None = None,
     scale: float | None = None,
 ) -> Image:
-    """Give an image the grid of a thumbnail: the box around a shape in the image's projection, in so many pixels."""
+    """Give an image the grid of a thumbnail: the box around a shape in the image's projection."""
     at = input_.projection
     place = bounded(geometry or Geometry(input_.footprint), "Image.clipToBoundsAndScale")
     left, bottom, right, top = moved(place, WGS84.crs, at.crs).bounds

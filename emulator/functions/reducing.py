@@ -64,7 +64,7 @@ def frequency_histogram() -> Reducer:
 
 @register("Reducer.repeat")
 def repeat(reducer: Reducer, count: int) -> Reducer:
-    """Make a reducer of so many inputs, each on its own."""
+    """Make a reducer of several inputs, each on its own."""
     return replace(reducer, repeats=int(count))
 
 

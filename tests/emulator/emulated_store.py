@@ -61,6 +61,11 @@ def asked_grid(*, scale=SIDE, left=LEFT, top=TOP, width=WIDTH, height=HEIGHT, cr
     }
 
 
+def image(number: int = 0) -> ee.Image:
+    """An image of the store, as the client names it."""
+    return ee.Image(f"{COLLECTION}/i{number}")
+
+
 def pixels(image: ee.Image, **grid) -> np.ndarray:
     """A structured array (height, width), a field for each band."""
     request = {"expression": image, "fileFormat": "NUMPY_NDARRAY", "grid": asked_grid(**grid)}

@@ -3,7 +3,6 @@
 import ee
 import numpy as np
 import pytest
-from ee_emulator import Emulator
 from emulated_store import (
     COLLECTION,
     CRS,
@@ -12,22 +11,13 @@ from emulated_store import (
     SIDE,
     TOP,
     WIDTH,
+    image,
     masked,
     numbers,
     pixels,
-    small_backing,
 )
 
-
-@pytest.fixture(autouse=True, scope="module")
-def emulator():
-    with Emulator(small_backing()) as running:
-        running.initialize()
-        yield running
-
-
-def image(number: int) -> ee.Image:
-    return ee.Image(f"{COLLECTION}/i{number}")
+pytestmark = pytest.mark.usefixtures("emulator")
 
 
 @pytest.mark.parametrize(

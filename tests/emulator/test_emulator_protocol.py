@@ -25,13 +25,6 @@ from emulated_store import (
 )
 
 
-@pytest.fixture(scope="module")
-def emulator():
-    with Emulator(small_backing()) as running:
-        running.initialize()
-        yield running
-
-
 @pytest.fixture(autouse=True)
 def fresh(emulator):
     emulator.reset()

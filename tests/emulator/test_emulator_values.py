@@ -2,15 +2,9 @@
 
 import ee
 import pytest
-from ee_emulator import Emulator
-from emulated_store import COLLECTION, DAY, FIRST, small_backing
+from emulated_store import COLLECTION, DAY, FIRST
 
-
-@pytest.fixture(autouse=True, scope="module")
-def emulator():
-    with Emulator(small_backing()) as running:
-        running.initialize()
-        yield running
+pytestmark = pytest.mark.usefixtures("emulator")
 
 
 def images() -> ee.ImageCollection:

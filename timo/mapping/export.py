@@ -212,7 +212,7 @@ def _write_store(
         store.attrs[PROVENANCE] = json.dumps(clean(record))
     try:
         with replacing(path) as partial, warnings.catch_warnings():
-            # The metadata are consolidated all the same: without it, xarray warns whoever reads.
+            # The metadata are consolidated all the same: without it, xarray warns when it reads.
             warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
             if engine is None:
                 # A pool of its own is waited for: after a failure, no thread goes on writing chunks.
@@ -257,7 +257,7 @@ def _as_store(
             if not floats and (kind == "zarr" or array.dtype.itemsize > 1):
                 array.attrs["nodata"] = value
                 hidden.append(str(name))
-        # Named here, the CRS is a coordinate again for whoever opens the file without options.
+        # Named here, the CRS is a coordinate again where the file is opened without options.
         array.encoding["coordinates"] = " ".join(
             str(c) for c in array.coords if c not in array.dims and " " not in str(c)
         )

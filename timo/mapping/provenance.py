@@ -99,7 +99,7 @@ def weights_hash(model: torch.nn.Module | Mapping[str, torch.Tensor]) -> str:
     str
         SHA-256, in hexadecimal, over the sorted names with dtype, shape and bytes of each tensor.
     """
-    # Here, because whoever exports a map without a model need not wait for torch.
+    # Here, because an export without a model need not wait for torch.
     import torch
 
     state = model.state_dict() if isinstance(model, torch.nn.Module) else model

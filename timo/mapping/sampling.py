@@ -172,7 +172,7 @@ def stratified_sample(
     -------
     pandas.DataFrame
         A row for each unit: ``y``, ``x`` (coordinates of the cell centre), ``row``, ``col``, ``stratum``. The strata
-        are mixed, so that whoever looks at them in turn learns nothing from the order.
+        are mixed, so that the order tells an interpreter nothing.
 
     Raises
     ------

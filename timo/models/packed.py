@@ -73,6 +73,6 @@ class Layout:
 
 
 def worth_packing(valid: Bool[Tensor, "b t n"]) -> Layout | None:
-    """Return the layout of the valid tokens; None where they are so many that the dense form is as fast."""
+    """Return the layout of the valid tokens; None where enough are valid that the dense form is as fast."""
     layout = Layout.of(valid)
     return layout if len(layout.rows) <= MOST * valid.numel() else None

@@ -201,7 +201,7 @@ def _write(
             raise TimoError(f"the weights of this {kind} cannot be written: {error}") from error
         entries["weights_sha256"] = _sha256(partial / WEIGHTS)
         (partial / CONFIG).write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
-        # safetensors keeps its file to whoever wrote it; a model is for all whom the folder is for.
+        # safetensors gives its file to its writer alone; a model is for all who can read the folder.
         (partial / WEIGHTS).chmod((partial / CONFIG).stat().st_mode)
     return path
 

@@ -77,7 +77,7 @@ masked = ["cloud", "shadow"]
 Left out, `mean` and `std` (by which models normalise) are those of Sentinel-2 at the same wavelength. In a bit mask a
 class has `bits` as well: `{name = "cloud", value = 8, bits = 8}`. Radar bands have `polarisation = "VV"` in place of a
 wavelength, and `kind = "backscatter"` at the top; an index has `kind = "index"`, anything else `kind = "other"` with
-`mean` and `std`. A model keeps the name of its sensor: whoever opens it registers the sensor first.
+`mean` and `std`. A model keeps the name of its sensor: register the sensor before you open it.
 """
 
 

@@ -43,7 +43,7 @@ UNITS = {
     "other": "as its producer gives it",
 }
 # Common name -> wavelength in micrometres, mean and standard deviation of surface reflectance over vegetated land,
-# between closed forest and bare soil, as round numbers. They are constants, and not statistics of anybody's cube:
+# between closed forest and bare soil, as round numbers. They are constants, and not statistics of one cube:
 # weights trained in one place mean the same in another, and nothing of a held-out block reaches the model by them.
 NORMALISATION: dict[str, tuple[float, float, float]] = {
     "coastal": (0.443, 0.04, 0.03),

@@ -91,7 +91,7 @@ def cube_of_days(
             "x": request.grid.x,
         },
         name="backscatter" if set(request.bands) & set(POLARISATIONS) else "reflectance",
-        # Of images that somebody has computed neither an instrument nor a unit is known.
+        # Of computed images neither an instrument nor a unit is known.
         attrs={name: fact for name, fact in facts.items() if fact},
     ).rio.write_crs(request.grid.crs)
     if request.composite is None:

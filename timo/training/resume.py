@@ -24,7 +24,7 @@ _KEYS = {"finetune": "ResumeCheckpoint", "pretrain": "PretrainCheckpoint"}
 class ResumeCheckpoint(Checkpoint):
     """After each epoch, write all that the run needs to resume, in one file that is always whole.
 
-    A checkpoint of another kind of `run`, or with another `plan`, is refused. `every` so many batches it also saves
+    A checkpoint of another kind of `run`, or with another `plan`, is refused. Each `every` batches it also saves
     within an epoch, for a module that can resume there: it counts its `steps`, and has as many `batches` in an epoch.
     Such a run also saves where it is stopped, and after Ctrl-C at the end of the step; a second one ends it at once.
     """

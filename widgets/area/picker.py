@@ -133,7 +133,7 @@ class AOIPicker(PictureFallback, Part):
         self._changed()
 
     def _on_aoi(self, change: dict[str, Any]) -> None:
-        """Take over what somebody else put into the state."""
+        """Take over what another part put into the state."""
         if not self._own:
             found = change["new"]
             self._attempt(lambda: self.remove_area() if found is None else self.set_area(found))

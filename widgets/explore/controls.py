@@ -52,7 +52,7 @@ class ExplorerControls:
             tooltip="Go through the dates",
             layout={"flex": "0 0 auto"},
         )
-        # Over dates, not numbers: it says where it stands also to whoever does not see the date beside it.
+        # Over dates, not numbers: a screen reader reads it, without the date beside it.
         self.slider = control(
             ipywidgets.SelectionSlider, "Date", label="34px", options=_NO_DATE, readout=False
         )

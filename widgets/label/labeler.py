@@ -134,7 +134,7 @@ class Labeler(PictureFallback, LabelActions):
         self._own = False
 
     def _on_labels(self, change: dict[str, Any]) -> None:
-        """Take over what somebody else put into the state."""
+        """Take over what another part put into the state."""
         # While the cube is being exchanged, what is in the state is not about this store.
         if self._own or self.store is None or self.store.cube is not self.state.cube:
             return

@@ -25,7 +25,7 @@ from .layers import LayerPanel, view_code
 from .legend import picture
 from .pixelpanel import PixelPanel
 
-# A larger result is computed when somebody asks for it, and not by itself.
+# A larger result is computed on request, and not by itself.
 LARGEST = 2_000_000_000
 _PIN = "#D55E00"
 _NONE = "There is no map yet: it appears here as soon as timo.predict has made one."

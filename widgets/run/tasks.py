@@ -87,7 +87,7 @@ class Inputs:
         labels = state.labels
         named = () if labels is None else labels.attrs.get("classes", ())
         classes = tuple(map(str, state.classes or named))
-        # The cube is not written to by anybody; labels are, while more are drawn.
+        # The cube is never written to; labels are, while more are drawn.
         return cls(state.cube, None if labels is None else labels.copy(), classes, state.model)
 
     def check_labels(self) -> xr.DataArray:

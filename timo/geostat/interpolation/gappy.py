@@ -17,7 +17,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.linalg import eigh
 
-from timo.checks import Count, NotNegative, Positive, Seed, check_fields, checked
+from timo.checks import Count, NotNegative, Positive, Seed, checked
 from timo.errors import TimoError, warn
 from timo.geostat.interpolation.in_time import ascending_days, fill_linear
 from timo.geostat.values import Floats, floats_of
@@ -32,6 +32,7 @@ MOMENTUM = 0.8
 FEWEST_DATES = 3
 
 
+@checked
 @dataclass(frozen=True)
 class Iteration:
     """Options of `dineof`, which describes them."""
@@ -42,9 +43,6 @@ class Iteration:
     max_iterations: Count = 12
     tolerance: Positive = 1e-3
     seed: Seed = 0
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     def check(self, dates: int) -> None:
         """Refuse numbers of components that these many dates cannot determine."""

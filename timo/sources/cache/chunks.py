@@ -59,7 +59,7 @@ class CachedArray:
     """The cached chunks of one request, the Zarr array at `path` of `grid` chunks; `ChunkCache.array` opens it.
 
     The folder is named for the request's key and for a digest of its description, so that chunks of arrays with another
-    description cannot get into it, whoever writes at the same time.
+    description cannot get into it, even where several processes write at the same time.
     """
 
     @checked
@@ -407,7 +407,7 @@ class ChunkCache:
                     shutil.rmtree(path, ignore_errors=True)
 
 
-# Weak: an array is in use for as long as somebody holds it, as the graph of a lazy cube does.
+# Weak: an array is in use for as long as it is referenced, as by the graph of a lazy cube.
 _using: weakref.WeakSet[CachedArray] = weakref.WeakSet()
 _using_lock = threading.Lock()
 _warned: set[Path] = set()

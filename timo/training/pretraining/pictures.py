@@ -158,7 +158,7 @@ def _stretch(truth: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 class Pictures(Callback):
-    """Draws the same chip, with the same mask, `every` so many epochs and at the last one."""
+    """Draw the same chip, with the same mask, each `every` epochs and at the last one."""
 
     def __init__(self, folder: Path, chips: MaskedChips, every: int) -> None:
         self.folder, self.chips, self.every = folder, chips, every
