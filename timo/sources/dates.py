@@ -1,9 +1,9 @@
 r"""Dates: one strict grammar for what users ask for, and for what names, tags and coordinates of files say.
 
-Read are year-month-day (2018-07-01, 20180701, 2018/07/01), day of the year (2018182, 2018-182), ISO 8601 with a time, a
-zone and fractions, and compact times (20180701T092031). A month (2018-07, 201807) or a year is read where an option
-says that it is the date, and means its first day, as composites are dated. So does a span (2018-07-01/2018-07-31, CF bounds,
-time_coverage_start): its start. Everything else is refused: no library guesses whether 07/08 is in July.
+Read are year-month-day (2018-07-01, 20180701, 2018/07/01), day of the year (2018182, 2018-182), ISO 8601 with a time,
+a zone and fractions, and compact times (20180701T092031). A month (2018-07, 201807) or a year is read where an option
+says that it is the date, and means its first day, as composites are dated. So does a span (2018-07-01/2018-07-31, CF
+bounds, time_coverage_start): its start. Everything else is refused: no library guesses whether 07/08 is in July.
 """
 
 from __future__ import annotations
