@@ -353,6 +353,7 @@ simple(
         },
         "sample_clearings": lambda w: {},
         "sample_labels": lambda w: {},
+        "simulate": lambda w: {"pixels": 16, "dates": 4},
         "save": lambda w: {"model": w.model, "path": stored("saved")},
         "Features": lambda w: {"model": w.model, "cube": w.cube},
     },
