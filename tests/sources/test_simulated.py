@@ -50,8 +50,10 @@ def test_crops_have_their_seasons():
         here = place.labels == place.labels.attrs["classes"].index(crop)
         return float(ndvi.sel(time=date, method="nearest").where(here).median())
 
-    assert on("2020-05-05", "winter wheat") > 0.7 > 0.4 > on("2020-05-05", "maize")
-    assert on("2020-08-05", "maize") > 0.7 > 0.5 > on("2020-08-05", "winter wheat")
+    assert on("2020-05-05", "winter wheat") > 0.7
+    assert on("2020-05-05", "maize") < 0.4
+    assert on("2020-08-05", "maize") > 0.7
+    assert on("2020-08-05", "winter wheat") < 0.5
     assert min(on("2020-05-05", "grassland"), on("2020-08-05", "grassland")) > 0.55
 
 

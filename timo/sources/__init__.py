@@ -14,6 +14,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "place.grid": ["PixelGrid"],
         "request": ["CubeRequest"],
         "sample": ["open_sample", "sample_clearings", "sample_labels", "sample_tree_cover"],
-        "simulated": ["Simulated", "simulate"],
+        "simulated": ["simulate"],
     },
 )
