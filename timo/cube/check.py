@@ -14,7 +14,8 @@ from timo.checks import checked
 from timo.crs import meant_unit
 from timo.cube.values import check_values
 from timo.errors import TimoError, warn
-from timo.sensors import SENSORS, Sensor, get_sensor
+from timo.sensors import Sensor, get_sensor
+from timo.sensors.registry import find_sensor
 
 DIMS = ("time", "band", "y", "x")
 Gridded = xr.DataArray | xr.Dataset
@@ -77,7 +78,7 @@ def sensor_of(cube: xr.DataArray, other: Sensor | str | None = None) -> Sensor |
     """Return the sensor that a cube's attributes name, else `other`; None where neither is known."""
     if cube.attrs.get("sensor") is not None:
         return get_sensor(cube.attrs["sensor"])
-    return SENSORS.get(other) if isinstance(other, str) else other
+    return find_sensor(other) if isinstance(other, str) else other
 
 
 @checked
@@ -111,7 +112,7 @@ def select_bands(cube: xr.DataArray, bands: Sequence[str], sensor: str) -> xr.Da
             f"The model reads the bands {list(bands)}, the cube has {has}: {missing} missing. Open the cube with "
             f"bands={list(bands)}, or load a new model with cube=cube."
         )
-    own, other = sensor_of(cube, sensor), SENSORS.get(sensor)
+    own, other = sensor_of(cube, sensor), find_sensor(sensor)
     if own is not None and other is not None and own.name != other.name:
         _check_alike(own, other, bands)
     return cube.sel(band=list(bands))
@@ -271,48 +272,6 @@ def grid_mismatch(array: Gridded, like: Gridded, other: str = "the cube") -> str
     return ""
 
 
-@checked
-def check_labels(labels: xr.DataArray, cube: xr.DataArray) -> xr.DataArray:
-    """Check that `labels` are labels on the cube's grid, and return them unchanged.
-
-    Parameters
-    ----------
-    labels : xarray.DataArray
-        (y, x) or (time, y, x) integers: a class, or -1 = unlabelled. `attrs["classes"]`, if there, names the classes.
-    cube : xarray.DataArray
-        The cube that they label.
-
-    Raises
-    ------
-    TimoError
-        If something is not so; the message says what, and what to call.
-    """
-    if labels.dims not in (("y", "x"), ("time", "y", "x")):
-        raise TimoError(
-            f'The labels must have the dims ("y", "x") or ("time", "y", "x"); got {labels.dims}. '
-            'Use labels.rename(...) or labels.transpose(..., "y", "x").'
-        )
-    if not np.issubdtype(labels.dtype, np.integer):
-        raise TimoError(
-            f"The labels must be integers, -1 = unlabelled; got {labels.dtype}. "
-            'Use labels.fillna(-1).astype("int16").'
-        )
-    if why := grid_mismatch(labels, cube):
-        raise TimoError(
-            f"The labels are on another grid: their {why}. Use labels.rio.reproject_match(cube, nodata=-1), "
-            "which takes the nearest cell, then .assign_coords(y=cube.y, x=cube.x)."
-        )
-    if "time" in labels.dims and "time" in cube.dims:
-        dates, wanted = (array.indexes.get("time") for array in (labels, cube))
-        if dates is None or wanted is None or dates.empty or not dates.equals(wanted):
-            raise TimoError(
-                "Labels with a time must have the cube's dates. "
-                "Use labels.reindex(time=cube.time, fill_value=-1)."
-            )
-    _check_classes(labels)
-    return labels
-
-
 def _check_dims(cube: xr.DataArray, what: str) -> None:
     if set(cube.dims) != set(DIMS):
         raise TimoError(
@@ -382,19 +341,4 @@ def _check_observed(values: np.ndarray, what: str) -> None:
         raise TimoError(
             f"The {what} is all NaN: no date has a valid observation. "
             "Widen the dates or the area, or mask fewer classes."
-        )
-
-
-def _check_classes(labels: xr.DataArray) -> None:
-    low, high = int(labels.min()), int(labels.max())
-    if low < -1:
-        raise TimoError(
-            f"Labels are classes from 0, or -1 = unlabelled; got {low}. "
-            "Use labels.where(labels >= 0, -1)."
-        )
-    classes = labels.attrs.get("classes")
-    if classes is not None and high >= len(classes):
-        raise TimoError(
-            f"The labels go up to {high}, but attrs['classes'] names {len(classes)}: "
-            f"{list(classes)}. Name them all, from class 0 on."
         )

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+import operator
 from collections.abc import Callable
+from functools import reduce
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -11,7 +14,8 @@ import pandas as pd
 import xarray as xr
 
 from timo.checks import checked, described
-from timo.cube.check import DIMS, check
+from timo.cube.check import DIMS, check, sensor_of
+from timo.cube.join import band_groups
 from timo.errors import TimoError
 
 Date = str | dt.date | np.datetime64
@@ -34,7 +38,8 @@ def valid_mask(cube: xr.DataArray) -> xr.DataArray:
     Returns
     -------
     xarray.DataArray
-        (time, y, x) bool, True where all bands are finite. Lazy if the cube is.
+        (time, y, x) bool, True where all bands are finite; of a joint cube (`timo.cube.join`) where all bands of any of
+        its sensors are. Lazy if the cube is.
 
     Raises
     ------
@@ -47,7 +52,13 @@ def valid_mask(cube: xr.DataArray) -> xr.DataArray:
             "timo.open_cube opens one."
         )
     finite: xr.DataArray = xr.apply_ufunc(np.isfinite, cube, dask="allowed", keep_attrs=False)
-    return finite.all("band").rename("valid")
+    sensor = sensor_of(cube)
+    if sensor is None or len(sensor.parts) == 1:
+        return finite.all("band").rename("valid")
+    bands = [str(band) for band in cube.band.values]
+    edges = np.cumsum((0, *band_groups(bands, sensor)))
+    each = [finite.isel(band=slice(a, b)).all("band") for a, b in pairwise(edges)]
+    return reduce(operator.or_, each).rename("valid")
 
 
 @checked

@@ -302,6 +302,8 @@ class Sensor:
         Satellites of the product, as `timo.sensors.identify` names them; empty for a user's own sensor.
     baseline_offset : int
         Number that ESA has added to the digital numbers since processing baseline 04.00 (25 January 2022); 0: none.
+    joined : tuple of Sensor
+        Of the sensor of a joint cube (`timo.cube.join`): those that it consists of, their bands named as in the cube.
     """
 
     name: str
@@ -327,10 +329,16 @@ class Sensor:
     level: str = ""
     satellites: tuple[str, ...] = ()
     baseline_offset: int = 0
+    joined: tuple[Sensor, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.units:
             object.__setattr__(self, "units", UNITS.get(self.kind, ""))
+
+    @property
+    def parts(self) -> tuple[Sensor, ...]:
+        """Return the sensors of a joint cube, their bands named as in it; of any other sensor, itself alone."""
+        return self.joined or (self,)
 
     @property
     def default_bands(self) -> tuple[str, ...]:
@@ -459,6 +467,19 @@ class Sensor:
         raise TimoError(
             f"{self.name} has no band {name!r}. Its bands are: {', '.join(self.band_names)}."
         )
+
+    @checked
+    def band_origin(self, name: str) -> tuple[str, str]:
+        """Return the sensor that a band is of, and its name there: ("hls-l30", "B4") of "hls-l30:B4".
+
+        Raises
+        ------
+        TimoError
+            If the sensor has no such band.
+        """
+        self.band(name)
+        part = next(part for part in self.parts if name in part.band_names)
+        return part.name, name.removeprefix(f"{part.name}:")
 
     @checked
     def select(self, names: Iterable[str]) -> tuple[Band, ...]:

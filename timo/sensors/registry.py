@@ -4,6 +4,7 @@ from typing import Annotated
 
 from timo.checks import PathLike, checked, did_you_mean
 from timo.errors import TimoError
+from timo.sensors.joint import AND, joint_sensor
 from timo.sensors.landsat import LANDSAT
 from timo.sensors.modis import MODIS, MODIS_VEGETATION
 from timo.sensors.own import check_sensor, parse_sensor
@@ -42,22 +43,62 @@ _FILE = 'timo.sensors.read_sensor("sensor.toml") reads a file.'
 _BUILT_IN = frozenset(SENSORS)
 
 
+# Joint sensors that were asked for before, by name: putting one together takes a millisecond.
+_JOINT: dict[str, tuple[tuple[Sensor, ...], Sensor]] = {}
+
+
 @checked
 def get_sensor(name: str) -> Sensor:
     """Return the sensor called `name`.
 
+    Parameters
+    ----------
+    name : str
+        Name of a sensor, or of several in one cube (`timo.cube.join`): "sentinel-2+sentinel-1".
+
+    Returns
+    -------
+    Sensor
+        Its `parts` are the sensors of the name. Of several, a band whose name an earlier sensor has as well is called
+        "hls-l30:B4".
+
     Raises
     ------
     TimoError
-        If timo does not know it.
+        If timo does not know it, or it is named twice.
     """
-    if name in SENSORS:
-        return SENSORS[name]
+    if AND not in name:
+        return _get_part(name, name)
+    parts = tuple(_get_part(part.strip(), name) for part in name.split(AND))
+    known, sensor = _JOINT.get(name, ((), parts[0]))
+    if len(known) != len(parts) or any(a is not b for a, b in zip(known, parts, strict=True)):
+        sensor = joint_sensor(parts)
+        _JOINT[name] = parts, sensor
+    return sensor
+
+
+def _get_part(part: str, name: str) -> Sensor:
+    if part in SENSORS:
+        return SENSORS[part]
+    several = (
+        f" The sensors of a joint cube are written with {AND!r} between their whole names, as "
+        '"sentinel-2+sentinel-1"; timo.cube.join(s2, s1) makes such a cube.'
+        if AND in name
+        else ""
+    )
     raise TimoError(
-        f"Unknown sensor {name!r}. Known: {', '.join(sorted(SENSORS))}.{did_you_mean(name, SENSORS, _ALSO)} One of "
-        'your own is registered in each session: timo.sensors.read_sensor("sensor.toml") or '
+        f"Unknown sensor {name!r}. Known: {', '.join(sorted(SENSORS))}.{did_you_mean(part, SENSORS, _ALSO)}{several} "
+        'One of your own is registered in each session: timo.sensors.read_sensor("sensor.toml") or '
         "timo.sensors.register_sensor(...)."
     )
+
+
+def find_sensor(name: object) -> Sensor | None:
+    """Return the sensor called `name`, several ("a+b") included; None where timo does not know it."""
+    try:
+        return get_sensor(name) if isinstance(name, str) else None
+    except TimoError:
+        return None
 
 
 @checked
