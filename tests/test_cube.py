@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+import timo
 from timo.cube import (
     blocks,
     cell_area_m2,
@@ -252,12 +253,15 @@ BAD_LABELS = {
         r'must be integers.*labels.fillna\(-1\).astype\("int16"\)',
     ),
     "bool": (lambda a: a > 0, "must be integers, -1 = unlabelled; got bool"),
-    "size": (lambda a: a.isel(x=slice(3)), "their x has 3 cells, the cube's 5.*reproject_match"),
+    "size": (
+        lambda a: a.isel(x=slice(3)),
+        r"their x has 3 cells, the cube's 5.*timo.read_labels\(labels, like=cube\)",
+    ),
     "no date": (lambda a: a.expand_dims("time"), "must have the cube's dates"),
-    "no y": (lambda a: a.drop_vars("y"), "their coordinate 'y' is missing.*reproject_match"),
+    "no y": (lambda a: a.drop_vars("y"), "their coordinate 'y' is missing.*read_labels"),
     "shifted": (
         lambda a: a.assign_coords(y=a.y + 5),
-        "another grid: their y is up to 0.5 cells from the cube's.*reproject_match",
+        "another grid: their y is up to 0.5 cells from the cube's.*read_labels",
     ),
     "crs": (
         lambda a: a.rio.write_crs("EPSG:32635"),
@@ -283,15 +287,80 @@ def test_check_labels_says_what_is_wrong(case):
         check_labels(spoil(labels.assign_attrs(classes=["a"])), make_cube())
 
 
-def test_the_call_that_the_message_names_mends_labels_on_another_grid():
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int16", "int64", "float32"])
+@pytest.mark.parametrize("nodata", [None, 0, 255])
+def test_the_call_that_the_message_names_mends_labels_on_another_grid(dtype, nodata):
+    """Whatever the type of the numbers is, and whatever value of theirs means no data."""
     cube = make_cube(height=8, width=8)
-    labels = make_labels(np.arange(64, dtype="int16").reshape(8, 8)).isel(x=slice(2, None))
-    with pytest.raises(TimoError, match=r"reproject_match"):
-        check_labels(labels, cube)
-    mended = labels.rio.reproject_match(cube, nodata=-1).assign_coords(y=cube.y, x=cube.x)
-    check_labels(mended, cube)
-    np.testing.assert_array_equal(mended[:, 2:], labels)
-    assert (mended[:, :2] == -1).all()
+    labels = make_labels((np.arange(64) % 4).astype(dtype).reshape(8, 8)).isel(x=slice(2, None))
+    if nodata is not None and (nodata == 0 or dtype != "int8"):
+        labels = labels.rio.write_nodata(nodata)
+    numeric = dtype == "float32"
+    with pytest.raises(TimoError, match=r"Use timo\.read_labels\(labels, like=cube") as caught:
+        check_labels(labels, cube, numeric=numeric)
+    call = re.search(r"timo\.read_labels\(.*?\)", str(caught.value))[0]
+    mended = eval(call, {"timo": timo, "labels": labels, "cube": cube})  # noqa: S307
+    check_labels(mended, cube, numeric=numeric)
+    gone = mended.isna() if numeric else mended == -1
+    assert gone[:, :2].all()
+    names = np.append(np.array(mended.attrs.get("classes", []), float), np.nan)
+    found = mended.values if numeric else names[mended.values]
+    expected = labels.astype(float).where(labels != (0 if nodata == 0 else -1))
+    np.testing.assert_array_equal(found[:, 2:], expected)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16"])
+@pytest.mark.parametrize("bear", ["write_nodata", "encoded", "attribute", "set_nodata"])
+def test_a_declared_nodata_is_never_a_class(dtype, bear):
+    """Wherever it is declared: the message names two calls, one that leaves it out and one that keeps it."""
+    cube = make_cube()
+    labels = make_labels(np.array([[0, 1, 2, 1, 0]] * 4, dtype), classes=["none", "a", "b"])
+    spoilt = {
+        "write_nodata": lambda: labels.rio.write_nodata(0),
+        "encoded": lambda: labels.rio.write_nodata(0, encoded=True),
+        "attribute": lambda: labels.assign_attrs(nodata=0),
+        "set_nodata": lambda: labels.rio.set_nodata(0),
+    }[bear]()
+    with pytest.raises(TimoError, match=r"declare 0 as no data, and 8 of them are 0.*read_labels"):
+        check_labels(spoilt, cube)
+    mended = check_labels(timo.read_labels(spoilt, like=cube), cube)
+    assert (mended.values == [[-1, 0, 1, 0, -1]] * 4).all()
+    assert mended.attrs["classes"] == ["a", "b"]
+    kept = timo.read_labels(spoilt, like=cube, classes={0: "other", 1: "a", 2: "b"})
+    assert (check_labels(kept, cube).values == labels.values).all()
+    # One that does not occur, and -1, harm nobody.
+    check_labels(labels.where(labels > 0, 1).rio.write_nodata(0), cube)
+    check_labels(labels.astype("int16").rio.write_nodata(-1), cube)
+
+
+def test_numbers_to_predict_and_labels_of_a_chip():
+    cube = make_cube()
+    numbers = make_labels(np.full((4, 5), 0.5, "float32")).where(cube.x > cube.x[1])
+    assert check_labels(numbers, cube, numeric=True) is numbers
+    assert check_labels(numbers, cube, numeric=None, unit=None) is numbers
+    with pytest.raises(TimoError, match="must be integers"):
+        check_labels(numbers, cube)
+    with pytest.raises(TimoError, match=r"must be floats, NaN = unlabelled; got int8"):
+        check_labels(make_labels(np.zeros((4, 5), "int8")), cube, numeric=True)
+    with pytest.raises(TimoError, match="infinite"):
+        check_labels(numbers.fillna(np.inf), cube, numeric=True)
+    missing = numbers.fillna(-9999).assign_attrs(nodata=-9999)
+    with pytest.raises(TimoError, match=r"labels\.where\(labels != -9999\)"):
+        check_labels(missing, cube, numeric=True)
+    check_labels(missing.where(missing != -9999), cube, numeric=True)
+    whole = xr.DataArray(1, attrs={"classes": ["a", "b"]})
+    dated = xr.DataArray([0, 1, -1], dims="time", coords={"time": cube.time})
+    for one in (whole, dated):
+        assert check_labels(one, cube, unit="chip") is one
+        assert check_labels(one, cube, unit=None) is one
+        with pytest.raises(TimoError, match=r'one label for a whole chip.*task="classification"'):
+            check_labels(one, cube)
+    with pytest.raises(TimoError, match="Labels of a chip have no dims"):
+        check_labels(make_labels(np.zeros((4, 5), "int8")), cube, unit="chip")
+    with pytest.raises(TimoError, match="must have the cube's dates"):
+        check_labels(dated[:2], cube, unit="chip")
+    with pytest.raises(TimoError, match="names 2"):
+        check_labels(whole.copy(data=2), cube, unit="chip")
 
 
 # --- valid_mask and composite

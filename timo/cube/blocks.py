@@ -12,8 +12,9 @@ import numpy as np
 import xarray as xr
 
 from timo.checks import AnyNumber, NotNegative, Seed, Share, checked
-from timo.cube.check import Gridded, check_labels
+from timo.cube.check import Gridded
 from timo.cube.grid import cell_size_m, dilate
+from timo.cube.labels import check_labels
 from timo.errors import TimoError
 
 PARTS = ("train", "validation", "test")

@@ -21,6 +21,7 @@ from rasterio.windows import Window
 
 from timo.atomic import replacing
 from timo.cube import spacing
+from timo.cube.nodata import as_held, own_nodata
 from timo.errors import TimoError
 from timo.mapping.provenance import clean
 
@@ -86,28 +87,6 @@ def write_geotiff(
 # --- no data
 
 
-def own_nodata(data: xr.DataArray) -> float | None:
-    """Return the value that means "no data" and that the data bear, if any.
-
-    One that their type cannot hold is none: xarray keeps attributes through casts and comparisons.
-    """
-    if data.dtype.kind not in "iuf":
-        return None
-    if data.encoding.get("_FillValue") is not None and data.dtype.kind == "f":
-        return float("nan")  # a reader has replaced it
-    for place in (data.encoding, data.attrs):
-        for key in ("_FillValue", "missing_value", "nodata", "fill_value", "nodatavals"):
-            # Of an encoding, a fill value is what Zarr has for chunks that were not written.
-            if place.get(key) is not None and not (place is data.encoding and key == "fill_value"):
-                said = place[key][0] if key == "nodatavals" else place[key]
-                return _as_held(said, data.dtype)
-    try:
-        said = data.rio.nodata  # of .rio.set_nodata()
-    except (OverflowError, TypeError, ValueError):
-        return None
-    return None if said is None else _as_held(said, data.dtype)
-
-
 def resolve_nodata(data: xr.DataArray, nodata: float | None) -> float | None:
     """Return the value that means "no data", as the type of the data holds it.
 
@@ -124,7 +103,7 @@ def resolve_nodata(data: xr.DataArray, nodata: float | None) -> float | None:
         default = {"f": np.nan, "i": -1 if "classes" in data.attrs else None}
         return own if own is not None else default.get(kind)
     dtype = np.dtype("uint8") if kind == "b" else data.dtype
-    held = _as_held(nodata, dtype)
+    held = as_held(nodata, dtype)
     if held is None:
         limits: Any = np.iinfo(dtype) if dtype.kind in "iu" else np.finfo(dtype)
         raise TimoError(
@@ -132,23 +111,6 @@ def resolve_nodata(data: xr.DataArray, nodata: float | None) -> float | None:
             f'or convert the data first, as in data.astype("{_wider(dtype, nodata)}")'
         )
     return held
-
-
-def _as_held(value: Any, dtype: np.dtype) -> float | None:
-    """Return a number as a type holds it (0.1 as float32: 0.100000001), or None if it does not hold it."""
-    try:
-        if isinstance(value, np.ndarray):
-            value = value.item()
-        if dtype.kind == "f":
-            with np.errstate(over="ignore"):
-                held = float(dtype.type(float(value)))
-            return held if np.isinf(held) == np.isinf(float(value)) else None
-        if isinstance(value, str):
-            value = float(value)
-        whole, info = int(value), np.iinfo(dtype)
-        return whole if whole == value and info.min <= whole <= info.max else None
-    except (TypeError, ValueError, OverflowError):
-        return None
 
 
 def _wider(dtype: np.dtype, value: Any) -> np.dtype:
@@ -159,7 +121,7 @@ def _wider(dtype: np.dtype, value: Any) -> np.dtype:
             return wider if wider.kind in "iuf" else np.dtype("float64")
     except (TypeError, ValueError, OverflowError):
         pass
-    small = dtype.itemsize <= 2 and _as_held(value, np.dtype("float32")) is not None
+    small = dtype.itemsize <= 2 and as_held(value, np.dtype("float32")) is not None
     return np.dtype("float32" if small else "float64")
 
 

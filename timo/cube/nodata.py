@@ -1,0 +1,50 @@
+"""The value of an array that means "no data": read from whatever bears it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import rioxarray  # noqa: F401  registers .rio
+import xarray as xr
+
+_KEYS = ("_FillValue", "missing_value", "nodata", "fill_value", "nodatavals")
+
+
+def own_nodata(data: xr.DataArray) -> float | None:
+    """Return the value that means "no data" and that the data bear, if any.
+
+    One that their type cannot hold is none: xarray keeps attributes through casts and comparisons.
+    """
+    if data.dtype.kind not in "iuf":
+        return None
+    if data.encoding.get("_FillValue") is not None and data.dtype.kind == "f":
+        return float("nan")  # a reader has replaced it
+    for place in (data.encoding, data.attrs):
+        for key in _KEYS:
+            # Of an encoding, a fill value is what Zarr has for chunks that were not written.
+            if place.get(key) is not None and not (place is data.encoding and key == "fill_value"):
+                said = place[key][0] if key == "nodatavals" else place[key]
+                return as_held(said, data.dtype)
+    try:
+        said = data.rio.nodata  # of .rio.set_nodata()
+    except (OverflowError, TypeError, ValueError):
+        return None
+    return None if said is None else as_held(said, data.dtype)
+
+
+def as_held(value: Any, dtype: np.dtype) -> float | None:
+    """Return a number as a type holds it (0.1 as float32: 0.100000001), or None if it does not hold it."""
+    try:
+        if isinstance(value, np.ndarray):
+            value = value.item()
+        if dtype.kind == "f":
+            with np.errstate(over="ignore"):
+                held = float(dtype.type(float(value)))
+            return held if np.isinf(held) == np.isinf(float(value)) else None
+        if isinstance(value, str):
+            value = float(value)
+        whole, info = int(value), np.iinfo(dtype)
+        return whole if whole == value and info.min <= whole <= info.max else None
+    except (TypeError, ValueError, OverflowError):
+        return None
