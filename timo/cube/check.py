@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NoReturn
 
 import numpy as np
 import pandas as pd
@@ -88,7 +89,8 @@ def select_bands(cube: xr.DataArray, bands: Sequence[str], sensor: str) -> xr.Da
     Parameters
     ----------
     cube : xarray.DataArray
-        The cube.
+        The cube. Of a joint cube (`timo.cube.join`) the bands of the model's sensors are taken, in whichever order its
+        sensors are joined.
     bands : sequence of str
         Bands of the model, in its order.
     sensor : str
@@ -97,7 +99,7 @@ def select_bands(cube: xr.DataArray, bands: Sequence[str], sensor: str) -> xr.Da
     Raises
     ------
     TimoError
-        If the cube is no cube, lacks a band, or calls other bands by these names.
+        If the cube is no cube, lacks a band or a sensor, or calls other bands by these names.
 
     Warns
     -----
@@ -107,15 +109,43 @@ def select_bands(cube: xr.DataArray, bands: Sequence[str], sensor: str) -> xr.Da
     if not bands:
         raise TimoError("bands are the names of at least one band of the model; got none.")
     has = [str(band) for band in check(cube, sensor=sensor).band.values]
-    if missing := [band for band in bands if band not in has]:
-        raise TimoError(
-            f"The model reads the bands {list(bands)}, the cube has {has}: {missing} missing. Open the cube with "
-            f"bands={list(bands)}, or load a new model with cube=cube."
-        )
     own, other = sensor_of(cube, sensor), find_sensor(sensor)
+    names = list(bands)
     if own is not None and other is not None and own.name != other.name:
-        _check_alike(own, other, bands)
-    return cube.sel(band=list(bands))
+        same = {own.band_origin(band): band for band in has}
+        names = [same.get(other.band_origin(band), band) for band in bands]
+    if missing := [name for name in names if name not in has]:
+        _refuse_missing(missing, bands, has, own, other)
+    if own is None or other is None or own.name == other.name:
+        return cube.sel(band=names)
+    strange = [band for band in bands if other.band_origin(band) not in same]
+    _check_alike(own, other, strange)
+    chosen = cube.sel(band=names)
+    return chosen if strange else chosen.assign_coords(band=list(bands)).assign_attrs(sensor=sensor)
+
+
+def _refuse_missing(
+    missing: Sequence[str],
+    bands: Sequence[str],
+    has: Sequence[str],
+    own: Sensor | None,
+    other: Sensor | None,
+) -> NoReturn:
+    """Refuse a cube that lacks bands of a model, or all bands of one of its sensors."""
+    there = () if own is None else [part.name for part in own.parts]
+    origins = [] if other is None else [other.band_origin(band) for band in bands]
+    for part in other.parts if other is not None and len(other.parts) > 1 else ():
+        plain = [band for name, band in origins if name == part.name]
+        if plain and part.name not in there:
+            raise TimoError(
+                f"The model reads {part.name} too, which the cube does not hold; it has {list(has)}. Use "
+                "timo.cube.join(cube, other), other being the cube of that sensor; where there is none, "
+                f"timo.cube.join(cube, missing={ {part.name: plain} }) leaves its bands empty."
+            )
+    raise TimoError(
+        f"The model reads the bands {list(bands)}, the cube has {list(has)}: {list(missing)} missing. Open the cube "
+        f"with bands={list(bands)}, or load a new model with cube=cube."
+    )
 
 
 def _check_alike(own: Sensor, other: Sensor, bands: Sequence[str]) -> None:
@@ -127,10 +157,15 @@ def _check_alike(own: Sensor, other: Sensor, bands: Sequence[str]) -> None:
                 f"The model reads {name} of {other.name} ({b:g} µm), the cube has {name} of {own.name} ({a:g} µm). "
                 "Load a new model with cube=cube, or open a cube of the model's sensor."
             )
-    if own.units != other.units:
+    pairs = {tuple(_units(one, name) for one in (other, own)) for name in bands}
+    for wanted, given in sorted(pair for pair in pairs if len(set(pair)) > 1):
         warn(
-            f"The model was made for {other.units} ({other.name}), the cube holds {own.units} ({own.name})."
+            f"The model was made for {wanted} ({other.name}), the cube holds {given} ({own.name})."
         )
+
+
+def _units(sensor: Sensor, band: str) -> str:
+    return next(part.units for part in sensor.parts if band in part.band_names)
 
 
 @checked

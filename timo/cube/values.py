@@ -111,7 +111,8 @@ def check_values(
         (time, band, y, x) or (band, y, x) physical values, NaN = no valid observation. The least and the greatest are
         those of all; beyond that a sample of each date is looked at.
     sensor : Sensor or None
-        Sensor of the bands; None: only infinite values are refused.
+        Sensor of the bands; None: only infinite values are refused. Of a joint sensor, those of each part are checked by
+        themselves.
     bands : sequence of str
         Names of the bands.
     what : str
@@ -131,32 +132,55 @@ def check_values(
     """
     values = values[None] if values.ndim == 3 else values
     _check_shape(values, bands, times)
-    least, most = (float(f.reduce(values, axis=None, initial=np.nan)) for f in (np.fmin, np.fmax))
+    least, most = _extremes(values)
     if math.isinf(least) or math.isinf(most):
         mend = f" Use {what}.where(numpy.isfinite({what}))." if call else ""
         raise TimoError(f"The values of {_the(what)} are infinite in places.{mend}")
     if sensor is None or math.isnan(least):
         return
-    kinds: dict[str, list[int]] = {}
-    for i, band in enumerate(bands):
-        known = band in sensor.band_names
-        kinds.setdefault(sensor.kind_of(band) if known else sensor.kind, []).append(i)
-    for kind, places in kinds.items():
-        own = sensor.bounds if kind == sensor.kind else None
+    several = _by_kind(sensor, bands)
+    for one, kind, places in several:
+        own = one.bounds if kind == one.kind else None
         (low, high), usual = own or BOUNDS[kind], BOUNDS[kind]
         # Bounds beyond the usual ones are those of a user who keeps other numbers: they alone count.
         rules = kind if usual[0] <= low and high <= usual[1] else "other"
-        some = values if len(kinds) == 1 else values[:, places]
-        if low <= least and most <= high and _is_plain(some, least, most, rules):
+        some = values
+        if len(several) > 1:
+            # Neighbours are looked at without a copy.
+            beside = places == list(range(places[0], places[-1] + 1))
+            some = values[:, places[0] : places[-1] + 1] if beside else values[:, places]
+            least, most = _extremes(some)
+        if math.isnan(least) or (
+            low <= least and most <= high and _is_plain(some, least, most, rules)
+        ):
             continue
         if part and some.size > _LARGE:
             # Many blocks are looked at at once: copies of all of each would take more memory than they.
             step = math.ceil(math.sqrt(some.size / _LARGE))
             some = some[..., ::step, ::step]
         names = [str(bands[i]) for i in places]
-        look = _Look(some, names, rules, sensor, (low, high), what, times, call, part)
-        for rule in (_check_constant, _check_fill, *_RULES[rules]) if look.flat.size else ():
+        others = len(several) > 1
+        look = _Look(some, names, rules, one, (low, high), what, times, call, part, others)
+        # Of no known kind: a day's rain, one number for all of a small area, is no fault.
+        first = (_check_fill,) if kind == "other" else (_check_constant, _check_fill)
+        for rule in (*first, *_RULES[rules]) if look.flat.size else ():
             rule(look)
+
+
+def _by_kind(sensor: Sensor, bands: Sequence[str]) -> list[tuple[Sensor, str, list[int]]]:
+    """Return the places of the bands of each part of a sensor, and of each kind of values in it."""
+    found: dict[tuple[str, str], tuple[Sensor, str, list[int]]] = {}
+    for i, band in enumerate(bands):
+        one = next((p for p in sensor.parts if band in p.band_names), sensor)
+        kind = one.kind_of(band) if band in one.band_names else one.kind
+        found.setdefault((one.name, kind), (one, kind, []))[2].append(i)
+    return list(found.values())
+
+
+def _extremes(values: np.ndarray) -> tuple[float, float]:
+    """Return the least and the greatest value; NaN where there is none."""
+    least, most = (float(f.reduce(values, axis=None, initial=np.nan)) for f in (np.fmin, np.fmax))
+    return least, most
 
 
 def _check_shape(values: np.ndarray, bands: Sequence[str], times: Any) -> None:
@@ -230,6 +254,7 @@ class _Look:
     times: Sequence[Any] | np.ndarray | None
     call: bool
     part: bool
+    others: bool  # the array has bands of another kind or sensor as well
 
     def __post_init__(self) -> None:
         budget = (_LOOKED_AT >> 3 * self.part) // math.prod(self.all.shape[:2])
@@ -255,8 +280,11 @@ class _Look:
 
     def mended(self, expression: str) -> str:
         """Return the call that applies an expression to the array and keeps what it knows."""
-        call = f"({expression.format(self.what)}).assign_attrs({self.what}.attrs)"
-        return call if expression else ""
+        if not expression:
+            return ""
+        if self.others:
+            return self.changed(self.of_bands(), expression, "band")
+        return f"({expression.format(self.what)}).assign_attrs({self.what}.attrs)"
 
     def refuse_cells(self, bad: np.ndarray, name: str, more: str = "", figure: str = "") -> None:
         """Refuse dates, (time,), or dates and bands, (time, band), on another scale: which, by `_FACTORS`."""
@@ -297,8 +325,22 @@ class _Look:
         """Return the expression that is true on these dates."""
         return f"{self.what}.time.isin({self.what}.time[{[int(i) for i in dates]}])"
 
+    def of_bands(self) -> str:
+        """Return the expression that is true in these bands."""
+        return f"{self.what}.band.isin({self.bands})"
+
+    def kept(self, condition: str) -> str:
+        """Return the call that masks values of these bands where a condition is false."""
+        whole = f"({condition}) | ~{self.of_bands()}" if self.others else condition
+        return f"{self.what}.where({whole})"
+
     def changed(self, there: str, expression: str, dim: str) -> str:
         """Return the call that applies an expression where another is true, or leaves that out."""
+        if self.others and dim == "time":
+            # The date stays, for what the other bands saw on it.
+            there = f"({there} & {self.of_bands()})"
+            if not expression:
+                return f"{self.what}.where(~{there})"
         if not expression:
             return f"{self.what}.sel({dim}=~{there})"
         return f"{self.what}.where(~{there}, {expression.format(self.what)})"
@@ -353,8 +395,8 @@ def _refuse_fill(look: _Look, value: float, number: float | None = None) -> NoRe
             said = f"{known:,}"
         elif number or float(np.float32(look.sensor.physical(float(known)))) == value:
             said = f"{value:.6g} ({known} in the file)"
-    near = f"{look.what}.where(abs({look.what} - ({value:.7g})) > {abs(value) * 1e-5:.1g})"
-    look.refuse(f"{share} of them are {said}, which means no data; mask it first", near)
+    near = f"abs({look.what} - ({value:.7g})) > {abs(value) * 1e-5:.1g}"
+    look.refuse(f"{share} of them are {said}, which means no data; mask it first", look.kept(near))
 
 
 def _fills(look: _Look) -> Iterator[tuple[float, float]]:
@@ -375,6 +417,8 @@ def _check_empty(look: _Look) -> None:
     if sensor.nodata is not None and math.isfinite(sensor.scale):
         fills.add(float(np.float32(sensor.physical(float(sensor.nodata)))))
     together, which = (any, "a band") if radar else (all, "all bands")
+    own = f"{look.what}.sel(band={look.bands})" if look.others and not radar else look.what
+    apart = "abs({} - ({:g})) > 1e-6" if radar else '(abs({} - ({:g})) > 1e-6).any("band")'
     for value in fills if radar or len(look.bands) > 1 else ():
         if not getattr(look.values == value, together.__name__)(axis=1).any():
             continue
@@ -391,9 +435,7 @@ def _check_empty(look: _Look) -> None:
         if enough and not near and seen.sum() >= 4 * _ENOUGH and (seen & ~empty).any():
             look.refuse(
                 f"{_percent(share)} of the pixels are {value:g} in {which}, which means no data; mask it first",
-                f"{look.what}.where(abs({look.what} - ({value:g})) > 1e-6)"
-                if radar
-                else f'{look.what}.where((abs({look.what} - ({value:g})) > 1e-6).any("band"))',
+                look.kept(apart.format(own, value)),
             )
 
 
@@ -444,7 +486,7 @@ def _check_bounds(look: _Look) -> None:
         look.refuse(
             f"{_percent(wild.sum() / np.isfinite(look.all).sum())} of them, on {look.named(dates)}, are beyond {far:g} "
             f"(as {_figure(float(there[np.abs(there).argmax()]))}): no data, or a part on another scale; mask them",
-            f"{look.what}.where(abs({look.what}) <= {far:g})",
+            look.kept(f"abs({look.what}) <= {far:g}"),
         )
 
 
