@@ -5,7 +5,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from timo.models.heads import ClassificationHead, DatePooling, SegmentationHead
+from timo.models.heads import ChipHead, DatePooling, SegmentationHead
 
 few = settings(max_examples=10, deadline=None)
 DIMS = (8, 8, 8, 8)
@@ -167,7 +167,7 @@ def test_a_series_without_any_observation_has_finite_scores():
 
 def test_the_classification_head_takes_the_mean_over_the_cells_that_have_data():
     torch.manual_seed(0)
-    head = ClassificationHead(5, 3)
+    head = ChipHead(5, 3)
     coarse = torch.randn(1, 3, 5, 2, 2)
     valid = torch.zeros(1, 3, 40, 33, dtype=torch.bool)
     # Date 0: one pixel in the first cell, one in the last; date 1: the last pixel of the second; date 2: none.

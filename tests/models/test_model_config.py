@@ -108,8 +108,8 @@ GOOD = {
         ({"mean": (0.1, float("nan"))}, "mean must be a list of numbers; got .*number 1 is nan"),
         ({"std": (0.1, 0.0)}, "std must be a list of numbers above 0; got .*number 1 is 0.0"),
         (
-            {"task": "regression"},
-            "task must be one of 'segmentation', 'classification'; got 'regression'",
+            {"task": "detection"},
+            "task must be one of 'segmentation', 'classification', 'regression'; got 'detection'",
         ),
         ({"classes": ("forest",)}, r"at least two different classes are needed, got \('forest',\)"),
         ({"classes": ("a", "b", "a")}, "at least two different classes are needed"),

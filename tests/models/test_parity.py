@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 
 from timo.models.config import EncoderConfig
 from timo.models.encoder import TiMoEncoder
-from timo.models.heads import ClassificationHead
+from timo.models.heads import ChipHead
 from timo.models.reference import encoder_name, read_reference
 
 FOLDER = Path(__file__).parents[1] / "data" / "parity"
@@ -120,7 +120,7 @@ def test_a_training_step_gives_the_published_loss_gradients_and_buffers(dstga_ca
 
 def test_the_classification_head_gives_the_published_scores():
     case = load_file(FOLDER / "classification.safetensors")
-    head = ClassificationHead(128, 7)
+    head = ChipHead(128, 7)
     weights = {k.removeprefix("state_dict.head."): v for k, v in case.items() if "head" in k}
     head.classifier.load_state_dict(weights)
     features = case["features"].unflatten(0, (2, 3))

@@ -238,9 +238,8 @@ def _global(
 
 
 def grid_of(cube: xr.DataArray, stage: int) -> tuple[int, int]:
-    """Return the rows and columns of tokens of a stage, the padding to whole tokens of the coarsest stage included."""
-    coarsest, stride = STRIDES[-1], STRIDES[stage]
-    height, width = (-(-cube.sizes[dim] // coarsest) * coarsest // stride for dim in ("y", "x"))
+    """Return the rows and columns of tokens of a stage; those of the last ones may reach beyond the cube."""
+    height, width = (-(-cube.sizes[dim] // STRIDES[stage]) for dim in ("y", "x"))
     return height, width
 
 
@@ -261,12 +260,9 @@ def as_dataset(
 ) -> xr.Dataset:
     """Return weights on the grid of tokens, with the query in the attributes."""
     coords = {"time": cube.time, **token_coords(cube, stage)}
-    height, width = len(coords["y"][1]), len(coords["x"][1])
     grid, stride = grid_of(cube, stage), STRIDES[stage]
-    # Beyond the cube there is padding only, which has no weight.
-    inside = (slice(None), slice(height), slice(width))
-    values = weights.unflatten(1, grid)[inside].cpu().float().numpy()
-    observed = valid.unflatten(1, grid)[inside].cpu().numpy()
+    values = weights.unflatten(1, grid).cpu().float().numpy()
+    observed = valid.unflatten(1, grid).cpu().numpy()
     weight = xr.DataArray(values, dims=("time", "y", "x"), coords=coords)
     weight.attrs = {"long_name": "attention weight", "units": "1"}
     result = xr.Dataset(

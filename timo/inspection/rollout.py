@@ -121,10 +121,11 @@ def _handed_on(
     shares: Float[Tensor, "t n"], valid: Bool[Tensor, "t m"], grid: tuple[int, int]
 ) -> Float[Tensor, "t m"]:
     """Divide the shares of tokens among the valid ones of the 2 x 2 that each was merged from."""
-    height = grid[0]
-    coarse = rearrange(shares, "t (i j) -> t i j", i=height // 2)
+    height, width = grid
+    coarse = rearrange(shares, "t (i j) -> t i j", i=-(-height // 2))
     keep = rearrange(valid, "t (i j) -> t i j", i=height).to(shares.dtype)
-    count = F.avg_pool2d(keep, 2) * 4
+    # Of an odd number of tokens the last is merged with none.
+    count = F.avg_pool2d(F.pad(keep, (0, width % 2, 0, height % 2)), 2) * 4
     each = coarse / count.clamp(min=1)
     fine = each.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)
-    return (fine * keep).flatten(1)
+    return (fine[:, :height, :width] * keep).flatten(1)

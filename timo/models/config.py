@@ -1,7 +1,8 @@
 """What an encoder is made of: one frozen dataclass, and the named sizes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 from typing import Annotated, Any, Literal
 
 from timo.checks import Count, Range, check, checked, did_you_mean, hints_of
@@ -44,12 +45,16 @@ class EncoderConfig:
     stem : {"plain", "wavelength"}
         Where the kernels of the first convolution come from: weights of each band as published, or a small network from
         the wavelength of the band, so that one set of weights reads the bands of any sensor.
-    wavelengths : tuple of float
+    wavelengths : tuple of float or None
         Central wavelength of each band in micrometres; 0, -1, -2 and -3 are radar in VV, VH, HH and HV
-        (`timo.sensors.Band.wavelength_um`). Needed by the "wavelength" stem.
+        (`timo.sensors.Band.wavelength_um`). Needed by the "wavelength" stem. None stands for a band without one
+        (elevation, weather) in one of several groups of bands; that group has kernels of its own.
     checkpoint : bool
         Whether training computes the inside of each block a second time instead of keeping it: less memory for about
         a third more time, the same gradients.
+    groups : tuple of int
+        Numbers of consecutive bands that are observed together, one number a sensor: (10, 2) for ten bands of
+        Sentinel-2 and two of Sentinel-1. Each group observed at a date is a frame of its own. Empty: one group.
     """
 
     in_channels: Channels
@@ -62,8 +67,9 @@ class EncoderConfig:
     norm: Literal["layer", "batch"] = "layer"
     position: Literal["date", "fourier", "index"] = "date"
     stem: Literal["plain", "wavelength"] = "plain"
-    wavelengths: tuple[float, ...] = ()
+    wavelengths: tuple[float | None, ...] = ()
     checkpoint: bool = False
+    groups: tuple[Channels, ...] = ()
 
     def __post_init__(self) -> None:
         for field in ("dims", "depths", "heads", "attention"):
@@ -75,12 +81,58 @@ class EncoderConfig:
         if self.dims[0] % 8:
             # Half the channels code the frame, a quarter each the row and the column, in sine-cosine pairs.
             raise TimoError(f"the first stage needs a multiple of 8 channels; got {self.dims[0]}")
-        object.__setattr__(self, "wavelengths", check_wavelengths(self.wavelengths))
-        count = len(self.wavelengths)
-        if count != self.in_channels and (count or self.stem == "wavelength"):
+        self._check_groups()
+        self._check_wavelengths()
+
+    def _check_groups(self) -> None:
+        if self.groups and sum(self.groups) != self.in_channels:
             raise TimoError(
-                f"{self.in_channels} bands need {self.in_channels} wavelengths, got {count}: {self.wavelengths}"
+                f"groups {self.groups} have {sum(self.groups)} bands, expected the {self.in_channels} of in_channels"
             )
+        if len(self.groups) == 1:
+            object.__setattr__(self, "groups", ())
+        if self.groups and (self.position == "index" or self.norm == "batch"):
+            raise TimoError(
+                'several groups of bands have no published form, with which position="index" and norm="batch" agree: '
+                'give position="date" and norm="layer"'
+            )
+
+    def _check_wavelengths(self) -> None:
+        known = check_wavelengths([code for code in self.wavelengths if code is not None])
+        given = iter(known)
+        codes = tuple(None if code is None else next(given) for code in self.wavelengths)
+        object.__setattr__(self, "wavelengths", codes)
+        if len(codes) != self.in_channels and (codes or self.stem == "wavelength"):
+            raise TimoError(
+                f"{self.in_channels} bands need {self.in_channels} wavelengths, got {len(codes)}: {codes}"
+            )
+        if self.stem == "wavelength" and not any(None not in codes[part] for part in self.slices):
+            raise TimoError(
+                f"the stem of wavelengths needs all those of one group of bands, got {codes}: give them, or "
+                'stem="plain"'
+            )
+
+    @property
+    def slices(self) -> tuple[slice, ...]:
+        """Return the channels of each group of bands."""
+        ends = (0, *accumulate(self.groups or (self.in_channels,)))
+        return tuple(slice(*pair) for pair in pairwise(ends))
+
+    @property
+    def parts(self) -> "tuple[EncoderConfig, ...]":
+        """Return the config of an encoder of each group of bands alone."""
+        if not self.groups:
+            return (self,)
+        return tuple(
+            replace(
+                self,
+                in_channels=part.stop - part.start,
+                stem="plain" if None in self.wavelengths[part] else self.stem,
+                wavelengths=self.wavelengths[part],
+                groups=(),
+            )
+            for part in self.slices
+        )
 
 
 def check_wavelengths(wavelengths: Sequence[float | int]) -> tuple[float, ...]:

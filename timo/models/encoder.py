@@ -18,6 +18,7 @@ from timo.models.attention import SpatiotemporalAttention
 from timo.models.bands import WavelengthConv, Wavelengths, check_fit
 from timo.models.config import Attention, Channels, EncoderConfig, encoder_config
 from timo.models.embedding import Downsample, FourierDates, Position, Stem
+from timo.models.frames import Frames, finite, spread
 from timo.models.masking import units_with_any
 from timo.models.packed import Layout, worth_packing
 
@@ -130,7 +131,8 @@ class TiMoEncoder(nn.Module):
     """Hierarchical spatiotemporal vision transformer.
 
     Every frame goes through the same convolutions; attention mixes the frames. Takes any height, width and number of
-    dates: the input is padded with invalid pixels inside, and no valid token attends to those.
+    dates: the input is padded to whole tokens with invalid pixels inside, and no valid token attends to invalid ones.
+    Of several groups of bands each has a stem (`EncoderConfig.parts`), and attention mixes the frames of all.
 
     Parameters
     ----------
@@ -141,31 +143,50 @@ class TiMoEncoder(nn.Module):
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.config = config
-        self.stem = Stem(config)
+        self.stem = Stem(next(part for part in config.parts if part.stem == config.stem))
         self.position = Position(config)
         self.downsamples = nn.ModuleList(
             Downsample(a, b) for a, b in zip(config.dims[:-1], config.dims[1:], strict=True)
         )
         self.stages = nn.ModuleList(Stage(i, config) for i in range(4))
         self.apply(_initialise)
+        if config.groups:
+            # Drawn apart: all else begins as in an encoder of the first group.
+            with torch.random.fork_rng(devices=[]):
+                self._add_groups(config)
+
+    def _add_groups(self, config: EncoderConfig) -> None:
+        """Add what further groups of bands need: stems, and a code that sets their tokens apart from the first's.
+
+        Groups known by their wavelengths share the stem that makes kernels of those.
+        """
+        parts = list(enumerate(config.parts))
+        first = next(n for n, part in parts if part.stem == config.stem)
+        shared = [n for n, part in parts if part.stem == config.stem == "wavelength"] or [first]
+        self.stems = nn.ModuleDict({str(n): Stem(p) for n, p in parts if n not in shared})
+        self.stems.apply(_initialise)
+        self.group_code = nn.Parameter(torch.empty(len(config.groups) - 1, config.dims[0]))
+        nn.init.normal_(self.group_code, std=0.02)
 
     def forward(
         self,
         x: Float[Tensor, "b t c h w"],
         dates: Real[Tensor, "b t"] | None = None,
-        valid: Bool[Tensor, "b t h w"] | None = None,
+        valid: Bool[Tensor, "b t *g h w"] | None = None,
         wavelengths: Wavelengths | None = None,
         packed: bool = False,
-    ) -> list[Float[Tensor, "b t _dim _i _j"]]:
+    ) -> list[Float[Tensor, "b _f _dim _i _j"]]:
         """Compute four feature maps per date, at strides 4, 8, 16 and 32 (sizes rounded up).
+
+        Of several groups of bands, the maps are of the frames (`timo.models.frames.Frames.of(valid)`).
 
         Parameters
         ----------
         x : Tensor, shape (b, t, c, h, w)
             Normalised bands. What stands where `valid` is false is never read.
         dates : Tensor, shape (b, t), optional
-            Days since 1970-01-01, in any order. None: frames count as 0..t-1.
-        valid : Tensor of bool, shape (b, t, h, w), optional
+            Days since 1970-01-01, in any order. None: frames count as 0..t-1; several groups of bands need dates.
+        valid : Tensor of bool, shape (b, t, h, w), or (b, t, g, h, w) for several groups of bands, optional
             True where there is an observation. None: everywhere.
         wavelengths : Tensor of shape (c,) or sequence of float, optional
             What the bands of `x` are, for an encoder with ``stem="wavelength"``: micrometres, or the codes of
@@ -185,37 +206,65 @@ class TiMoEncoder(nn.Module):
         """
         if wavelengths is not None:
             check_fit(x, wavelengths)
-        check_series(
-            x, dates, valid, self.config.in_channels if wavelengths is None else x.shape[2]
-        )
-        height, width = x.shape[-2:]
-        valid = torch.ones_like(x[:, :, 0], dtype=torch.bool) if valid is None else valid
+        groups, channels = self.config.groups, self.config.in_channels
+        check_series(x, dates, valid, channels if wavelengths is None else x.shape[2], groups)
+        if valid is None:
+            valid = torch.ones_like(finite(x, groups))
         packed = packed and not (self.training and self.config.norm == "batch")
-        x, valid = _pad(torch.where(valid[:, :, None], x, 0.0), valid)
-        batch = x.shape[0]
-        frames = self.stem(rearrange(x, "b t c h w -> (b t) c h w"), wavelengths)
-        tokens = rearrange(frames, "(b t) i j c -> b t i j c", b=batch)
-        keep = units_with_any(valid, STRIDES[0])
-        tokens = self.position(tokens, dates, keep.flatten(2).any(dim=-1))
+        x, valid = _pad(torch.where(spread(valid, groups), x, 0.0), valid)
+        if groups:
+            tokens, keep = self._embed_groups(x, dates, valid)
+        else:
+            frames = self.stem(rearrange(x, "b t c h w -> (b t) c h w"), wavelengths)
+            tokens = rearrange(frames, "(b t) i j c -> b t i j c", b=len(x))
+            keep = units_with_any(valid, STRIDES[0])
+            tokens = self.position(tokens, dates, keep.flatten(2).any(dim=-1))
         maps = []
-        for index, (stage, stride) in enumerate(zip(self.stages, STRIDES, strict=True)):
+        for index, stage in enumerate(self.stages):
             if index:
                 # A token without observation is to the next convolution what lies outside the image: zero.
                 frames = rearrange(tokens * keep[..., None], "b t i j c -> (b t) i j c")
                 frames = self.downsamples[index - 1](frames)
-                tokens = rearrange(frames, "(b t) i j c -> b t i j c", b=batch)
-                keep = units_with_any(keep, 2)
+                tokens = rearrange(frames, "(b t) i j c -> b t i j c", b=len(x))
+                keep = _merged(keep)
             tokens = stage(tokens, keep, packed)
-            inside = tokens[:, :, : -(-height // stride), : -(-width // stride)]
-            maps.append(rearrange(inside, "b t i j c -> b t c i j"))
+            maps.append(rearrange(tokens, "b t i j c -> b t c i j"))
         return maps
+
+    def _embed_groups(
+        self,
+        x: Float[Tensor, "b t c h w"],
+        dates: Real[Tensor, "b t"] | None,
+        valid: Bool[Tensor, "b t g h w"],
+    ) -> tuple[Float[Tensor, "b f i j d"], Bool[Tensor, "b f i j"]]:
+        """Return the tokens of the frames of several groups of bands, and which have an observation."""
+        if dates is None:
+            raise TimoError(
+                "a series of several groups of bands needs the dates of its observations: give dates (b, t)"
+            )
+        frames = Frames.of(valid)
+        tokens = frames.each(x.split(self.config.groups, dim=2), self._stems())
+        keep = units_with_any(frames.valid, STRIDES[0])
+        tokens = self.position(tokens, dates.gather(1, frames.dates), keep.flatten(2).any(dim=-1))
+        code = torch.cat([torch.zeros_like(self.group_code[:1]), self.group_code])
+        return tokens + code[frames.groups][:, :, None, None], keep
+
+    def _stems(self) -> Iterator[Callable[[Tensor], Tensor]]:
+        """Yield the stem of each group of bands."""
+        for number, part in enumerate(self.config.parts):
+            known = part.wavelengths if part.stem == "wavelength" else None
+            own = str(number) in self.stems
+            yield partial(self.stems[str(number)] if own else self.stem, wavelengths=known)
 
 
 class PhysicalModel(nn.Module):
     """A model that takes physical values and normalises them itself, by the mean and std of each band."""
 
-    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(
+        self, mean: Sequence[float], std: Sequence[float], groups: tuple[int, ...] = ()
+    ) -> None:
         super().__init__()
+        self.groups = groups
         # Part of the config, not of the weights.
         self.mean: Tensor
         self.std: Tensor
@@ -223,12 +272,12 @@ class PhysicalModel(nn.Module):
         self.register_buffer("std", torch.tensor(std)[:, None, None], persistent=False)
 
     def normalise(
-        self, x: Float[Tensor, "b t c h w"], valid: Bool[Tensor, "b t h w"] | None = None
-    ) -> tuple[Float[Tensor, "b t c h w"], Bool[Tensor, "b t h w"]]:
+        self, x: Float[Tensor, "b t c h w"], valid: Bool[Tensor, "b t *g h w"] | None = None
+    ) -> tuple[Float[Tensor, "b t c h w"], Bool[Tensor, "b t *g h w"]]:
         """Return values as the encoder reads them, zero where there is no observation; and where there is one."""
-        finite = x.isfinite().all(dim=2)
-        valid = finite if valid is None else valid & finite
-        return torch.where(valid[:, :, None], (x - self.mean) / self.std, 0.0), valid
+        complete = finite(x, self.groups)
+        valid = complete if valid is None else valid & complete
+        return torch.where(spread(valid, self.groups), (x - self.mean) / self.std, 0.0), valid
 
 
 @contextmanager
@@ -240,10 +289,17 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def check_series(x: Tensor, dates: Tensor | None, valid: Tensor | None, channels: int) -> None:
+def check_series(
+    x: Tensor,
+    dates: Tensor | None,
+    valid: Tensor | None,
+    channels: int,
+    groups: tuple[int, ...] = (),
+) -> None:
     """Refuse a series that does not fit a model, or itself, before it is broadcast into something else.
 
-    `x` is to be (b, t, channels, h, w) in floating point, `dates` (b, t), `valid` boolean of shape (b, t, h, w).
+    `x` is to be (b, t, channels, h, w) in floating point, `dates` (b, t), `valid` boolean of shape (b, t, h, w), or
+    (b, t, g, h, w) for several groups of bands.
     """
     for name, given in (("x", x), ("dates", dates), ("valid", valid)):
         if given is not None and not isinstance(given, Tensor):
@@ -257,7 +313,7 @@ def check_series(x: Tensor, dates: Tensor | None, valid: Tensor | None, channels
         )
     if dates is not None and dates.shape != x.shape[:2]:
         raise misfit("dates", dates, x, tuple(x.shape[:2]))
-    expected = (*x.shape[:2], *x.shape[3:])
+    expected = (*x.shape[:2], *([len(groups)] if groups else []), *x.shape[3:])
     if valid is not None and (valid.shape != expected or valid.dtype != torch.bool):
         raise misfit("valid", valid, x, expected, " in torch.bool")
 
@@ -273,13 +329,19 @@ def misfit(
 
 
 def _pad(
-    x: Float[Tensor, "b t c h w"], valid: Bool[Tensor, "b t h w"]
-) -> tuple[Float[Tensor, "b t c h2 w2"], Bool[Tensor, "b t h2 w2"]]:
-    """Add zeros, marked invalid, to the right and below, up to the coarsest stride."""
-    down, right = (-x.shape[-2] % STRIDES[-1]), (-x.shape[-1] % STRIDES[-1])
+    x: Float[Tensor, "b t c h w"], valid: Bool[Tensor, "b t *g h w"]
+) -> tuple[Float[Tensor, "b t c h2 w2"], Bool[Tensor, "b t *g h2 w2"]]:
+    """Add zeros, marked invalid, to the right and below, up to whole tokens of the first stage."""
+    down, right = (-x.shape[-2] % STRIDES[0]), (-x.shape[-1] % STRIDES[0])
     if not (down or right):
         return x, valid
     return F.pad(x, (0, right, 0, down)), F.pad(valid, (0, right, 0, down))
+
+
+def _merged(keep: Bool[Tensor, "b t i j"]) -> Bool[Tensor, "b t i2 j2"]:
+    """Return whether tokens twice as large hold an observation; the last of an odd number is one of a single token."""
+    rows, columns = keep.shape[-2:]
+    return units_with_any(F.pad(keep, (0, columns % 2, 0, rows % 2)), 2)
 
 
 def _initialise(module: nn.Module) -> None:

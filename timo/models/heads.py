@@ -1,16 +1,17 @@
-"""From the encoder's maps to answers: a segmentation head per date, a classification head."""
+"""From the encoder's maps to answers: a head for pixels and parcels, a head for chips."""
 
 import math
 from collections.abc import Sequence
 
 import torch
 from einops import rearrange
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from timo.models.embedding import ChannelNorm
 from timo.models.encoder import STRIDES
+from timo.models.frames import Frames
 
 POOL_SIZES = (1, 2, 3, 6)
 # Ways in which a series is summed up over its dates.
@@ -121,17 +122,17 @@ class DatePooling(nn.Module):
 
 
 class SegmentationHead(nn.Module):
-    """Class scores of every pixel, for each date or for the series.
+    """Scores of every pixel, for each date or for the series: of classes, or of the numbers that a regression gives.
 
-    `dims` are the channels of the encoder's four maps, `width` those inside the head, `detail` those of the
-    full-resolution path; 0 leaves it out, as published.
+    `dims` are the channels of the encoder's four maps, `in_channels` the bands, or those of each of several groups,
+    `width` the channels inside the head, `detail` those of the full-resolution path; 0 leaves it out, as published.
     """
 
     def __init__(
         self,
         dims: Sequence[int],
         *,
-        in_channels: int,
+        in_channels: int | Sequence[int],
         classes: int,
         width: int,
         detail: int,
@@ -139,20 +140,26 @@ class SegmentationHead(nn.Module):
         per_date: bool = True,
     ) -> None:
         super().__init__()
+        sizes = [in_channels] if isinstance(in_channels, int) else list(in_channels)
+        self.groups = tuple(sizes) if len(sizes) > 1 else ()
         self.pyramid = UPerNet(dims, width)
         last = 2 * detail or width
         # Narrowed before it is enlarged: what happens at full resolution is what costs.
         self.narrow = _conv(width, last, 1) if detail else nn.Identity()
-        self.detail = Detail(in_channels, detail) if detail else None
+        self.detail = Detail(sizes[0], detail) if detail else None
         self.merge = _conv(last + detail, last, 1) if detail else None
         self.over_dates = None if per_date else DatePooling(last, math.gcd(last, DATE_GROUPS))
         self.classifier = nn.Sequential(nn.Dropout2d(dropout), nn.Conv2d(last, classes, 1))
+        if self.groups and detail:
+            # Drawn apart: all else begins as in a head of the first group.
+            with torch.random.fork_rng(devices=[]):
+                self.details = nn.ModuleList(Detail(size, detail) for size in sizes[1:])
 
     def forward(
         self,
-        maps: list[Float[Tensor, "b t _dim _i _j"]],
+        maps: list[Float[Tensor, "b _f _dim _i _j"]],
         image: Float[Tensor, "b t c h w"],
-        valid: Bool[Tensor, "b t h w"],
+        valid: Bool[Tensor, "b t *g h w"],
     ) -> Float[Tensor, "b ..."]:
         """Compute scores (b, t, k, h, w) per date, or (b, k, h, w) of the series.
 
@@ -160,8 +167,8 @@ class SegmentationHead(nn.Module):
         """
         return self.finish(self.coarse(maps), image, valid)
 
-    def coarse(self, maps: list[Float[Tensor, "b t _dim _i _j"]]) -> Float[Tensor, "f d i j"]:
-        """Do all that is done at the resolution of the encoder's finest map, every date by itself."""
+    def coarse(self, maps: list[Float[Tensor, "b _f _dim _i _j"]]) -> Float[Tensor, "f d i j"]:
+        """Do all that is done at the resolution of the encoder's finest map, every frame by itself."""
         frames = self.pyramid([rearrange(m, "b t c i j -> (b t) c i j") for m in maps])
         return self.narrow(frames)
 
@@ -169,43 +176,103 @@ class SegmentationHead(nn.Module):
         self,
         frames: Float[Tensor, "f d i j"],
         image: Float[Tensor, "b t c h w"],
-        valid: Bool[Tensor, "b t h w"],
+        valid: Bool[Tensor, "b t *g h w"],
     ) -> Float[Tensor, "b ..."]:
         """Compute scores from what `coarse` gave: all that is done at full resolution."""
         b = len(image)
+        of = Frames.of(valid) if self.groups else None
         full = enlarge(frames, image.shape[-2:])
-        if self.detail is not None and self.merge is not None:
-            pixels = torch.cat([image, valid[:, :, None].to(image.dtype)], dim=2)
-            fine = self.detail(rearrange(pixels, "b t c h w -> (b t) c h w"))
+        if self.merge is not None:
+            fine = self._fine(image, valid, of)
             full = self.merge(torch.cat([full, fine], dim=1))
-        if self.over_dates is None:
-            return rearrange(self.classifier(full), "(b t) k h w -> b t k h w", b=b)
-        series = rearrange(full, "(b t) d h w -> b t d h w", b=b)
-        return self.classifier(self.over_dates(series, valid))
+        if self.over_dates is not None:
+            series = rearrange(full, "(b t) d h w -> b t d h w", b=b)
+            return self.classifier(self.over_dates(series, valid if of is None else of.valid))
+        scores = rearrange(self.classifier(full), "(b t) k h w -> b t k h w", b=b)
+        # The classifier is linear: this is the score of the mean of the features.
+        return scores if of is None else of.mean_by_date(scores)
+
+    def _fine(
+        self,
+        image: Float[Tensor, "b t c h w"],
+        valid: Bool[Tensor, "b t *g h w"],
+        of: Frames | None,
+    ) -> Float[Tensor, "f d h w"]:
+        """Return the features of the full-resolution path, frame by frame."""
+        assert self.detail is not None
+        if of is None:
+            pixels = torch.cat([image, valid[:, :, None].to(image.dtype)], dim=2)
+            return self.detail(rearrange(pixels, "b t c h w -> (b t) c h w"))
+        flags = valid.to(image.dtype).split(1, dim=2)
+        parts = image.split(self.groups, dim=2)
+        pixels = [torch.cat(pair, dim=2) for pair in zip(parts, flags, strict=True)]
+        return of.each(pixels, [self.detail, *self.details]).flatten(0, 1)
 
 
-class ClassificationHead(nn.Module):
-    """Class scores of a chip from the coarsest map: mean over its places, per date or over the dates too."""
+class ChipHead(nn.Module):
+    """Scores of a chip from the coarsest map: mean over its places, per date or over the dates too."""
 
-    def __init__(self, dim: int, classes: int) -> None:
+    def __init__(self, dim: int, outputs: int) -> None:
         super().__init__()
-        self.classifier = nn.Linear(dim, classes)
+        self.classifier = nn.Linear(dim, outputs)
 
     def forward(
         self,
-        maps: list[Float[Tensor, "b t _dim _i _j"]],
-        valid: Bool[Tensor, "b t h w"],
+        maps: list[Float[Tensor, "b _f _dim _i _j"]],
+        valid: Bool[Tensor, "b t *g h w"],
         per_date: bool = False,
     ) -> Float[Tensor, "b ..."]:
         """Compute scores (b, t, k) per date, or (b, k) of the series; places and dates without data do not count."""
         coarse = maps[-1]
+        of = Frames.of(valid) if valid.ndim == 5 else None
         rows, columns = coarse.shape[-2:]
         stride = STRIDES[-1]
         height, width = valid.shape[-2:]
         padded = F.pad(
-            valid.to(coarse.dtype), (0, columns * stride - width, 0, rows * stride - height)
+            (valid if of is None else of.valid).to(coarse.dtype),
+            (0, columns * stride - width, 0, rows * stride - height),
         )
         weight = F.max_pool2d(padded, stride)[:, :, None]
         over = (-2, -1) if per_date else (1, -2, -1)
-        mean = (coarse * weight).sum(dim=over) / weight.sum(dim=over).clamp(min=1)
-        return self.classifier(mean)
+        total, count = (coarse * weight).sum(dim=over), weight.sum(dim=over)
+        if per_date and of is not None:
+            total, count = of.add_by_date(total), of.add_by_date(count)
+        return self.classifier(total / count.clamp(min=1))
+
+
+def pool_parcels(
+    scores: Float[Tensor, "b k h w"],
+    parcels: Int[Tensor, "b h w"],
+    observed: Bool[Tensor, "b h w"],
+) -> tuple[Float[Tensor, "n k"], Int[Tensor, " n"], Int[Tensor, " n"]]:
+    """Return the mean score over the observed pixels of each parcel.
+
+    The classifier is linear: this is the score of the features pooled over the parcel.
+
+    Parameters
+    ----------
+    scores : Tensor, shape (b, k, h, w)
+        Scores of pixels.
+    parcels : Tensor of int, shape (b, h, w)
+        Number of the parcel of each pixel, -1 for none; a number means another parcel in each sample.
+    observed : Tensor of bool, shape (b, h, w)
+        Pixels with an observation on any date.
+
+    Returns
+    -------
+    pooled : Tensor, shape (n, k)
+        One row a parcel with an observed pixel, ordered by sample and number.
+    sample, parcel : Tensor of int, shape (n,)
+        Position in the batch, and number of the parcel.
+    """
+    here = observed & (parcels >= 0)
+    sample, span = here.nonzero()[:, 0], parcels.amax().long() + 1
+    keys = sample * span + parcels[here].long()
+    found, row, count = keys.unique(return_inverse=True, return_counts=True)
+    total = scores.new_zeros(len(found), scores.shape[1])
+    total = total.index_add(0, row, scores.movedim(1, -1)[here])
+    return (
+        total / count[:, None].to(total.dtype),
+        found // span.clamp(min=1),
+        found % span.clamp(min=1),
+    )

@@ -1,8 +1,9 @@
 """A model that answers a question: an encoder, a head, and all that is needed to feed them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import torch
 from jaxtyping import Bool, Float, Real
 from torch import Tensor, nn
 
@@ -10,9 +11,16 @@ from timo.checks import Positive, Range, checked
 from timo.errors import TimoError
 from timo.models.config import Channels, EncoderConfig, Rate, check_reads_bands
 from timo.models.encoder import PhysicalModel, TiMoEncoder, check_series, seeded
-from timo.models.heads import ClassificationHead, SegmentationHead
+from timo.models.heads import ChipHead, SegmentationHead
 
-Task = Literal["segmentation", "classification"]
+Task = Literal["segmentation", "classification", "regression"]
+Unit = Literal["pixel", "chip", "parcel"]
+# What each task can answer for; the first is the default.
+UNITS: dict[str, tuple[Unit, ...]] = {
+    "segmentation": ("pixel",),
+    "classification": ("chip", "parcel"),
+    "regression": ("pixel", "chip", "parcel"),
+}
 # What training and mapping ask of a config.
 _SAID = ("bands", "classes", "task", "per_date", "sensor")
 
@@ -29,13 +37,13 @@ class ModelConfig:
     bands : tuple of str
         Names of the bands, in the order of the channels.
     classes : tuple of str
-        Names of the classes, in the order of the scores.
+        Names of the classes, in the order of the scores; none for a regression.
     mean, std : tuple of float
         Normalisation of each band, in the units of the cube (reflectance).
-    task : {"segmentation", "classification"}
-        A score for each pixel, or for the chip.
+    task : {"segmentation", "classification", "regression"}
+        A class for each pixel, a class for each chip or parcel, or a number.
     per_date : bool
-        Scores for each date, or for the series.
+        Scores for each date, or for the series; a parcel is scored for the series.
     sensor : str
         Sensor of the bands.
     head_width, detail : int
@@ -45,6 +53,14 @@ class ModelConfig:
     initial_weights : str
         What the encoder's weights were before any fine-tuning, in words, e.g. "random (seed 0)"; empty where that was
         not written down.
+    unit : {"pixel", "chip", "parcel"}
+        What one answer is for. By default pixels for segmentation and regression, chips for classification.
+    target, target_units : str
+        Name and unit of the number that a regression predicts.
+    target_mean, target_std : float
+        Its mean and standard deviation: scores are (value - mean) / std. Set by training (`TiMo.set_target`).
+    interval : float
+        Share of the true values that the interval of a regression is to hold; 0 leaves the interval out.
     """
 
     encoder: EncoderConfig
@@ -59,15 +75,52 @@ class ModelConfig:
     detail: Annotated[int, Range(least=0, most=4096)] = 16
     dropout: Rate = 0.1
     initial_weights: str = ""
+    unit: Unit | Literal[""] = ""
+    target: str = ""
+    target_units: str = ""
+    target_mean: float = 0.0
+    target_std: Positive = 1.0
+    interval: Annotated[float, Range(least=0, below=1)] = 0.9
 
     def __post_init__(self) -> None:
         check_reads_bands(self)
-        if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):
-            raise TimoError(f"at least two different classes are needed, got {self.classes}")
+        object.__setattr__(self, "unit", self.unit or UNITS[self.task][0])
+        for field in ("target_mean", "target_std", "interval"):
+            object.__setattr__(self, field, float(getattr(self, field)))
+        check_answer(self.task, self.unit, self.per_date)
+        check_classes(self.task, self.classes)
+
+    @property
+    def outputs(self) -> int:
+        """Return the number of scores: one a class, or value, low and high of a regression."""
+        if self.task == "regression":
+            return 3 if self.interval else 1
+        return len(self.classes)
+
+
+def check_answer(task: str, unit: str, per_date: bool) -> None:
+    """Refuse a unit that the task does not answer for, and parcels at each date."""
+    if unit not in UNITS[task]:
+        having = [name for name, units in UNITS.items() if unit in units]
+        raise TimoError(
+            f'unit="{unit}" is not one of task="{task}", which answers for a {" or ".join(UNITS[task])}: give '
+            f'task="{having[0]}"'
+        )
+    if unit == "parcel" and per_date:
+        raise TimoError("a parcel gets one answer for the series: give per_date=False")
+
+
+def check_classes(task: str, classes: tuple[str, ...]) -> None:
+    """Refuse too few classes, or any for a regression."""
+    if task == "regression":
+        if classes:
+            raise TimoError(f"a regression has no classes, got {classes}: leave them out")
+    elif len(classes) < 2 or len(set(classes)) != len(classes):
+        raise TimoError(f"at least two different classes are needed, got {classes}")
 
 
 class TiMo(PhysicalModel):
-    """Encoder and head: from the physical values of a series to class scores.
+    """Encoder and head: from the physical values of a series to scores, and from those to answers.
 
     Parameters
     ----------
@@ -76,31 +129,32 @@ class TiMo(PhysicalModel):
 
     @checked
     def __init__(self, config: ModelConfig) -> None:
-        super().__init__(config.mean, config.std)
+        super().__init__(config.mean, config.std, config.encoder.groups)
         self.config = config
         self.encoder = TiMoEncoder(config.encoder)
-        dims, classes = config.encoder.dims, len(config.classes)
-        self.head: SegmentationHead | ClassificationHead
-        if config.task == "segmentation":
+        dims = config.encoder.dims
+        self.head: SegmentationHead | ChipHead
+        if config.unit == "chip":
+            self.head = ChipHead(dims[-1], config.outputs)
+        else:
+            # The score of a parcel is the mean over its pixels: `timo.models.heads.pool_parcels`.
             self.head = SegmentationHead(
                 dims,
-                in_channels=config.encoder.in_channels,
-                classes=classes,
+                in_channels=config.encoder.groups or config.encoder.in_channels,
+                classes=config.outputs,
                 width=config.head_width,
                 detail=config.detail,
                 dropout=config.dropout,
                 per_date=config.per_date,
             )
-        else:
-            self.head = ClassificationHead(dims[-1], classes)
 
     def forward(
         self,
         x: Float[Tensor, "b t c h w"],
         dates: Real[Tensor, "b t"] | None = None,
-        valid: Bool[Tensor, "b t h w"] | None = None,
+        valid: Bool[Tensor, "b t *g h w"] | None = None,
     ) -> Float[Tensor, "b ..."]:
-        """Compute class scores (logits).
+        """Compute scores; `answer` makes probabilities or values of them.
 
         Parameters
         ----------
@@ -108,30 +162,60 @@ class TiMo(PhysicalModel):
             Physical values (reflectance 0..1), bands as in ``config.bands``.
         dates : Tensor, shape (b, t), optional
             Days since 1970-01-01.
-        valid : Tensor of bool, shape (b, t, h, w), optional
-            True where there is an observation; by default where every band is finite.
+        valid : Tensor of bool, shape (b, t, h, w), or (b, t, g, h, w) for several groups of bands, optional
+            True where there is an observation; by default where every band (of the group) is finite.
 
         Returns
         -------
         Tensor
-            (b, t, k, h, w) per date or (b, k, h, w) for segmentation, (b, t, k) or (b, k) for classification.
+            (b, t, k, h, w) per date or (b, k, h, w) of the series for pixels, (b, k, h, w) for parcels, to be pooled by
+            `timo.models.heads.pool_parcels`, (b, t, k) or (b, k) for chips.
 
         Raises
         ------
         TimoError
             If the shapes do not fit each other or the bands.
         """
-        check_series(x, dates, valid, len(self.config.bands))
+        check_series(x, dates, valid, len(self.config.bands), self.groups)
         normalised, valid = self.normalise(x, valid)
         maps = self.encoder(normalised, dates, valid)
         if isinstance(self.head, SegmentationHead):
             return self.head(maps, normalised, valid)
         return self.head(maps, valid, self.config.per_date)
 
+    def answer(self, scores: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+        """Return what scores say, in their shape: probabilities, or value, low and high in the unit of the target.
+
+        Scores of pixels are (..., k, h, w), of chips and of pooled parcels (..., k).
+        """
+        axis = -1 if self.config.unit == "chip" or scores.ndim < 3 else -3
+        if self.config.task != "regression":
+            return scores.softmax(dim=axis)
+        answers = scores * self.config.target_std + self.config.target_mean
+        if not self.config.interval:
+            return answers
+        value, low, high = answers.split(1, dim=axis)
+        return torch.cat([value, torch.minimum(low, value), torch.maximum(high, value)], dim=axis)
+
+    def set_target(self, mean: float, std: float) -> None:
+        """Set the mean and standard deviation of the number that a regression predicts.
+
+        Raises
+        ------
+        TimoError
+            If the model is no regression, or they are not finite numbers, `std` above 0.
+        """
+        if self.config.task != "regression":
+            raise TimoError(f"a model for {self.config.task} predicts no number: it has no target")
+        self.config = replace(self.config, target_mean=mean, target_std=std)
+
     def extra_repr(self) -> str:
         """Return one line for the notebook."""
         count = sum(p.numel() for p in self.parameters())
-        line = f"{self.config.task}, {count / 1e6:.1f} M parameters, classes={self.config.classes}"
+        task, unit = self.config.task, self.config.unit
+        task += "" if unit == UNITS[task][0] else f" of {unit}s"
+        what = "target" if self.config.task == "regression" else "classes"
+        line = f"{task}, {count / 1e6:.1f} M parameters, {what}={getattr(self.config, what)!r}"
         initial = self.config.initial_weights
         return f"{line}, initial_weights={initial!r}" if initial else line
 
@@ -153,15 +237,15 @@ else:
 
 
 def config_of(model: nn.Module) -> Any:
-    """Return the config of a segmentation model: of a `TiMo`, or of another module that says the same of itself.
+    """Return the config of a model: of a `TiMo`, or of another module that says the same of itself.
 
     Such a module takes ``(x, dates)`` and has a ``config`` with `bands`, `classes`, `task`, `per_date`
-    and `sensor`, as `ModelConfig`.
+    and `sensor`, as `ModelConfig`; what it answers for says `unit_of`.
 
     Raises
     ------
     TimoError
-        If it has no such config, or is for another task.
+        If it has no such config.
     """
     config: Any = getattr(model, "config", None)
     if lacking := [name for name in _SAID if not hasattr(config, name)]:
@@ -169,9 +253,9 @@ def config_of(model: nn.Module) -> Any:
             f"The model must be one of timo.load_model, or have a config that says its {', '.join(lacking)}; got "
             f"{type(model).__name__}."
         )
-    if config.task != "segmentation":
-        raise TimoError(
-            f"Pixels are labelled by a segmentation model; this one is for {config.task}. Use timo.load_model(..., "
-            'task="segmentation").'
-        )
     return config
+
+
+def unit_of(config: Any) -> Unit:
+    """Return what one answer of a model is for; a config that does not say it answers for the first of its task."""
+    return getattr(config, "unit", "") or UNITS[config.task][0]
