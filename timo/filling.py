@@ -11,6 +11,7 @@ import xarray as xr
 
 from timo.checks import Count, NotNegative, Positive, Seed, checked
 from timo.cube import check
+from timo.cube.join import sensor_slices
 from timo.errors import TimoError, warn
 from timo.geostat.interpolation.gappy import CANDIDATES, FEWEST_DATES, Iteration, dineof
 from timo.geostat.interpolation.in_time import linear_in_time, monthly_climatology
@@ -61,7 +62,8 @@ def fill(
         The cube without its gaps, in memory. Its coordinate ``filled`` (time, y, x) is True where a band was filled;
         ``attrs["filled"]`` names the method. Filled values stay within the range observed in their band. A band of a
         pixel that was never observed stays NaN (and `filled` False there, unless another band was filled). A date
-        without any observation gets the mean of "linear" and "climatology" from "eof".
+        without any observation gets the mean of "linear" and "climatology" from "eof". Of a joint cube each sensor is
+        filled by itself, at its own dates: the dates of other sensors stay NaN, as there was no image to fill.
 
     Raises
     ------
@@ -83,6 +85,14 @@ def fill(
         )
     _check_memory(cube, memory_limit)
     loaded = check(cube.compute())
+    parts = sensor_slices(loaded)
+    if len(parts) > 1:
+        return _fill_parts(loaded, parts, method, options)
+    return _fill(loaded, method, options)
+
+
+def _fill(loaded: xr.DataArray, method: Method, options: Iteration) -> xr.DataArray:
+    """Fill a cube of one sensor, in memory."""
     gaps = loaded.isnull()
     if not gaps.any():
         return _with_flag(loaded, loaded, method)
@@ -92,6 +102,20 @@ def fill(
     filled = loaded.where(~gaps, inside.astype("float32"))
     _warn_of_rest(filled)
     return _with_flag(loaded, filled, how)
+
+
+def _fill_parts(
+    cube: xr.DataArray, parts: Sequence[slice], method: Method, options: Iteration
+) -> xr.DataArray:
+    """Fill the bands of each sensor of a joint cube at the dates that it has an observation of."""
+    values, names = cube.values.copy(), []
+    for own in parts:
+        dates = np.flatnonzero(np.isfinite(values[:, own]).any(axis=(1, 2, 3)))
+        if dates.size:
+            part = _fill(cube.isel(time=dates, band=own), method, options)
+            values[dates, own] = part.values
+            names.append(part.attrs["filled"])
+    return _with_flag(cube, cube.copy(data=values), "; ".join(dict.fromkeys(names)))
 
 
 def _estimate(cube: xr.DataArray, method: Method, options: Iteration) -> tuple[xr.DataArray, str]:

@@ -15,7 +15,7 @@ from timo.checks import checked
 from timo.crs import meant_unit
 from timo.cube.values import check_values
 from timo.errors import TimoError, warn
-from timo.sensors import Sensor, get_sensor
+from timo.sensors import SENSORS, Sensor, get_sensor
 from timo.sensors.registry import find_sensor
 
 DIMS = ("time", "band", "y", "x")
@@ -363,8 +363,18 @@ def _check_band(cube: xr.DataArray, what: str) -> None:
             f"The {what} has the band {twice[0]!r} more than once. "
             f'Use {what}.drop_duplicates("band").'
         )
-    if (sensor := sensor_of(cube)) is not None:
-        sensor.select(names)
+    sensor = sensor_of(cube)
+    strange = [] if sensor is None else [name for name in names if name not in sensor.band_names]
+    if sensor is not None and strange:
+        others = [n for n, other in SENSORS.items() if set(strange) <= set(other.band_names)]
+        joined = (
+            f" {' and '.join(strange)} can be of {' or '.join(others)}: the cubes of several sensors are joined with "
+            "timo.cube.join(cube, other), each with its own attrs['sensor']."
+        )
+        raise TimoError(
+            f"{sensor.name} has no band {strange[0]!r}. Its bands are: {', '.join(sensor.band_names)}."
+            f"{joined if others else ''}"
+        )
 
 
 def _check_observed(values: np.ndarray, what: str) -> None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import reduce
-from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -14,8 +13,8 @@ import pandas as pd
 import xarray as xr
 
 from timo.checks import checked, described
-from timo.cube.check import DIMS, check, sensor_of
-from timo.cube.join import band_groups
+from timo.cube.check import DIMS, check
+from timo.cube.join import sensor_slices
 from timo.errors import TimoError
 
 Date = str | dt.date | np.datetime64
@@ -52,12 +51,7 @@ def valid_mask(cube: xr.DataArray) -> xr.DataArray:
             "timo.open_cube opens one."
         )
     finite: xr.DataArray = xr.apply_ufunc(np.isfinite, cube, dask="allowed", keep_attrs=False)
-    sensor = sensor_of(cube)
-    if sensor is None or len(sensor.parts) == 1:
-        return finite.all("band").rename("valid")
-    bands = [str(band) for band in cube.band.values]
-    edges = np.cumsum((0, *band_groups(bands, sensor)))
-    each = [finite.isel(band=slice(a, b)).all("band") for a, b in pairwise(edges)]
+    each = [finite.isel(band=own).all("band") for own in sensor_slices(cube)]
     return reduce(operator.or_, each).rename("valid")
 
 
@@ -91,14 +85,15 @@ def composite(
     xarray.DataArray
         A cube whose `time` is the first day of each period (`period_starts`), and whose coordinate `n_valid` (time, y,
         x) counts the observations behind each pixel. A period is there if the cube has a date in it; a pixel without a
-        valid observation in it is NaN. Coordinates that go with single dates (`scl`) are dropped.
+        valid observation in it is NaN. Coordinates that go with single dates (`scl`) are dropped. Of a joint cube the
+        observations of each sensor are reduced by themselves, and `n_valid` counts those of all.
 
     Raises
     ------
     TimoError
         If the cube is no cube, or `freq` or `method` is none of those above.
     """
-    check(cube)
+    parts = sensor_slices(check(cube))
     times = cube.indexes["time"]
     starts = period_starts(times, freq, times[0] if origin is None else origin)
     # What goes with single dates, such as the SCL, has no meaning for a period.
@@ -106,7 +101,8 @@ def composite(
     plain = cube.drop_vars(dated)
     periods = starts.unique()
     pairs = [
-        _reduce(plain.isel(time=np.flatnonzero(starts == p)), _METHODS[method]) for p in periods
+        _reduce_parts(plain.isel(time=np.flatnonzero(starts == p)), parts, _METHODS[method])
+        for p in periods
     ]
     index = pd.Index(periods.astype(times.dtype), name="time")
     values, count = (_stack([pair[k] for pair in pairs], index) for k in (0, 1))
@@ -183,6 +179,19 @@ def period_offset(freq: str) -> pd.tseries.offsets.BaseOffset:
 
 def _stack(parts: list[xr.DataArray], index: pd.Index) -> xr.DataArray:
     return xr.concat(parts, dim=index, coords="minimal", compat="override", join="override")
+
+
+def _reduce_parts(
+    period: xr.DataArray,
+    parts: Sequence[slice],
+    method: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
+) -> tuple[xr.DataArray, xr.DataArray]:
+    """Reduce the bands of each sensor to a spectrum by its own observations, and add up their numbers."""
+    each = [_reduce(period.isel(band=own), method) for own in parts]
+    if len(each) == 1:
+        return each[0]
+    count = reduce(operator.add, [number for _, number in each])
+    return xr.concat([spectrum for spectrum, _ in each], "band", join="outer"), count
 
 
 def _reduce(

@@ -122,6 +122,13 @@ def band_groups(bands: Sequence[str], sensor: Sensor | str | None) -> tuple[int,
     return tuple(origins.count(name) for name in order)
 
 
+def sensor_slices(cube: xr.DataArray) -> list[slice]:
+    """Return the bands of each sensor of a joint cube, as slices along `band`; all bands of any other cube."""
+    bands = [str(band) for band in cube.band.values] if "band" in cube.coords else []
+    sizes = band_groups(bands, sensor_of(cube)) if bands else (cube.sizes["band"],)
+    return [slice(int(a), int(b)) for a, b in pairwise(np.cumsum((0, *sizes)))]
+
+
 @checked
 def observed(values: np.ndarray, groups: Sequence[int]) -> np.ndarray:
     """Return where each group of bands has an observation: all bands of the group are finite.

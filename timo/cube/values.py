@@ -111,8 +111,8 @@ def check_values(
         (time, band, y, x) or (band, y, x) physical values, NaN = no valid observation. The least and the greatest are
         those of all; beyond that a sample of each date is looked at.
     sensor : Sensor or None
-        Sensor of the bands; None: only infinite values are refused. Of a joint sensor, those of each part are checked by
-        themselves.
+        Sensor of the bands; None: only infinite values are refused. Of a joint sensor, the bands of each part are
+        checked by themselves.
     bands : sequence of str
         Names of the bands.
     what : str

@@ -14,7 +14,7 @@ from typing import Any
 
 from timo.checks import checked
 from timo.sensors.product import Sensor
-from timo.sensors.registry import SENSORS
+from timo.sensors.registry import find_sensor
 
 
 @checked
@@ -389,7 +389,7 @@ def _level_1(identity: Identity | None, word: str) -> Identity:
 
 def _timo(name: str) -> Identity:
     """Identify a file that `timo.export` wrote: its values are physical already."""
-    known = SENSORS.get(name)
+    known = find_sensor(name)
     if known is None:
         product = (
             f"a cube of the sensor {name!r}, which is not known here (timo.sensors.read_sensor)"

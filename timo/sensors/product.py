@@ -464,8 +464,13 @@ class Sensor:
         for band in self.bands:
             if band.name == name:
                 return band
+        radar = (
+            " Radar comes in a cube of its own: timo.cube.join(cube, radar) makes one of both."
+            if name in POLARISATIONS
+            else ""
+        )
         raise TimoError(
-            f"{self.name} has no band {name!r}. Its bands are: {', '.join(self.band_names)}."
+            f"{self.name} has no band {name!r}. Its bands are: {', '.join(self.band_names)}.{radar}"
         )
 
     @checked

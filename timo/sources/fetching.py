@@ -22,7 +22,7 @@ from timo.compute import OnStep, StepReport, Steps, computing
 from timo.cube.check import DIMS
 from timo.cube.values import check_values
 from timo.errors import TimoError, warn
-from timo.sensors import SENSORS
+from timo.sensors.registry import find_sensor
 from timo.sources.cache.chunks import CachedArray, Index, slices_of
 from timo.sources.cache.stores import check_path, open_store, writing
 
@@ -310,7 +310,7 @@ def _fetch_to(
 
 def _check_values(cube: xr.DataArray) -> None:
     """Refuse values that cannot be what the sensor measures; of a store a sample of each date is read."""
-    sensor = SENSORS.get(str(cube.attrs.get("sensor")))
+    sensor = find_sensor(cube.attrs.get("sensor"))
     if sensor is None or cube.dims != DIMS or not cube.size:
         return
     sample = cube.data

@@ -121,6 +121,11 @@ def make_request(
 ) -> CubeRequest:
     """Check the options that all sources share; they are those of `timo.open_cube`."""
     instrument = make_sensor(sensor)
+    if len(instrument.parts) > 1:
+        raise TimoError(
+            f"open_cube opens one sensor at a time; got {instrument.name!r}. Open the others with like= the first, and "
+            "join them: timo.cube.join(first, other)."
+        )
     first, last = make_span(start, end)
     names = make_bands(instrument, bands)
     masked = make_masked(instrument, masked_classes)

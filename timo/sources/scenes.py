@@ -18,7 +18,15 @@ import xarray as xr
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 
-from timo.cube import cell_size_m, check, check_values, composite, dilate
+from timo.cube import (
+    band_groups,
+    cell_size_m,
+    check,
+    check_values,
+    composite,
+    dilate,
+    observed,
+)
 from timo.errors import TimoError
 from timo.sensors import POLARISATIONS, Collection, Sensor
 from timo.sources.reading import NO_QUALITY
@@ -211,7 +219,7 @@ def _observe_block(
     linear: bool,
     block_info: dict[Any, Any] | None = None,
 ) -> np.ndarray:
-    absent = ~np.isfinite(values).all(axis=1, keepdims=True)
+    absent = _absent(values, request)
     if unclear is not None:
         absent |= unclear
     if absent.all():
@@ -220,12 +228,20 @@ def _observe_block(
     if linear:
         _check_power(values)
         values = (10 * np.log10(np.where(values > 0, values, _NAN))).astype("float32")
-        absent |= ~np.isfinite(values).all(axis=1, keepdims=True)
-    observed = np.where(absent, _NAN, values)
+        absent |= _absent(values, request)
+    seen = np.where(absent, _NAN, values)
     if block_info:
         name = f"scene {names[block_info[0]['chunk-location'][0]]}"
-        check_values(observed, request.sensor, request.bands, what=name, call=False, part=True)
-    return observed
+        check_values(seen, request.sensor, request.bands, what=name, call=False, part=True)
+    return seen
+
+
+def _absent(values: np.ndarray, request: CubeRequest) -> np.ndarray:
+    """Return where a pixel lacks a band of its sensor: (scene, 1, y, x), of several sensors (scene, band, y, x)."""
+    groups = band_groups(request.bands, request.sensor)
+    if len(groups) == 1:
+        return ~np.isfinite(values).all(axis=1, keepdims=True)
+    return np.repeat(~observed(values, groups), groups, axis=1)
 
 
 def _mosaic(observed: da.Array, days: pd.DatetimeIndex) -> da.Array:
@@ -256,8 +272,8 @@ def _mosaic(observed: da.Array, days: pd.DatetimeIndex) -> da.Array:
 def _last_valid(blocks: list[np.ndarray]) -> np.ndarray:
     top = blocks[-1]
     for below in reversed(blocks[:-1]):
-        # Valid in all bands or in none: the first one is enough.
-        holes = np.isnan(top[:, :1])
+        # Valid in all bands of a sensor or in none.
+        holes = np.isnan(top)
         if not holes.any():
             break
         top = np.where(holes, below, top)

@@ -11,7 +11,8 @@ import numpy as np
 import xarray as xr
 
 from timo.errors import TimoError
-from timo.sensors import SENSORS, identify
+from timo.sensors import identify
+from timo.sensors.registry import find_sensor
 from timo.sources.dates import Moment, cf_moments
 from timo.sources.files.coordinates import grid_of_variable, north_up
 from timo.sources.files.datasets import open_dataset
@@ -60,7 +61,7 @@ def find_arrays(paths: Sequence[Path], kind: Kind, naming: Naming) -> Inventory:
         dataset = open_dataset(path, kind)
         variables = _gridded(dataset, path)
         said = {str(v.attrs.get("sensor", "")).lower() for v in (dataset, *variables)}
-        known = said & set(SENSORS)
+        known = {name for name in said if find_sensor(name) is not None}
         tags[path] = {**dataset.attrs, **({"TIMO_SENSOR": known.pop()} if len(known) == 1 else {})}
         file = _File(path, dataset, naming, (position, len(paths)), len(variables) == 1)
         ours &= file.ours

@@ -15,7 +15,8 @@ import xarray as xr
 from timo.cube.check import DIMS, check, grid_mismatch
 from timo.cube.netcdf import netcdf_engine
 from timo.errors import TimoError
-from timo.sensors import POLARISATIONS, SENSORS, get_sensor
+from timo.sensors import POLARISATIONS, get_sensor
+from timo.sensors.registry import find_sensor
 from timo.sources.cache.checked import DamagedError
 from timo.sources.cache.stores import checked_store
 from timo.sources.dates import make_open_span
@@ -93,7 +94,8 @@ def own_cubes(paths: Sequence[Path], kind: Kind, chunk: int) -> list[xr.DataArra
 
 def _is_cube(variable: xr.DataArray) -> bool:
     floats = variable.dims == DIMS and variable.dtype == np.float32
-    return floats and variable.attrs.get("sensor") in SENSORS and "band" in variable.coords
+    known = find_sensor(variable.attrs.get("sensor")) is not None
+    return floats and known and "band" in variable.coords
 
 
 def join_cubes(
