@@ -121,9 +121,9 @@ def split_blocks(
     place = place.reshape(blocks.shape)
     pixels = _pixels_per_block(place, len(numbers), labels)
     if scheme == "random":
-        part = _draw(pixels, shares, rng)
+        part = share_out(pixels, shares, rng)
     else:
-        part = np.where(_is_odd(place), TEST, _draw_rest(pixels, ~_is_odd(place), shares, rng))
+        part = np.where(is_odd(place), TEST, _draw_rest(pixels, ~is_odd(place), shares, rng))
         shares = np.where(np.arange(3) == TEST, 0.5, shares)
     split = xr.DataArray(
         part[place].astype("int8"), dims=("y", "x"), coords=blocks.coords, name="part"
@@ -161,7 +161,7 @@ def _pixels_per_block(place: np.ndarray, n: int, labels: xr.DataArray | None) ->
     return np.stack(columns, axis=1).astype("float64")
 
 
-def _draw(pixels: np.ndarray, shares: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def share_out(pixels: np.ndarray, shares: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Draw a part, (block,), for each block, so that each column is shared out in proportion.
 
     The class with the fewest pixels left goes first, its blocks in random order, each to the part that still lacks most
@@ -185,11 +185,11 @@ def _draw_rest(
     """Draw training or validation, (block,), for the blocks that are not test."""
     part = np.full(len(pixels), UNUSED)
     proportion = shares * [1, 1, 0] / (shares[TRAIN] + shares[VALIDATION])
-    part[rest] = _draw(pixels[rest], proportion, rng)
+    part[rest] = share_out(pixels[rest], proportion, rng)
     return part
 
 
-def _is_odd(place: np.ndarray) -> np.ndarray:
+def is_odd(place: np.ndarray) -> np.ndarray:
     """Return, (block,), whether each block is of the second colour of the checkerboard."""
     _, first = np.unique(place, return_index=True)
     row, column = np.divmod(first, place.shape[1])

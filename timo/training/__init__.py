@@ -13,5 +13,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "module": ["Optimisation"],
         "pretrain": ["Pretrained", "pretrain"],
         "pretraining": ["PretrainOptions", "WindowOptions"],
+        "windows": ["Windows"],
     },
 )

@@ -1,11 +1,13 @@
 """Augmentation of chips. Each function keeps observations and labels of a chip true."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Bool
 
-from timo.training.chips.chip import UNLABELLED, Chip
+from timo.places.chip import UNLABELLED, Chip
+from timo.places.view import zeroed
 
 
 def rotate(chip: Chip, rng: np.random.Generator) -> Chip:
@@ -18,17 +20,31 @@ def rotate(chip: Chip, rng: np.random.Generator) -> Chip:
         a = np.rot90(a, turns, axes=(-2, -1))
         return a[..., ::-1] if mirror else a
 
-    return replace(chip, x=turn(chip.x), valid=turn(chip.valid), labels=turn(chip.labels))
+    # Labels of a chip as a whole have no sides.
+    labels = turn(chip.labels) if chip.labels.ndim > 1 else chip.labels
+    parcels = None if chip.parcels is None else turn(chip.parcels)
+    return replace(chip, x=turn(chip.x), valid=turn(chip.valid), labels=labels, parcels=parcels)
 
 
-def hide(chip: Chip, gaps: Bool[np.ndarray, "t h w"], rng: np.random.Generator) -> Chip:
-    """Take observations away under `gaps`, on a random half of the dates; the labels stay."""
+def hide(
+    chip: Chip,
+    gaps: Bool[np.ndarray, "t h w"],
+    rng: np.random.Generator,
+    groups: Sequence[int] = (),
+    optical: Sequence[bool] = (),
+) -> Chip:
+    """Take observations away under `gaps`, on a random half of the dates; the labels stay.
+
+    Of several `groups` of bands (their sizes), those that are not `optical` stay: radar sees through clouds.
+    """
     gaps = gaps & (rng.random(len(gaps)) < 0.5)[:, None, None]
-    if not (chip.valid & ~gaps).any():
+    if chip.valid.ndim == 4:
+        gaps = gaps[:, None] & np.array(optical)[:, None, None]
+    valid = chip.valid & ~gaps
+    if not valid.any():
         # A chip without observations teaches nothing.
         return chip
-    valid = chip.valid & ~gaps
-    return replace(chip, x=np.where(valid[:, None], chip.x, np.float32(0)), valid=valid)
+    return replace(chip, x=zeroed(chip.x, valid, groups), valid=valid)
 
 
 def splice(chip: Chip, other: Chip, rng: np.random.Generator) -> Chip:
@@ -47,12 +63,13 @@ def splice(chip: Chip, other: Chip, rng: np.random.Generator) -> Chip:
     same = is_class.any(axis=0) & (is_class | (other.labels == UNLABELLED)).all(axis=0)
     patch = same & blob(same.shape, rng, share=rng.uniform(0.05, 0.6))
     start = int(rng.integers(len(chip.dates)))
-    where = np.zeros_like(chip.valid)
+    where = np.zeros(chip.labels.shape, bool)
     where[start:] = patch
+    valid = where if chip.valid.ndim == 3 else where[:, None]
     return replace(
         chip,
         x=np.where(where[:, None], other.x, chip.x),
-        valid=np.where(where, other.valid, chip.valid),
+        valid=np.where(valid, other.valid, chip.valid),
         labels=np.where(where, other.labels, chip.labels),
     )
 
