@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from timo.cube.join import sensor_slices
+
 from ..base.background import is_lazy
 from .bandviews import thin, thin_step
 
@@ -29,6 +31,7 @@ class CubeReader:
         self.lazy = is_lazy(cube)
         self._order = {str(name): i for i, name in enumerate(cube.band.values)}
         self._kept: OrderedDict[Key, np.ndarray] = OrderedDict()
+        self._firsts = [bands.start for bands in sensor_slices(cube)]
         self._shares: dict[int, float] = {}
         # Read by the notebook's thread and by the one that fetches.
         self._lock = threading.Lock()
@@ -97,9 +100,10 @@ class CubeReader:
         return [self._clear_share(date) for date in range(self.cube.sizes["time"])]
 
     def _clear_share(self, date: int) -> float | None:
-        # An observation counts in all bands or in none: one band is enough.
+        # An observation counts in all bands of a sensor or in none: one of each is enough.
         if not self.lazy:
-            return float(np.isfinite(thin(self.cube.data[date, 0])).mean())
+            seen = np.isfinite(thin(self.cube.data[date, self._firsts]))
+            return float(seen.any(axis=0).mean())
         return self._shares.get(date)
 
     # What is kept
