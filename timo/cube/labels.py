@@ -13,6 +13,7 @@ from timo.cube.nodata import own_nodata
 from timo.errors import TimoError
 
 Unit = Literal["pixel", "chip", "parcel"]
+UNLABELLED = -1
 _PIXELS = (("y", "x"), ("time", "y", "x"))
 _CHIPS: tuple[tuple[str, ...], ...] = ((), ("time",))
 
@@ -137,7 +138,7 @@ def _check_nodata(labels: xr.DataArray) -> None:
 
 def _check_classes(labels: xr.DataArray) -> None:
     low, high = int(labels.min()), int(labels.max())
-    if low < -1:
+    if low < UNLABELLED:
         raise TimoError(
             f"Labels are classes from 0, or -1 = unlabelled; got {low}. "
             "Use labels.where(labels >= 0, -1)."
