@@ -101,15 +101,13 @@ def inputs_of_attentions(model, cube):
 
 
 def expected_row(model, cube, stage, block, query):
-    """Weights (h, t, i, j) of the query, cut out of the full softmax; the padding cut off."""
+    """Weights (h, t, i, j) of the query, cut out of the full softmax."""
     date, row, col = query
     before = sum(model.config.encoder.depths[: stage - 1])
     with torch.no_grad():
         attention, x, valid = inputs_of_attentions(model, cube)[before + block]
         stride = STRIDES[stage - 1]
-        height, width = (-(-cube.sizes[d] // 32) * 32 // stride for d in ("y", "x"))
+        height, width = (-(-cube.sizes[d] // stride) for d in ("y", "x"))
         place = date * height * width + row // stride * width + col // stride
         weights = full_softmax(attention, x, valid)[:, place]
-    weights = weights.reshape(-1, cube.sizes["time"], height, width)
-    inside = (-(-cube.sizes[d] // stride) for d in ("y", "x"))
-    return weights[:, :, : next(inside), : next(inside)].numpy()
+    return weights.reshape(-1, cube.sizes["time"], height, width).numpy()

@@ -17,6 +17,12 @@ ELAPSED_PERIODS = (16.0, 16384.0)
 MAX_HARMONICS = 8
 
 
+def convolve_cell(conv: nn.Conv2d, x: Float[Tensor, "f c 1 1"]) -> Float[Tensor, "f d 1 1"]:
+    """Convolve maps of one cell: around it is nothing but padding, and only the middle of the kernel counts."""
+    row, column = (size // 2 for size in conv.kernel_size)
+    return F.linear(x.flatten(1), conv.weight[:, :, row, column], conv.bias)[..., None, None]
+
+
 class ChannelNorm(nn.LayerNorm):
     """LayerNorm over the channels of each place of a map (f c h w): no statistics over the batch or the image."""
 
@@ -68,7 +74,9 @@ class Downsample(nn.Module):
         self.norm = nn.LayerNorm(next_dim)
 
     def forward(self, x: Float[Tensor, "f i j d"]) -> Float[Tensor, "f i2 j2 d2"]:
-        return self.norm(self.conv(x.movedim(-1, 1)).movedim(1, -1))
+        x = x.movedim(-1, 1)
+        merged = convolve_cell(self.conv, x) if x.shape[-2:] == (1, 1) else self.conv(x)
+        return self.norm(merged.movedim(1, -1))
 
 
 def sincos(position: Float[Tensor, " p"], channels: int) -> Float[Tensor, "p {channels}"]:

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from timo.models.embedding import ChannelNorm
+from timo.models.embedding import ChannelNorm, convolve_cell
 from timo.models.encoder import STRIDES
 from timo.models.frames import Frames
 
@@ -18,13 +18,25 @@ POOL_SIZES = (1, 2, 3, 6)
 DATE_GROUPS = 8
 
 
-def _conv(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
-    # Normalised over the channels of each place, not over the batch: a prediction stays that of its own sample.
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False),
-        ChannelNorm(outputs),
-        nn.ReLU(inplace=True),
-    )
+class Layer(nn.Sequential):
+    """Convolution, norm and ReLU; `cell` says that a frame is one cell, around which there is nothing."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
+        # Normalised over the channels of each place, not over the batch: a prediction stays that of its own sample.
+        super().__init__(
+            nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False),
+            ChannelNorm(outputs),
+            nn.ReLU(inplace=True),
+        )
+
+    def forward(self, x: Float[Tensor, "f c h w"], cell: bool = False) -> Float[Tensor, "f d h w"]:
+        conv, norm, relu = self
+        assert isinstance(conv, nn.Conv2d)
+        return relu(norm(convolve_cell(conv, x) if cell else conv(x)))
+
+
+def _is_cell(x: Float[Tensor, "*s h w"]) -> bool:
+    return x.shape[-2:] == (1, 1)
 
 
 def _resize(x: Float[Tensor, "f c h w"], size: Sequence[int]) -> Float[Tensor, "f c h2 w2"]:
@@ -43,15 +55,19 @@ class PyramidPooling(nn.Module):
 
     def __init__(self, dim: int, width: int) -> None:
         super().__init__()
-        self.pools = nn.ModuleList(_conv(dim, width, 1) for _ in POOL_SIZES)
-        self.merge = _conv(dim + len(POOL_SIZES) * width, width, 3)
+        self.pools = nn.ModuleList(Layer(dim, width, 1) for _ in POOL_SIZES)
+        self.merge = Layer(dim + len(POOL_SIZES) * width, width, 3)
 
-    def forward(self, x: Float[Tensor, "f c h w"]) -> Float[Tensor, "f d h w"]:
-        pooled = [
-            _resize(conv(F.adaptive_avg_pool2d(x, size)), x.shape[-2:])
-            for conv, size in zip(self.pools, POOL_SIZES, strict=True)
-        ]
-        return self.merge(torch.cat([x, *pooled], dim=1))
+    def forward(self, x: Float[Tensor, "f c h w"], cell: bool) -> Float[Tensor, "f d h w"]:
+        if cell:
+            # One cell is the same at every grain.
+            pooled = [layer(x, cell) for layer in self.pools]
+        else:
+            pooled = [
+                _resize(layer(F.adaptive_avg_pool2d(x, size)), x.shape[-2:])
+                for layer, size in zip(self.pools, POOL_SIZES, strict=True)
+            ]
+        return self.merge(torch.cat([x, *pooled], dim=1), cell)
 
 
 class UPerNet(nn.Module):
@@ -63,17 +79,19 @@ class UPerNet(nn.Module):
     def __init__(self, dims: Sequence[int], width: int) -> None:
         super().__init__()
         self.context = PyramidPooling(dims[-1], width)
-        self.laterals = nn.ModuleList(_conv(dim, width, 1) for dim in dims[:-1])
-        self.smooth = nn.ModuleList(_conv(width, width, 3) for _ in dims[:-1])
-        self.fuse = _conv(len(dims) * width, width, 3)
+        self.laterals = nn.ModuleList(Layer(dim, width, 1) for dim in dims[:-1])
+        self.smooth = nn.ModuleList(Layer(width, width, 3) for _ in dims[:-1])
+        self.fuse = Layer(len(dims) * width, width, 3)
 
     def forward(self, maps: list[Float[Tensor, "f _dim _i _j"]]) -> Float[Tensor, "f d i j"]:
-        finer = [lateral(x) for lateral, x in zip(self.laterals, maps, strict=False)]
-        levels = [*finer, self.context(maps[-1])]
+        cell = _is_cell(maps[0])
+        finer = [lateral(x, cell) for lateral, x in zip(self.laterals, maps, strict=False)]
+        levels = [*finer, self.context(maps[-1], cell)]
         for i in range(len(levels) - 1, 0, -1):
             levels[i - 1] = levels[i - 1] + _resize(levels[i], levels[i - 1].shape[-2:])
-        smoothed = [conv(x) for conv, x in zip(self.smooth, levels, strict=False)] + levels[-1:]
-        return self.fuse(torch.cat([_resize(x, maps[0].shape[-2:]) for x in smoothed], dim=1))
+        smoothed = [layer(x, cell) for layer, x in zip(self.smooth, levels, strict=False)]
+        levels = [_resize(x, maps[0].shape[-2:]) for x in (*smoothed, levels[-1])]
+        return self.fuse(torch.cat(levels, dim=1), cell)
 
 
 class Detail(nn.Module):
@@ -85,10 +103,12 @@ class Detail(nn.Module):
 
     def __init__(self, in_channels: int, width: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(_conv(in_channels + 1, width, 3), _conv(width, width, 3))
+        self.layers = nn.Sequential(Layer(in_channels + 1, width, 3), Layer(width, width, 3))
 
     def forward(self, x: Float[Tensor, "f c h w"]) -> Float[Tensor, "f d h w"]:
-        return self.layers(x)
+        for layer in self.layers:
+            x = layer(x, _is_cell(x))
+        return x
 
 
 class DatePooling(nn.Module):
@@ -102,7 +122,7 @@ class DatePooling(nn.Module):
         super().__init__()
         self.groups = groups
         self.score = nn.Conv2d(width, groups, 1)
-        self.merge = _conv(2 * width, width, 1)
+        self.merge = Layer(2 * width, width, 1)
 
     def forward(
         self, series: Float[Tensor, "b t d h w"], valid: Bool[Tensor, "b t h w"]
@@ -145,9 +165,9 @@ class SegmentationHead(nn.Module):
         self.pyramid = UPerNet(dims, width)
         last = 2 * detail or width
         # Narrowed before it is enlarged: what happens at full resolution is what costs.
-        self.narrow = _conv(width, last, 1) if detail else nn.Identity()
+        self.narrow = Layer(width, last, 1) if detail else nn.Identity()
         self.detail = Detail(sizes[0], detail) if detail else None
-        self.merge = _conv(last + detail, last, 1) if detail else None
+        self.merge = Layer(last + detail, last, 1) if detail else None
         self.over_dates = None if per_date else DatePooling(last, math.gcd(last, DATE_GROUPS))
         self.classifier = nn.Sequential(nn.Dropout2d(dropout), nn.Conv2d(last, classes, 1))
         if self.groups and detail:
@@ -184,7 +204,7 @@ class SegmentationHead(nn.Module):
         full = enlarge(frames, image.shape[-2:])
         if self.merge is not None:
             fine = self._fine(image, valid, of)
-            full = self.merge(torch.cat([full, fine], dim=1))
+            full = self.merge(torch.cat([full, fine], dim=1), _is_cell(image))
         if self.over_dates is not None:
             series = rearrange(full, "(b t) d h w -> b t d h w", b=b)
             return self.classifier(self.over_dates(series, valid if of is None else of.valid))
