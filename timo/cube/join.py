@@ -21,6 +21,8 @@ from timo.sensors.joint import AND
 from timo.sensors.registry import find_sensor
 
 Resampling = Literal["nearest", "bilinear", "average"]
+# Values that are looked at at once.
+_AT_ONCE = 1 << 20
 # What cubes say of where they come from; where they differ, all of it is kept.
 _SAID = ("attribution", "source", "licence", "units", "long_name")
 
@@ -160,10 +162,12 @@ def observed(values: np.ndarray, groups: Sequence[int]) -> np.ndarray:
     time, _, height, width = values.shape
     edges = np.cumsum((0, *groups))
     result = np.empty((time, len(groups), height, width), bool)
-    # Date by date: booleans of all bands at once would be a quarter of the cube.
-    for date, valid in zip(values, result, strict=True):
+    # Some dates at a time: booleans of all bands at once would be a quarter of the cube.
+    step = max(_AT_ONCE // values[0].size, 1) if time else 1
+    for first in range(0, time, step):
+        dates = slice(first, first + step)
         for group, (start, end) in enumerate(pairwise(edges)):
-            np.isfinite(date[start:end]).all(axis=0, out=valid[group])
+            np.isfinite(values[dates, start:end]).all(axis=1, out=result[dates, group])
     return result[:, 0] if len(groups) == 1 else result
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self, overload
@@ -13,14 +13,20 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from timo.checks import Count, Positive, Seed, Share, checked, described, whole
+from timo.checks import Count, PathLike, Positive, Seed, Share, checked, described, whole
+from timo.compute import OnStep, Steps
 from timo.errors import TimoError
 from timo.places import split as splits
 from timo.places.chip import NumberError
+from timo.places.packed.layout import SHARD_BYTES
+from timo.places.packed.places import PackedSource, pack_places
+from timo.places.packed.store import ChipStore
 from timo.places.place import Place
+from timo.places.series import read_series
 from timo.places.source import Head, Items, Source
 from timo.places.split import By, Split
 from timo.places.view import View
+from timo.sensors import Sensor
 
 Item = Place | xr.DataArray | tuple[Any, ...] | Callable[[], Any]
 
@@ -256,12 +262,16 @@ class Places(Sequence[Place]):
         known = self.known_counts()
         if known is not None:
             return known
-        rows = [count_labels(self.view(i).labels) for i in range(len(self))]
+        rows = [self.counts_of(number) for number in range(len(self))]
         width = max([len(self.classes), *map(len, rows)])
         table = np.zeros((len(self), width), "int64")
         for row, counted in zip(table, rows, strict=True):
             row[: len(counted)] = counted
         return table
+
+    def counts_of(self, index: int) -> np.ndarray:
+        """Count the labelled pixels of a place, (class,)."""
+        return count_labels(self.view(index).labels)
 
     def known_counts(self) -> np.ndarray | None:
         """Return what `counts` returns where no label has to be read for it, else None."""
@@ -340,10 +350,142 @@ class Places(Sequence[Place]):
             self, by, k, validation, splits.Options(size_m=size_m, seed=seed)
         )
 
-    def digest(self) -> str:
-        """Return a short name for the data: of what is in memory its values, of files their state."""
-        numbers = range(len(self._source)) if self._numbers is None else self._numbers.tolist()
-        given = [self._source.digest(number) for number in numbers]
+    @classmethod
+    @checked
+    def from_series(
+        cls,
+        table: PathLike | pd.DataFrame,
+        *,
+        id: str | None = None,  # noqa: A002
+        time: str | None = None,
+        bands: Sequence[str] | Mapping[str, str] | None = None,
+        label: str | None = None,
+        group: str | None = None,
+        fold: str | None = None,
+        sensor: Sensor | str = "sentinel-2",
+        classes: Sequence[Any] | Mapping[Any, Any] | None = None,
+        ignore: Sequence[Any] = (),
+        numeric: bool = False,
+        x: str | None = None,
+        y: str | None = None,
+        crs: str | int | None = None,
+        scale: float | Mapping[str, float] | None = None,
+        offset: float | Mapping[str, float] | None = None,
+        nodata: float | None = None,
+        unit: Literal["pixel", "chip"] = "pixel",
+    ) -> Self:
+        """Make places of one cell each of a table of pixels' series.
+
+        Parameters
+        ----------
+        table : DataFrame, str or path
+            A table or a file (.csv, .parquet): either a row for each observation (id, date, bands), or a row for each
+            series with a column for each band and date ("B4_2020-05-01", "20200501_red").
+        id : str, optional
+            Column that says which series a row is of. Of a row for each series, by default its number.
+        time : str, optional
+            Column of the dates, where each row is an observation.
+        bands : sequence or mapping, optional
+            Columns of the bands, or ``{"B4": "column"}``; of dated columns the part of their names beside the date. By
+            default all that are called as a band of the sensor. A column of its quality layer ("SCL") masks.
+        label : str, optional
+            Column of the classes, or with ``numeric=True`` of the values to predict; one of each series, empty where it
+            has none. `classes` and `ignore` are as those of `timo.read_labels`.
+        group, fold : str, optional
+            Columns of what a split keeps whole (field, site), and of the folds.
+        sensor : Sensor or str
+            Sensor of the bands; of several, "sentinel-2+sentinel-1", a band is empty where it was not observed.
+        x, y : str, optional
+            Columns of coordinates, in degrees or in `crs`. Without, all places lie on one grid that is nowhere.
+        scale, offset : float or mapping, optional
+            Physical value = number x scale + offset; a mapping has those of single bands or sensors.
+        nodata : float, optional
+            Number that means no data; empty cells do so in any case.
+        unit : {"pixel", "chip"}
+            What labels are of: pixels, for a model that is to map pixels, or the series as a whole, for one that
+            answers for chips.
+
+        Returns
+        -------
+        Places
+            In memory, in arrays that all share.
+
+        Raises
+        ------
+        TimoError
+            If a column is missing or not what it should be, a series has two rows of a date or two labels, or values
+            cannot be what the sensor measures.
+
+        Warns
+        -----
+        UserWarning
+            If series have no observation; they are left out.
+        """
+        options = {name: value for name, value in locals().items() if name not in ("cls", "table")}
+        return cls._of(read_series(table, **options))
+
+    @classmethod
+    @checked
+    def from_store(cls, path: PathLike) -> Self:
+        """Open places that were packed (`pack`), or a chip store that `timo.places.pack` made of cubes.
+
+        Raises
+        ------
+        TimoError
+            If it is no such store, or its metadata are damaged.
+        """
+        return cls._of(PackedSource(ChipStore(path)))
+
+    @checked
+    def pack(
+        self,
+        path: PathLike,
+        *,
+        dtype: Literal["int16", "float32"] = "int16",
+        scale: Positive | None = None,
+        shard_bytes: Count = SHARD_BYTES,
+        progress: bool = False,
+        on_step: OnStep | None = None,
+    ) -> Places:
+        """Write the places with their labels into a store, from which training reads fast, and return those there.
+
+        A place that is there already is not written again: the same call resumes what was interrupted.
+
+        Parameters
+        ----------
+        path : path
+            The store, a folder; created if it is not there.
+        dtype : {"int16", "float32"}
+            Digital numbers, or the values as they are. Digital numbers round to half a `scale` at most; reflectances
+            that were digital numbers of their sensor come back bit by bit.
+        scale : float, optional
+            Step of the digital numbers; by default the sensor's (0.01 dB for radar).
+        shard_bytes : int
+            Size of a shard before compression.
+        progress : bool
+            Show a progress bar.
+        on_step : callable, optional
+            Is given a `timo.compute.StepReport` after each place.
+
+        Raises
+        ------
+        TimoError
+            If a value does not fit the type, or the store holds other places, is damaged or cannot be written.
+
+        Notes
+        -----
+        All places take the room of the largest, which costs little: what is empty is compressed to almost nothing. One
+        place at a time is in memory.
+        """
+        pack_places(
+            self, path, dtype, scale, shard_bytes, Steps(on_step, progress=progress, unit="place")
+        )
+        return type(self).from_store(path)
+
+    def digest(self, *numbers: int) -> str:
+        """Return a short name for the data, or those of some places: of what is in memory its values."""
+        which = [self._number(n) for n in numbers or range(len(self))]
+        given = [self._source.digest(number) for number in which]
         return hashlib.sha256(json.dumps([given, str(self.head)]).encode()).hexdigest()[:16]
 
 
