@@ -16,9 +16,12 @@ from training_runs import same, weights_of
 
 import timo
 from timo.errors import TimoError
-from timo.training import ChipDataset, ChipOptions, Optimisation, finetune
-from timo.training.finetune import _class_weights, _divide, _loader
-from timo.training.module import segmentation_loss
+from timo.places import Places, Split
+from timo.training import ChipOptions, Optimisation, finetune
+from timo.training.answers import answers, losses_of, only_observed
+from timo.training.batches import collate
+from timo.training.finetune import class_weights_of
+from timo.training.tiles import Tiles
 
 SMALL = {
     "epochs": 3,
@@ -140,16 +143,21 @@ def test_what_is_validated_is_what_is_kept(world, new_model):
     cube, labels, split = world
     model = new_model()
     result = finetune(model, cube, labels, split=split, averaging=0.7, **SMALL)
-    everything = ChipDataset(cube, labels, 16, SMALL["chips"], seed=0)
-    _, validation = _divide(everything, split.values)
-    losses, sizes = [], []
-    for batch in _loader(validation, 4):
-        with torch.no_grad():
-            scores = model(batch["x"], batch["dates"], batch["valid"])
-        loss = segmentation_loss(scores, batch["labels"], batch["valid"], Optimisation())
-        losses.append(float(loss))
-        sizes.append(len(batch["x"]))
-    expected = np.average(losses, weights=sizes)
+    tiles = Tiles(
+        Places([(cube, labels)]),
+        Split([split]),
+        1,
+        model.config,
+        size=16,
+        dates=5,
+        most=16,
+        seed=0,
+    )
+    batch = only_observed(collate([tiles[i] for i in range(len(tiles))]), per_date=True)
+    with torch.no_grad():
+        scores = model(batch["x"], batch["dates"], batch["valid"])
+    judged = answers(scores, batch, model.config)
+    expected = float(judged.mean(losses_of(judged, model.config, 0.0, None)))
     assert result.history.validation_loss.min() == pytest.approx(expected, rel=1e-5)
 
 
@@ -239,12 +247,13 @@ def test_a_model_of_the_series_learns_too(world, new_model):
 
 
 def test_balanced_weights_are_the_inverse_of_the_shares():
-    labels = np.array([[0, 0, 0, 1, -1, -1]])
-    assert torch.allclose(_class_weights("balanced", labels, 2), torch.tensor([4 / 6, 2.0]))
+    counts, names = np.array([3, 1]), ("a", "b")
+    assert torch.allclose(class_weights_of("balanced", counts, names), torch.tensor([4 / 6, 2.0]))
     # The third class never occurs.
-    assert _class_weights("balanced", labels, 3)[2] == 0
-    assert _class_weights(None, labels, 2) is None
-    assert torch.equal(_class_weights((1, 3), labels, 2), torch.tensor([1.0, 3.0]))
+    assert class_weights_of("balanced", np.array([3, 1, 0]), ("a", "b", "c"))[2] == 0
+    assert class_weights_of(None, counts, names) is None
+    for weights in ((1, 3), {"b": 3, "a": 1}):
+        assert torch.equal(class_weights_of(weights, counts, names), torch.tensor([1.0, 3.0]))
 
 
 def test_class_weights_matter(world, new_model):
@@ -413,6 +422,12 @@ BAD_OPTIONS = {
         r"2 classes need 2 class_weights, one for each; got \[1.0\]",
     ),
     "negative": ({"class_weights": [1.0, -1]}, r"class_weights must be .* \(number 1 is -1\)"),
+    "zero": ({"class_weights": [0, 0]}, r"class_weights \[0, 0\] leave nothing to learn"),
+    "no number": ({"class_weights": [1, np.nan]}, r"class_weights must be .* \(number 1 is nan\)"),
+    "names": (
+        {"class_weights": {"forest": 1, "meadow": 2}},
+        r"must name the classes \['forest', 'other'\], each once; got \['forest', 'meadow'\]",
+    ),
     "word": ({"class_weights": "even"}, "class_weights must be one of 'balanced' or .* got 'even'"),
     "resume": ({"resume": True}, "resume needs the folder of the run: give folder="),
     "unknown": ({"epoch": 3}, "Did you mean 'epochs'"),
@@ -460,10 +475,7 @@ def test_a_model_for_other_data(world, new_model):
 def test_a_model_for_another_task(world):
     cube, labels, _ = world
     model = timo.load_model("timo-tiny", cube=cube, classes=["a", "b"], task="classification")
-    expected = (
-        "labelled by a segmentation model; this one is for classification. Use timo.load_model"
-    )
-    with pytest.raises(TimoError, match=expected):
+    with pytest.raises(TimoError, match=r"Labels of a chip have no dims .* got \('y', 'x'\)"):
         finetune(model, cube, labels, **SMALL)
 
 
@@ -474,12 +486,12 @@ def test_labels_and_splits_that_do_not_fit(world, new_model):
         finetune(model, cube, labels.assign_coords(x=labels.x + 10), **SMALL)
     with pytest.raises(TimoError, match=r"split must be on the cube's grid.* x is up to 1 cells"):
         finetune(model, cube, labels, split=split.assign_coords(x=split.x + 10), **SMALL)
-    with pytest.raises(TimoError, match=r"split must be an xarray.DataArray or None; got ndarray"):
+    with pytest.raises(TimoError, match=r"split must be an xarray.DataArray or .* got ndarray"):
         finetune(model, cube, labels, split=split.values, **SMALL)
     for wrong in (split.T, split.astype("float32"), split.astype(str)):
         with pytest.raises(TimoError, match=r"split must be .* dims \(y, x\), in integers .* got "):
             finetune(model, cube, labels, split=wrong, **SMALL)
-    with pytest.raises(TimoError, match=r"no labelled pixel is left to train on: .* no 0 where"):
+    with pytest.raises(TimoError, match=r"The train part has no label"):
         finetune(model, cube, labels, split=split + 1, **SMALL)
     with pytest.raises(TimoError, match="no pixel is labelled"):
         finetune(model, cube, labels * 0 - 1, **SMALL)

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from timo.errors import TimoError
 from timo.training import Optimisation
-from timo.training.module import FinetuneModule, last_label, segmentation_loss
+from timo.training.answers import answers, last_label, losses_of
+from timo.training.module import FinetuneModule
 
 few = settings(max_examples=30, deadline=None)
 
@@ -20,6 +21,13 @@ def batch(seed, *, b=2, t=3, k=3, h=2, w=2, per_date=True):
     labels = torch.randint(-1, k, (b, t, h, w), generator=generator)
     valid = torch.rand((b, t, h, w), generator=generator) < 0.6
     return scores, labels, valid
+
+
+def segmentation_loss(scores, labels, valid, options, class_weights=None):
+    """Loss of a batch of pixels, by date or of the series."""
+    config = SimpleNamespace(task="segmentation", per_date=scores.ndim == 5)
+    judged = answers(scores, {"labels": labels, "valid": valid}, config, options.gap_weight)
+    return judged.mean(losses_of(judged, config, options.label_smoothing, class_weights))
 
 
 def by_hand(scores, labels, weight, class_weights, smoothing):

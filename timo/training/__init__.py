@@ -5,14 +5,14 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "chips": ["ChipDataset", "ChipOptions"],
+        "chips": ["ChipDataset"],
         "features": ["Features"],
         "finetune": ["Finetuned", "finetune"],
         "head": ["FittedHead", "fit_head"],
         "labels": ["labels_in_time"],
         "module": ["Optimisation"],
         "pretrain": ["Pretrained", "pretrain"],
-        "pretraining": ["PretrainOptions", "WindowOptions"],
-        "windows": ["Windows"],
+        "pretraining": ["PretrainOptions"],
+        "windows": ["ChipOptions", "WindowOptions", "Windows"],
     },
 )

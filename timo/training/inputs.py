@@ -1,8 +1,9 @@
-"""What a training is given: a cube in memory, labels and a split on its grid, a model that can learn them."""
+"""What a training is given: places with labels and their split, and a model that can learn them."""
 
-import hashlib
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,134 @@ import xarray as xr
 from torch import nn
 
 from timo import cube as cubes
-from timo.cancel import Stop
-from timo.checks import described
+from timo.cancel import Stop, obey
 from timo.errors import TimoError
 from timo.models.tasks import Segmenter, config_of
+from timo.places import Places
+from timo.places.place import is_labelled
+from timo.places.source import Items, digest
+from timo.places.split import By, Split, check_part, check_split
 from timo.sources.fetching import fetch
+from timo.training.answers import unit_of
+
+TRAIN, VALIDATION = 0, 1
+# Share of the machine's memory up to which places on disk are read at once: chips are then drawn from memory.
+MEMORY = 0.25
+# Places that are looked at to learn how large all of them are, or whether their bands were observed.
+_FEW = 8
+# Places whose labels are looked at for shares of classes and for the spread of values; of more, as many are drawn.
+_MANY = 2000
+
+
+@dataclass(frozen=True)
+class Given:
+    """Places with labels, and which of them, or of their pixels, train; all, without a split."""
+
+    places: Places
+    split: Split | None = None
+
+    def has(self, number: int, part: int) -> bool:
+        """Return whether a place, or some of its pixels, may belong to a part."""
+        belongs = 0 if self.split is None else self.split.part(number)
+        return bool((belongs == part).any()) if not isinstance(belongs, int) else belongs == part
+
+    def labels(self, number: int, part: int) -> np.ndarray:
+        """Return all labels of a place that belong to a part, in one row."""
+        labels = self.places.view(number).labels
+        if labels is None:
+            return np.zeros(0, "int16")
+        belongs = 0 if self.split is None else self.split.part(number)
+        if isinstance(belongs, int):
+            labels = labels if belongs == part else labels[:0]
+        elif labels.ndim >= 2:
+            labels = labels[..., belongs.values == part]
+        return labels[is_labelled(labels)]
+
+    def plan(self) -> dict[str, str]:
+        """Return what identifies the data, for a run that is resumed: of one cube in memory, each by its name."""
+        split = "" if self.split is None else _split_digest(self.split)
+        if len(self.places) > 1 or not self.places.in_memory:
+            return {"places": self.places.digest(), "split": split}
+        cube, labels = self.places.open(0)
+        own = {} if labels is None else {"labels": digest(labels)}
+        return {"cube": digest(cube, *(cube[dim] for dim in cube.dims)), "split": split} | own
+
+    def some(self, part: int, most: int = _MANY) -> Iterator[int]:
+        """Yield the numbers of places that have something of a part, evenly drawn where there are many."""
+        step = max(len(self.places) // most, 1)
+        return (i for i in range(0, len(self.places), step) if self.has(i, part))
+
+
+def gather(
+    model: Segmenter,
+    data: xr.DataArray | Places,
+    labels: xr.DataArray | None,
+    split: xr.DataArray | Split | By | None,
+) -> Given:
+    """Return places, and their split, of what a training was given; refuse what the model cannot learn."""
+    config = config_of(model)
+    if isinstance(data, Places):
+        if labels is not None:
+            raise TimoError("Places have their labels with them: leave labels out.")
+        places = data
+    else:
+        cubes.check(data, sensor=config.sensor)
+        if labels is None:
+            raise TimoError(
+                "One cube needs labels: timo.finetune(model, cube, labels), see timo.read_labels."
+            )
+        cubes.check_labels(labels, data, numeric=config.task == "regression", unit=unit_of(config))
+        check_model(model, data, labels)
+        places = Places([(data, labels)])
+    _check_places(config, places)
+    return Given(places, _as_split(places, split))
+
+
+def _split_digest(split: Split) -> str:
+    if isinstance(split.parts, np.ndarray):
+        return digest(xr.DataArray(split.parts))
+    parts = (split.part(number) for number in range(len(split)))
+    return digest(*(xr.DataArray(part) for part in parts))
+
+
+def _as_split(places: Places, split: xr.DataArray | Split | By | None) -> Split | None:
+    if split is None:
+        return None
+    if isinstance(split, str):
+        return places.split(split)
+    if isinstance(split, xr.DataArray):
+        if len(places) > 1:
+            raise TimoError(
+                f'One array cannot split {len(places)} places: give split="place", "group", "fold" or "block", or what '
+                "places.split(...) gives."
+            )
+        numbers = check_part(split, places.open(0)[0])
+        part = split.copy(data=numbers.astype("int8"))
+        split = Split([part], "hand", float(split.attrs.get("block_m", 0)))
+    return check_split(places, split, [TRAIN])
+
+
+def load_places(places: Places, stop: Stop | None) -> Places:
+    """Return places in memory, if they take no more than a quarter of it; else, or from a packed store, as they are.
+
+    Raises
+    ------
+    CancelledError
+        Once `stop` says so.
+    """
+    if places.in_memory or not isinstance(places._source, Items):
+        return places
+    few = range(0, len(places), max(len(places) // _FEW, 1))
+    size = np.mean([places.open(number)[0].nbytes for number in few]) * len(places)
+    if size > MEMORY * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
+        return places
+    loaded = []
+    for number, place in enumerate(places):
+        obey(stop)
+        cube, labels = places.open(number)
+        labels = None if labels is None else labels.compute()
+        loaded.append(replace(place, cube=load(cube, stop), labels=labels))
+    return Places(loaded)
 
 
 def load(cube: xr.DataArray, stop: Stop | None) -> xr.DataArray:
@@ -26,19 +150,20 @@ def load(cube: xr.DataArray, stop: Stop | None) -> xr.DataArray:
 def check_model(model: Segmenter, cube: xr.DataArray, labels: xr.DataArray) -> None:
     """Refuse a model that cannot learn these labels on this cube."""
     config = config_of(model)
-    bands = tuple(str(band) for band in cube.band.values)
-    if bands != config.bands:
-        raise TimoError(
-            f"The model reads the bands {config.bands}, the cube has {bands}. Use "
-            f"cube.sel(band={list(config.bands)}), or load a model with cube=cube."
-        )
+    _check_bands(config, tuple(str(band) for band in cube.band.values))
+    if config.task == "regression":
+        return
     names = labels.attrs.get("classes")
     if names is not None and tuple(names) != config.classes:
         raise TimoError(
             f"The labels' classes are {tuple(names)}, the model's {config.classes}. Load the model with "
             "classes=labels.attrs['classes']."
         )
-    highest = int(labels.max())
+    check_highest(config, int(labels.max()))
+
+
+def check_highest(config: Any, highest: int) -> None:
+    """Refuse labels of more classes than the model has."""
     if highest >= len(config.classes):
         raise TimoError(
             f"The labels go up to class {highest}, the model has {len(config.classes)} classes: "
@@ -46,21 +171,73 @@ def check_model(model: Segmenter, cube: xr.DataArray, labels: xr.DataArray) -> N
         )
 
 
-def check_split(split: Any, cube: xr.DataArray, what: str = "split") -> np.ndarray:
-    """Return the numbers of a split, 0 = training and 1 = validation, or the truth values of a mask."""
-    fits = isinstance(split, xr.DataArray) and split.dims == ("y", "x")
-    if not fits or split.dtype.kind not in "biu":
-        got = f"{split.dtype} with the dims {split.dims}" if hasattr(split, "dims") else ""
+def _check_bands(config: Any, bands: Sequence[str]) -> None:
+    if tuple(bands) != config.bands:
         raise TimoError(
-            f"The {what} must be an xarray.DataArray with the dims (y, x), in integers (0 = training, 1 = validation, "
-            f"all else is not touched) or truth values; got {got or described(split)}. See timo.cube.split_blocks."
+            f"The model reads the bands {config.bands}, the cube has {tuple(bands)}. Use "
+            f"cube.sel(band={list(config.bands)}), or load a model with cube=cube."
         )
-    try:
-        # Zeros: what must fit is the grid alone, and a split may hold numbers that no label has.
-        cubes.check_labels(xr.zeros_like(split, dtype="int8"), cube)
-    except TimoError as error:
-        raise TimoError(f"The {what} must be on the cube's grid, like labels. {error}") from error
-    return np.asarray(split.values)
+
+
+def _check_places(config: Any, places: Places) -> None:
+    """Refuse places whose bands, classes or kind of labels are not those of the model."""
+    _check_bands(config, places.bands)
+    if not places.labelled:
+        raise TimoError("These places have no labels: give timo.Places([(cube, labels), ...]).")
+    head, regression = places.head, config.task == "regression"
+    if head.numeric != regression:
+        kind = "values to predict" if head.numeric else "classes"
+        task = "regression" if head.numeric else "segmentation"
+        raise TimoError(
+            f"The labels are {kind}, the model is for {config.task}. Load one with task={task!r}."
+        )
+    of_chips = len(head.labels or ()) < 2
+    if of_chips != (unit_of(config) == "chip"):
+        has, unit = ("whole places", "chip") if of_chips else ("pixels", "pixel")
+        raise TimoError(
+            f"The labels are those of {has}, the model answers for each {unit_of(config)}. Load one with unit={unit!r}."
+        )
+    if head.classes and not regression and head.classes != config.classes:
+        raise TimoError(
+            f"The places' classes are {head.classes}, the model's {config.classes}. Load the model with "
+            "timo.load_model(name, places)."
+        )
+
+
+def check_observed(given: Given) -> None:
+    """Refuse places of which some show that a band was never observed: no pixel counts there."""
+    numbers = list(given.some(TRAIN, _FEW))[:_FEW]
+    if any(given.places.view(number).clear().any() for number in numbers):
+        return
+    for number in numbers[:1]:
+        cube = given.places.open(number)[0]
+        observed = np.isfinite(cube.values).any(axis=(0, 2, 3))
+        lost = [
+            str(band) for band, seen in zip(cube.band.values, observed, strict=True) if not seen
+        ]
+        kept = [str(band) for band in cube.band.values if str(band) not in lost]
+        why = f"{', '.join(lost)} is NaN everywhere" if lost else "no pixel has all its bands"
+        raise TimoError(
+            f"There is no observation to learn from: {why}, and a pixel counts where all bands of its sensor were "
+            f"observed. Leave such bands out: cube.sel(band={kept}), and load a model for the others."
+        )
+
+
+def class_counts(given: Given, classes: int) -> np.ndarray:
+    """Count the training labels of each class (of 2,000 places, evenly drawn, where there are more)."""
+    counts = np.zeros(classes, "int64")
+    for number in given.some(TRAIN):
+        counts += np.bincount(given.labels(number, TRAIN), minlength=classes)
+    return counts
+
+
+def target_of(given: Given) -> tuple[float, float]:
+    """Return mean and standard deviation of the training labels (of 2,000 places where there are more)."""
+    rows = [given.labels(number, TRAIN).astype("float64") for number in given.some(TRAIN)]
+    sums = np.sum([[len(r), r.sum(), (r**2).sum()] for r in rows], axis=0)
+    mean = sums[1] / sums[0]
+    values = np.sum([((r - mean) ** 2).sum() for r in rows])
+    return float(mean), float(np.sqrt(values / sums[0]))
 
 
 @contextmanager
@@ -86,15 +263,3 @@ def learning(parameters: Iterable[nn.Parameter], learn: bool) -> Iterator[None]:
         for parameter, required in before:
             parameter.requires_grad_(required)
             parameter.grad = None
-
-
-def digest(*arrays: xr.DataArray) -> str:
-    """Return a short name for what the arrays hold."""
-    hashed = hashlib.sha256()
-    for array in arrays:
-        hashed.update(f"{array.dims}{array.shape}{array.dtype}".encode())
-        # Band names are of any string type; all else is numbers, hashed where they lie.
-        values = np.ascontiguousarray(array.values).reshape(-1)
-        numbers = values.dtype.kind in "biufM"
-        hashed.update(values.view("uint8").data if numbers else repr(values.tolist()).encode())
-    return hashed.hexdigest()[:16]

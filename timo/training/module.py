@@ -8,18 +8,22 @@ from typing import Annotated, Any
 import lightning
 import numpy as np
 import torch
-from jaxtyping import Float, Int
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
-from torch.nn import functional as F
-from torchmetrics import MetricCollection
-from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from timo.checks import NotNegative, Positive, Range, checked
 from timo.models.tasks import TiMo
 from timo.training import run as harness
-from timo.training.chips import ChipDataset
-from timo.training.chips.chip import UNLABELLED
+from timo.training.answers import (
+    Answers,
+    Batch,
+    Figures,
+    Parcels,
+    answers,
+    losses_of,
+    only_observed,
+    unit_of,
+)
 
 
 @checked
@@ -49,47 +53,8 @@ class Optimisation:
     label_smoothing: Annotated[float, Range(least=0, below=1)] = 0.0
 
 
-def segmentation_loss(
-    scores: Float[Tensor, "b ..."],
-    labels: Int[Tensor, "b t h w"],
-    valid: Tensor,
-    optimisation: Optimisation,
-    class_weights: Tensor | None = None,
-) -> Float[Tensor, ""]:
-    """Return the mean cross entropy over the labelled pixels, per date or of the series.
-
-    Scores (b, t, k, h, w) are judged date by date, and count `gap_weight` where there is no valid observation. Scores
-    without a time axis, (b, k, h, w), are judged by the last label of each pixel that is one. Zero without any label.
-    Class weights multiply the losses and are no part of what the mean divides by.
-    """
-    weight = torch.where(valid, 1.0, optimisation.gap_weight)
-    if scores.ndim == 4:
-        labels, weight = last_label(labels), torch.ones_like(labels[:, 0], dtype=scores.dtype)
-    else:
-        scores, labels, weight = scores.flatten(0, 1), labels.flatten(0, 1), weight.flatten(0, 1)
-    losses = F.cross_entropy(
-        scores,
-        labels,
-        weight=class_weights,
-        ignore_index=UNLABELLED,
-        reduction="none",
-        label_smoothing=optimisation.label_smoothing,
-    )
-    weight = weight * (labels != UNLABELLED)
-    # A batch without labels gives a loss of zero, not a NaN.
-    return (losses * weight).sum() / weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
-
-
-def last_label(labels: Int[Tensor, "b t h w"]) -> Int[Tensor, "b h w"]:
-    """Return the latest label of each pixel, -1 where it has none."""
-    latest = labels[:, 0]
-    for t in range(1, labels.shape[1]):
-        latest = torch.where(labels[:, t] != UNLABELLED, labels[:, t], latest)
-    return latest
-
-
 class FinetuneModule(lightning.LightningModule):
-    """Supervised segmentation of chips; the model is trained in place."""
+    """Supervised learning of classes or values, of pixels, chips or parcels; the model is trained in place."""
 
     def __init__(
         self, model: TiMo, optimisation: Optimisation, class_weights: Tensor | None = None
@@ -98,37 +63,52 @@ class FinetuneModule(lightning.LightningModule):
         self.model, self.optimisation = model, optimisation
         self.class_weights: Tensor | None
         self.register_buffer("class_weights", class_weights, persistent=False)
-        classes = len(model.config.classes)
-        self.metrics = MetricCollection(
-            {
-                "accuracy": MulticlassAccuracy(classes, average="micro", ignore_index=UNLABELLED),
-                "f1": MulticlassF1Score(classes, average="macro", ignore_index=UNLABELLED),
-            },
-            prefix="validation_",
-        )
+        self.metrics = Figures(model.config)
 
-    def _loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        scores = self.model(batch["x"], batch["dates"], batch["valid"])
-        loss = segmentation_loss(
-            scores, batch["labels"], batch["valid"], self.optimisation, self.class_weights
-        )
-        return loss, scores
-
-    def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
+    def training_step(self, batch: Batch, _: int) -> Tensor:
         """Return the loss of a batch."""
-        loss, _scores = self._loss(batch)
+        judged = self._judged(batch, self.optimisation.gap_weight)
+        loss = judged.mean(self._losses(judged))
         size = len(batch["x"])
         self.log("loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=size)
         return loss
 
-    def validation_step(self, batch: dict[str, Tensor], _: int) -> None:
-        """Log loss and metrics of a batch."""
-        loss, scores = self._loss(batch)
-        labels = batch["labels"]
-        labels = last_label(labels) if scores.ndim == 4 else labels
-        self.metrics.update(scores.argmax(dim=-3), labels)
-        self.log("validation_loss", loss, prog_bar=True, batch_size=len(batch["x"]))
-        self.log_dict(self.metrics, on_step=False, on_epoch=True)
+    def on_validation_epoch_start(self) -> None:
+        """Begin with zero."""
+        self.metrics.reset()
+        self.parcels: list[Parcels] = []
+
+    def validation_step(self, batch: Batch, _: int) -> None:
+        """Count the observed answers of a batch; parcels, of which other tiles may hold a part, at the end."""
+        config = self.model.config
+        batch = only_observed(batch, config.per_date)
+        if unit_of(config) == "parcel":
+            scores = self.model(batch["x"], batch["dates"], batch["valid"])
+            self.parcels.append(Parcels.of(scores, batch))
+        else:
+            self._count(self._judged(batch))
+
+    def validated(self) -> dict[str, float]:
+        """Return the loss and the figures of the validation so far."""
+        if self.parcels:
+            self._count(Parcels.joined(self.parcels).answers())
+            self.parcels = []
+        return self.metrics.compute()
+
+    def on_validation_epoch_end(self) -> None:
+        """Log what the history and early stopping read."""
+        self.log_dict(self.validated(), prog_bar=False)
+
+    def _judged(self, batch: Batch, gap_weight: float = 1.0) -> Answers:
+        scores = self.model(batch["x"], batch["dates"], batch["valid"])
+        return answers(scores, batch, self.model.config, gap_weight)
+
+    def _losses(self, judged: Answers) -> Tensor:
+        smoothing = self.optimisation.label_smoothing
+        return losses_of(judged, self.model.config, smoothing, self.class_weights)
+
+    def _count(self, judged: Answers) -> None:
+        self.metrics.add(judged, self._losses(judged))
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return AdamW with one cycle of the learning rate."""
@@ -162,22 +142,22 @@ class FinetuneModule(lightning.LightningModule):
 
 
 class History(harness.History):
-    """One row an epoch, the best weights so far, and the random numbers of each epoch of a dataset."""
+    """One row an epoch, the best weights so far, and the random numbers of each epoch."""
 
     remedy = "Load a new model and give a lower learning rate: optimisation=Optimisation(learning_rate=...)."
 
-    def __init__(self, dataset: ChipDataset) -> None:
+    def __init__(self, seed: int) -> None:
         super().__init__()
-        self.dataset = dataset
+        self.seed = seed
         self.best: dict[str, Tensor] | None = None
         self.best_epoch, self.best_loss, self.last_epoch = -1, math.inf, -1
 
     def on_train_epoch_start(
         self, trainer: lightning.Trainer, _: lightning.LightningModule
     ) -> None:
-        """Seed chips, dropout and stochastic depth by the epoch's number: a resumed run is as the whole run."""
-        epoch = self.dataset.epoch = self.last_epoch = trainer.current_epoch
-        state = np.random.SeedSequence([self.dataset.seed, epoch]).generate_state(1, np.uint64)
+        """Seed dropout and stochastic depth by the epoch's number: a resumed run is as the whole run."""
+        epoch = self.last_epoch = trainer.current_epoch
+        state = np.random.SeedSequence([self.seed, epoch]).generate_state(1, np.uint64)
         torch.manual_seed(int(state[0]))
         self.started = time.monotonic()
 
@@ -185,7 +165,8 @@ class History(harness.History):
         self, trainer: lightning.Trainer, module: lightning.LightningModule
     ) -> None:
         """Keep the weights if they are the best: here the averaged ones are in place."""
-        loss = float(trainer.callback_metrics["validation_loss"])
+        assert isinstance(module, FinetuneModule)
+        loss = module.validated()["validation_loss"]
         if loss < self.best_loss:
             self.best_loss, self.best_epoch = loss, trainer.current_epoch
             weights = module.get_submodule("model").state_dict()

@@ -10,7 +10,6 @@ from typing import Annotated, Literal
 import lightning
 import pandas as pd
 import torch
-import xarray as xr
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins.environments import SLURMEnvironment
@@ -28,10 +27,10 @@ from timo.training.pretraining.journal import ENCODER, Journal, Keep
 from timo.training.pretraining.masked import MaskedChips
 from timo.training.pretraining.module import PretrainModule, PretrainOptions
 from timo.training.pretraining.pictures import Pictures
-from timo.training.pretraining.source import Data, make_autoencoder, open_source
-from timo.training.pretraining.windows import WindowOptions
+from timo.training.pretraining.source import Data, Exclude, make_autoencoder, open_source
 from timo.training.resume import ResumeCheckpoint
 from timo.training.run import HISTORY, MODEL, RESUME, Decay, Run
+from timo.training.windows import WindowOptions
 
 
 @checked
@@ -63,7 +62,7 @@ def pretrain(
     data: Data,
     model: str | MaskedConfig | MaskedAutoencoder = "tiny",
     *,
-    exclude: xr.DataArray | Sequence[xr.DataArray] | None = None,
+    exclude: Exclude | None = None,
     epochs: Count = 100,
     chips_per_epoch: Count | None = None,
     batch_size: Count = 16,
@@ -97,17 +96,19 @@ def pretrain(
 
     Parameters
     ----------
-    data : xarray.DataArray, sequence of them, ChipStore or path
-        Cubes with the same bands (lazy ones are loaded into memory), or a chip store.
+    data : Places, xarray.DataArray, sequence of them, or path
+        Places of one sensor, cubes with the same bands, or the path of a packed store. What lies on disk is loaded into
+        memory if it takes no more than a quarter of it; otherwise, and from a store, chips are read as they are drawn.
     model : str, MaskedConfig or MaskedAutoencoder
         A size of `timo.training.pretraining.autoencoder_config` or a config, for random weights; or an autoencoder,
         which is trained on, in place.
-    exclude : xarray.DataArray or sequence of them, optional
-        For cubes, one for each, (y, x): bool, true where nothing may be seen, such as test blocks; or a split, see
-        `timo.cube.split_blocks`: 0 is trained on, 1 validated on, all else is never seen, not even by the encoder.
+    exclude : xarray.DataArray, sequence of them, or Split, optional
+        One for each place, (y, x): bool, true where nothing may be seen, such as test blocks; or a split, see
+        `timo.cube.split_blocks`: 0 is trained on, 1 validated on, all else is never seen, not even by the encoder. Or
+        what ``places.split(...)`` gives.
     epochs, chips_per_epoch : int
-        Length of the training. By default an epoch has 320 chips of cubes, or as many as a store has places; it is
-        rounded up to whole batches.
+        Length of the training. By default an epoch has 320 chips of what is in memory, or as many as there are places
+        on disk; it is rounded up to whole batches.
     batch_size : int
         Chips of a step, over all processes.
     chips : WindowOptions, optional
@@ -205,7 +206,7 @@ def pretrain(
         choices = {"model": config, "chips": chips, "masks": masks, "seed": seed, "epochs": epochs}
         choices |= {"chips_per_epoch": len(source.train), "batch_size": batch_size}
         choices |= {"optimisation": optimisation, "averaging": averaging, "precision": precision}
-        plan = {name: repr(value) for name, value in choices.items()} | {"data": source.digest}
+        plan = {name: repr(value) for name, value in choices.items()} | source.plan
         checkpoint = ResumeCheckpoint(home / RESUME, "pretrain", plan, checkpoint_every)
     journal = Journal(home / HISTORY if home is not None and log is not None else None)
     stopped = harness.fit(

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from timo.models.mim import MaskedConfig
-    from timo.training.chips.store import ChipStore
+    from timo.places import Places
 
 DESCRIPTION = """\
 Pretrain an encoder on satellite image time series without labels, by masked image modelling.
@@ -135,7 +135,7 @@ def _run(options: argparse.Namespace) -> None:
     from timo.models.masking import MaskOptions
     from timo.training.pretrain import pretrain
     from timo.training.pretraining.module import PretrainOptions
-    from timo.training.pretraining.windows import WindowOptions
+    from timo.training.windows import WindowOptions
 
     data, exclude = open_data(options.data, options.exclude_test_blocks, options.seed)
     size, (fewest, most), devices = options.chip_size or None, options.dates, options.devices
@@ -153,38 +153,33 @@ def _run(options: argparse.Namespace) -> None:
     )
 
 
-def _config(options: argparse.Namespace, data: "list[xr.DataArray] | ChipStore") -> "MaskedConfig":
+def _config(options: argparse.Namespace, data: "Places") -> "MaskedConfig":
     """Return the config of the autoencoder, for the bands of the data."""
-    from timo.training.chips.store import ChipStore
     from timo.training.pretraining.recipe import autoencoder_config
 
-    if isinstance(data, ChipStore):
-        bands, sensor = tuple(data.layout.bands), data.layout.sensor
-    else:
-        bands, sensor = tuple(map(str, data[0].band.values)), data[0].attrs.get("sensor")
     chosen = {"unit": options.unit, "target": options.target, "stem": options.stem}
-    return autoencoder_config(options.size, bands, sensor or "sentinel-2", **chosen)
+    return autoencoder_config(options.size, data.bands, data.sensor or "sentinel-2", **chosen)
 
 
 def open_data(
     names: Sequence[str], block_m: float | None, seed: int
-) -> "tuple[list[xr.DataArray] | ChipStore, list[xr.DataArray] | None]":
-    """Open the data by their names; return them and the split of each cube."""
+) -> "tuple[Places, list[xr.DataArray] | None]":
+    """Open the data by their names; return places and the split of each."""
     from timo import cube as cubes
-    from timo.training.chips.store import ChipStore
+    from timo.places import Places
 
     if len(names) == 1 and _is_store(Path(names[0])):
         if block_m is not None:
             raise TimoError(
                 "--exclude-test-blocks is for cubes: pack a store without the test blocks"
             )
-        return ChipStore(names[0]), None
+        return Places.from_store(names[0]), None
     series = [_open_cube(name) for name in names]
     if block_m is None:
-        return series, None
+        return Places(series), None
     # What is no test block is shared out nine to one between training and validation.
     fractions = (0.9, 0.1, 0.0)
-    return series, [
+    return Places(series), [
         cubes.split_blocks(cubes.blocks(cube, block_m), fractions=fractions, seed=seed)
         for cube in series
     ]
@@ -192,7 +187,7 @@ def open_data(
 
 def _is_store(path: Path) -> bool:
     """Return whether it is a Zarr group that says that it holds chips."""
-    from timo.training.chips.layout import FORMAT, METADATA
+    from timo.places.packed.layout import FORMAT, METADATA
 
     file = path / METADATA
     return file.is_file() and f'"{FORMAT}"' in file.read_text(encoding="utf-8", errors="replace")

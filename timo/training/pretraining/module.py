@@ -1,6 +1,7 @@
 """The step of a pretraining: the same for one process and for many, for a batch in one piece and in parts."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -15,9 +16,9 @@ from torch.utils.data import DataLoader
 from timo.checks import Count, NotNegative, Positive, Range, checked
 from timo.errors import TimoError
 from timo.models.mim import MaskedAutoencoder
-from timo.training.pretraining.masked import Batches, MaskedChips, collate, scored_pixels
+from timo.training.batches import Batches, collate
+from timo.training.pretraining.masked import MaskedChips, Whole, scored_pixels
 from timo.training.pretraining.recipe import default_rate
-from timo.training.pretraining.windows import Whole
 
 STATE = "pretraining"
 BelowOne = Annotated[float, Range(least=0, below=1)]
@@ -106,15 +107,12 @@ class PretrainModule(lightning.LightningModule):
 
     def train_dataloader(self) -> DataLoader:
         """Return the batches from the next one on."""
-        batches = Batches(lambda: self.steps, self.batches, self.batch_size, self._share)
-        return self._loader(self.train_chips, batches)
+        return self._loader(self.train_chips, lambda: self.steps)
 
     def val_dataloader(self) -> DataLoader:
         """Return the same chips in every epoch; not called where there are none."""
         assert self.validation_chips is not None
-        length = len(self.validation_chips) // self.batch_size
-        batches = Batches(lambda: 0, length, self.batch_size, self._share)
-        return self._loader(self.validation_chips, batches)
+        return self._loader(self.validation_chips, lambda: 0)
 
     def training_step(self, batch: dict[str, Any], _: int) -> Tensor:
         """Move the weights by one batch; return its loss."""
@@ -196,10 +194,10 @@ class PretrainModule(lightning.LightningModule):
     def _share(self) -> tuple[int, int]:
         return self.global_rank, self.trainer.world_size
 
-    def _loader(self, chips: MaskedChips, batches: Batches) -> DataLoader:
+    def _loader(self, chips: MaskedChips, done: Callable[[], int]) -> DataLoader:
         return DataLoader(
             chips,
-            batch_sampler=batches,
+            batch_sampler=Batches(done, len(chips), self.batch_size, share=self._share),
             collate_fn=collate,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,

@@ -16,8 +16,9 @@ from timo.checks import Count, checked
 from timo.errors import TimoError
 from timo.models.mim import FRAME_NOISE, UNIT_NOISE, MaskedAutoencoder, MaskedConfig
 from timo.sensors import get_sensor
+from timo.training.batches import collate
 from timo.training.inputs import evaluating
-from timo.training.pretraining.masked import MaskedChips, collate, cover
+from timo.training.pretraining.masked import MaskedChips, cover
 from timo.training.pretraining.module import PretrainModule
 
 GREY, CLOUD = 0.5, 1.0

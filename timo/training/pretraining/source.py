@@ -1,10 +1,9 @@
-"""What a pretraining learns from, cubes or a store, and the autoencoder that fits it."""
+"""What a pretraining learns from, and the autoencoder that fits it."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
+import numpy as np
 import xarray as xr
 
 from timo import cube as cubes
@@ -12,31 +11,33 @@ from timo.cancel import Stop
 from timo.checks import PathLike
 from timo.errors import TimoError
 from timo.models.mim import MaskedAutoencoder, MaskedConfig
-from timo.training.chips.dataset import StoreDataset
-from timo.training.chips.store import ChipStore
-from timo.training.inputs import digest, load
-from timo.training.pretraining.masked import Chips
+from timo.places import Places
+from timo.places.packed.store import ChipStore
+from timo.places.places import places_of
+from timo.places.split import Split, check_part
+from timo.training.inputs import TRAIN, VALIDATION, Given, load_places
 from timo.training.pretraining.recipe import autoencoder_config, new_autoencoder
-from timo.training.pretraining.windows import WindowDataset, WindowOptions, seen_areas
+from timo.training.windows import WindowOptions, Windows
 
 CHIPS_PER_EPOCH = 320
-Data = xr.DataArray | Sequence[xr.DataArray] | ChipStore | PathLike
+Data = xr.DataArray | Places | Sequence[xr.DataArray] | ChipStore | PathLike
+Exclude = xr.DataArray | Sequence[xr.DataArray] | Split
 
 
 @dataclass(frozen=True)
 class Source:
-    """Data of either kind, and how chips of them are drawn."""
+    """Windows of places, to train on and to validate on."""
 
-    train: Chips
-    validation: Chips | None
+    train: Windows
+    validation: Windows | None
     bands: tuple[str, ...]
     sensor: str
-    digest: str
+    plan: dict[str, str]
 
 
 def open_source(
     data: Data,
-    exclude: xr.DataArray | Sequence[xr.DataArray] | None,
+    exclude: Exclude | None,
     options: WindowOptions,
     *,
     length: int | None,
@@ -44,36 +45,73 @@ def open_source(
     seed: int,
     stop: Stop | None,
 ) -> Source:
-    """Return chips of cubes, or of a store; `length` in an epoch, made whole batches."""
-    if isinstance(data, ChipStore | str | os.PathLike):
-        if exclude is not None:
-            raise TimoError(
-                "exclude is for cubes: leave out of a store what is not to be seen when you pack it, with "
-                "timo.training.chips.pack(..., exclude=...)."
-            )
-        store = data if isinstance(data, ChipStore) else ChipStore(Path(data))
-        stored = StoreDataset(store, _whole(length or len(store), batch_size), options, seed)
-        # Of half a terabyte, the digest of the places and dates will do.
-        keys = [xr.DataArray(store.table[name]) for name in ("key", "dates", "crc")]
-        sensor = store.layout.sensor or "sentinel-2"
-        return Source(stored, None, tuple(store.layout.bands), sensor, digest(*keys))
-    series = [data] if isinstance(data, xr.DataArray) else list(data)
-    if not series:
-        raise TimoError("no data: give a cube, a list of cubes, or the path of a chip store")
-    series = [cubes.check(load(cubes.check(cube), stop), sensor="sentinel-2") for cube in series]
-    train, validation = seen_areas(series, exclude)
-    length = _whole(length or CHIPS_PER_EPOCH, batch_size)
-    chips = WindowDataset(series, train, length, options, seed)
-    held = None
-    if any(area.any() for area in validation):
+    """Return windows of what was given; `length` in an epoch, made whole batches."""
+    places = _places(data)
+    _check_sensor(places)
+    split = None if exclude is None else _split(places, exclude)
+    places = load_places(places, stop)
+    length = _whole(length or (CHIPS_PER_EPOCH if places.in_memory else len(places)), batch_size)
+
+    def windows(part: int, length: int, options: WindowOptions) -> Windows:
+        of = None if split is None else part
+        return Windows(places, length, options, seed, part=of, split=split, labelled=False)
+
+    given, held = Given(places, split), None
+    if split is not None and any(given.has(i, VALIDATION) for i in range(len(places))):
         count = _whole(max(length // 5, 8), batch_size)
-        held = WindowDataset(series, validation, count, replace(options, rotate=False), seed)
-    sensors = {str(cube.attrs.get("sensor", "sentinel-2")) for cube in series}
-    if len(sensors) > 1:
-        raise TimoError(f"all cubes must be of one sensor, got {', '.join(sorted(sensors))}")
-    parts = [digest(cube, *(cube[dim] for dim in cube.dims)) for cube in series]
-    parts += [digest(xr.DataArray(area)) for area in (*train, *validation)]
-    return Source(chips, held, chips.bands, sensors.pop(), " ".join(parts))
+        held = windows(VALIDATION, count, replace(options, rotate=False))
+    sensor = places.sensor or "sentinel-2"
+    return Source(windows(TRAIN, length, options), held, places.bands, sensor, given.plan())
+
+
+def _places(data: Data) -> Places:
+    """Return places of cubes, of a packed store, or those that were given."""
+    if isinstance(data, ChipStore):
+        return places_of(data.path)
+    if isinstance(data, xr.DataArray | list | tuple):
+        series = [data] if isinstance(data, xr.DataArray) else list(data)
+        if not series:
+            raise TimoError("no data: give a cube, a list of cubes, places, or the path of a store")
+        for cube in series:
+            cubes.check(cube, sensor="sentinel-2")
+        return Places(series)
+    return places_of(data)
+
+
+def _check_sensor(places: Places) -> None:
+    sensor = places.sensor or ""
+    if len(cubes.band_groups(places.bands, sensor)) > 1:
+        raise TimoError(
+            f"A pretraining reads one sensor, and these places join {sensor}. Pretrain on the cubes of one, which "
+            "timo.cube.separate(cube) gives; a model of both sensors can start from that encoder."
+        )
+
+
+def _split(places: Places, exclude: Exclude) -> Split:
+    """Return the split that masks or splits of each cube are: what a mask excludes is a test part."""
+    if isinstance(exclude, Split):
+        given: list[xr.DataArray | int] = [exclude.part(number) for number in range(len(exclude))]
+    else:
+        given = [exclude] if isinstance(exclude, xr.DataArray) else list(exclude)
+    if len(given) != len(places):
+        raise TimoError(
+            f"{len(places)} cubes need as many arrays in exclude, one for each; got {len(given)}."
+        )
+    return (
+        exclude
+        if isinstance(exclude, Split)
+        else Split([_part(places, *one) for one in enumerate(given)])
+    )
+
+
+def _part(places: Places, number: int, array: xr.DataArray) -> xr.DataArray:
+    numbers = check_part(array, places.open(number)[0], "exclude")
+    numbers = (
+        numbers * 2
+        if numbers.dtype == bool
+        else np.where((numbers < 0) | (numbers > 2), -1, numbers)
+    )
+    return array.copy(data=numbers.astype("int8"))
 
 
 def _whole(length: int, batch_size: int) -> int:
