@@ -46,6 +46,8 @@ def _resize(x: Float[Tensor, "f c h w"], size: Sequence[int]) -> Float[Tensor, "
 def enlarge(frames: Float[Tensor, "f d i j"], size: Sequence[int]) -> Float[Tensor, "f d h w"]:
     """Enlarge features of tokens to full resolution."""
     height, width = size
+    if _is_cell(frames):
+        return frames.expand(-1, -1, height, width)
     # Exactly four pixels to a token, then cropped: a size that is no multiple of 4 does not shift the map.
     return _resize(frames, [4 * s for s in frames.shape[-2:]])[..., :height, :width]
 
@@ -190,7 +192,9 @@ class SegmentationHead(nn.Module):
     def coarse(self, maps: list[Float[Tensor, "b _f _dim _i _j"]]) -> Float[Tensor, "f d i j"]:
         """Do all that is done at the resolution of the encoder's finest map, every frame by itself."""
         frames = self.pyramid([rearrange(m, "b t c i j -> (b t) c i j") for m in maps])
-        return self.narrow(frames)
+        if isinstance(self.narrow, Layer):
+            return self.narrow(frames, _is_cell(frames))
+        return frames
 
     def finish(
         self,
