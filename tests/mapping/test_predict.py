@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from timo.errors import TimoError
 from timo.mapping import predict
-from timo.mapping.predict import _windows
 from timo.mapping.provenance import weights_hash
+from timo.mapping.scoring import windows as _windows
 from timo.models.config import EncoderConfig
 from timo.models.tasks import ModelConfig, TiMo
 from timo.training import ChipOptions, Optimisation, finetune

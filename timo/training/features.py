@@ -17,15 +17,8 @@ from timo.cancel import CancelledError, Stop, interruptible
 from timo.checks import Count, Range, checked
 from timo.compute import OnStep, Steps
 from timo.errors import TimoError
-from timo.mapping.predict import (
-    Place,
-    Tiling,
-    as_map,
-    readable,
-    seen_windows,
-    tile_probability,
-    tiles,
-)
+from timo.mapping.predict import as_map
+from timo.mapping.scoring import Place, Tiling, readable, seen_windows, tile_answers, tiles
 from timo.models.heads import SegmentationHead
 from timo.models.tasks import TiMo
 from timo.training.inputs import evaluating, load
@@ -179,8 +172,8 @@ class Features:
                     for w in tile.windows
                 )
                 values, place = self.values(tile.place), tile.place
-                data[(..., *place.inner)] = tile_probability(
-                    scored, model.config, values, place.crop, self.tiling
+                data[(..., *place.inner)] = tile_answers(
+                    scored, model, values, place.crop, self.tiling
                 )
         return as_map(data, model, self.cube, self.tiling)
 

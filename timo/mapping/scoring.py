@@ -1,0 +1,352 @@
+"""A model on parts of cubes: tiles with a border, windows of dates, parts of one size in one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from timo import cube as cubes
+from timo.errors import TimoError
+from timo.models.tasks import Segmenter, config_of, unit_of
+from timo.sensors import Sensor
+
+# Dates that a model sees at once, by default: one that answers for each date, and one that answers for the series.
+DATES_EACH, DATES_SERIES = 12, 64
+# Pixels times dates of a batch, and its parts: a single tile is more, pixel series are many.
+_BATCH_SIZE, _BATCH_PARTS = 200_000, 256
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """Options of `predict`: pixels of a tile and of the border around it, dates of a window, what gaps become."""
+
+    tile: int
+    halo: int
+    window: int
+    fill_gaps: bool = False
+
+
+@dataclass(frozen=True)
+class Place:
+    """The place of a tile: what the model sees of the cube, and the part of that which the map takes."""
+
+    rows: slice
+    columns: slice
+    crop: tuple[int, int, int, int]  # top, left, height, width
+
+    @property
+    def inner(self) -> tuple[slice, slice]:
+        """Rows and columns of the map."""
+        top, left = self.rows.start + self.crop[0], self.columns.start + self.crop[1]
+        return slice(top, top + self.crop[2]), slice(left, left + self.crop[3])
+
+    @property
+    def within(self) -> tuple[Any, slice, slice]:
+        """The part of an array (..., h, w) of what the model sees that the map takes."""
+        top, left, height, width = self.crop
+        return ..., slice(top, top + height), slice(left, left + width)
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """What of a cube goes through a model: values (t c h w) with NaN, days (t), the dates of each window; its key."""
+
+    x: Float[np.ndarray, "t c h w"]
+    dates: Float[np.ndarray, " t"]
+    runs: list[np.ndarray]
+    key: Any = field(default=None)
+
+
+# The dates and the scores of each window, None of one in which nothing was observed.
+Scored = list[tuple[np.ndarray, Tensor] | None]
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """The check of the values of a lazy cube, tile by tile; what is in memory was looked at as a whole."""
+
+    sensor: Sensor | None
+    bands: tuple[str, ...]
+    times: np.ndarray
+
+    @classmethod
+    def at(cls, cube: xr.DataArray, config: Any) -> Look | None:
+        """Return the check of a cube; None where nothing is left to look at."""
+        if cube.variable._in_memory:
+            return None
+        return cls(cubes.sensor_of(cube, config.sensor), config.bands, cube.time.values)
+
+    def check(self, x: np.ndarray) -> None:
+        """Raise a `TimoError` where values cannot be what the sensor measures."""
+        cubes.check_values(x, self.sensor, self.bands, times=self.times, part=True)
+
+
+def tiles(height: int, width: int, tiling: Tiling) -> Iterator[list[Place]]:
+    """Yield the tiles of a map row by row."""
+    tile, halo = tiling.tile, tiling.halo
+    for top in range(0, height, tile):
+        row = []
+        for left in range(0, width, tile):
+            inner = (min(tile, height - top), min(tile, width - left))
+            north, west = max(top - halo, 0), max(left - halo, 0)
+            rows = slice(north, min(top + inner[0] + halo, height))
+            columns = slice(west, min(left + inner[1] + halo, width))
+            row.append(Place(rows, columns, (top - north, left - west, *inner)))
+        yield row
+
+
+def parts_of(
+    model: Segmenter,
+    cube: xr.DataArray,
+    tiling: Tiling,
+    wanted: Callable[[Place], bool] = lambda _: True,
+    key: Any = None,
+) -> Iterator[Part]:
+    """Yield the parts of a cube that a model is to see, read one by one; their keys are pairs of `key` and `Place`.
+
+    A chip is one part. Of pixels and parcels the tiles that are `wanted` are yielded. The windows of a parcel are those
+    of the whole cube, so that its tiles can be summed up.
+    """
+    config = config_of(model)
+    cube = readable(model, cube)
+    dates, look, groups = (
+        cubes.days_since_epoch(cube.time),
+        Look.at(cube, config),
+        groups_of(config),
+    )
+    unit, (height, width) = unit_of(config), cube.shape[2:]
+    if unit == "chip":
+        tiling = replace(tiling, tile=max(height, width), halo=0)
+    for place in chain.from_iterable(tiles(height, width, tiling)):
+        if not wanted(place):
+            continue
+        x = cube.isel(y=place.rows, x=place.columns).values
+        if look is not None:
+            look.check(x)
+        if unit == "parcel":
+            clear = seen(x, groups).any(axis=(1, 2))
+            runs = [some[clear[some]] for some in windows(np.arange(len(x)), tiling.window)]
+        else:
+            runs = seen_windows(x, tiling, groups)
+        yield Part(x, dates, runs, (key, place))
+
+
+def window_of(config: Any, window: int | None) -> int:
+    """Return the dates of a window: those asked for, or the default of the model."""
+    return window or (DATES_EACH if config.per_date else DATES_SERIES)
+
+
+def readable(model: Segmenter, cube: xr.DataArray) -> xr.DataArray:
+    """Return the cube with the bands of the model.
+
+    Raises
+    ------
+    TimoError
+        If they do not fit each other, or one of the bands has no value at all.
+    """
+    config = config_of(model)
+    chosen = cubes.select_bands(cube, config.bands, config.sensor)
+    if chosen.variable._in_memory:
+        _check_bands(chosen, groups_of(config))
+    return chosen
+
+
+def check_weights(model: Segmenter) -> None:
+    """Refuse a model whose weights are not finite: its map would hold no data, and not say why."""
+    broken = [
+        name for name, weight in model.named_parameters() if not bool(weight.isfinite().all())
+    ]
+    if broken:
+        raise TimoError(
+            f"The model's weights are not finite ({broken[0]} and {len(broken) - 1} more): its training diverged, or "
+            "its file is damaged. Load it again with timo.load_model, and train it with a lower learning rate."
+        )
+
+
+def groups_of(config: Any) -> tuple[int, ...]:
+    """Return how many bands of a model belong to each sensor."""
+    return getattr(getattr(config, "encoder", None), "groups", ()) or (len(config.bands),)
+
+
+def seen(x: Float[np.ndarray, "t c h w"], groups: Sequence[int]) -> Bool[np.ndarray, "t h w"]:
+    """Return where a date has an observation, of any group of bands."""
+    valid = cubes.observed(x, groups)
+    return valid.any(axis=1) if valid.ndim == 4 else valid
+
+
+def seen_windows(
+    x: Float[np.ndarray, "t c h w"], tiling: Tiling, groups: Sequence[int] = ()
+) -> list[np.ndarray]:
+    """Return the windows of dates of a tile in which anything was observed, as positions."""
+    valid = seen(x, groups or x.shape[1:2])
+    clear = np.arange(len(x)) if tiling.fill_gaps else np.flatnonzero(valid.any(axis=(1, 2)))
+    return [some for some in windows(clear, tiling.window) if valid[some].any()]
+
+
+def windows(indices: np.ndarray, length: int) -> Iterator[np.ndarray]:
+    """Yield runs of at most `length` that overlap by half; the last one ends at the end."""
+    step = max(length // 2, 1)
+    for start in range(0, max(len(indices) - length, 0) + step, step):
+        some = indices[max(min(start, len(indices) - length), 0) :][:length]
+        if some.size:
+            yield some
+
+
+def scores(model: Segmenter, x: np.ndarray, dates: np.ndarray) -> Tensor:
+    """Return the scores of one series (t, c, h, w), without the axis of the batch."""
+    return _forward(model, x[None], dates[None])[0]
+
+
+def scored(model: Segmenter, parts: Iterable[Part]) -> Iterator[tuple[Part, Scored]]:
+    """Yield each part with the dates and the scores of its windows, in order; small parts of one size in one batch."""
+    for some in _batched(parts):
+        held: list[Scored] = [[None] * len(part.runs) for part in some]
+        jobs = [(part, i, j) for i, part in enumerate(some) for j in range(len(part.runs))]
+        jobs = [job for job in jobs if len(job[0].runs[job[2]])]
+        for batch in _batched(jobs, lambda job: (*job[0].x.shape[1:], len(job[0].runs[job[2]]))):
+            runs = [part.runs[j] for part, _, j in batch]
+            found = _score_runs(model, [part for part, _, _ in batch], runs)
+            for (_, i, j), run, one in zip(batch, runs, found, strict=True):
+                held[i][j] = (run, one)
+        yield from zip(some, held, strict=True)
+
+
+def _score_runs(
+    model: Segmenter, parts: Sequence[Part], runs: Sequence[np.ndarray]
+) -> list[Tensor]:
+    """Return the scores of a window of each part, in one batch: dates that hold nothing fill the shorter ones up."""
+    longest = max(map(len, runs))
+    pairs = list(zip(parts, runs, strict=True))
+    x = np.stack([_padded(part.x[run], longest, np.nan) for part, run in pairs])
+    days = np.stack([_padded(part.dates[run], longest, 0) for part, run in pairs])
+    found = _forward(model, x, days)
+    per_date = config_of(model).per_date
+    return [one[: len(run)] if per_date else one for one, run in zip(found, runs, strict=True)]
+
+
+def answer(model: Segmenter, scores: Tensor) -> Tensor:
+    """Return probabilities, or value, low and high in the unit of the target: (..., k, h, w), or (..., k)."""
+    config = config_of(model)
+    if config.task == "regression":
+        return model.answer(scores)
+    return scores.softmax(dim=-1 if unit_of(config) != "pixel" else -3)
+
+
+def outputs_of(config: Any) -> tuple[str, ...]:
+    """Return what a model's answer holds, in order: the classes, or value, low and high."""
+    if config.task != "regression":
+        return tuple(config.classes)
+    return ("value", "low", "high") if config.interval else ("value",)
+
+
+def mean_over_windows(
+    answered: Iterable[tuple[np.ndarray, Tensor]], per_date: bool, dates: int
+) -> Float[np.ndarray, "..."]:
+    """Return the mean answer, (k, [t,] ...), over the windows that hold a date; NaN where none does.
+
+    Answers are (t, k, ...) of a window's dates, or (k, ...) of the series.
+    """
+    total: np.ndarray | None = None
+    count = np.zeros(dates if per_date else 1, "float32")
+    for some, given in answered:
+        values = (given.movedim(1, 0) if per_date else given).numpy()
+        if total is None:
+            shape = (values.shape[0], dates, *values.shape[2:]) if per_date else values.shape
+            total = np.zeros(shape, "float32")
+        if per_date:
+            total[:, some] += values
+        else:
+            total += values
+        count[some if per_date else 0] += 1
+    if total is None:
+        return np.empty(0, "float32")
+    with np.errstate(invalid="ignore"):
+        # 0 / 0: a date that no window holds is NaN.
+        return total / count.reshape(-1, *[1] * (total.ndim - 2)) if per_date else total / count[0]
+
+
+def tile_answers(
+    scored: Iterable[tuple[np.ndarray, Tensor]],
+    model: Segmenter,
+    x: Float[np.ndarray, "t c h w"],
+    crop: tuple[int, int, int, int],
+    tiling: Tiling,
+) -> Float[np.ndarray, "..."]:
+    """Return the answers of a tile without its border, from the dates and the scores of each window of dates."""
+    config = config_of(model)
+    top, left, height, width = crop
+    inner = (..., slice(top, top + height), slice(left, left + width))
+    answered = ((some, answer(model, given)) for some, given in scored)
+    found = mean_over_windows(answered, config.per_date, len(x))
+    if not found.size:
+        shape = (len(outputs_of(config)), *((len(x),) if config.per_date else ()))
+        found = np.full((*shape, *x.shape[-2:]), np.nan, "float32")
+    found = found[inner]
+    if not tiling.fill_gaps:
+        valid = seen(x, groups_of(config))[inner]
+        found = np.where(valid if config.per_date else valid.any(axis=0), found, np.float32("nan"))
+    return np.ascontiguousarray(found)
+
+
+def _forward(model: Segmenter, x: np.ndarray, dates: np.ndarray) -> Tensor:
+    parameter = next(model.parameters())
+    with torch.inference_mode():
+        batch = torch.from_numpy(np.ascontiguousarray(x)).to(parameter)
+        return model(batch, torch.from_numpy(dates).to(parameter.device)).float().cpu()
+
+
+def _padded(array: np.ndarray, length: int, value: float) -> np.ndarray:
+    """Return an array with dates that hold nothing at its end."""
+    if len(array) == length:
+        return array
+    rest = np.full((length - len(array), *array.shape[1:]), value, array.dtype)
+    return np.concatenate([array, rest])
+
+
+def _batched(
+    items: Iterable[Any],
+    shape: Callable[[Any], tuple[int, ...]] = lambda part: (*part.x.shape[1:], len(part.x)),
+) -> Iterator[list[Any]]:
+    """Yield consecutive items of one height and width, as many as a batch takes; `shape` gives (c, h, w, t)."""
+    held: list[Any] = []
+    longest, last = 0, ()
+    for item in items:
+        *size, dates = shape(item)
+        longest = max(longest, dates)
+        full = (len(held) + 1) * size[1] * size[2] * longest > _BATCH_SIZE
+        if held and (size != last or full or len(held) == _BATCH_PARTS):
+            yield held
+            held, longest = [], dates
+        held.append(item)
+        last = size
+    if held:
+        yield held
+
+
+def _check_bands(cube: xr.DataArray, groups: tuple[int, ...]) -> None:
+    """Refuse a band without any value beside others of its sensor that have some, and a cube without observation."""
+    finite = np.isfinite(cube.values).any(axis=(0, 2, 3))
+    bands = [str(band) for band in cube.band.values]
+    start = 0
+    for size in groups:
+        some = slice(start, start + size)
+        empty = [band for band, known in zip(bands[some], finite[some], strict=True) if not known]
+        if empty and finite[some].any():
+            raise TimoError(
+                f"The cube's band {empty[0]} has no value at all, so no pixel is observed in all bands of the model "
+                f"{bands[some]}. Open the cube again with {empty}, or load a model for the other bands."
+            )
+        start += size
+    if not seen(cube.values, groups).any():
+        raise TimoError(
+            f"No pixel of the cube is observed in all bands of the model at any date, so a map would have no data: "
+            f"each has a gap in one of {bands}. Open the cube again, or load a model for bands with less of them."
+        )
