@@ -310,6 +310,11 @@ def interpreted(w: World) -> pd.DataFrame:
     return sample.assign(reference=sample["stratum"])
 
 
+def noted(w: World) -> Path:
+    """The file of a sample that was interpreted."""
+    return timo.mapping.write_sample(interpreted(w), w.folder / "noted.csv")
+
+
 def units(w: World) -> dict[str, Any]:
     """An error matrix's worth of interpreted units."""
     mapped = ["forest"] * 20 + ["loss"] * 20
@@ -604,6 +609,7 @@ simple(
         "mean_probability": lambda w: {"probability": w.result.probability},
         "pixel_areas": lambda w: {"labels": w.labels},
         "provenance": lambda w: {"model": w.model, "cube": w.cube},
+        "read_sample": lambda w: {"path": noted(w), "sample": interpreted(w)},
         "residuals": lambda w: {"result": w.result.isel(time=0), "labels": w.labels},
         "sample_size": lambda w: {
             "target_se": 0.02,
@@ -612,6 +618,7 @@ simple(
         },
         "stratified_sample": lambda w: {"labels": w.labels, "n": 10, "seed": 0},
         "to_polygons": lambda w: {"data": w.labels},
+        "write_sample": lambda w: {"sample": interpreted(w), "path": stored("sample.csv")},
     },
 )
 methods(

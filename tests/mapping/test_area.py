@@ -1,7 +1,9 @@
 import math
+import warnings
 
 import numpy as np
 import pandas as pd
+import pyproj
 import pytest
 import rioxarray  # noqa: F401 - registers .rio
 import xarray as xr
@@ -257,7 +259,9 @@ def test_hectares_of_each_year_of_loss():
         "standard_error_ha",
         "ci_low_ha",
         "ci_high_ha",
+        "few_units",
     ]
+    assert not table["few_units"].any()
     true = [*((truth[5:] == year).sum() * 0.01 for year in years[1:]), (truth[5:] > 0).sum() * 0.01]
     assert (abs(table["estimated_ha"] - true) < 3.5 * table["standard_error_ha"]).all()
     parts, whole = table.iloc[:3], table.iloc[3]
@@ -272,8 +276,10 @@ def test_years_with_few_pixels_are_pooled_into_one_stratum():
     values[:10, :20], values[20, 20], values[-1] = 2018, 2019, -1
     loss_year = grid(values)
     sample = stratified_sample(loss_year, 400, seed=0)
+    values[20, 21] = 2019
     with pytest.raises(TimoError, match=r"Too few sample units in \{2019: 1\}.*merge"):
-        loss_areas(loss_year, sample.assign(reference=sample["stratum"]))
+        loss_areas(grid(values), sample.assign(reference=sample["stratum"]))
+    values[20, 21] = 0
     strata = (loss_year > 0).where(loss_year >= 0, -1).astype("int16")
     sample = stratified_sample(strata, 400, seed=0)
     sample["reference"] = values[sample["row"], sample["col"]]
@@ -395,6 +401,14 @@ def test_an_allocation_keeps_its_sum_and_its_bounds(strata, minimum, where):
             "There is no sample unit to draw",
         ),
         (lambda: stratified_sample(grid(-np.ones((3, 3))), 5, 0), "The map is no data all over"),
+        (
+            lambda: stratified_sample(grid(np.ones((3, 3), int)).drop_vars("spatial_ref"), 5, 0),
+            "The map's CRS=None is no coordinate reference system",
+        ),
+        (
+            lambda: sample_size(0.01, {"a": 1, "b": 2}, {"a": 1, "b": 0}),
+            "0 or 1 in every stratum, .* such as 0.9",
+        ),
         (lambda: stratified_sample(grid(np.full((3, 3), 0.5)), 5, 0), "Strata are whole numbers"),
         (
             lambda: pixel_areas(grid(np.eye(3)).expand_dims("time")),
@@ -410,7 +424,14 @@ def test_a_design_that_makes_no_sense_is_refused(call, message):
 def test_a_sample_is_random_reproducible_and_where_the_strata_are(world):
     mapped = world[1]
     sample = stratified_sample(mapped, 300, seed=3)
-    assert list(sample.columns) == ["y", "x", "row", "col", "stratum"]
+    columns = ["id", "longitude", "latitude", "y", "x", "row", "col", "stratum"]
+    assert list(sample.columns) == columns
+    assert list(sample["id"]) == list(range(1, 301))
+    to_degrees = pyproj.Transformer.from_crs("EPSG:3035", "EPSG:4326", always_xy=True)
+    degrees = to_degrees.transform(sample["x"], sample["y"])
+    np.testing.assert_allclose([sample["longitude"], sample["latitude"]], degrees)
+    pixels = {k: int((mapped == k).sum()) for k in (0, 1)}
+    assert sample.attrs == {"crs": "EPSG:3035", "pixels": pixels}
     assert len(sample) == 300
     assert not sample.duplicated(["row", "col"]).any()
     np.testing.assert_array_equal(mapped.values[sample["row"], sample["col"]], sample["stratum"])
@@ -450,3 +471,366 @@ def test_pixel_areas_go_by_number_and_leave_out_what_does_not_occur():
     labels.attrs["classes"] = ["forest", "water", "road"]
     assert pixel_areas(labels).to_dict() == {0: pytest.approx(0.02), 2: pytest.approx(0.03)}
     assert pixel_areas(labels == 2).to_dict() == {0: pytest.approx(0.03), 1: pytest.approx(0.03)}
+
+
+# --- keys: what a class means, and which units belong together
+
+TWO = [0] * 60 + [2018] * 60
+AREAS = {0: 24.0, 2018: 12.0}
+
+
+def hectares_of(*arguments, **options):
+    return estimate_area(*arguments, **options).table.set_index("class")["estimated_ha"].to_dict()
+
+
+@pytest.mark.parametrize(
+    "spell",
+    [
+        str,
+        lambda k: f" {k} ",
+        lambda k: f"{k}.0",
+        lambda k: f"{k},00",
+        float,
+        np.int16,
+        np.float32,
+        lambda k: k if k else "0",
+    ],
+    ids=["text", "blanks", "2018.0", "2018,00", "float", "int16", "float32", "mixed"],
+)
+@pytest.mark.parametrize("where", [0, 1, 2])
+def test_a_number_is_the_same_class_however_it_is_written(spell, where):
+    seen = [0] * 55 + [2018] * 65
+    arguments = [TWO, seen, AREAS]
+    expected = hectares_of(*arguments)
+    assert expected == {0: pytest.approx(22), 2018: pytest.approx(14)}
+    if where == 2:
+        arguments[2] = {spell(key): area for key, area in AREAS.items()}
+    else:
+        arguments[where] = [spell(key) for key in arguments[where]]
+    assert hectares_of(*arguments) == expected
+    as_series = [pd.Series(a, dtype=object) if where < 2 else a for a in arguments]
+    assert hectares_of(*as_series) == expected
+
+
+@pytest.mark.parametrize(
+    ("seen", "message"),
+    [
+        ("2018?", r"reference_class holds \['2018\?'\] among numbers: write the number"),
+        ("cut", r"reference_class holds \['cut'\] among numbers"),
+        ("2018-07-01", "among numbers"),
+        (pd.Timestamp("2018-07-01"), "among numbers"),
+        (-1, "reference_class holds -1, and classes are whole numbers from 0 on"),
+        ("-1", "reference_class holds -1, and classes are whole numbers from 0 on"),
+        (2018.5, "reference_class holds 2018.5, and classes are whole"),
+        (np.inf, "reference_class holds inf, and classes"),
+        ("", "reference_class lacks a value for 1 sample units"),
+        ("  ", "reference_class lacks a value for 1 sample units"),
+        (None, "reference_class lacks a value for 1 sample units"),
+        (pd.NA, "reference_class lacks a value for 1 sample units"),
+        (pd.NaT, "reference_class lacks a value for 1 sample units"),
+        (np.zeros(2), "reference_class must hold numbers or names of classes; got ndarray"),
+    ],
+)
+def test_a_reference_that_is_no_class_is_refused(seen, message):
+    reference = pd.Series([*TWO[:-1], None], dtype=object)
+    reference.iloc[-1] = seen
+    with pytest.raises(TimoError, match=message):
+        estimate_area(TWO, reference, AREAS)
+
+
+def test_names_that_differ_in_capitals_alone_are_refused_and_blanks_are_nothing():
+    mapped, areas = ["forest"] * 60 + ["cut"] * 60, {"forest": 90.0, "cut": 10.0}
+    assert hectares_of(mapped, [f" {k} " for k in mapped], areas) == areas
+    with pytest.raises(TimoError, match=r"'Cut', which is 'cut' but .*.replace\({'Cut': 'cut'}\)"):
+        estimate_area(mapped, [*mapped[:-1], "Cut"], areas)
+    seen = pd.Series([*mapped[:-1], "Cut"]).replace({"Cut": "cut"})
+    assert hectares_of(mapped, seen, areas) == areas
+
+
+def test_areas_that_name_a_stratum_twice_are_refused():
+    with pytest.raises(TimoError, match=r"map_areas names a stratum twice: \[0, '0', 2018\]"):
+        estimate_area(TWO, TWO, {0: 1.0, "0": 2.0, 2018: 3.0})
+
+
+def test_two_series_are_joined_by_their_index():
+    stratum = pd.Series(TWO, index=range(7, 127))
+    reference = pd.Series([0] * 50 + [2018] * 70, index=range(7, 127))
+    expected = hectares_of(stratum, reference, AREAS)
+    shuffled = reference.sample(frac=1, random_state=0)
+    assert hectares_of(stratum, shuffled, AREAS) == expected
+    assert expected[2018] == pytest.approx(16)
+    for other in (shuffled.reset_index(drop=True), reference.rename(lambda i: i + 1)):
+        with pytest.raises(TimoError, match=r"different indexes.*give .to_numpy\(\) of both"):
+            estimate_area(stratum, other, AREAS)
+    with pytest.raises(TimoError, match="different indexes"):
+        estimate_area(stratum.rename(lambda i: i // 2), reference, AREAS)
+    assert hectares_of(stratum, reference.reset_index(drop=True).to_numpy(), AREAS) == expected
+
+
+def test_two_maps_are_joined_by_their_coordinates():
+    mapped = grid(np.array(TWO).reshape(10, 12).astype("int16"))
+    assert hectares_of(mapped, mapped.transpose("x", "y"), AREAS) == AREAS
+    with pytest.raises(TimoError, match="not on the same coordinates"):
+        estimate_area(mapped, mapped[::-1], AREAS)
+
+
+def test_a_reference_without_any_stratum_is_said():
+    with pytest.warns(UserWarning, match=r"No class of the reference \['a', 'b'\] is a stratum"):
+        estimate = estimate_area(TWO, ["a", "b"] * 60, AREAS)
+    areas = estimate.table.set_index("class")["estimated_ha"]
+    assert areas.to_dict() == {0: 0, 2018: 0, "a": 18, "b": 18}
+
+
+# --- few units, and all of them
+
+
+def test_a_stratum_that_was_wholly_looked_at_is_a_census():
+    mapped, reference = units([[30, 10], [0, 20]], ["a", "b"])
+    areas = {"a": 4.0, "b": 200.0}
+    many = estimate_area(mapped, reference, areas).table.set_index("class")
+    none = estimate_area(mapped, reference, areas, population={"a": 40, "b": 20_000}).table
+    assert (none["standard_error_ha"] == 0).all()
+    assert many.loc["a", "standard_error_ha"] == pytest.approx(4 * math.sqrt(0.75 * 0.25 / 39))
+    half = estimate_area(mapped, reference, areas, population={"a": 80, "b": 20_000}).table
+    # Of 80 pixels half are unseen: the variance is half.
+    np.testing.assert_allclose(half["standard_error_ha"], many["standard_error_ha"] * 0.5**0.5)
+    assert list(half["estimated_ha"]) == list(many["estimated_ha"])
+
+
+def test_a_census_of_a_single_pixel_is_enough():
+    table = estimate_area(
+        [1, *[0] * 60], [1, *[0] * 60], {0: 60, 1: 0.01}, population={0: 9999, 1: 1}
+    )
+    row = table.table.set_index("class").loc[1]
+    assert (row["estimated_ha"], row["standard_error_ha"], row["few_units"]) == (0.01, 0, False)
+
+
+@pytest.mark.parametrize(
+    "population", [{0: 59, 2018: 99}, {0: 999}, pd.Series({0: np.nan, 2018: 99})]
+)
+def test_a_population_that_cannot_be_is_refused(population):
+    with pytest.raises(TimoError, match=r"no fewer than its sample units \{0: 60, 2018: 60\}"):
+        estimate_area(TWO, TWO, AREAS, population=population)
+
+
+def test_the_census_of_a_map_is_its_area_and_its_interval_has_no_width():
+    values = np.zeros((20, 20), "int16")
+    values[:2], values[2, :5] = 2018, 2019
+    truth = np.where(values == 2019, 2018, values)
+    sample = stratified_sample(grid(values), {0: 355, 2018: 40, 2019: 5}, seed=0)
+    sample["reference"] = truth[sample["row"], sample["col"]]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        table = loss_areas(grid(values), sample).set_index("year")
+        by_sample = estimate_area(sample, pixel_areas(grid(values))).table.set_index("class")
+    assert table["estimated_ha"].to_dict() == pytest.approx({2018: 0.45, 2019: 0, "all": 0.45})
+    assert (table["standard_error_ha"] == 0).all()
+    assert (by_sample["ci_low_ha"] == by_sample["ci_high_ha"]).all()
+
+
+def test_intervals_that_rest_on_few_units_say_so():
+    counts = np.array([[45, 4, 0, 0], [0, 49, 0, 0], [0, 0, 98, 2], [0, 0, 0, 200]])
+    with pytest.warns(UserWarning, match=r"fewer than 50 sample units: {'a': 49, 'b': 49}") as said:
+        table = estimate_area(*units(counts, list("abcd")), dict.fromkeys("abcd", 10)).table
+    assert len(said) == 1
+    assert table["few_units"].tolist() == [True, True, False, False]
+    assert table["n"].tolist() == [49, 49, 100, 200]
+    assert table["n_reference"].tolist() == [45, 53, 98, 202]
+    counts[0, 0] += 1
+    counts[1, 1] += 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        table = estimate_area(*units(counts, list("abcd")), dict.fromkeys("abcd", 10)).table
+    assert not table["few_units"].any()
+
+
+def test_the_few_units_of_a_year_are_said_once_and_marked():
+    values = np.zeros((60, 60), dtype="int16")
+    values[:10, :20], values[30:33] = 2018, 2019
+    sample = stratified_sample(grid(values), {0: 100, 2018: 60, 2019: 20}, seed=0)
+    sample["reference"] = sample["stratum"]
+    with pytest.warns(UserWarning, match=r"{2019: 20}") as said:
+        table = loss_areas(grid(values), sample).set_index("year")
+    assert len(said) == 1
+    assert table["few_units"].to_dict() == {2018: False, 2019: True, "all": True}
+
+
+# --- years and extents
+
+
+@pytest.fixture(scope="module")
+def losses():
+    """A map of loss, its pooled strata, and a sample of them whose truth is the map."""
+    values = np.zeros((40, 40), "int16")
+    values[:10], values[10:15] = 2018, 2019
+    loss_year = grid(values)
+    strata = (loss_year > 0).astype("int16")
+    sample = stratified_sample(strata, {0: 100, 1: 100}, seed=0)
+    return loss_year, strata, sample.assign(reference=values[sample["row"], sample["col"]])
+
+
+def test_years_are_read_however_a_spreadsheet_has_them(losses):
+    loss_year, strata, sample = losses
+    expected = loss_areas(loss_year, sample, strata=strata)
+    assert expected["estimated_ha"].iloc[-1] == pytest.approx(6)
+    for spelt in (
+        sample["reference"].astype(str),
+        sample["reference"].astype(float),
+        sample["reference"].astype(str) + " ",
+        sample["reference"].astype(str) + ".0",
+    ):
+        table = loss_areas(loss_year, sample.assign(reference=spelt), strata=strata)
+        pd.testing.assert_frame_equal(table, expected)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (
+            lambda r: r + 0.5,
+            r"The reference holds \[0.5, 2018.5, 2019.5\]: a year of loss is a whole",
+        ),
+        (lambda r: r % 100, r"The reference holds \[18, 19\]: a year of loss .* four digits"),
+        (lambda r: r * 10, r"The reference holds \[20180, 20190\]: a year of loss"),
+        (lambda r: r > 0, "says True or False, and not the year"),
+        (lambda r: (r > 0).astype(object), "says True or False, and not the year"),
+        (lambda _: pd.Timestamp("2018-07-01"), r"holds dates: .*pandas.to_datetime\(sample"),
+        (lambda _: pd.Timestamp("2018-07-01").date(), "holds dates: "),
+        (lambda r: r.where(r > 0, -1), "sample units have no reference: note 0 or the year"),
+        (lambda r: r.where(r > 0).astype(object), "sample units have no reference"),
+        (lambda r: r.astype(str).where(r > 0, ""), "sample units have no reference"),
+        (lambda r: r.astype(str) + "-07-01", "200 sample units have no reference"),
+    ],
+)
+def test_years_that_are_none_are_refused(losses, spoil, message):
+    loss_year, strata, sample = losses
+    with pytest.raises(TimoError, match=message):
+        loss_areas(loss_year, sample.assign(reference=spoil(sample["reference"])), strata=strata)
+
+
+def test_what_the_messages_about_years_say_works(losses):
+    loss_year, strata, sample = losses
+    expected = loss_areas(loss_year, sample, strata=strata)
+    dates = pd.to_datetime(
+        sample["reference"].where(sample["reference"] > 0).astype("Int64").astype(str) + "-07-01",
+        errors="coerce",
+    )
+    dated = sample.assign(reference=dates)
+    with pytest.raises(TimoError, match="holds dates"):
+        loss_areas(loss_year, dated, strata=strata)
+    years = pd.to_datetime(dated["reference"]).dt.year.fillna(0)
+    pd.testing.assert_frame_equal(
+        loss_areas(loss_year, sample.assign(reference=years), strata=strata), expected
+    )
+    lost = sample.assign(reference=sample["reference"] > 0)
+    table = estimate_area(lost, pixel_areas(strata)).table.set_index("class")
+    assert table.loc[1, "estimated_ha"] == pytest.approx(6)
+
+
+def test_a_map_of_years_since_2000_or_of_true_and_false_is_refused(losses):
+    loss_year, strata, sample = losses
+    since = loss_year.where(loss_year <= 0, loss_year - 2000)
+    with pytest.raises(TimoError, match=r"The map of loss holds \[18, 19\]") as error:
+        loss_areas(since, sample, strata=strata)
+    code = str(error.value).split("Use ")[1].split(" of years")[0]
+    mended = eval(code, {"loss_year": since})  # noqa: S307
+    assert len(loss_areas(mended, sample, strata=strata)) == 3
+    with pytest.raises(TimoError, match=r"The map of loss holds \[1\]"):
+        loss_areas(loss_year > 0, sample, strata=strata)
+
+
+def test_strata_of_another_extent_are_refused(losses):
+    loss_year, strata, sample = losses
+    half = strata[:, :20]
+    with pytest.raises(TimoError, match="of another extent than the map of loss: x has 20 cells"):
+        loss_areas(loss_year, sample, strata=half)
+    moved = strata.assign_coords(x=strata.x + 10)
+    with pytest.raises(TimoError, match="another extent than the map of loss: x is up to 1 cells"):
+        loss_areas(loss_year, sample, strata=moved)
+    part = strata.where(strata.x < strata.x[20], -1)
+    drawn = stratified_sample(part, {0: 100, 1: 100}, seed=0)
+    drawn["reference"] = loss_year.values[drawn["row"], drawn["col"]]
+    with pytest.raises(TimoError, match="where the map of loss has 300 pixels of loss") as error:
+        loss_areas(loss_year, drawn, strata=part)
+    code = str(error.value).split("Use ")[1].removesuffix(".")
+    masked = eval(code, {"loss_year": loss_year, "strata": part})  # noqa: S307
+    table = loss_areas(masked, drawn, strata=part)
+    assert table["mapped_ha_biased"].iloc[-1] == pytest.approx(3)
+    inside = loss_year.sel(y=half.y, x=half.x)
+    drawn = stratified_sample(half, {0: 100, 1: 100}, seed=0)
+    drawn["reference"] = inside.values[drawn["row"], drawn["col"]]
+    assert loss_areas(inside, drawn, strata=half)["estimated_ha"].iloc[-1] == pytest.approx(3)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda s: s.assign(stratum=1 - s["stratum"]),
+        lambda s: s.assign(row=s["row"].iloc[::-1].to_numpy()),
+        lambda s: s.assign(col=s["col"] + 40),
+        lambda s: s.assign(x=s["x"] + 10),
+        lambda s: s.assign(row="here"),
+    ],
+    ids=["stratum", "another row", "beyond", "moved", "text"],
+)
+def test_a_sample_of_another_map_is_refused(losses, spoil):
+    loss_year, strata, sample = losses
+    with pytest.raises(TimoError, match=r"of 200 sample units do not lie on this map in the stra"):
+        loss_areas(loss_year, spoil(sample), strata=strata)
+
+
+def test_a_unit_that_is_there_twice_is_refused_and_the_remedy_works(losses):
+    loss_year, strata, sample = losses
+    twice = pd.concat([sample, sample[:3]])
+    for call in (
+        lambda s: loss_areas(loss_year, s, strata=strata),
+        lambda s: estimate_area(s, pixel_areas(strata)),
+    ):
+        with pytest.raises(TimoError, match=r"holds a unit twice, \{'id': 1\}: use ") as error:
+            call(twice)
+        code = str(error.value).split("use ")[1].removesuffix(".")
+        call(eval(code, {"sample": twice}))  # noqa: S307
+        with pytest.raises(TimoError, match=r"a unit twice, \{'row'"):
+            call(twice.drop(columns="id"))
+
+
+def test_a_sample_says_both_columns_and_its_pixels(losses):
+    _, strata, sample = losses
+    lost = sample.assign(reference=(sample["reference"] > 0).astype(int))
+    areas = pixel_areas(strata)
+    expected = estimate_area(
+        lost["stratum"], lost["reference"], areas, population={0: 1000, 1: 600}
+    )
+    for found in (estimate_area(lost, areas), estimate_area(lost, map_areas=areas)):
+        pd.testing.assert_frame_equal(found.table, expected.table)
+    with pytest.raises(TimoError, match=r"lacks the columns \['reference'\]"):
+        estimate_area(lost.drop(columns="reference"), areas)
+    with pytest.raises(TimoError, match="map_areas must give the mapped area of each stratum, as"):
+        estimate_area(lost["stratum"], lost["reference"])
+
+
+# --- maps that were compared or cast
+
+
+def test_a_cast_of_labels_keeps_what_is_no_data():
+    labels = grid(np.array([[0, 1, -1], [1, 0, -1]], "int8")).assign_attrs(nodata=-1)
+    for dtype in ("uint8", "uint16", "uint32", "int32", "float32"):
+        np.testing.assert_allclose(pixel_areas(labels.astype(dtype)), [0.02, 0.02])
+        assert stratified_sample(labels.astype(dtype), 4, seed=0)["col"].max() == 1
+    back = grid(np.array([[0, 1, 255]], "uint8")).assign_attrs(nodata=255).astype("int8")
+    assert pixel_areas(back).to_dict() == {0: pytest.approx(0.01), 1: pytest.approx(0.01)}
+
+
+def test_a_comparison_of_labels_says_that_gaps_are_false_and_how_to_keep_them():
+    label = grid(np.array([[0, 1, -1], [1, 0, -1]], "int8"))
+    label.attrs = {"nodata": -1, "classes": ["other", "forest"]}
+    for call in (pixel_areas, lambda m: stratified_sample(m, 4, seed=0)):
+        with pytest.warns(UserWarning, match="is a comparison of labels: pixels without data"):
+            call(label == 1)
+    with pytest.warns(UserWarning, match="is a comparison") as said:
+        pixel_areas(label == 1)
+    code = str(said[0].message).split("use ")[1].removesuffix(".")
+    kept = eval(code, {"label": label})  # noqa: S307
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert pixel_areas(kept).to_dict() == {0: pytest.approx(0.02), 1: pytest.approx(0.02)}

@@ -1,3 +1,5 @@
+import warnings
+
 import dask.array as da
 import numpy as np
 import pandas as pd
@@ -177,8 +179,6 @@ def test_dates_outside_the_months_are_not_looked_at():
             year_of(*np.where(dates.month == first, NO, YES), dates=dates, months=(first, last))
             == 0
         )
-    # None at all.
-    assert year_of(YES, NO, dates=["2017-01-01", "2018-02-01"]) == -1
 
 
 def test_by_default_three_clear_dates_of_summer_are_a_loss():
@@ -188,6 +188,25 @@ def test_by_default_three_clear_dates_of_summer_are_a_loss():
     dates = ["2017-05-20", "2017-06-01", "2017-07-01", "2017-08-01", "2017-09-01"]
     months = loss_year(series(PERHAPS, NAN, NAN, NAN, PERHAPS, dates=dates))
     assert months.loss_year.item() == -1
+
+
+def test_a_southern_summer_runs_over_the_turn_of_the_year_and_is_of_the_year_it_ends_in():
+    dates = [f"{year}-{day}" for year in range(2015, 2019) for day in ("01-10", "02-20", "12-05")]
+    # The summers of 2015 (its end), 2016, 2017, 2018.
+    for cut in range(4, len(dates)):
+        seen = [YES] * cut + [NO] * (len(dates) - cut)
+        found = loss_of(*seen, dates=dates, months=(12, 2), consecutive=1)
+        day = pd.Timestamp(dates[cut])
+        if cut <= len(dates) - 2:
+            assert found.loss_year == day.year + (day.month == 12)
+            assert found.loss_date.values == np.datetime64(dates[cut])
+    winter = pd.date_range("2015-01-15", periods=48, freq="MS")
+    south, north = winter.month.isin([12, 1, 2]), winter.month.isin([6, 7, 8])
+    cut = np.where(winter >= "2017-12-01", NO, YES)
+    assert year_of(*np.where(south, cut, PERHAPS), dates=winter, months=(12, 2)) == 2018
+    assert year_of(*np.where(north, NO, YES), dates=winter, months=(12, 2)) == 0
+    # Nine months, September to May.
+    assert year_of(*cut, dates=winter, months=(9, 5)) == 2018
 
 
 # --- maps
@@ -262,7 +281,7 @@ def by_the_book(p, dates, evidence, consecutive, before):
     before=st.sampled_from([-100.0, 2.5, 8.5]),
 )
 def test_it_is_the_rule_by_the_book(p, evidence, consecutive, before):
-    dates = pd.date_range("2016-05-20", periods=len(p), freq="31D")
+    dates = pd.date_range("2016-06-20", periods=len(p), freq="31D")
     expected = by_the_book(p, dates, evidence, consecutive, before)
     options = {"evidence": evidence, "consecutive": consecutive, "before": before}
     assert max(year_of(*p, dates=dates, **options), 0) == expected
@@ -294,8 +313,8 @@ def test_lazy_equals_eager(chunks):
     lazy = loss_year(probability.chunk(chunks))
     assert all(array.chunks for array in lazy.data_vars.values())
     xr.testing.assert_identical(lazy.compute(), eager)
-    nothing = loss_year(probability.chunk(chunks), months=(2, 2)).compute()
-    xr.testing.assert_identical(nothing, loss_year(probability, months=(2, 2)))
+    south = loss_year(probability.chunk(chunks), months=(12, 2)).compute()
+    xr.testing.assert_identical(south, loss_year(probability, months=(12, 2)))
 
 
 def test_nothing_is_computed_before_it_is_asked_for():
@@ -374,7 +393,10 @@ BAD = {
         "consecutive must be a whole number of 1 or more; got 0",
     ),
     "evidence": (lambda p: loss_year(p, evidence=0), "evidence must be a number above 0; got 0"),
-    "months": (lambda p: loss_year(p, months=(9, 5)), r"months must be in order, .*\(9, 5\)"),
+    "classes": (
+        lambda p: loss_year(p.assign_attrs(classes=["other", "forest"])),
+        "Probabilities are floats from 0 to 1; got float32 with the names of classes: labels",
+    ),
     "before": (lambda p: loss_year(p, before=15), "before must be a number of at most 12; got 15"),
     "text": (lambda p: loss_year(p.astype(str)), "got <U.*Use result.probability"),
     "months of a year": (lambda p: loss_year(p, months=(0, 13)), "months must be .*from 1 to 12"),
@@ -391,3 +413,95 @@ BAD = {
 def test_errors(call, message):
     with pytest.raises(TimoError, match=message):
         call(random_probability(0))
+
+
+# --- what is no probability of single dates
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize("function", [loss_year, mean_probability])
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda p: p * 100, "these go from .* Use probability / 100, or"),
+        (lambda p: p * 255, "these go from .* Use probability / 255, or"),
+        (lambda p: p * 10_000, "these go from .* Use probability / 10000, or"),
+        (lambda p: p - 0.5, r"these go from -0.4.* Use probability.where\(\(probability >= 0\) & "),
+        (
+            lambda p: p.fillna(-1),
+            r"these go from -1 to 0.97.* Use probability.where\(\(probability",
+        ),
+        (lambda p: p.fillna(np.inf), r"these go from 0.* to inf. Use probability.where"),
+        (lambda p: (p.fillna(0) * 100).astype("uint8"), "got uint8: labels, or scaled numbers"),
+        (lambda p: xr.where(p > 0.5, 1, 0).astype("int8"), "got int8: labels, or scaled numbers"),
+        (lambda p: xr.where(p > 0.5, 1, -1), "got int64: labels, or scaled"),
+        (
+            lambda p: (p > 0.5).astype("float32").assign_attrs(classes=["a", "b"]),
+            "got float32 with the names of classes: labels",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_is_no_probability_is_refused(function, spoil, message, lazy):
+    given = spoil(random_probability(2))
+    given = given.rio.write_crs("EPSG:32634")
+    with pytest.raises(TimoError, match=message) as error:
+        function(given.chunk(x=3) if lazy else given).compute()
+    if "Use probability" in str(error.value):
+        code = str(error.value).split("Use ")[1].split(", or")[0]
+        mended = eval(code, {"probability": given})  # noqa: S307
+        function(mended.rio.write_crs("EPSG:32634")).compute()
+
+
+def test_rounding_is_no_fault_of_a_probability():
+    nearly = random_probability(2).clip(0, 1) * np.float32(1.00001)
+    assert (loss_year(nearly).loss_year == loss_year(random_probability(2)).loss_year).all()
+
+
+def test_values_of_0_and_1_alone_are_said_to_look_like_labels():
+    hard = (random_probability(2) > 0.5).astype("float32")
+    with pytest.warns(UserWarning, match="All probabilities are 0 or 1, as those of labels"):
+        loss_year(hard)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loss_year(random_probability(2))
+
+
+@pytest.mark.parametrize("hours", [0, 3])
+def test_a_date_that_is_there_twice_is_refused_and_the_remedy_works(hours):
+    once = series(*FOREST, YES, NO, YES, *FOREST)
+    again = once.assign_coords(time=once.time + np.timedelta64(hours, "h"))
+    twice = xr.concat([once, again], "time").sortby("time")
+    for function in (loss_year, mean_probability):
+        with pytest.raises(TimoError, match="2016-06-10 is there more than once") as error:
+            function(twice)
+        code = str(error.value).split("Use ")[1].removesuffix(".")
+        xr.testing.assert_allclose(
+            function(eval(code, {"probability": twice})),  # noqa: S307
+            function(once),
+        )
+
+
+def test_a_missing_date_is_refused_and_the_remedy_works():
+    p = series(*FOREST)
+    gap = p.assign_coords(time=p.time.where(p.time != p.time[1]))
+    with pytest.raises(TimoError, match=r"A date is missing \(NaT\)"):
+        loss_year(gap)
+    dated = gap.sel(time=gap.time.notnull())  # noqa: PD004 - the message's words
+    assert loss_year(dated).loss_year.item() == 0
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_no_date_in_the_season_is_one_error_that_names_the_months(lazy):
+    p = series(YES, NO, dates=["2017-01-01", "2018-03-01"])
+    with pytest.raises(TimoError, match=r"the months 6 to 8; .* months \[1, 3\] alone. Give other"):
+        loss_year(p.chunk() if lazy else p)
+    assert int(loss_year(p.chunk() if lazy else p, months=(1, 3)).loss_year) == 0
+    with pytest.raises(TimoError, match=r"the months 11 to 12"):
+        loss_year(p, months=(11, 12))
+
+
+@pytest.mark.parametrize("option", ["evidence", "before", "consecutive", "months"])
+def test_options_that_are_nan_are_refused_by_name(option):
+    with pytest.raises(TimoError, match=f"{option} must be"):
+        loss_year(series(*FOREST), **{option: np.nan})

@@ -533,17 +533,50 @@ def read_nodata(path: Path) -> float | None:
         with rasterio.open(path) as file:
             return file.nodata
     with xr.open_dataset(path, engine="zarr" if path.suffix == ".zarr" else None) as read:
-        return read[next(iter(read.data_vars))].rio.nodata
+        array = read[next(iter(read.data_vars))]
+        encoded = array.rio.encoded_nodata  # of 8 bits in NetCDF, which xarray makes floats of
+        return array.rio.nodata if encoded is None else encoded
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".nc", ".zarr"])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "uint32"])
+def test_a_cast_of_labels_keeps_its_nodata_value(tmp_path, suffix, dtype):
+    label, largest = labels().assign_attrs(nodata=-1), np.iinfo(dtype).max
+    path = tmp_path / f"a{suffix}"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        # -1 has become the largest number of the type.
+        assert read_nodata(export(label.astype(dtype), path)) == largest
+        filled = label.where(label >= 0, largest).astype(dtype)
+        assert read_nodata(export(filled, path)) == largest
+        assert read_nodata(export(label.astype(dtype), path, nodata=7)) == 7
+        assert read_nodata(export(label.astype("int32"), path)) == -1
+        back = filled.assign_attrs(nodata=largest).astype("int8")
+        assert read_nodata(export(back, path)) == -1
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".nc", ".zarr"])
+def test_a_comparison_of_labels_has_no_nodata_and_says_how_to_keep_it(tmp_path, suffix):
+    label = labels().assign_attrs(nodata=-1)
+    path = tmp_path / f"a{suffix}"
+    assert (label == 1).attrs["nodata"] == -1  # xarray keeps attributes
+    with pytest.warns(UserWarning, match="is a comparison of labels: pixels without data") as said:
+        assert read_nodata(export(label == 1, path)) is None
+    code = str(said[0].message).split("use ")[1].removesuffix(".")
+    kept = eval(code, {"label": label})  # noqa: S307
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read_nodata(export(kept, path)) == -1
+    assert (kept == -1).equals((label < 0).rename(kept.name))
+    assert int((kept == 1).sum()) == int((label == 1).sum())
 
 
 @pytest.mark.parametrize("suffix", [".tif", ".nc", ".zarr"])
 def test_a_nodata_value_that_a_cast_outdated_is_none(tmp_path, suffix):
-    label = labels().assign_attrs(nodata=-1)
+    label = labels().assign_attrs(nodata=-9999)
     path = tmp_path / f"a{suffix}"
-    assert (label == 1).attrs["nodata"] == -1  # xarray keeps attributes
-    assert read_nodata(export(label == 1, path)) is None
     with pytest.warns(
-        UserWarning, match=r"nodata value of the data, -1, does not fit uint8.*nodata="
+        UserWarning, match=r"nodata value of the data, -9999, does not fit uint8.*nodata="
     ):
         assert read_nodata(export(label.astype("uint8"), path)) is None
     filled = label.where(label >= 0, 255).astype("uint8")
@@ -551,7 +584,6 @@ def test_a_nodata_value_that_a_cast_outdated_is_none(tmp_path, suffix):
         export(filled, tmp_path / "b.tif", nodata=255)
     ) as file:  # what the warning says
         assert (file.nodata, file.dtypes[0]) == (255, "uint8")
-    assert read_nodata(export(label.astype("int32"), path)) == -1
     for stale in (
         {"_FillValue": np.nan},
         {"missing_value": "none"},

@@ -14,7 +14,8 @@ _KEYS = ("_FillValue", "missing_value", "nodata", "fill_value", "nodatavals")
 def own_nodata(data: xr.DataArray) -> float | None:
     """Return the value that means "no data" and that the data bear, if any.
 
-    One that their type cannot hold is none: xarray keeps attributes through casts and comparisons.
+    One that their type cannot hold is none, as xarray keeps attributes through casts and comparisons; but for -1, which
+    is 255 after a cast to uint8.
     """
     if data.dtype.kind not in "iuf":
         return None
@@ -25,12 +26,23 @@ def own_nodata(data: xr.DataArray) -> float | None:
             # Of an encoding, a fill value is what Zarr has for chunks that were not written.
             if place.get(key) is not None and not (place is data.encoding and key == "fill_value"):
                 said = place[key][0] if key == "nodatavals" else place[key]
-                return as_held(said, data.dtype)
+                return _after_cast(said, data.dtype)
     try:
         said = data.rio.nodata  # of .rio.set_nodata()
     except (OverflowError, TypeError, ValueError):
         return None
-    return None if said is None else as_held(said, data.dtype)
+    return None if said is None else _after_cast(said, data.dtype)
+
+
+def _after_cast(value: Any, dtype: np.dtype) -> float | None:
+    """Return a nodata value as a type holds it, also where a cast has made -1 of the largest number, or that of -1."""
+    held = as_held(value, dtype)
+    if held is not None or dtype.kind not in "iu":
+        return held
+    largest = [as_held(np.iinfo(kind).max, np.dtype("float64")) for kind in ("u1", "u2", "u4")]
+    if as_held(value, np.dtype("float64")) not in (-1.0, *largest):
+        return None
+    return int(np.iinfo(dtype).max) if dtype.kind == "u" else -1
 
 
 def as_held(value: Any, dtype: np.dtype) -> float | None:

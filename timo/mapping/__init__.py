@@ -8,6 +8,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "area": ["AreaEstimate", "estimate_area", "loss_areas"],
         "change": ["loss_year", "mean_probability"],
         "export": ["export"],
+        "interpretation": ["read_sample", "write_sample"],
         "polygons": ["to_polygons"],
         "predict": ["compute", "predict"],
         "provenance": ["provenance"],

@@ -9,7 +9,7 @@ import rioxarray  # noqa: F401 - registers .rio
 import xarray as xr
 
 from timo.checks import Count, Positive, Range, checked, described
-from timo.errors import TimoError
+from timo.errors import TimoError, warn
 
 NO_DATA, NO_LOSS = -1, 0
 # A single date never counts for more than this: odds of 20 to 1 (log). Undetected cloud shadow is one date, too.
@@ -18,6 +18,9 @@ MAX_EVIDENCE = 3.0
 MAX_TRUST = 4 * MAX_EVIDENCE
 # A mean of dates limits each to 19 to 1: an undetected cloud is sure, too.
 _CEILING = 0.95
+# Sums and means of float32 leave 0..1 by that much.
+_ROUNDING = 1e-4
+_SCALES = (100, 255, 10_000)
 _Month = Annotated[int, Range(1, 12)]
 
 
@@ -42,14 +45,19 @@ def mean_probability(probability: xr.DataArray, dim: Hashable = "time") -> xr.Da
     Raises
     ------
     TimoError
-        If there is no such dimension, or it holds no numbers.
+        If there is no such dimension, a date is there twice, or the values are no probabilities, 0..1: labels, percent;
+        of lazy ones when they are computed.
     """
     if dim not in probability.dims or probability.dtype.kind not in "iuf":
         raise TimoError(
             f"probability must be numbers with the dimension {described(dim)}; got {probability.dtype} with "
             f"{list(probability.dims)}. Use result.probability of timo.predict."
         )
-    p = probability.clip(1 - _CEILING, _CEILING)
+    _check_kind(probability)
+    _check_once(probability.indexes.get(dim))
+    p = xr.apply_ufunc(
+        _in_range, probability, dask="parallelized", output_dtypes=[probability.dtype]
+    ).clip(1 - _CEILING, _CEILING)
     log_odds = xr.apply_ufunc(np.log, p / (1 - p), dask="parallelized").mean(dim)
     return (1 / (1 + np.exp(-log_odds))).rename(probability.name).assign_attrs(probability.attrs)
 
@@ -73,15 +81,16 @@ def loss_year(
     date that is seen cut. Only the first loss counts.
 
     A cut after the season's last clear date is of the next year: with the months June to August, a cut in autumn is
-    dated to the first summer in which it is seen.
+    dated to the first summer in which it is seen. A season that runs over the turn of the year is of the year in which
+    it ends: with (12, 2), December 2018 is of the southern summer of 2019.
 
     Parameters
     ----------
     probability : xarray.DataArray
-        (time, y, x) probability of the class that may be lost, NaN = not observed.
+        (time, y, x) probability of the class that may be lost, 0..1, NaN = not observed; each date once.
     months : (int, int)
-        First and last month of the season; outside, low sun and bare branches look like loss. It does not run over the
-        turn of the year.
+        First and last month of the season; outside, low sun and bare branches look like loss. (12, 2) is December to
+        February.
     evidence : float
         Sum of log-odds that declares a loss; 9: three dates at odds of 20 to 1. Two dates can lie in a row, as when
         shadow that no mask has found falls on both.
@@ -94,21 +103,27 @@ def loss_year(
     Returns
     -------
     xarray.Dataset
-        ``loss_year`` (y, x) int16: 0 = no loss, -1 = no clear date, else the year; ``loss_date`` (y, x) datetime64, NaT
-        without loss; ``evidence`` (y, x) float32: the largest sum reached.
+        ``loss_year`` (y, x) int16: 0 = no loss, -1 = no clear date, else the year of the season; ``loss_date`` (y, x)
+        datetime64, NaT without loss; ``evidence`` (y, x) float32: the largest sum reached.
 
     Raises
     ------
     TimoError
-        If the probability has no time, y and x, no CRS, its dates do not ascend, or an option makes no sense.
+        If the probability has no time, y and x, no CRS, its dates do not ascend or one is there twice, none is in the
+        season, or an option makes no sense; if the values are no probabilities, 0..1: labels, percent. Those of a lazy
+        one are looked at when they are computed.
+
+    Warns
+    -----
+    UserWarning
+        If all values in memory are 0 or 1, as those of labels are.
     """
     if set(probability.dims) != {"time", "y", "x"} or probability.dtype.kind not in "iuf":
         raise TimoError(
             f"loss_year takes the probability of one class, (time, y, x); got {probability.dtype}, {probability.dims}. "
             'Use result.probability.sel({"class": "forest"}).'
         )
-    if months[0] > months[1]:
-        raise TimoError(f"months must be in order, such as (6, 8); got {months}.")
+    _check_kind(probability)
     if probability.rio.crs is None:
         raise TimoError(
             "The probability has no coordinate reference system. "
@@ -119,11 +134,14 @@ def loss_year(
         raise TimoError(
             "The probability's time must be datetime64. Use probability.assign_coords(time=pandas.to_datetime(...))."
         )
+    _check_once(dates)
     if not dates.is_monotonic_increasing:
         raise TimoError('The dates must ascend. Use probability.sortby("time").')
     probability = probability.transpose("time", "y", "x")
-    month = probability.time.dt.month
-    seasonal = probability.isel(time=((month >= months[0]) & (month <= months[1])).values)
+    within, years = _seasons(dates, months)
+    seasonal, years = probability.isel(time=within), years[within]
+    if seasonal.chunks is None:
+        _warn_of_labels(seasonal.values)
     index, reached, seen = xr.apply_ufunc(
         _first_loss,
         seasonal.chunk(time=-1) if seasonal.chunks else seasonal,
@@ -133,7 +151,72 @@ def loss_year(
         dask="parallelized",
         output_dtypes=["int32", "float32", "bool"],
     )
-    return _dated(index, reached, seen, seasonal)
+    return _dated(index, reached, seen, seasonal.assign_coords(year=("time", years)))
+
+
+def _check_kind(probability: xr.DataArray) -> None:
+    """Refuse what is no probability by its type or its attributes."""
+    if probability.dtype.kind != "f" or "classes" in probability.attrs:
+        raise TimoError(
+            f"Probabilities are floats from 0 to 1; got {probability.dtype}"
+            f"{' with the names of classes' if 'classes' in probability.attrs else ''}: labels, or scaled numbers. Use "
+            "result.probability of timo.predict, or divide scaled numbers, as in probability / 100."
+        )
+
+
+def _check_once(dates: pd.Index | None) -> None:
+    """Refuse a date that is there twice: what lay on the image would count as seen on two."""
+    if not isinstance(dates, pd.DatetimeIndex):
+        return
+    if dates.hasnans:
+        raise TimoError(
+            "A date is missing (NaT). Use probability.sel(time=probability.time.notnull())."
+        )
+    days = dates.normalize()
+    if days.has_duplicates:
+        raise TimoError(
+            f"The date {days[days.duplicated()][0]:%Y-%m-%d} is there more than once, and each date counts as seen for "
+            'itself. Use probability.assign_coords(time=probability.time.dt.floor("D")).groupby("time").mean().'
+        )
+
+
+def _in_range(values: np.ndarray) -> np.ndarray:
+    """Return probabilities, NaN apart; raise a `TimoError` where they cannot be any."""
+    if values.size:
+        low, high = np.fmin.reduce(values, axis=None), np.fmax.reduce(values, axis=None)
+        if low < -_ROUNDING or high > 1 + _ROUNDING:
+            scale = next((scale for scale in _SCALES if low >= 0 and high <= scale), None)
+            mended = f" / {scale}" if scale else ".where((probability >= 0) & (probability <= 1))"
+            raise TimoError(
+                f"Probabilities are from 0 to 1; these go from {low:g} to {high:g}. Use probability{mended}, or "
+                "result.probability of timo.predict."
+            )
+    return values
+
+
+def _warn_of_labels(values: np.ndarray) -> None:
+    zero, one = values == 0, values == 1
+    if zero.any() and one.any() and (zero | one | np.isnan(values)).all():
+        warn(
+            "All probabilities are 0 or 1, as those of labels are: each date counts as odds of 20 to 1. Use "
+            "result.probability of timo.predict where there is one."
+        )
+
+
+def _seasons(dates: pd.DatetimeIndex, months: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return which dates lie in the season, and the year in which the season of each ends."""
+    first, last = months
+    month, year = dates.month.to_numpy(), dates.year.to_numpy()
+    if first <= last:
+        within = (month >= first) & (month <= last)
+    else:
+        within, year = (month >= first) | (month <= last), year + (month >= first)
+    if not within.any():
+        raise TimoError(
+            f"No date lies in the season, the months {first} to {last}; there are dates in the months "
+            f"{sorted(set(month.tolist()))} alone. Give other months=(first, last), or open the cube with such dates."
+        )
+    return within, year
 
 
 def _dated(
@@ -141,7 +224,7 @@ def _dated(
 ) -> xr.Dataset:
     """Turn the indices of dates into years and dates."""
     dates = seasonal.time.values.astype("datetime64[ns]")
-    years = np.append(seasonal.time.dt.year.values, NO_LOSS).astype("int16")
+    years = np.append(seasonal.year.values, NO_LOSS).astype("int16")
     days = np.append(dates, np.datetime64("NaT", "ns"))
     year = xr.apply_ufunc(lambda i: years[i], index, dask="parallelized", output_dtypes=["int16"])
     date = xr.apply_ufunc(
@@ -159,7 +242,7 @@ def _first_loss(
     probability: np.ndarray, *, evidence: float, consecutive: int, before: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the first date of the first loss (-1: none), the largest sum, and whether any date is clear."""
-    observed = np.isfinite(probability)
+    observed = np.isfinite(_in_range(probability))
     p = np.clip(np.where(observed, probability, 0.5), 1e-6, 1 - 1e-6)
     against = np.clip(np.log((1 - p) / p), -MAX_EVIDENCE, MAX_EVIDENCE)
     shape = probability.shape[:-1]

@@ -25,6 +25,7 @@ from timo.mapping.geotiff import (
     grid_transform,
     own_nodata,
     resolve_nodata,
+    warn_of_comparison,
     write_geotiff,
 )
 from timo.mapping.polygons import write_geojson
@@ -158,6 +159,7 @@ def _without_stale(data: Any) -> Any:
     if isinstance(data, xr.Dataset):
         data = data.rename({name: str(name) for name in data.data_vars})
         return data.assign({name: _without_stale(array) for name, array in data.data_vars.items()})
+    warn_of_comparison(data)
     kind, own = data.dtype.kind, own_nodata(data)
     said = [data.attrs[key] for key in _NODATA if is_number(data.attrs.get(key))]
     if own is None and kind in "iu" and said:

@@ -22,7 +22,7 @@ from rasterio.windows import Window
 from timo.atomic import replacing
 from timo.cube import spacing
 from timo.cube.nodata import as_held, own_nodata
-from timo.errors import TimoError
+from timo.errors import TimoError, warn
 from timo.mapping.provenance import clean
 
 SOFTWARE = f"timo {version('timo')}"  # by which `timo.open_cube` knows its own
@@ -85,6 +85,16 @@ def write_geotiff(
 
 
 # --- no data
+
+
+def warn_of_comparison(data: xr.DataArray) -> None:
+    """Warn of booleans that were made of labels by a comparison: there, a pixel without data is False like another."""
+    if data.dtype == bool and ("classes" in data.attrs or data.attrs.get("nodata") is not None):
+        warn(
+            "This map of True and False is a comparison of labels: pixels without data (cloud) are False, or True "
+            'after "not equal", like all others. To keep them apart, use (label == 1).astype("int8").where(label >= 0, '
+            '-1).assign_attrs(classes=["false", "true"]).'
+        )
 
 
 def resolve_nodata(data: xr.DataArray, nodata: float | None) -> float | None:

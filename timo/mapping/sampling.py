@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping
+from functools import lru_cache
 from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
+import pyproj
 import xarray as xr
 
 from timo.checks import Count, Range, Seed, check, checked
-from timo.cube import hectares
+from timo.crs import LONLAT, crs_name, read_crs
+from timo.cube import hectares, spacing
 from timo.errors import TimoError
-from timo.mapping.geotiff import own_nodata
+from timo.mapping.geotiff import own_nodata, warn_of_comparison
+from timo.mapping.keys import Areas, read_floats
 
-Areas = Mapping[Any, float] | pd.Series
 _Units = Annotated[int, Range(least=0, most=10**9)]
 _Accuracy = Mapping[Any, float] | pd.Series | float
 
@@ -46,7 +49,7 @@ def pixel_areas(labels: xr.DataArray) -> pd.Series:
     TimoError
         If `labels` is no such map, or no data all over.
     """
-    return pd.Series(hectares(_strata(labels)))
+    return pd.Series(hectares(read_strata(labels)))
 
 
 @checked
@@ -78,11 +81,17 @@ def sample_size(
     Raises
     ------
     TimoError
-        If `target_se` is not from 1e-6 to 1, an area is no area, or an accuracy is missing or not between 0 and 1.
+        If `target_se` is not from 1e-6 to 1, an area is no area, an accuracy is missing or not between 0 and 1, or all
+        are 0 or 1, which leaves nothing to estimate.
     """
     areas = check_areas(map_areas)
     weights = areas / areas.sum()
     deviation = _deviation(areas, expected_users_accuracy)
+    if not (weights * deviation).any():
+        raise TimoError(
+            "expected_users_accuracy is 0 or 1 in every stratum, so that a sample would have nothing to find: give a "
+            "guess between them, such as 0.9."
+        )
     correction = 0.0 if pixels is None else float((weights * deviation**2).sum()) / pixels
     size = float((weights * deviation).sum()) ** 2 / (target_se**2 + correction)
     return math.ceil(size)
@@ -133,7 +142,7 @@ def allocate(
         shares *= _deviation(areas, expected_users_accuracy).to_numpy()
     most = np.where(areas > 0, n, 0)
     if available is not None:
-        pixels = _floats(available, "available").reindex(areas.index)
+        pixels = read_floats(available, "available").reindex(areas.index)
         if not (pixels >= 0).all():
             raise TimoError(
                 f"available must give the pixels of each stratum; it gives {pixels.to_dict()}."
@@ -158,10 +167,12 @@ def stratified_sample(
 ) -> pd.DataFrame:
     """Draw a random sample without replacement in each stratum of a map.
 
+    `timo.mapping.write_sample` writes it for an interpreter, `timo.mapping.read_sample` brings back what was seen.
+
     Parameters
     ----------
     labels : xarray.DataArray
-        (y, x) strata; negative, NaN, or ``.rio.nodata`` = no data, where nothing is drawn.
+        (y, x) strata on a grid with a CRS; negative, NaN, or ``.rio.nodata`` = no data, where nothing is drawn.
     n : int, or mapping of class to int
         Sample units in all, which `allocate` shares out (at least 50 each as far as `n` suffices), or the units of each
         stratum.
@@ -171,61 +182,93 @@ def stratified_sample(
     Returns
     -------
     pandas.DataFrame
-        A row for each unit: ``y``, ``x`` (coordinates of the cell centre), ``row``, ``col``, ``stratum``. The strata
-        are mixed, so that the order tells an interpreter nothing.
+        A row for each unit: ``id`` (1, 2, ...), ``longitude``, ``latitude`` (WGS 84, degrees), ``y``, ``x``
+        (coordinates of the cell centre in the CRS of the map), ``row``, ``col``, ``stratum``. The strata are mixed, so
+        that the order tells an interpreter nothing. ``attrs["crs"]`` is the CRS, ``attrs["pixels"]`` the pixels of each
+        stratum.
 
     Raises
     ------
     TimoError
         If `labels` is no such map, or a stratum has fewer pixels than units.
     """
-    strata = _strata(labels)
-    values = strata.values
-    counts = _pixel_counts(values)
+    strata = read_strata(labels)
+    values, counts = strata.values, count_pixels(strata)
+    crs, to_degrees = _in_degrees(None if labels.rio.crs is None else labels.rio.crs.to_wkt())
     if isinstance(n, int):
         n = allocate(counts, n, minimum=min(50, n // len(counts)), available=counts)
     random = np.random.default_rng(seed)
+    wanted = check(dict(n), Mapping[Any, _Units], "n")
     drawn = [
         _draw(values == stratum, stratum, int(units), int(counts.get(stratum, 0)), random)
-        for stratum, units in check(dict(n), Mapping[Any, _Units], "n").items()
+        for stratum, units in read_floats(wanted, "n").items()
         if units
     ]
     sample = pd.concat(drawn, ignore_index=True) if drawn else None
     if sample is None:
         raise TimoError("There is no sample unit to draw: ask for at least one.")
     sample = sample.iloc[random.permutation(len(sample))].reset_index(drop=True)
-    sample.insert(0, "y", strata["y"].values[sample["row"]])
-    sample.insert(1, "x", strata["x"].values[sample["col"]])
+    y, x = strata["y"].values[sample["row"]], strata["x"].values[sample["col"]]
+    longitude, latitude = to_degrees.transform(x, y)
+    places = {"id": sample.index + 1, "longitude": longitude, "latitude": latitude, "y": y, "x": x}
+    for position, (name, column) in enumerate(places.items()):
+        sample.insert(position, name, column)
+    sample.attrs = {"crs": crs, "pixels": {int(k): int(v) for k, v in counts.items()}}
     return sample
+
+
+@lru_cache(maxsize=8)
+def _in_degrees(wkt: str | None) -> tuple[str, pyproj.Transformer]:
+    """Return the name of a CRS, and what carries its x and y to longitude and latitude."""
+    crs = read_crs(wkt, what="The map's CRS")
+    return crs_name(crs), pyproj.Transformer.from_crs(crs, LONLAT, always_xy=True)
 
 
 def check_areas(map_areas: Areas) -> pd.Series:
     """Return the areas of the strata as a Series; raise a `TimoError` where they are none."""
-    areas = _floats(map_areas, "map_areas")
+    areas = read_floats(map_areas, "map_areas")
     if areas.empty or not (np.isfinite(areas) & (areas >= 0)).all() or not areas.sum():
         raise TimoError(
             "map_areas must give the mapped area of each stratum, finite, not negative, not all 0; "
             f"it is {areas.to_dict()}."
         )
-    if not areas.index.is_unique:
-        raise TimoError(f"map_areas names a stratum twice: {list(areas.index)}.")
     return areas
 
 
-def _floats(by_stratum: Mapping[Any, float] | pd.Series, name: str) -> pd.Series:
-    try:
-        return pd.Series(by_stratum, dtype="float64")
-    except (TypeError, ValueError) as error:
-        raise TimoError(f"{name} must give a number for each stratum: {error}.") from error
+def check_drawn(sample: pd.DataFrame, units: list[Any], strata: xr.DataArray) -> None:
+    """Refuse a sample that was drawn from another map, where it says which pixels it holds; `units` are its strata."""
+    if not {"row", "col"} <= set(sample):
+        return
+    cells = sample[["row", "col"]].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float)
+    inside = ((cells >= 0) & (cells < strata.shape) & (cells == np.round(cells))).all(axis=1)
+    rows, columns = np.where(inside[:, None], cells, 0).astype(int).T
+    right = inside & (strata.values[rows, columns] == np.array(units, dtype=object)).astype(bool)
+    for dim, at in (("y", rows), ("x", columns)):
+        if dim in sample and strata.sizes[dim] > 1:
+            given = pd.to_numeric(sample[dim], errors="coerce").to_numpy()
+            right &= np.abs(strata[dim].values[at] - given) < abs(spacing(strata, dim)) / 2
+    if not right.all():
+        first = sample.iloc[int(np.argmin(right))][["row", "col", "stratum"]].to_dict()
+        raise TimoError(
+            f"{int((~right).sum())} of {len(sample)} sample units do not lie on this map in the stratum that they say "
+            f"they are of, the first with {first}: give the map that the sample was drawn from, as strata=."
+        )
 
 
-def _strata(labels: xr.DataArray) -> xr.DataArray:
+def count_pixels(strata: xr.DataArray) -> pd.Series:
+    """Return the pixels of each stratum of what `read_strata` returned."""
+    classes, counts = np.unique(strata.values[strata.values >= 0], return_counts=True)
+    return pd.Series(counts, index=classes)
+
+
+def read_strata(labels: xr.DataArray) -> xr.DataArray:
     """Return (y, x) integers by number, -1 = no data, in memory."""
     if set(labels.dims) != {"y", "x"} or labels.dtype.kind not in "biuf":
         raise TimoError(
             f"Strata are numbers with the dimensions y and x; these have {labels.dims}, {labels.dtype}. "
             "Use labels.isel(...) or timo.predict(...).label."
         )
+    warn_of_comparison(labels)
     labels = labels.transpose("y", "x")
     values = labels.values
     if values.dtype == bool:
@@ -253,11 +296,6 @@ def _strata(labels: xr.DataArray) -> xr.DataArray:
     return strata
 
 
-def _pixel_counts(values: np.ndarray) -> pd.Series:
-    classes, counts = np.unique(values[values >= 0], return_counts=True)
-    return pd.Series(counts, index=classes)
-
-
 def _draw(
     where: np.ndarray, stratum: Hashable, units: int, pixels: int, random: np.random.Generator
 ) -> pd.DataFrame:
@@ -279,7 +317,8 @@ def _draw(
 def _deviation(areas: pd.Series, expected_users_accuracy: _Accuracy) -> pd.Series:
     """Return the standard deviation sqrt(U (1 - U)) of each stratum."""
     if isinstance(expected_users_accuracy, Mapping | pd.Series):
-        accuracy = _floats(expected_users_accuracy, "expected_users_accuracy").reindex(areas.index)
+        given = read_floats(expected_users_accuracy, "expected_users_accuracy")
+        accuracy = given.reindex(areas.index)
     else:
         accuracy = pd.Series(expected_users_accuracy, index=areas.index, dtype="float64")
     if not accuracy.between(0, 1).all():
