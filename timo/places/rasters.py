@@ -16,12 +16,11 @@ from rasterio.enums import Resampling as Method
 from rasterio.warp import reproject
 
 from timo.checks import described, plain
-from timo.crs import read_crs
+from timo.crs import read_crs, transformer
 from timo.cube import check_grid, grid_mismatch
 from timo.cube.netcdf import netcdf_engine
 from timo.cube.nodata import own_nodata
 from timo.errors import TimoError
-from timo.places.burning import transformer
 from timo.places.names import UNLABELLED, Naming, make_naming, name_of
 
 Resampling = Literal["majority", "nearest", "mean"]
@@ -122,7 +121,14 @@ def _open(path: Path, name: str) -> xr.DataArray | xr.Dataset:
             return opened
         engine = "zarr" if suffix == ".zarr" else netcdf_engine()
         # As it stands in the file: what is missing is told from what is a class by its number.
-        return xr.open_dataset(path, engine=engine, mask_and_scale=False, decode_coords="all")
+        options: dict[str, Any] = {"engine": engine, "mask_and_scale": False}
+        try:
+            return xr.open_dataset(path, decode_coords="all", **options)
+        except AttributeError:
+            # An attribute such as "bounds", which names coordinates by the conventions, holds numbers.
+            plain = xr.open_dataset(path, **options)
+            mappings = {array.attrs.get("grid_mapping") for array in plain.data_vars.values()}
+            return plain.set_coords([str(name) for name in mappings & set(plain.data_vars)])
     except TimoError:
         raise
     except (OSError, ValueError, RuntimeError) as error:
