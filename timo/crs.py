@@ -41,6 +41,18 @@ def parse_crs(crs: Any, *, what: str = "crs") -> pyproj.CRS:
 
 def read_crs(crs: Any, *, what: str = "crs") -> pyproj.CRS:
     """Read the reference system of a map: two axes in degrees or a length; a vertical one is dropped."""
+    if isinstance(crs, str | int) and not isinstance(crs, bool):
+        return _read_named(crs, what)
+    return _read_map(crs, what)
+
+
+@lru_cache(maxsize=256)
+def _read_named(crs: str | int, what: str) -> pyproj.CRS:
+    """Read a code or text once: of each of many features it would take half a millisecond."""
+    return _read_map(crs, what)
+
+
+def _read_map(crs: Any, what: str) -> pyproj.CRS:
     system = parse_crs(crs, what=what).to_2d()
     axes = [axis.direction for axis in system.axis_info]
     if not (system.is_geographic or system.is_projected) or len(axes) != 2:
@@ -150,6 +162,12 @@ def _use_of(wkt: str) -> tuple[tuple[float, float, float, float] | None, pyproj.
     return bounds, pyproj.Transformer.from_crs(crs, LONLAT, always_xy=True)
 
 
+@lru_cache(maxsize=64)
+def transformer(source: pyproj.CRS, target: pyproj.CRS) -> pyproj.Transformer:
+    """Return the way between two systems, longitude first; made once, because that takes 50 ms."""
+    return pyproj.Transformer.from_crs(source, target, always_xy=True)
+
+
 def project(
     geometry: BaseGeometry, source: pyproj.CRS, target: pyproj.CRS, tolerance: float
 ) -> BaseGeometry:
@@ -158,10 +176,10 @@ def project(
     An edge may be off by `tolerance`, in the unit of the target (in a geographic one, of latitude). Longitudes jump
     where a geographic target's geometry crosses the antimeridian.
     """
-    transformer = pyproj.Transformer.from_crs(source, target, always_xy=True)
+    way = transformer(source, target)
 
     def transform(points: np.ndarray) -> np.ndarray:
-        return np.column_stack(transformer.transform(points[:, 0], points[:, 1]))
+        return np.column_stack(way.transform(points[:, 0], points[:, 1]))
 
     if source.is_geographic and target.is_geographic:
         return shapely.transform(geometry, transform)

@@ -1,6 +1,7 @@
 """Labels without widgets: what is drawn, painted, erased, undone, saved and read."""
 
 import json
+import time
 
 import numpy as np
 import pandas as pd
@@ -296,8 +297,58 @@ def test_files_of_others_are_read(store, tmp_path):
         )
     )
     assert load(store, path) == 1
-    assert store.classes == ["forest", "water", "maize", "far"]
-    assert store.counts().pixels.tolist() == [0, 9, 8, 0]
+    # A number is a name, and no position in the list.
+    assert store.classes == ["forest", "water", "maize", "1", "far"]
+    assert store.counts().pixels.tolist() == [0, 0, 8, 9, 0]
+
+
+@pytest.mark.parametrize(
+    "codes", [[1, 2, 1], [2, 1, 0], [3, 2, 1], [1.0, 2.0, 1.0], ["1", "2", "1"], [10, 9, 2]]
+)
+def test_a_number_as_a_class_is_its_own_name(codes):
+    store = LabelStore(make_cube())
+    features = [
+        {
+            "type": "Feature",
+            "properties": {"class": code},
+            "geometry": square(store.cube, (0, 2), (2 * i, 2 * i + 2)),
+        }
+        for i, code in enumerate(codes)
+    ]
+    from_geojson(store, {"type": "FeatureCollection", "features": features})
+    numbers = sorted({int(code) for code in codes})
+    assert store.classes == [str(number) for number in numbers]
+    named = [store.classes[label.code] for label in store.sheet.labels]
+    assert named == [str(int(code)) for code in codes]
+    # A second file with other numbers adds them, and moves none.
+    features[0]["properties"]["class"] = 7
+    from_geojson(store, {"type": "FeatureCollection", "features": features[:1]}, keep=True)
+    assert store.classes == [str(number) for number in [*numbers, 7]]
+
+
+def test_a_thousand_small_features_take_less_than_a_millisecond_each():
+    cube = make_cube(height=100, width=100)
+    west, south, east, north = cube.rio.transform_bounds("EPSG:4326")
+    rng = np.random.default_rng(0)
+    corners = rng.uniform([west, south], [east - 1e-4, north - 1e-4], (1000, 2))
+    features = [
+        {
+            "type": "Feature",
+            "properties": {"class": "forest"},
+            "geometry": shapely.geometry.mapping(shapely.box(x, y, x + 1e-4, y + 1e-4)),
+        }
+        for x, y in corners
+    ]
+    text = json.dumps({"type": "FeatureCollection", "features": features})
+    store = LabelStore(cube)
+    from_geojson(store, text)
+    spent = []
+    for _ in range(3):
+        began = time.process_time()
+        from_geojson(store, text)
+        spent.append(time.process_time() - began)
+    assert min(spent) < 1
+    assert len(store.sheet.labels) > 900
 
 
 def test_a_projected_file_is_read(store):

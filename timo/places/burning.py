@@ -7,7 +7,6 @@ own, or those whose centre lies in a circle around it. A centre on an edge that 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import pyproj
@@ -15,7 +14,7 @@ import rioxarray  # noqa: F401  registers .rio
 import shapely
 import xarray as xr
 
-from timo.crs import LONLAT, metres_per_unit, read_crs
+from timo.crs import LONLAT, metres_per_unit, read_crs, transformer
 from timo.cube import spacing
 from timo.errors import TimoError
 
@@ -95,12 +94,6 @@ class Cells:
         return np.split(self.cell, np.searchsorted(self.feature, np.arange(1, features)))
 
 
-@lru_cache(maxsize=64)
-def transformer(source: pyproj.CRS, target: pyproj.CRS) -> pyproj.Transformer:
-    """Return the way between two systems, longitude first; made once, because that takes 50 ms."""
-    return pyproj.Transformer.from_crs(source, target, always_xy=True)
-
-
 def burn(
     geometries: np.ndarray,
     crs: pyproj.CRS,
@@ -142,7 +135,10 @@ def burn(
     feature, cell = (np.concatenate(arrays) for arrays in zip(*pairs, strict=True))
     # One polygon has each of its cells once; parts of one feature, and edges beside the inside, may share some.
     several = np.ones(len(feature), bool) if touched else np.bincount(owner)[feature] > 1
-    pair = np.unique(feature[several] * np.int64(grid.size) + cell[several])
+    if not several.any() and len(pairs) == 1:
+        return Cells(feature, cell)
+    pair = np.sort(feature[several] * np.int64(grid.size) + cell[several])
+    pair = pair[np.diff(pair, prepend=-1) > 0]  # quicker than np.unique
     twice = np.divmod(pair, np.int64(grid.size))
     feature = np.concatenate([feature[~several], twice[0]])
     order = np.argsort(feature, kind="stable")

@@ -94,7 +94,7 @@ def make_naming(
     if classes is None:
         _check_number_of(left, values, what)
         ordered = ordered_names(left)
-        why = "numbers, ascending" if _are_numbers(left) else "alphabetical"
+        why = "numbers, ascending" if are_numbers(left) else "alphabetical"
         return Naming(tuple(ordered), {name: i for i, name in enumerate(ordered)}, ignored, why)
     called = _mapped(classes) if isinstance(classes, Mapping) else _listed(classes)
     called = {name: called[name] for name in called if name not in ignored}
@@ -110,7 +110,7 @@ def make_naming(
 def ordered_names(names: Iterable[str]) -> list[str]:
     """Return names in order: numbers ascending, all else alphabetically."""
     names = list(names)
-    return sorted(names, key=(lambda n: (float(n), n)) if _are_numbers(names) else None)
+    return sorted(names, key=(lambda n: (float(n), n)) if are_numbers(names) else None)
 
 
 def shortlist(names: Sequence[str]) -> str:
@@ -119,7 +119,8 @@ def shortlist(names: Sequence[str]) -> str:
     return ", ".join(map(repr, names[:_LISTED])) + more
 
 
-def _are_numbers(names: Sequence[str]) -> bool:
+def are_numbers(names: Sequence[str]) -> bool:
+    """Return whether all names are finite numbers."""
     try:
         return bool(names) and bool(np.isfinite([float(name) for name in names]).all())
     except ValueError:

@@ -10,12 +10,11 @@ import pyproj
 import rioxarray  # noqa: F401  registers .rio
 import shapely
 import xarray as xr
-from rasterio.features import rasterize
-from shapely.affinity import translate
 from shapely.geometry.base import BaseGeometry
 
 from timo.crs import LONLAT, metres_per_unit, project, read_crs
 from timo.errors import TimoError
+from timo.places.burning import Grid, burn
 from timo.sources import Area
 from timo.sources.place.area import on_globe
 
@@ -81,31 +80,23 @@ def shortened(path: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
 
 def cells_in(area: Area, like: xr.DataArray) -> tuple[BaseGeometry, np.ndarray]:
     """Return the outline of an area, in degrees, and the (n,) cells, ascending, whose centre lies in it."""
-    # Always written in the same way: the same outline has the same cells after it was saved and read.
-    geometry = shapely.normalize(area.geometry)
-    inside = _burn(geometry, like)
-    if not inside.any():
+    outlines, (cells,) = cells_in_each([area], like)
+    if not cells.size:
         raise TimoError(
             "The shape holds no pixel's centre: it lies outside of the cube, or is smaller than a pixel. "
             "Draw it over the image, or paint single pixels"
         )
-    return geometry, np.flatnonzero(inside)
+    return outlines[0], cells
 
 
-def _burn(geometry: BaseGeometry, like: xr.DataArray) -> np.ndarray:
-    crs = read_crs(like.rio.crs.to_wkt())
-    if crs.is_geographic:
-        turns = round((float(like.x.mean()) - geometry.centroid.x) / 360)
-        geometry = translate(geometry, 360 * turns)
-    side = abs(like.rio.resolution()[0])
-    there = project(geometry, pyproj.CRS(LONLAT), crs, _SLACK * side)
-    if not np.isfinite(there.bounds).all():
-        return np.zeros((like.sizes["y"], like.sizes["x"]), bool)
-    # In columns and rows, so that it does not matter which way the axes go.
-    to = like.rio.transform(recalc=True)
-    flat = shapely.transform(there, lambda points: (points - [to.c, to.f]) / [to.a, to.e])
-    burnt = rasterize([(flat, 1)], out_shape=(like.sizes["y"], like.sizes["x"]), dtype="uint8")
-    return burnt.astype(bool)
+def cells_in_each(
+    areas: Sequence[Area], like: xr.DataArray
+) -> tuple[list[BaseGeometry], list[np.ndarray]]:
+    """Return the outline of each area, in degrees, and its (n,) cells, ascending; there may be none."""
+    # Always written in the same way: the same outline has the same cells after it was saved and read.
+    outlines = np.array([shapely.normalize(area.geometry) for area in areas], dtype=object)
+    cells = burn(outlines, read_crs(LONLAT), Grid.of(like))
+    return list(outlines), cells.of_each(len(outlines))
 
 
 def outline(cells: np.ndarray, like: xr.DataArray) -> BaseGeometry:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import shapely
+from typing import Any, TypeVar
 
 from timo.atomic import replacing
-from timo.checks import PathLike, checked, is_number
+from timo.checks import PathLike, checked
 from timo.errors import TimoError
+from timo.places.names import are_numbers, name_of, ordered_names
 from timo.sources import Area, parse_aoi
 
-from .cells import cells_in, outline
+from .cells import cells_in_each, outline
 from .sheet import Label, check_dates
 from .store import LabelStore
+
+T = TypeVar("T")
 
 
 @checked
@@ -42,8 +43,9 @@ def from_geojson(store: LabelStore, data: Any, *, keep: bool = False) -> int:
     store : LabelStore
         Where they go. Classes that it does not know are added after those that it has.
     data : mapping, str or bytes
-        A FeatureCollection, or its text: polygons with a property "class" (in any case: Class, CLASS), a name or the
-        number of a class; "start" and "end" are optional. If one cannot be read, nothing is changed.
+        A FeatureCollection, or its text: polygons with a property "class" (in any case: Class, CLASS); "start" and
+        "end" are optional. A number is the name of its class, and never a position: 1, 1.0 and "1" are the same. If one
+        feature cannot be read, nothing is changed.
     keep : bool
         Keep the labels that are there, under the new ones.
 
@@ -53,25 +55,35 @@ def from_geojson(store: LabelStore, data: Any, *, keep: bool = False) -> int:
         How many features were left out because no pixel's centre of the cube lies in them.
     """
     data = _parsed(data)
-    classes = list(store.classes)
-    named = data.get("classes")
-    for name in named if isinstance(named, list) else []:
-        _code(name, classes)
-    labels = list(store.sheet.labels) if keep else []
-    number, outside = store.next_number(), 0
-    for position, feature in enumerate(data["features"], 1):
-        try:
-            label = _label(feature, data, store, classes, number + position - 1)
-        except TimoError as error:
-            raise TimoError(f"Feature {position}: {error}") from error
-        if label is None:
-            outside += 1
-        else:
-            labels.append(label)
-    if outside and outside == len(data["features"]):
+    features, member = data["features"], {"crs": data["crs"]} if data.get("crs") else {}
+    properties = [_numbered(_properties, i, feature) for i, feature in enumerate(features, 1)]
+    spans = [
+        _numbered(check_dates, i, given.get("start"), given.get("end"))
+        for i, given in enumerate(properties, 1)
+    ]
+    areas = [
+        _numbered(parse_aoi, i, {**feature, **member}) for i, feature in enumerate(features, 1)
+    ]
+    names = [_numbered(_name, i, given["class"]) for i, given in enumerate(properties, 1)]
+    outlines, cells = cells_in_each(areas, store.cube)
+    if areas and not any(each.size for each in cells):
         raise TimoError("None of the features lies on the cube. Is the file of another place?")
-    store.replace_all(classes, labels)
-    return outside
+    classes = _extended(store.classes, data.get("classes"), names)
+    number = store.next_number()
+    labels = [
+        Label(
+            number + i,
+            classes.index(names[i]),
+            cells[i],
+            *spans[i],
+            None if given.get("painted") is True else outlines[i],
+        )
+        for i, given in enumerate(properties)
+        # A file often covers more than the cube; how many were left out is said.
+        if cells[i].size
+    ]
+    store.replace_all(classes, [*(store.sheet.labels if keep else ()), *labels])
+    return len(areas) - len(labels)
 
 
 @checked
@@ -128,10 +140,16 @@ def _parsed(data: Any) -> Mapping[str, Any]:
     return data
 
 
-def _label(
-    feature: Any, data: Mapping[str, Any], store: LabelStore, classes: list[str], number: int
-) -> Label | None:
-    """Return the label of a feature; None if it covers no pixel."""
+def _numbered(read: Callable[..., T], position: int, *given: Any) -> T:
+    """Read a part of a feature; an error says of which."""
+    try:
+        return read(*given)
+    except TimoError as error:
+        raise TimoError(f"Feature {position}: {error}") from error
+
+
+def _properties(feature: Any) -> Mapping[str, Any]:
+    """Return the properties of a feature by names in small letters; it must have a class and a geometry."""
     if not isinstance(feature, Mapping) or not isinstance(feature.get("geometry"), Mapping):
         raise TimoError("it has no geometry. Give it a polygon, or leave it out")
     given = feature.get("properties") or {}
@@ -139,29 +157,20 @@ def _label(
     if properties.get("class") is None:
         has = ", ".join(map(str, given)) or "none"
         raise TimoError(f'it has no property "class"; it has: {has}. Rename the one that names it')
-    start, end = check_dates(properties.get("start"), properties.get("end"))
-    area = parse_aoi({**feature, **({"crs": data["crs"]} if data.get("crs") else {})})
-    code = _code(properties["class"], classes)
-    try:
-        geometry, cells = cells_in(area, store.cube)
-    except TimoError:
-        # A file often covers more than the cube; how many were left out is said.
-        return None
-    painted = properties.get("painted") is True
-    return Label(number, code, cells, start, end, None if painted else shapely.normalize(geometry))
+    return properties
 
 
-def _code(value: Any, classes: list[str]) -> int:
-    """Return the code of a class by name, or by number; an unknown one is added."""
-    if is_number(value) and value == int(value):
-        value = int(value)
-        if 0 <= value < len(classes):
-            return value
-    elif not (isinstance(value, str) or is_number(value)):
-        raise TimoError(f"its class {value!r} is no name and no number")
-    name = str(value).strip()
-    if not name:
+def _name(value: Any) -> str:
+    """Return the name of a class: a number is its own name, and never a position."""
+    name = name_of(value)
+    if name is None:
         raise TimoError("its class is empty")
-    if name not in classes:
-        classes.append(name)
-    return classes.index(name)
+    return name
+
+
+def _extended(classes: list[str], stated: Any, names: Sequence[str]) -> list[str]:
+    """Return the classes with those of a file after them: in its order, else numbers ascending, text as it comes."""
+    stated = [_name(name) for name in stated] if isinstance(stated, list) else []
+    known = list(dict.fromkeys([*classes, *stated]))
+    new = [name for name in dict.fromkeys(names) if name not in known]
+    return [*known, *(ordered_names(new) if are_numbers(new) else new)]

@@ -152,6 +152,8 @@ def _days(cube: xr.DataArray) -> pd.DatetimeIndex:
 
 def check_dates(start: Any, end: Any) -> tuple[str | None, str | None]:
     """Return first and last day, as "2019-07-31", of dates or parts of dates; None stays None."""
+    if start is None and end is None:
+        return None, None
     from timo.sources.dates import make_span
 
     # An end that is left open must not be at fault.

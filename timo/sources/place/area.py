@@ -198,6 +198,8 @@ def join(polygons: Sequence[Polygon]) -> BaseGeometry:
     Each comes with continuous longitudes, in any turn of the circle. The west of the union is within -180..180; its
     east may lie beyond.
     """
+    if len(polygons) == 1 and -180 <= polygons[0].bounds[0] < 180:
+        return polygons[0]
     parts = [translate(p, -360 * _turns(p.bounds[0], -180)) for p in polygons]
     parts.sort(key=lambda part: part.bounds[0])
     wests = [part.bounds[0] for part in parts]
@@ -227,6 +229,8 @@ def _steps(longitudes: np.ndarray) -> np.ndarray:
 
 def _unwrap(polygon: Polygon) -> Polygon:
     """Make longitudes continuous: an edge that jumps by more than 180 degrees goes the short way round."""
+    if polygon.bounds[2] - polygon.bounds[0] <= 180:
+        return polygon
     shell = _unwrap_ring(polygon.exterior)
     west = shell.bounds[0]
     holes = [_unwrap_ring(ring) for ring in polygon.interiors]
