@@ -23,6 +23,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     ],
     submod_attrs={
         "errors": ["TimoError"],
+        "evaluate": ["Evaluation", "cross_validate", "evaluate"],
         "filling": ["fill"],
         "loading": ["load_model"],
         "mapping": ["estimate_area", "export", "loss_areas", "loss_year", "predict"],

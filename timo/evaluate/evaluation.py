@@ -273,6 +273,7 @@ def _draw_pairs(ax: Axes, pairs: pd.DataFrame, units: str) -> None:
     both = pairs.to_numpy()
     ends = [both.min(), both.max()] if both.size else [0, 1]
     ax.plot(ends, ends, color="black", linewidth=1, label="equal")
+    ax.set_aspect("equal")
     ax.set_xlabel(f"reference{unit}")
     ax.set_ylabel(f"predicted{unit}")
     ax.legend(frameon=False)

@@ -11,12 +11,22 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 
-from timo.checks import Count, Seed, checked
+from timo import cube as cubes
+from timo.checks import Count, Positive, Seed, checked
 from timo.errors import TimoError
 from timo.evaluate import baselines as simple
 from timo.evaluate.counting import Counts
 from timo.evaluate.evaluation import Evaluation
-from timo.evaluate.reading import Batch, How, Reader, Wanted, rows_of, sample, shared_periods
+from timo.evaluate.reading import (
+    Batch,
+    How,
+    Reader,
+    Wanted,
+    gathered,
+    rows_of,
+    sample,
+    shared_periods,
+)
 from timo.evaluate.units import Units
 from timo.mapping.scoring import Tiling, check_weights, window_of
 from timo.models.tasks import Segmenter, config_of, unit_of
@@ -30,6 +40,8 @@ _TILE, _HALO = 128, 32
 _FOLDS = 5
 # Rows of a tile that baselines are counted on, and places that they learn from.
 _MOST_OF_TILE, _MOST_PLACES = 20_000, 2_000
+# Rows that are counted at once: a forest takes as long for one as for some hundreds.
+_LEAST_AT_ONCE = 5_000
 
 
 @checked
@@ -107,6 +119,7 @@ def cross_validate(
     by: By = "fold",
     k: Count = 5,
     *,
+    size_m: Positive | None = None,
     ignore: Sequence[str] = (),
     baselines: bool = True,
     window: Count | None = None,
@@ -125,6 +138,8 @@ def cross_validate(
         What is held out as a whole, see `Places.folds`.
     k : int
         Number of folds; of "fold", those that the places bear.
+    size_m : float, optional
+        Side of the blocks in metres, see `Places.folds`.
     ignore, baselines, window, seed
         As of `evaluate`; `seed` is also that of the folds and the training.
     **options
@@ -144,7 +159,7 @@ def cross_validate(
 
     run = _Run(model, places, _Options(frozenset(ignore), baselines, window, seed))
     folds = 0
-    for split in places.folds(by=by, k=k, seed=seed):
+    for split in places.folds(by=by, k=k, size_m=size_m, seed=seed):
         fresh = copy.deepcopy(model)
         finetune(fresh, places, split=split, seed=seed, **options)
         run.units.block_m = split.block_m or run.units.block_m
@@ -155,18 +170,25 @@ def cross_validate(
 
 @dataclass(frozen=True)
 class _Learnt:
-    """Baselines, one for each fold (one alone where the split says what they learn from), and what they learnt from."""
+    """Baselines, and how many labels they learnt from, of how many.
+
+    There is one for each fold, and `fold` says which fold a unit is held out in; or one alone, where it is known what
+    the baselines may learn from.
+    """
 
     fitted: list[simple.Baselines]
     rows: int
     of: int
-    crossed: bool
+    fold: np.ndarray | None = None
 
     def predict(self, batch: Batch) -> dict[str, np.ndarray]:
         """Return the predictions of each baseline, of the fold that holds each row out."""
-        if not self.crossed:
+        if self.fold is None:
             return self.fitted[0].predict(batch.features)
-        fold = batch.unit % len(self.fitted)
+        # A unit that the random part of the labels missed was in no fold.
+        known = np.minimum(batch.unit, len(self.fold) - 1)
+        within = batch.unit < len(self.fold)
+        fold = np.where(within, self.fold[known], batch.unit % len(self.fitted))
         found: dict[str, np.ndarray] = {}
         for number in np.unique(fold):
             rows = fold == number
@@ -213,9 +235,7 @@ class _Run:
         learnt = self._learn(model, wanted, learn) if self.options.baselines else None
         reader = self._reader(model, self.places)
         rng = np.random.default_rng(self.options.seed)
-        for batch in reader.read(wanted):
-            if not len(batch.truth):
-                continue
+        for batch in gathered(reader.read(wanted), _LEAST_AT_ONCE):
             self.counts.add_model(batch)
             if learnt is not None:
                 rows = simple.thin(batch.truth, _MOST_OF_TILE, rng, least=0)
@@ -258,19 +278,18 @@ class _Run:
                 "The baselines have no label to learn from: the training part has none that was observed. Give a split "
                 "with a training part, train=, or baselines=False."
             )
+        seed = self.options.seed
         if learn is not None:
-            fitted = simple.Baselines(found.features, found.truth, found.unit, self.options.seed)
-            return _Learnt([fitted], len(found.truth), count, crossed=False)
-        fold = found.unit % _FOLDS
-        folds = len(np.unique(fold))
+            fitted = simple.Baselines(found.features, found.truth, found.unit, seed)
+            return _Learnt([fitted], len(found.truth), count)
+        folds, fold = _shared_out(found.unit)
         if folds < 2:
             return None
-        fold = found.unit % folds
-        fitted = []
+        crossed = []
         for number in range(folds):
-            rest = rows_of(found, np.flatnonzero(fold != number))
-            fitted.append(simple.Baselines(rest.features, rest.truth, rest.unit, self.options.seed))
-        return _Learnt(fitted, len(found.truth), count, crossed=True)
+            rest = rows_of(found, np.flatnonzero(fold[found.unit] != number))
+            crossed.append(simple.Baselines(rest.features, rest.truth, rest.unit, seed))
+        return _Learnt(crossed, len(found.truth), count, fold)
 
     def _notes(self) -> list[str]:
         notes = []
@@ -281,6 +300,15 @@ class _Run:
         if self.options.baselines:
             notes += _about(self.learnt, self.periods, self.config)
         return notes
+
+
+def _shared_out(units: np.ndarray) -> tuple[int, np.ndarray]:
+    """Return the number of folds, and the fold of each number of a unit: units are dealt out one by one."""
+    own = np.unique(units)
+    folds = min(_FOLDS, len(own))
+    fold = np.arange(own.max() + 1) % folds
+    fold[own] = np.arange(len(own)) % folds
+    return folds, fold
 
 
 def _about(learnt: list[_Learnt], periods: Any, config: Any) -> list[str]:
@@ -295,7 +323,7 @@ def _about(learnt: list[_Learnt], periods: Any, config: Any) -> list[str]:
         sees = f"the medians of the bands in {periods}"
     some = f"{rows:,} of {of:,} labels" if rows < of else f"{rows:,} labels"
     how = "of the training part"
-    if learnt[0].crossed:
+    if learnt[0].fold is not None:
         how = (
             f"cross-validated by whole groups in {len(learnt[0].fitted)} folds inside what is evaluated, as there is "
             "no split and no train="
@@ -330,6 +358,8 @@ def _check_fits(config: Any, places: Places) -> None:
             "The data have no labels to evaluate a model by: give evaluate(model, cube, labels), or Places of (cube, "
             "labels)."
         )
+    # Their bands and sensor are those of all.
+    cubes.select_bands(places.open(0)[0], config.bands, config.sensor)
     numeric = config.task == "regression"
     if places.head.numeric != numeric:
         have, wants = ("values", "classes") if places.head.numeric else ("classes", "values")

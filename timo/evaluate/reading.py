@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import xarray as xr
 from jaxtyping import Bool, Float, Int
 
 from timo import cube as cubes
@@ -15,9 +14,10 @@ from timo.errors import TimoError
 from timo.evaluate.baselines import thin
 from timo.evaluate.features import Periods, group_sums, means_of, series_features
 from timo.evaluate.units import Units
-from timo.mapping.parcels import Members, ParcelSums, chip_answer, feature_numbers
+from timo.mapping.parcels import Members, ParcelSums, chip_answer
 from timo.mapping.scoring import (
     Part,
+    Place,
     Scored,
     Tiling,
     groups_of,
@@ -25,9 +25,11 @@ from timo.mapping.scoring import (
     scored,
     seen,
     tile_answers,
+    tile_parts,
 )
 from timo.models.tasks import Segmenter, config_of, unit_of
 from timo.places import Places
+from timo.places.view import View
 
 UNLABELLED = -1
 # Places whose dates are looked at for the periods that all share.
@@ -79,6 +81,8 @@ class Reader:
         self.tiling, self.periods, self.config = how.tiling, how.periods, config_of(model)
         self.unit, self.groups = unit_of(self.config), groups_of(self.config)
         self.codes = class_codes(self.config, places, how.ignore)
+        # Bands of the places that are valid together.
+        self.sizes = cubes.band_groups(places.bands, places.sensor)
         # What is labelled, and was not observed.
         self.unobserved = 0
 
@@ -99,54 +103,79 @@ class Reader:
             mask = wanted(number)
             if not np.any(mask):
                 continue
-            cube, labels = self.places.open(number)
-            if labels is None:
-                raise TimoError(
-                    f"Place {self.places.names[number]} has no labels to evaluate a model by: give Places of (cube, "
-                    "labels), or labels= of the cube."
-                )
-            place = self._labelled(number, cube, labels, mask)
-            if not is_known(place.truth).any():
+            view = self.places.view(number)
+            if view.labels is None:
                 continue
-            inside = is_known(place.truth)
-            flat = inside.any(axis=0) if inside.ndim == 3 else inside
-            yield from parts_of(
-                self.model,
-                cube,
-                self.tiling,
-                (lambda _: True) if self.unit == "chip" else (lambda p, f=flat: f[p.inner].any()),
-                key=place,
+            place = self._labelled(number, view, mask)
+            known = is_known(place.truth)
+            if not known.any():
+                continue
+            flat = known.any(axis=0) if known.ndim == 3 else known
+            yield from self._parts_of(number, view, place, flat)
+
+    def _parts_of(
+        self, number: int, view: View, place: Labelled, known: np.ndarray
+    ) -> Iterator[Part]:
+        """Yield the parts of a place with known labels: of one on disk, its values are looked at as they are read."""
+
+        def inside(tile: Place) -> bool:
+            return self.unit == "chip" or bool(known[tile.inner].any())
+
+        if not view.in_memory:
+            cube = self.places.open(number)[0]
+            yield from parts_of(self.model, cube, self.tiling, inside, key=place)
+            return
+        every = np.arange(len(view.dates))
+        bands = [self.places.bands.index(band) for band in self.config.bands]
+
+        def read(rows: slice, columns: slice) -> np.ndarray:
+            chip = view.cut(every, rows, columns)
+            valid = chip.valid[:, None] if chip.valid.ndim == 3 else chip.valid
+            valid = np.repeat(valid, self.sizes, axis=1)
+            return np.where(valid, chip.x, np.float32("nan"))[:, bands]
+
+        yield from tile_parts(self.config, read, view.dates, view.shape, self.tiling, inside, place)
+
+    def _labelled(self, number: int, view: View, mask: np.ndarray | bool) -> Labelled:
+        assert view.labels is not None
+        chips = view.labels.ndim < 2
+        if chips != (self.unit == "chip"):
+            have, wants = ("a whole place", "pixels") if chips else ("pixels", "a whole place")
+            raise TimoError(
+                f"The labels of place {self.places.names[number]} are of {have}, and a model that answers for a "
+                f"{self.unit} is evaluated by labels of {wants}. Load a model for these labels."
             )
-
-    def _labelled(
-        self, number: int, cube: xr.DataArray, labels: xr.DataArray, mask: np.ndarray | bool
-    ) -> Labelled:
-        cubes.check_labels(labels, cube, numeric=self.config.task == "regression", unit=self.unit)
-        truth = self._truth(labels)
-        if self.unit == "chip":
-            units = np.full(1, self.units.of_place(number))
-            return Labelled(number, truth, units, cube.time.values)
+        truth, times = self._truth(view.labels), view.dates.astype("datetime64[D]")
+        if chips:
+            return Labelled(number, truth, np.full(1, self.units.of_place(number)), times)
         truth = np.where(mask, truth, unlabelled(truth))
-        units, members = self.units.of_pixels(number, cube), None
-        if self.unit == "parcel":
-            numbers = feature_numbers(labels)
-            # All pixels of a parcel that is wanted, with a label or without.
-            numbers[~np.isin(numbers, numbers[is_known(truth)])] = -1
-            found, rank = np.unique(numbers, return_inverse=True)
-            count = int((found >= 0).sum())
-            members = Members.of_raster(rank.reshape(numbers.shape) - (len(found) - count), count)
-        return Labelled(number, truth, units, cube.time.values, members)
+        units = self.units.of_pixels(number, view)
+        if self.unit == "pixel":
+            return Labelled(number, truth, units, times)
+        if view.features is None:
+            raise TimoError(
+                f"The labels of place {self.places.names[number]} do not say which pixels are one parcel: they have no "
+                "coordinate `feature`. Read them with timo.read_labels."
+            )
+        # All pixels of a parcel that is wanted, with a label or without.
+        numbers = np.where(
+            np.isin(view.features, view.features[is_known(truth)]), view.features, -1
+        )
+        found, rank = np.unique(numbers, return_inverse=True)
+        count = int((found >= 0).sum())
+        members = Members.of_raster(rank.reshape(numbers.shape) - (len(found) - count), count)
+        return Labelled(number, truth, units, times, members)
 
-    def _truth(self, labels: xr.DataArray) -> np.ndarray:
+    def _truth(self, labels: np.ndarray) -> np.ndarray:
         """Return the labels as numbers of the model's classes, of each date or the latest of the series."""
-        truth = labels.values
+        truth = labels
         if truth.dtype.kind != "f":
             codes = np.append(self.codes, UNLABELLED)
             truth = codes[np.where(truth < 0, len(self.codes), truth)]
-        if "time" in labels.dims and not self.config.per_date:
+        if truth.ndim in (1, 3) and not self.config.per_date:
             known = is_known(truth)
             latest = len(truth) - 1 - known[::-1].argmax(axis=0)
-            truth = np.take_along_axis(truth, latest[None], axis=0)[0]
+            truth = np.take_along_axis(truth, np.asarray(latest)[None], axis=0)[0]
         return truth
 
     def _pixels(self, part: Part, held: Scored | None) -> Batch:
@@ -281,8 +310,21 @@ def shared_periods(places: Places, more: Places | None, seed: int) -> Periods:
     for some in (places, more):
         if some is not None:
             order = np.random.default_rng(seed).permutation(len(some))[:_MOST_LOOKED_AT]
-            dates += [some.open(int(number))[0].time.values for number in order]
+            dates += [some.view(int(i)).dates.astype("datetime64[D]") for i in order]
     return Periods.of(dates)
+
+
+def gathered(batches: Iterable[Batch], least: int) -> Iterator[Batch]:
+    """Yield the batches that hold anything, small ones joined to at least so many rows."""
+    held: list[Batch] = []
+    for batch in batches:
+        if len(batch.truth):
+            held.append(batch)
+        if sum(len(one.truth) for one in held) >= least:
+            yield _joined(held)
+            held = []
+    if held:
+        yield _joined(held)
 
 
 def sample(
@@ -290,14 +332,18 @@ def sample(
 ) -> tuple[Batch | None, int]:
     """Return random rows, at most about `each` of a batch and `most` of all, and how many there were."""
     kept, count = [], 0
-    for batch in batches:
+    for batch in gathered(batches, 1):
         count += len(batch.truth)
         kept.append(rows_of(batch, thin(batch.truth, each, rng)))
-    if not count:
+    if not kept:
         return None, 0
-    fields = ("truth", "unit", "features", "answers")
-    joined = Batch(*(np.concatenate([getattr(b, name) for b in kept]) for name in fields))
+    joined = _joined(kept)
     return rows_of(joined, thin(joined.truth, most, rng)), count
+
+
+def _joined(batches: list[Batch]) -> Batch:
+    names = ("truth", "unit", "features", "answers")
+    return Batch(*(np.concatenate([getattr(b, name) for b in batches]) for name in names))
 
 
 def rows_of(batch: Batch, rows: np.ndarray) -> Batch:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import numpy as np
-import xarray as xr
 
 from timo import cube as cubes
 from timo.places import Places
+from timo.places.view import View
 
 Kind = Literal["group", "label group", "place", "block"]
 # Places, and groups of places, from which on they are the units; of fewer, what lies inside them is.
@@ -58,11 +58,11 @@ class Units:
         )
         return self._number(group or ("place", number))
 
-    def of_pixels(self, number: int, cube: xr.DataArray) -> np.ndarray:
+    def of_pixels(self, number: int, view: View) -> np.ndarray:
         """Return the unit of each pixel of a place, (y, x)."""
         if self.kind in ("group", "place"):
-            return np.full(cube.shape[2:], self.of_place(number))
-        inside = self._inside(number, cube)
+            return np.full(view.shape, self.of_place(number))
+        inside = self._inside(number, view)
         own, inverse = np.unique(inside, return_inverse=True)
         names = self.places.group_names(number) if self.kind == "label group" else None
         keys = [
@@ -70,16 +70,16 @@ class Units:
         ]
         return np.array([self._number(key) for key in keys])[inverse].reshape(inside.shape)
 
-    def _inside(self, number: int, cube: xr.DataArray) -> np.ndarray:
+    def _inside(self, number: int, view: View) -> np.ndarray:
         """Return the number of the group or block of each pixel, within the place."""
         if self.kind == "label group":
-            groups = self.places.view(number).groups
-            return np.full(cube.shape[2:], -1) if groups is None else groups
-        if min(cube.shape[2:]) < 2:
-            return np.zeros(cube.shape[2:], "int64")
+            return np.full(view.shape, -1) if view.groups is None else view.groups
+        if min(view.shape) < 2:
+            return np.zeros(view.shape, "int64")
+        cube = self.places.open(number)[0]
         cell = max(cubes.cell_size_m(cube))
         return cubes.blocks(
-            cube, self.block_m or max(cell * max(cube.shape[2:]) / _BLOCKS, cell)
+            cube, self.block_m or max(cell * max(view.shape) / _BLOCKS, cell)
         ).values
 
     def _number(self, key: Any) -> int:

@@ -110,27 +110,42 @@ def parts_of(
     wanted: Callable[[Place], bool] = lambda _: True,
     key: Any = None,
 ) -> Iterator[Part]:
-    """Yield the parts of a cube that a model is to see, read one by one; their keys are pairs of `key` and `Place`.
-
-    A chip is one part. Of pixels and parcels the tiles that are `wanted` are yielded. The windows of a parcel are those
-    of the whole cube, so that its tiles can be summed up.
-    """
+    """Yield the parts of a cube that a model is to see, read one by one; see `tile_parts`."""
     config = config_of(model)
     cube = readable(model, cube)
-    dates, look, groups = (
-        cubes.days_since_epoch(cube.time),
-        Look.at(cube, config),
-        groups_of(config),
-    )
-    unit, (height, width) = unit_of(config), cube.shape[2:]
-    if unit == "chip":
-        tiling = replace(tiling, tile=max(height, width), halo=0)
-    for place in chain.from_iterable(tiles(height, width, tiling)):
-        if not wanted(place):
-            continue
-        x = cube.isel(y=place.rows, x=place.columns).values
+    look = Look.at(cube, config)
+
+    def read(rows: slice, columns: slice) -> np.ndarray:
+        x = cube.isel(y=rows, x=columns).values
         if look is not None:
             look.check(x)
+        return x
+
+    dates, shape = cubes.days_since_epoch(cube.time), (cube.sizes["y"], cube.sizes["x"])
+    yield from tile_parts(config, read, dates, shape, tiling, wanted, key)
+
+
+def tile_parts(  # noqa: PLR0917 - of a place, and how it is cut
+    config: Any,
+    read: Callable[[slice, slice], np.ndarray],
+    dates: np.ndarray,
+    shape: tuple[int, int],
+    tiling: Tiling,
+    wanted: Callable[[Place], bool],
+    key: Any,
+) -> Iterator[Part]:
+    """Yield the parts of a place that a model is to see; their keys are pairs of `key` and `Place`.
+
+    `read` returns the values (t c h w) of rows and columns. A chip is one part. Of pixels and parcels the tiles that
+    are `wanted` are yielded. The windows of a parcel are those of the whole place, so that its tiles can be summed up.
+    """
+    unit, groups = unit_of(config), groups_of(config)
+    if unit == "chip":
+        tiling = replace(tiling, tile=max(shape), halo=0)
+    for place in chain.from_iterable(tiles(*shape, tiling)):
+        if not wanted(place):
+            continue
+        x = read(place.rows, place.columns)
         if unit == "parcel":
             clear = seen(x, groups).any(axis=(1, 2))
             runs = [some[clear[some]] for some in windows(np.arange(len(x)), tiling.window)]
