@@ -22,8 +22,8 @@ from timo.datasets.millionst.earthengine import EarthEngineChips
 from timo.datasets.millionst.plan import RefusedError
 from timo.sources.place.aoi import make_area
 from timo.sources.retry import Retry
-from timo.training.chips import ChipStore, verify
-from timo.training.chips.layout import METADATA, NODATA, read_root
+from timo.places import ChipStore, verify
+from timo.places.packed.layout import METADATA, NODATA, read_root
 
 SMALL = ("--source", "emulator", "--size", "8", "--dates", "3", "--bands", "B4", "B8A")
 

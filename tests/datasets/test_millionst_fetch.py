@@ -13,8 +13,8 @@ from timo.datasets.millionst import ChipPlan, fetch_chips
 from timo.datasets.millionst.fetch import _SPARE, Journal, present
 from timo.datasets.millionst.plan import Image, RefusedError
 from timo.errors import TimoError
-from timo.training.chips import ChipStore, verify
-from timo.training.chips.layout import NODATA
+from timo.places import ChipStore, verify
+from timo.places.packed.layout import NODATA
 
 PLAN = ChipPlan(places=30, dates=4, size=6, bands=("B4", "B8"), end="2019-12-31")
 
@@ -233,7 +233,7 @@ def test_few_chips_are_in_memory_however_slow_the_writer_is(tmp_path, monkeypatc
                 most[0] = max(most[0], held[0])
             return values
 
-    from timo.training.chips.writer import StoreWriter
+    from timo.places.packed.writer import StoreWriter
 
     add = StoreWriter.add
 

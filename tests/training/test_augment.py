@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from timo.training.augment import blob, hide, rotate, splice
-from timo.training.chips.chip import Chip
+from timo.places.chip import Chip
 
 few = settings(max_examples=40, deadline=None)
 seeds = st.integers(0, 10_000)

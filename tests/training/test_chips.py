@@ -6,11 +6,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from timo.errors import TimoError
-from timo.training import ChipDataset, ChipOptions
-from timo.training.chips import collate
+from timo.places import Places, Split
+from timo.training.windows import ChipOptions, Windows, collate
 
 few = settings(max_examples=30, deadline=None)
 PLAIN = {"rotate": False, "hide": 0.0, "splice": 0.0}
+
+
+def chips_of(cube, labels, length, options=None, seed=0, part=None):
+    """Chips of one cube; `part` (y, x) bool is the area whose labels count."""
+    where = {} if part is None else {"split": Split([np.where(part, 0, 2)]), "part": 0}
+    return Windows(Places([(cube, labels)]), length, options, seed, **where)
 
 
 def tagged(grid, *, dates=7, height=13, width=17, per_date=True, gaps=False):
@@ -43,16 +49,16 @@ def same_chip(a, b):
 
 def test_a_chip_depends_on_seed_epoch_and_number_alone(world):
     cube, labels, _ = world
-    dataset = ChipDataset(cube, labels, 10, seed=3)
+    dataset = chips_of(cube, labels, 10, seed=3)
     fourth = dataset[4]
     np.random.seed(1)  # noqa: NPY002 - the global state must not matter
     torch.manual_seed(1)
     for i in (0, 9, 2):
         _ = dataset[i]
     assert same_chip(dataset[4], fourth)
-    assert same_chip(ChipDataset(cube, labels, 500, seed=3)[4], fourth)
+    assert same_chip(chips_of(cube, labels, 500, seed=3)[4], fourth)
     assert not same_chip(dataset[5], fourth)
-    assert not same_chip(ChipDataset(cube, labels, 10, seed=4)[4], fourth)
+    assert not same_chip(chips_of(cube, labels, 10, seed=4)[4], fourth)
     dataset.epoch = 1
     assert not same_chip(dataset[4], fourth)
     dataset.epoch = 0
@@ -79,15 +85,17 @@ def test_every_pixel_keeps_its_own_date_and_label(
 ):
     cube, labels = tagged(grid, per_date=per_date, gaps=gaps)
     options = ChipOptions(size=size, dates=(fewest, fewest + more), hide=hide, splice=splice)
-    dataset = ChipDataset(cube, labels, 5, options, seed)
-    truth = np.broadcast_to(labels.values, dataset.labels.shape)
+    dataset = chips_of(cube, labels, 5, options, seed)
+    truth = np.broadcast_to(labels.values, (7, 13, 17))
     for i in range(5):
         chip = dataset[i]
         valid = chip["valid"].numpy()
         assert (chip["x"].numpy().transpose(0, 2, 3, 1)[~valid] == 0).all()
         date, row, column = origins(chip, truth.shape)
         assert (chip["labels"].numpy()[valid] == truth[date, row, column]).all()
-        assert (chip["dates"].numpy()[np.nonzero(valid)[0]] == dataset.dates[date]).all()
+        assert (
+            chip["dates"].numpy()[np.nonzero(valid)[0]] == dataset.places.view(0).dates[date]
+        ).all()
 
 
 @few
@@ -95,7 +103,7 @@ def test_every_pixel_keeps_its_own_date_and_label(
 def test_a_plain_chip_is_a_window_of_the_cube(grid, size, seed):
     cube, labels = tagged(grid)
     options = ChipOptions(size=size, dates=(2, 5), **PLAIN)
-    dataset = ChipDataset(cube, labels, 5, options, seed)
+    dataset = chips_of(cube, labels, 5, options, seed)
     for i in range(5):
         chip = dataset[i]
         t, height, width = chip["valid"].shape
@@ -110,7 +118,7 @@ def test_a_plain_chip_is_a_window_of_the_cube(grid, size, seed):
 
 def test_types_are_those_of_the_model_and_the_loss(world):
     cube, labels, _ = world
-    chip = ChipDataset(cube, labels, 1)[0]
+    chip = chips_of(cube, labels, 1)[0]
     types = {name: tensor.dtype for name, tensor in chip.items()}
     assert types == {
         "x": torch.float32,
@@ -123,7 +131,7 @@ def test_types_are_those_of_the_model_and_the_loss(world):
 
 def test_dates_ascend_and_are_clear_enough_where_there_are_such(world):
     cube, labels, _ = world
-    dataset = ChipDataset(cube, labels, 40, ChipOptions(size=8, min_clear=0.6, **PLAIN))
+    dataset = chips_of(cube, labels, 40, ChipOptions(size=8, min_clear=0.6, **PLAIN))
     for i in range(40):
         chip = dataset[i]
         assert (chip["dates"].diff() > 0).all()
@@ -136,14 +144,14 @@ def test_a_window_without_a_clear_date_gets_its_clearest(grid):
     values[1, 0, 0, 0] = 0.5
     labels = grid(np.zeros((8, 8), "int16"), ("y", "x"))
     cube = grid(values, ("time", "band", "y", "x"))
-    chip = ChipDataset(cube, labels, 1, ChipOptions(size=8, **PLAIN))[0]
+    chip = chips_of(cube, labels, 1, ChipOptions(size=8, **PLAIN))[0]
     assert chip["valid"].sum() == 1
     assert len(chip["dates"]) == 1
 
 
 def test_runs_of_dates_and_scattered_dates_both_occur(grid):
     cube, labels = tagged(grid, dates=20)
-    dataset = ChipDataset(cube, labels, 60, ChipOptions(size=4, dates=(6, 6), **PLAIN))
+    dataset = chips_of(cube, labels, 60, ChipOptions(size=4, dates=(6, 6), **PLAIN))
     steps = [dataset[i]["dates"].diff() for i in range(60)]
     runs = sum(bool((step == 10).all()) for step in steps)
     assert 20 <= runs <= 40
@@ -153,7 +161,7 @@ def test_each_class_is_as_likely_as_the_next(grid):
     labels = np.zeros((30, 30), "int8")
     labels[7, 20] = 1
     cube = grid(np.full((2, 1, 30, 30), 0.3, "float32"), ("time", "band", "y", "x"))
-    dataset = ChipDataset(cube, grid(labels, ("y", "x")), 100, ChipOptions(size=4, **PLAIN))
+    dataset = chips_of(cube, grid(labels, ("y", "x")), 100, ChipOptions(size=4, **PLAIN))
     with_the_rare = sum(bool((dataset[i]["labels"] == 1).any()) for i in range(100))
     # Half of the chips are around the rare pixel, and hardly any of the others meet it.
     assert 35 <= with_the_rare <= 65
@@ -163,7 +171,7 @@ def test_a_rare_pixel_is_anywhere_in_its_chips(grid):
     labels = np.full((30, 30), -1, "int8")
     labels[15, 15] = 0
     cube = grid(np.full((2, 1, 30, 30), 0.3, "float32"), ("time", "band", "y", "x"))
-    dataset = ChipDataset(cube, grid(labels, ("y", "x")), 100, ChipOptions(size=4, **PLAIN))
+    dataset = chips_of(cube, grid(labels, ("y", "x")), 100, ChipOptions(size=4, **PLAIN))
     places = {tuple(np.argwhere(dataset[i]["labels"][0].numpy() == 0)[0]) for i in range(100)}
     assert len(places) == 16
 
@@ -174,7 +182,7 @@ def test_labels_of_one_date_are_in_every_chip(grid):
     labels = np.full((40, 13, 17), -1, "int8")
     labels[31, 4, 5], labels[7, 9, 9] = 0, 1
     options = ChipOptions(size=6, dates=(2, 4), **PLAIN)
-    dataset = ChipDataset(cube, grid(labels, ("time", "y", "x")), 60, options)
+    dataset = chips_of(cube, grid(labels, ("time", "y", "x")), 60, options)
     for i in range(60):
         chip = dataset[i]
         assert (chip["labels"] >= 0).sum() == 1
@@ -185,7 +193,7 @@ def test_labels_of_one_date_are_in_every_chip(grid):
 def test_an_artificial_change_brings_the_class_that_is_rare_in_the_chip(world):
     cube, labels, _ = world
     options = ChipOptions(size=16, rotate=False, hide=0.0, splice=1.0)
-    dataset = ChipDataset(cube, labels, 60, options)
+    dataset = chips_of(cube, labels, 60, options)
     changed = [(dataset[i]["labels"].diff(dim=0) != 0).any() for i in range(60)]
     assert np.mean(changed) > 0.3
 
@@ -196,30 +204,28 @@ def test_an_artificial_change_brings_the_class_that_is_rare_in_the_chip(world):
 def test_labels_of_an_area_never_leave_it(grid, world):
     """Each part has a class of its own; a chip of one part must never show another's."""
     cube, _, split = world
-    dataset = ChipDataset(cube, split, 80, ChipOptions(size=24, splice=1.0))
+    options = ChipOptions(size=24, splice=1.0)
     for part in (0, 1):
-        own = dataset.within(split.values == part, 80, dataset.options)
+        own = chips_of(cube, split, 80, options, part=split.values == part)
         for i in range(80):
             seen = set(own[i]["labels"].unique().tolist())
             assert part in seen
             assert seen <= {-1, part}
-    assert set(np.unique(dataset.labels)) == {0, 1, 2}
 
 
-def test_labels_and_cube_are_not_copied(world):
+def test_the_cube_is_not_copied(world):
     cube, labels, split = world
-    dataset = ChipDataset(cube, labels, 4)
-    other = dataset.within(split.values == 0, 2, ChipOptions(size=8))
-    assert np.shares_memory(dataset.values, cube.values)
-    assert other.values is dataset.values
-    assert other.valid is dataset.valid
-    assert dataset.labels.strides[0] == 0
-    assert len(other) == 2
-    assert other[0]["x"].shape[-1] == 8
+    places = Places([(cube, labels)])
+    view = places.view(0)
+    some = Windows(places, 2, ChipOptions(size=8), split=Split([split]), part=0)
+    assert np.shares_memory(view.cube.values, cube.values)
+    assert some.places.view(0) is view
+    assert len(some) == 2
+    assert some[0]["x"].shape[-1] == 8
 
 
-def test_a_lazy_cube_is_read_once(grid, world):
-    cube, labels, split = world
+def test_a_lazy_cube_is_read_once_when_it_is_loaded(world):
+    cube, labels, _ = world
     reads = []
 
     def read(block):
@@ -230,10 +236,19 @@ def test_a_lazy_cube_is_read_once(grid, world):
         data=da.from_array(cube.values, chunks=-1).map_blocks(read, meta=cube.values[:0])
     )
     reads.clear()
-    dataset = ChipDataset(lazy, labels, 4)
-    dataset.within(split.values == 0, 2, dataset.options)
+    dataset = Windows(Places([(lazy, labels)]).load(), 4)
+    assert same_chip(dataset[1], chips_of(cube, labels, 4)[1])
     assert len(reads) == 1
-    assert same_chip(dataset[1], ChipDataset(cube, labels, 4)[1])
+
+
+@pytest.mark.parametrize("hidden", [0.0, 1.0])
+def test_a_lazy_cube_gives_the_same_chips_window_by_window(world, hidden):
+    cube, labels, _ = world
+    options = ChipOptions(size=8, hide=hidden)
+    lazy, loaded = chips_of(cube.chunk(), labels, 6, options), chips_of(cube, labels, 6, options)
+    assert not lazy.places.in_memory
+    assert all(same_chip(lazy[i], loaded[i]) for i in range(6))
+    assert lazy.lengths(3) == (len(loaded[3]["dates"]), 8, 8)
 
 
 def test_dates_seconds_apart_are_told_apart(grid):
@@ -242,8 +257,8 @@ def test_dates_seconds_apart_are_told_apart(grid):
     times = np.datetime64("2018-06-01T10:00:00", "ns") + np.arange(4) * np.timedelta64(5, "s")
     cube, labels = cube.assign_coords(time=times), labels.assign_coords(time=times)
     options = ChipOptions(size=6, dates=(4, 4), rotate=False, hide=0.0, splice=1.0)
-    dataset = ChipDataset(cube, labels, 20, options)
-    assert len(set(dataset.dates)) == 1
+    dataset = chips_of(cube, labels, 20, options)
+    assert len(set(dataset.places.view(0).dates)) == 1
     for i in range(20):
         date = origins(dataset[i], (4, 13, 17))[0].reshape(4, -1)
         assert (date == np.arange(4)[:, None]).all()
@@ -254,7 +269,7 @@ def test_dates_seconds_apart_are_told_apart(grid):
 
 def test_collate_pads_with_what_counts_for_nothing(world):
     cube, labels, _ = world
-    dataset = ChipDataset(cube, labels, 8, ChipOptions(size=8, dates=(1, 7)))
+    dataset = chips_of(cube, labels, 8, ChipOptions(size=8, dates=(1, 7)))
     chips = [dataset[i] for i in range(8)]
     lengths = [len(chip["dates"]) for chip in chips]
     assert min(lengths) < max(lengths)
@@ -270,9 +285,10 @@ def test_collate_pads_with_what_counts_for_nothing(world):
 
 def test_chips_that_do_not_fit_each_other_are_no_batch(world):
     cube, labels, _ = world
-    small, large = (ChipDataset(cube, labels, 1, ChipOptions(size=size))[0] for size in (4, 8))
+    small = chips_of(cube, labels, 1, ChipOptions(size=4))[0]
     unlabelled = {name: small[name] for name in ("x", "dates", "valid")}
-    for chips in ([], [small, large], [small, unlabelled], [{"dates": small["dates"]}]):
+    fewer = small | {"x": small["x"][:, :1]}
+    for chips in ([], [small, fewer], [small, unlabelled], [{"dates": small["dates"]}]):
         with pytest.raises(TimoError, match=r"must have the same arrays .* Take chips of one"):
             collate(chips)
 
@@ -283,8 +299,7 @@ def test_chips_that_do_not_fit_each_other_are_no_batch(world):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"size": 0}, "size must be a whole number of 1 or more; got 0"),
-        ({"size": None}, "size must be a whole number of 1 or more; got None"),
+        ({"size": 0}, "size must be a whole number of 1 or more or None; got 0"),
         ({"dates": (5, 3)}, r"\(fewest, most\) in this order; got \(5, 3\)\. Write dates=\(3, 5\)"),
         ({"dates": (0, 3)}, r"dates must be .*; got \(0, 3\)"),
         ({"dates": 3}, "dates must be .*; got 3"),
@@ -297,23 +312,19 @@ def test_options_that_make_no_sense(wrong, message):
         ChipOptions(**wrong)
 
 
-def test_no_labelled_pixel(grid, world):
+def test_no_labelled_pixel(world):
     cube, labels, split = world
     with pytest.raises(TimoError, match="no pixel is labelled: give labels of 0 or more"):
-        ChipDataset(cube, labels * 0 - 1, 4)
-    dataset = ChipDataset(cube, labels, 4)
-    with pytest.raises(TimoError, match="no pixel is labelled"):
-        dataset.within(split.values == 7, 4, dataset.options)
-    for area in (split.values, split.values[1:] == 0):
-        with pytest.raises(TimoError, match="area must be booleans of the cube's"):
-            dataset.within(area, 4, dataset.options)
+        chips_of(cube, labels * 0 - 1, 4)
+    with pytest.raises(TimoError, match="no pixel is labelled in the train part of the split"):
+        chips_of(cube, labels, 4, part=split.values == 7)
 
 
 @pytest.mark.parametrize("index", [-1, 4, "first", 1.5])
 def test_chips_beyond_the_epoch(world, index):
     """Iterating over a data set ends, because it is an IndexError too."""
-    dataset = ChipDataset(*world[:2], 4)
-    with pytest.raises(TimoError, match=r"an epoch has 4 chips|index must be a whole number"):
+    dataset = chips_of(*world[:2], 4)
+    with pytest.raises(TimoError, match=r"An epoch has 4 windows|index must be a whole number"):
         dataset[index]
     assert len(list(dataset)) == 4
 
@@ -321,7 +332,7 @@ def test_chips_beyond_the_epoch(world, index):
 def test_labels_on_another_grid(world):
     cube, labels, _ = world
     with pytest.raises(TimoError, match="labels are on another grid: their y has 39 cells"):
-        ChipDataset(cube, labels.isel(y=slice(1, None)), 4)
+        chips_of(cube, labels.isel(y=slice(1, None)), 4)
 
 
 def test_a_lazy_cube_without_any_observation(grid):
@@ -329,4 +340,4 @@ def test_a_lazy_cube_without_any_observation(grid):
     cube = grid(np.zeros((2, 1, 4, 4), "float32"), ("time", "band", "y", "x")).copy(data=values)
     labels = grid(np.zeros((4, 4), "int8"), ("y", "x"))
     with pytest.raises(TimoError, match="cube is all NaN"):
-        ChipDataset(cube, labels, 4)
+        Places([(cube, labels)]).load()

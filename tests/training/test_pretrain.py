@@ -160,7 +160,7 @@ def test_several_cubes_of_different_sizes(world, new_world):
 
 
 def test_a_store_is_gone_through_place_by_place(world, tmp_path):
-    from timo.training.chips import pack
+    from timo.places import pack
 
     pack(world[0], tmp_path / "store", size=16)
     options = SMALL | {"chips": WindowOptions(size=None, dates=(2, 4)), "chips_per_epoch": None}

@@ -68,7 +68,7 @@ def test_a_cube_is_pretrained_on_without_its_test_blocks(cube, tmp_path):
 
 
 def test_a_netcdf_and_a_store_are_read_too(world, cube, tmp_path):
-    from timo.training.chips import pack
+    from timo.places import pack
 
     pytest.importorskip("netCDF4")
     world[0].to_dataset(name="cube").to_netcdf(tmp_path / "cube.nc")

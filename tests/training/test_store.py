@@ -18,10 +18,11 @@ from torch.utils.data.distributed import DistributedSampler
 
 import timo
 from timo.errors import TimoError
+from timo.places import ChipStore, Places, pack
+from timo.places.packed.layout import Layout
+from timo.places.packed.scene import quantise
 from timo.sensors import get_sensor
-from timo.training.chips import ChipStore, StoreDataset, StoreOptions, collate, pack
-from timo.training.chips.layout import Layout
-from timo.training.chips.scene import quantise
+from timo.training.windows import WindowOptions, Windows, collate
 
 few = settings(max_examples=25, deadline=None)
 NAN = np.float32("nan")
@@ -53,6 +54,13 @@ def store(cube, tmp_path):
     """Twelve places of 8 x 8 in shards of five."""
     pack(cube, tmp_path / "store", size=8, shard_bytes=5 * 9 * 2 * 64 * 2)
     return ChipStore(tmp_path / "store")
+
+
+def windows(store, length=None, seed=0, **options):
+    """Windows of a store, as a pretraining draws them."""
+    places = Places.from_store(store if isinstance(store, Path) else store.path)
+    options = WindowOptions(**{"size": None, "dates": (6, 12), **options})
+    return Windows(places, length, options, seed, labelled=False)
 
 
 def same_chip(a, b):
@@ -264,28 +272,27 @@ def test_it_reads_shards_that_zarr_wrote(store):
 
 
 def test_a_chip_depends_on_seed_epoch_and_number_alone(store):
-    options = StoreOptions(size=5, dates=(2, 6))
-    first = StoreDataset(store, 30, options, seed=1)
+    options = {"size": 5, "dates": (2, 6)}
+    first = windows(store, 30, seed=1, **options)
     chips = [first[i] for i in range(30)]
-    again = StoreDataset(store.path, 100, options, seed=1)
+    again = windows(store.path, 100, seed=1, **options)
     assert all(same_chip(again[i], chips[i]) for i in reversed(range(30)))
-    assert not same_chip(StoreDataset(store, 30, options, seed=2)[3], chips[3])
+    assert not same_chip(windows(store, 30, seed=2, **options)[3], chips[3])
     first.epoch = 1
     assert not same_chip(first[3], chips[3])
-    with pytest.raises(IndexError, match="an epoch has 30 chips, got number 30"):
+    with pytest.raises(IndexError, match="An epoch has 30 windows; got number 30"):
         first[30]
 
 
 def test_every_place_comes_once_before_any_comes_again(store):
-    dataset = StoreDataset(store, 36, seed=5)
+    dataset = windows(store, 36, seed=5)
     turns = [[dataset.place(i) for i in range(start, start + 12)] for start in (0, 12, 24)]
     assert [sorted(turn) for turn in turns] == [list(range(12))] * 3
     assert turns[0] != turns[1]
 
 
 def test_chips_are_windows_of_their_place(store):
-    options = StoreOptions(size=5, dates=(2, 6), rotate=False)
-    dataset = StoreDataset(store, 24, options)
+    dataset = windows(store, 24, size=5, dates=(2, 6), rotate=False)
     starts = set()
     for i in range(24):
         chip, whole = dataset[i], store.read(dataset.place(i))
@@ -294,8 +301,8 @@ def test_chips_are_windows_of_their_place(store):
         assert 2 <= len(chip["dates"]) <= 6
         when = np.searchsorted(whole.dates, chip["dates"].numpy())
         assert (np.diff(when) > 0).all()
-        windows = np.lib.stride_tricks.sliding_window_view(whole.x[when], (5, 5), (2, 3))
-        same = (windows == chip["x"].numpy()[:, :, None, None]).all(axis=(0, 1, 4, 5))
+        everywhere = np.lib.stride_tricks.sliding_window_view(whole.x[when], (5, 5), (2, 3))
+        same = (everywhere == chip["x"].numpy()[:, :, None, None]).all(axis=(0, 1, 4, 5))
         assert same.sum() == 1
         starts.add(tuple(np.argwhere(same)[0].tolist()))
     assert len(starts) > 8
@@ -303,7 +310,7 @@ def test_chips_are_windows_of_their_place(store):
 
 @pytest.mark.parametrize("context", ["fork", "spawn"])
 def test_workers_change_nothing(store, context):
-    dataset = StoreDataset(store, 12, StoreOptions(size=6, dates=(3, 5)))
+    dataset = windows(store, 12, size=6, dates=(3, 5))
     options = {"batch_size": 4, "collate_fn": collate}
     workers = {"num_workers": 2, "persistent_workers": True, "multiprocessing_context": context}
     loader = DataLoader(dataset, **options, **workers)
@@ -317,7 +324,7 @@ def test_workers_change_nothing(store, context):
 
 
 def test_processes_share_out_the_batch_of_one(store):
-    dataset = StoreDataset(store, 12, StoreOptions(dates=(4, 4)))
+    dataset = windows(store, 12, dates=(4, 4))
     single = list(DataLoader(dataset, batch_size=4, collate_fn=collate))
     ranks = [
         list(
@@ -336,16 +343,15 @@ def test_processes_share_out_the_batch_of_one(store):
 
 
 def test_options_are_checked(store):
-    with pytest.raises(TimoError, match="8 x 8 pixels: chips of 9 cannot be cut out of them"):
-        StoreDataset(store, options=StoreOptions(size=9))
+    assert windows(store, size=9)[0]["x"].shape[2:] == (8, 8)
     with pytest.raises(
         TimoError, match="length must be a whole number of 1 or more or None; got 0"
     ):
-        StoreDataset(store, 0)
+        windows(store, 0)
     with pytest.raises(TimoError, match=r"in this order; got \(3, 2\)"):
-        StoreOptions(dates=(3, 2))
+        WindowOptions(dates=(3, 2))
     with pytest.raises(TimoError, match="min_clear must be a number from 0 to 1; got 2"):
-        StoreOptions(min_clear=2)
+        WindowOptions(min_clear=2)
     with pytest.raises(TimoError, match="place must be a whole number; got 'first'"):
         store.read("first")
 

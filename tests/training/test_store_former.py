@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from timo.training.chips import ChipStore, Packed, pack, verify
+from timo.places import ChipStore, Packed, pack, verify
 
 STORES = Path(__file__).parents[1] / "data" / "chips_0_1.zip"
 

@@ -17,10 +17,10 @@ import pytest
 from filelock import FileLock
 
 from timo.errors import TimoError
-from timo.training.chips import ChipStore, Packed, pack, verify
-from timo.training.chips import shard as shards
-from timo.training.chips.packing import PackOptions, choose_dates
-from timo.training.chips.writer import ShardWriter
+from timo.places import ChipStore, Packed, pack, verify
+from timo.places.packed import shard as shards
+from timo.places.packed.packing import PackOptions, choose_dates
+from timo.places.packed.writer import ShardWriter
 
 DIMS = ("time", "band", "y", "x")
 # Places of 8 x 8, 4 dates, 2 bands, three to a shard.
@@ -340,7 +340,7 @@ def test_a_full_disk_is_said_and_what_was_complete_counts(cube, tmp_path, monkey
 
 
 def run(*arguments, **options):
-    command = [sys.executable, "-m", "timo.training.chips", *map(str, arguments)]
+    command = [sys.executable, "-m", "timo.places", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False, **options)
 
 
@@ -358,7 +358,7 @@ def test_files_that_cannot_grow_are_said(cube, tmp_path):
 SLOW = """
 import sys, time
 import dask.array as da, xarray as xr
-from timo.training.chips import pack
+from timo.places import pack
 cube = xr.open_dataset(sys.argv[1], decode_coords="all").cube.chunk(y=8, x=8)
 def slowly(block):
     time.sleep(0.02)

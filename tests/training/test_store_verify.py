@@ -12,8 +12,8 @@ import xarray as xr
 
 import timo
 from timo.errors import TimoError
-from timo.training.chips import ChipStore, Damage, pack, verify
-from timo.training.chips.__main__ import main
+from timo.places import ChipStore, Damage, pack, verify
+from timo.places.__main__ import main
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -152,11 +152,11 @@ def test_damaged_metadata_are_said(store):
 
 
 def test_a_newer_store_is_refused(store, monkeypatch):
-    from timo.training.chips import layout
+    from timo.places.packed import layout
 
-    monkeypatch.setattr(layout, "VERSION", 2)
+    monkeypatch.setattr(layout, "VERSIONS", (0,))
     opened = ChipStore.__new__(ChipStore)
-    with pytest.raises(TimoError, match="version 1; this timo reads 'timo-chips', version 2"):
+    with pytest.raises(TimoError, match="version 1; this timo reads 'timo-chips', version 0"):
         opened.__init__(store)
 
 
@@ -164,7 +164,7 @@ def test_a_newer_store_is_refused(store, monkeypatch):
 
 
 def run(*arguments):
-    command = [sys.executable, "-m", "timo.training.chips", *map(str, arguments)]
+    command = [sys.executable, "-m", "timo.places", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
@@ -253,7 +253,7 @@ def test_bad_input_is_said_in_a_line(cube, tmp_path, capsys):
 
 def test_files_of_packed_numbers_are_cubes(cube, tmp_path):
     """int16 with a scale factor, as most archives are: decoded by xarray to one float or the other."""
-    from timo.training.chips.__main__ import open_path
+    from timo.places.__main__ import open_path
 
     encoding = {"cube": {"dtype": "int16", "scale_factor": 1e-4, "_FillValue": -1}}
     encoding["cube"]["grid_mapping"] = "spatial_ref"

@@ -6,8 +6,14 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "chip": ["Chip"],
+        "in_time": ["labels_in_time"],
+        "labels": ["read_labels"],
+        "packed.packing": ["PackOptions", "Packed", "pack"],
+        "packed.store": ["ChipStore"],
+        "packed.verifying": ["Damage", "verify"],
         "place": ["Place"],
         "places": ["Places"],
+        "report": ["LabelReport"],
         "split": ["Split"],
     },
 )

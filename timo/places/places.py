@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from timo import cube as cubes
 from timo.checks import Count, PathLike, Positive, Seed, Share, checked, described, whole
 from timo.compute import OnStep, Steps
 from timo.errors import TimoError
@@ -250,7 +251,7 @@ class Places(Sequence[Place]):
         for number, place in enumerate(self):
             cube, labels = self.open(number)
             labels = None if labels is None else labels.compute()
-            loaded.append(replace(place, cube=cube.compute(), labels=labels))
+            loaded.append(replace(place, cube=cubes.check(cube.compute()), labels=labels))
         return Places(loaded)
 
     @checked
@@ -520,11 +521,11 @@ def places_of(data: Any, labels: xr.DataArray | None = None) -> Places:
         return data
     if isinstance(data, str | Path):
         return Places.from_store(data)
-    cubes = [data] if isinstance(data, xr.DataArray) else list(data)
+    given = [data] if isinstance(data, xr.DataArray) else list(data)
     if labels is not None:
-        if len(cubes) != 1:
+        if len(given) != 1:
             raise TimoError(
-                f"labels= are for one cube; got {len(cubes)}. Give timo.Places([(cube, labels), ...])."
+                f"labels= are for one cube; got {len(given)}. Give timo.Places([(cube, labels), ...])."
             )
-        return Places([(cubes[0], labels)])
-    return Places(cubes)
+        return Places([(given[0], labels)])
+    return Places(given)

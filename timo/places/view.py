@@ -61,7 +61,7 @@ class CubeView:
     def labels(self) -> np.ndarray | None:
         if self.given is None:
             return None
-        return self.given.values.astype("float32" if self.given.dtype.kind == "f" else "int16")
+        return labels_of(self.given)
 
     @cached_property
     def features(self) -> np.ndarray | None:
@@ -81,7 +81,7 @@ class CubeView:
         if self.in_memory:
             return self._valid.mean(axis=(-2, -1))
         # Date by date: of a place that does not fit into memory, one date does.
-        dates = (self.cube.isel(time=slice(t, t + 1)).values for t in range(len(self.dates)))
+        dates = (self._read({"time": slice(t, t + 1)}) for t in range(len(self.dates)))
         return np.concatenate(
             [cubes.observed(d, self.band_groups).mean(axis=(-2, -1)) for d in dates]
         )
@@ -109,9 +109,22 @@ class CubeView:
         if self.in_memory:
             return self.cube.values[..., rows, columns], self._valid[..., rows, columns]
         if self._last is None or self._last[0] != (rows, columns):
-            values = self.cube.isel(y=rows, x=columns).values
+            values = self._read({"y": rows, "x": columns})
             self._last = ((rows, columns), values, cubes.observed(values, self.band_groups))
         return self._last[1:]
+
+    def _read(self, where: dict[str, slice]) -> np.ndarray:
+        """Read a part of a lazy cube; its values are looked at here, where they are first seen."""
+        part = self.cube.isel(where)
+        values: np.ndarray = part.values
+        sensor, times = cubes.sensor_of(part), part.time.values
+        cubes.check_values(values, sensor, bands_of(part), times=times, part=True)
+        return values
+
+
+def labels_of(labels: xr.DataArray) -> np.ndarray:
+    """Return labels as numbers: int16 classes, -1 = unlabelled, or float32 values, NaN = unlabelled."""
+    return labels.values.astype("float32" if labels.dtype.kind == "f" else "int16")
 
 
 def _coordinate(labels: xr.DataArray | None, name: str) -> np.ndarray | None:

@@ -162,6 +162,13 @@ class Windows(Dataset):
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         draw = self._draw(index)
         chip = self._augmented(self._cut(draw), draw)
+        if self.unit != "parcel":
+            chip.parcels = None
+        elif chip.parcels is None:
+            raise TimoError(
+                f"The labels of place {self.places.names[draw.place]} do not say which pixels are one parcel: read "
+                "them with timo.read_labels, or number the parcels in a coordinate feature (y, x) of the labels."
+            )
         return chip.tensors(labels=self.unit is not None)
 
     def lengths(self, index: int) -> tuple[int, int, int]:

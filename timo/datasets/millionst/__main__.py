@@ -27,7 +27,7 @@ DESCRIPTION = """\
 Fetch chips of Sentinel-2 from places all over the world, each at several dates, into a chip store for pretraining.
 
 The cost is printed first; with --dry-run, that is all. After an interruption of any kind, give the same command again:
-it resumes. More --places enlarge a store. Inspect it with python -m timo.training.chips info|verify STORE."""
+it resumes. More --places enlarge a store. Inspect it with python -m timo.places info|verify STORE."""
 
 # The sample, which the emulator shows.
 _SAMPLE_BANDS = ("B2", "B3", "B4", "B8", "B8A", "B11")

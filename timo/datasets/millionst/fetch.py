@@ -32,10 +32,10 @@ from timo.datasets.millionst.plan import (
 )
 from timo.errors import TimoError, warn
 from timo.sources.request import CubeRequest
-from timo.training.chips.layout import NODATA, SHARD_BYTES, Layout
-from timo.training.chips.store import ChipStore
-from timo.training.chips.writer import Place as StoredPlace
-from timo.training.chips.writer import StoreWriter
+from timo.places.packed.layout import NODATA, SHARD_BYTES, Layout
+from timo.places.packed.store import ChipStore
+from timo.places.packed.writer import Row
+from timo.places.packed.writer import StoreWriter
 
 # Chips beyond one for each worker that are asked for, or have arrived and wait for the writer: what is in memory.
 _SPARE = 2
@@ -307,7 +307,7 @@ class _Run:
             return
         grid, days = chosen.target.grid, np.array([day for _, day in chosen.dates], "int32")
         self.writer.add(
-            StoredPlace(
+            Row(
                 stored=np.where(valid[keep, None], stored[keep], np.int16(NODATA)),
                 valid=valid[keep],
                 days=days[keep],

@@ -24,7 +24,7 @@ from timo.sources.dates import make_span
 from timo.sources.place.aoi import make_area
 from timo.sources.place.grid import PixelGrid
 from timo.sources.request import CubeRequest, Percentage, make_bands
-from timo.training.chips.layout import place_key
+from timo.places.packed.layout import place_key
 
 SENSOR = SENSORS["sentinel-2"]
 # Stored numbers are those of the sensor: they are not scaled here.

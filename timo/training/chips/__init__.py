@@ -1,14 +1,25 @@
-"""Training chips: windows of cubes, drawn from a cube in memory or from a store on disk."""
+"""Former home of the chip stores, now in `timo.places`, and of the chips, now `timo.training.Windows`."""
 
-import lazy_loader
+import importlib
+from typing import Any
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__,
-    submod_attrs={
-        "chip": ["UNLABELLED", "Chip", "collate"],
-        "dataset": ["ChipDataset", "ChipOptions", "StoreDataset", "StoreOptions"],
-        "packing": ["PackOptions", "Packed", "pack"],
-        "store": ["ChipStore"],
-        "verifying": ["Damage", "verify"],
-    },
-)
+from timo.errors import warn
+
+# Name here -> where it is now.
+_NOW = {
+    **{name: f"timo.places.{name}" for name in ("Chip", "ChipStore", "Damage", "PackOptions")},
+    **{name: f"timo.places.{name}" for name in ("Packed", "pack", "verify")},
+    **{name: f"timo.training.{name}" for name in ("ChipOptions", "collate")},
+    **{name: f"timo.training.chips.former.{name}" for name in ("ChipDataset", "StoreDataset")},
+    "StoreOptions": "timo.training.chips.former.StoreOptions",
+}
+__all__ = list(_NOW)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _NOW:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, _, attribute = _NOW[name].rpartition(".")
+    if module != f"{__name__}.former":
+        warn(f"timo.training.chips.{name} is called {_NOW[name]} now.", DeprecationWarning)
+    return getattr(importlib.import_module(module), attribute)

@@ -3,14 +3,14 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import xarray as xr
 
 from timo import cube as cubes
 from timo.errors import TimoError
-from timo.training.chips.layout import NODATA, Layout, place_key
+from timo.places.packed.layout import NODATA, Layout, place_key
 
 Window = tuple[int, int]
 
@@ -155,32 +155,42 @@ class Tile:
 def quantise(values: np.ndarray, layout: Layout) -> tuple[np.ndarray, np.ndarray, float]:
     """Convert physical values (t c h w, NaN = invalid) to stored ones, valid (t h w) and the largest rounding error.
 
-    A value that is infinite or does not fit the type is refused.
+    With several groups of bands, valid is (t g h w). A value that is infinite or does not fit the type is refused.
     """
     if np.isinf(values).any():
         raise TimoError("the cube holds infinite values: use cube.where(numpy.isfinite(cube))")
-    valid = ~np.isnan(values).any(axis=1)
-    observed = np.broadcast_to(valid[:, None], values.shape)
+    groups = layout.groups or (values.shape[1],)
+    valid = cubes.observed(values, groups)
+    seen = valid[:, None] if valid.ndim == 3 else np.repeat(valid, groups, axis=1)
     if layout.dtype == "float32":
-        return np.where(observed, values, np.float32(np.nan)), valid, 0.0
-    middle = np.float32(layout.offset + layout.shift * layout.scale)
-    physical = np.where(observed, values, middle)
-    numbers = np.rint((physical.astype("float64") - layout.offset) / layout.scale) - layout.shift
+        return np.where(seen, values, np.float32(np.nan)), valid, 0.0
+    scale, offset, shift = (layout.by_band(n, "float64") for n in ("scale", "offset", "shift"))
+    physical = np.where(seen, values, (offset + shift * scale).astype("float32"))
+    numbers = np.rint((physical.astype("float64") - offset) / scale) - shift
     # The least int16 stands for "no observation".
     low, high = -32767, 32767
     if numbers.min(initial=0) < low or numbers.max(initial=0) > high:
-        found, limits = (
-            [(float(n) + layout.shift) * layout.scale + layout.offset for n in pair]
-            for pair in ((numbers.min(), numbers.max()), (low, high))
-        )
-        raise TimoError(
-            f"the cube's values go from {found[0]:.6g} to {found[1]:.6g}, and int16 in steps of {layout.scale:g} "
-            f"holds {limits[0]:.6g} to {limits[1]:.6g}: use cube.clip(...), give another "
-            "scale=..., or dtype='float32'"
-        )
+        _refuse_range(numbers, layout)
     stored = numbers.astype("int16")
     error = float(np.abs(layout.decode(stored) - physical).max(initial=0.0))
-    return np.where(observed, stored, np.int16(NODATA)), valid, error
+    return np.where(seen, stored, np.int16(NODATA)), valid, error
+
+
+def _refuse_range(numbers: np.ndarray, layout: Layout) -> NoReturn:
+    worst = int(np.unravel_index(np.abs(numbers).argmax(), numbers.shape)[1])
+    scale, offset, shift = (
+        float(np.broadcast_to(layout.by_band(n, "float64"), (numbers.shape[1], 1, 1))[worst, 0, 0])
+        for n in ("scale", "offset", "shift")
+    )
+    found, limits = (
+        [(float(n) + shift) * scale + offset for n in pair]
+        for pair in ((numbers[:, worst].min(), numbers[:, worst].max()), (-32767, 32767))
+    )
+    raise TimoError(
+        f"the cube's values go from {found[0]:.6g} to {found[1]:.6g}, and int16 in steps of {scale:g} "
+        f"holds {limits[0]:.6g} to {limits[1]:.6g}: use cube.clip(...), give another "
+        "scale=..., or dtype='float32'"
+    )
 
 
 def exclude_windows(scene: Scene, exclude: xr.DataArray | None) -> np.ndarray:

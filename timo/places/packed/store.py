@@ -10,9 +10,11 @@ import xarray as xr
 
 from timo.checks import PathLike, checked
 from timo.errors import TimoError
-from timo.training.chips.chip import UNLABELLED, Chip, NumberError
-from timo.training.chips.layout import NO_DATE, read_root, read_table, shard_name
-from timo.training.chips.shard import DamagedError, ShardReader, decode
+from timo.places.chip import UNLABELLED, Chip, NumberError
+from timo.places.packed.layout import NO_DATE, grid_of, read_root, read_table, shard_name
+from timo.places.packed.shard import DamagedError, ShardReader, decode
+
+Window = tuple[slice, slice] | tuple[()]
 
 
 class ChipStore:
@@ -65,7 +67,7 @@ class ChipStore:
     def table(self) -> dict[str, np.ndarray]:
         """Return what is known of the places without reading a pixel: one row for each place, by name of the array."""
         if self._table is None:
-            self._table = read_table(self.path, self.state)
+            self._table = read_table(self.path, self.layout, self.state)
         return self._table
 
     @checked
@@ -75,8 +77,9 @@ class ChipStore:
 
     @checked
     def clear(self, place: int) -> np.ndarray:
-        """Return the share of valid pixels at each date of a place, (t,) float32."""
-        return self.clear_dates(self._number(place))
+        """Return the share of valid pixels at each date of a place, (t,) float32; of several sensors, the largest."""
+        clear = self.clear_dates(self._number(place))
+        return clear if clear.ndim == 1 else clear.max(axis=1)
 
     @checked
     def crs(self, place: int) -> str:
@@ -87,9 +90,24 @@ class ChipStore:
     def bounds(self, place: int) -> tuple[float, float, float, float]:
         """Return the left, lower, right and upper edge of a place, in its CRS."""
         number = self._number(place)
-        left, top, cell = (float(self.table[n][number]) for n in ("left", "top", "cell"))
-        side = cell * self.layout.size
-        return left, top - side, left + side, top
+        return self._extent(np.array([number]))
+
+    def _extent(self, numbers: np.ndarray) -> tuple[float, float, float, float]:
+        x, y = (self._edges(numbers)[axis::2] for axis in (0, 1))
+        return float(x.min()), float(y.min()), float(x.max()), float(y.max())
+
+    def _edges(self, numbers: np.ndarray) -> np.ndarray:
+        """Return x and y of the outer corner of the first pixel, and of the last one, (4, place)."""
+        left, top, cell = (self.table[name][numbers] for name in ("left", "top", "cell"))
+        down = self.table["down"][numbers] if self.layout.named else -cell
+        rows, columns = np.array([self.shape(int(n)) for n in numbers]).reshape(-1, 2).T
+        return np.stack([left, top, left + cell * columns, top + down * rows])
+
+    def shape(self, place: int) -> tuple[int, int]:
+        """Return height and width of a place in pixels; its number is not checked."""
+        if not self.layout.named:
+            return self.layout.size, self.layout.size
+        return int(self.table["rows"][place]), int(self.table["columns"][place])
 
     @checked
     def read(self, place: int, dates: Sequence[int] | None = None) -> Chip:
@@ -126,19 +144,24 @@ class ChipStore:
         """Return a place as a cube, on its grid: to look at, to map, to check."""
         place = self._number(place)
         chip = self.read(place)
-        left, lower, right, upper = self.bounds(place)
-        half = float(self.table["cell"][place]) / 2
+        left, top, right, bottom = (float(n) for n in self._edges(np.array([place]))[:, 0])
+        height, width = self.shape(place)
+        half = (right - left) / width / 2, (bottom - top) / height / 2
         attrs = {"units": self.layout.units, "attribution": "; ".join(self.state.attribution)}
         if self.layout.sensor:
             attrs["sensor"] = self.layout.sensor
+        seen = chip.valid[:, None]
+        if chip.valid.ndim == 4:
+            seen = np.repeat(chip.valid, self.layout.groups, axis=1)
+        seconds = self.seconds(place).astype("datetime64[s]")
         cube = xr.DataArray(
-            np.where(chip.valid[:, None], chip.x, np.float32(np.nan)),
+            np.where(seen, chip.x, np.float32(np.nan)),
             dims=("time", "band", "y", "x"),
             coords={
-                "time": self.dates(place).astype("datetime64[D]").astype("datetime64[ns]"),
+                "time": seconds.astype("datetime64[ns]"),
                 "band": list(self.layout.bands),
-                "y": np.linspace(upper - half, lower + half, self.layout.size),
-                "x": np.linspace(left + half, right - half, self.layout.size),
+                "y": np.linspace(top + half[1], bottom - half[1], height),
+                "x": np.linspace(left + half[0], right - half[0], width),
             },
             attrs=attrs,
         )
@@ -169,7 +192,10 @@ class ChipStore:
             "last": str(days.max()) if some else None,
             **{name: getattr(layout, name) for name in ("sensor", "bands", "units", "size")},
             "cell": (float(cell.min()), float(cell.max())) if some else (),
-            "extent": {name: self._extent(code) for code, name in enumerate(state.crs)},
+            "extent": {
+                name: self._extent(np.flatnonzero(table["crs"] == code))
+                for code, name in enumerate(state.crs)
+            },
             "clear": float(table["clear"][given].mean()) if some else None,
             **{name: getattr(layout, name) for name in ("dtype", "scale", "offset", "shift")},
             "largest_error": state.largest_error,
@@ -180,42 +206,48 @@ class ChipStore:
         }
 
     def clear_dates(self, place: int) -> np.ndarray:
-        """Return the share of valid pixels at each date of a place; its number is not checked."""
+        """Return the share of valid pixels at each date (and group of bands) of a place; its number is not checked."""
         return self.table["clear"][place][: len(self._dates(place))]
 
-    def read_dates(self, place: int, which: np.ndarray) -> Chip:
-        """Read some dates of a place; the numbers are not checked, which takes a loader's time."""
-        stored = self._stored(place, which)
+    def read_dates(self, place: int, which: np.ndarray, window: Window = ()) -> Chip:
+        """Read some dates of a place, or of its window; the numbers are not checked, which takes a loader's time."""
+        height, width = self.shape(place)
+        rows, columns = window or (slice(0, height), slice(0, width))
+        stored = self.read_array("x", place, which)[..., rows, columns]
         valid = self.layout.is_valid(stored)
         x = self.layout.decode(stored)
-        np.copyto(x, 0, where=~valid[:, None])
-        labels = np.broadcast_to(np.int16(UNLABELLED), valid.shape)
-        return Chip(x, self._dates(place)[which].astype("float32"), valid, labels)
+        groups = self.layout.groups
+        np.copyto(
+            x, 0, where=~(np.repeat(valid, groups, axis=1) if len(groups) > 1 else valid[:, None])
+        )
+        labels = np.broadcast_to(np.int16(UNLABELLED), (len(which), *x.shape[2:]))
+        return Chip(x, days(self.seconds(place)[which]), valid, labels)
 
-    def _dates(self, place: int) -> np.ndarray:
-        row = self.table["dates"][place]
-        return row[row != NO_DATE]
-
-    def _extent(self, code: int) -> tuple[float, ...]:
-        here = self.table["crs"] == code
-        left, top, cell = (self.table[name][here] for name in ("left", "top", "cell"))
-        side = cell * self.layout.size
-        edges = (left.min(), (top - side).min(), (left + side).max(), top.max())
-        return tuple(float(edge) for edge in edges)
-
-    def _stored(self, place: int, which: np.ndarray) -> np.ndarray:
-        """Read the stored values of a place at some of its dates."""
-        stored = np.empty((len(which), *self.layout.chunk), self.layout.dtype)
+    def read_array(
+        self, name: str, place: int, which: Sequence[int] | np.ndarray = (0,)
+    ) -> np.ndarray:
+        """Read chunks of an array in shards: of x and valid those of some dates, of others the one of the place."""
+        array = self.layout.sharded[name]
+        stored = np.empty((len(which), *array.shape), array.dtype)
         try:
-            with open_shard(self, "x", place // self.layout.shard) as shard:
+            with open_shard(self, name, place // self.layout.shard) as shard:
                 for i, (_, data) in enumerate(shard.read(place % self.layout.shard, which)):
                     decode(data, stored[i])
         except DamagedError as error:
             raise DamagedError(
                 f"place {place} of the chip store '{self.path}' is damaged: {error}. "
-                f"See what else is: python -m timo.training.chips verify '{self.path}'"
+                f"See what else is: python -m timo.places verify '{self.path}'"
             ) from error
         return stored
+
+    def seconds(self, place: int) -> np.ndarray:
+        """Return the dates of a place, (t,) int64 seconds since 1970-01-01; its number is not checked."""
+        whole = self._dates(place).astype("int64") * 86400
+        return whole + self.table["seconds"][place][: len(whole)] if self.layout.named else whole
+
+    def _dates(self, place: int) -> np.ndarray:
+        row = self.table["dates"][place]
+        return row[row != NO_DATE]
 
     def _number(self, place: int) -> int:
         number = place + len(self) if place < 0 else place
@@ -225,6 +257,12 @@ class ChipStore:
 
 
 def open_shard(store: ChipStore, name: str, number: int) -> ShardReader:
-    """Open a shard of x or valid, by its number along the places."""
-    file = store.path / name / shard_name(name, number)
-    return ShardReader(file, (store.layout.shard, store.layout.dates))
+    """Open a shard of an array, by its number along the places."""
+    array = store.layout.sharded[name]
+    file = store.path / name / shard_name(array, number)
+    return ShardReader(file, grid_of(store.layout, array))
+
+
+def days(seconds: np.ndarray) -> np.ndarray:
+    """Return days since 1970-01-01 as float32, as `timo.cube.days_since_epoch` does."""
+    return (seconds / 86400).astype("float32")

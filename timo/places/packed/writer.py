@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,24 +13,25 @@ from filelock import FileLock, Timeout
 from timo.atomic import replacing
 from timo.checks import PathLike
 from timo.errors import TimoError
-from timo.training.chips.layout import (
-    NO_DATE,
-    SHARDED,
-    TABLE,
+from timo.places.packed.layout import (
     Layout,
     State,
     create_arrays,
+    grid_of,
     read_root,
     read_table,
     root_attributes,
     shard_name,
 )
-from timo.training.chips.shard import DurableStore, ShardWriter, checksum, encode
+from timo.places.packed.shard import DurableStore, ShardWriter, checksum, encode
 
 
 @dataclass(frozen=True)
-class Place:
-    """A place to be written: stored values (t c h w), valid (t h w), days (t,), and where it is."""
+class Row:
+    """A place to be written: stored values (t c h w), valid (t h w), days (t,), and where it is.
+
+    `more` are the further arrays and columns of the layout, by name.
+    """
 
     stored: np.ndarray
     valid: np.ndarray
@@ -40,6 +41,7 @@ class Place:
     top: float
     cell: float
     key: int
+    more: dict[str, Any] = field(default_factory=dict)
 
 
 class StoreWriter:
@@ -55,7 +57,7 @@ class StoreWriter:
         self.state = State()
         self.keys: set[int] = set()
         self.rows: list[dict[str, Any]] = []
-        self.shards: tuple[ShardWriter, ShardWriter] | None = None
+        self.shards: list[ShardWriter] | None = None
 
     @contextmanager
     def open(self) -> Iterator["StoreWriter"]:
@@ -88,18 +90,22 @@ class StoreWriter:
         layout, self.state = read_root(self.path)
         _check_same(self.path, layout, self.layout)
         self.layout = layout
-        self.keys = set(read_table(self.path, self.state)["key"].tolist())
+        self.keys = set(read_table(self.path, layout, self.state)["key"].tolist())
         # Left by a process that was killed.
         for partial in self.path.glob("**/.*.partial"):
             partial.unlink()
 
-    def add(self, place: Place) -> None:
+    def add(self, place: Row) -> None:
         """Write a place; its shard is committed when it is full."""
         slot = (self.state.places + len(self.rows)) % self.layout.shard
         crc = 0
         with self._explained():
-            for shard, dates in zip(self._open_shards(), (place.stored, place.valid), strict=True):
-                for i, date in enumerate(dates):
+            given = {"x": place.stored, "valid": place.valid, **place.more}
+            for shard, (name, array) in zip(
+                self._open_shards(), self.layout.sharded.items(), strict=True
+            ):
+                chunks = given[name] if array.dated else given[name][None]
+                for i, date in enumerate(chunks):
                     data = encode(date)
                     crc = checksum(data, crc)
                     shard.append(slot, i, data)
@@ -107,28 +113,33 @@ class StoreWriter:
         if slot == self.layout.shard - 1:
             self.commit()
 
-    def _open_shards(self) -> tuple[ShardWriter, ShardWriter]:
+    def _open_shards(self) -> list[ShardWriter]:
         if self.shards is None:
             number, before = divmod(self.state.places, self.layout.shard)
-            grid = (self.layout.shard, self.layout.dates)
-            x, valid = (
-                ShardWriter(self.path / name / shard_name(name, number), grid) for name in SHARDED
-            )
-            self.shards = (x, valid)
+            self.shards = [
+                ShardWriter(
+                    self.path / name / shard_name(array, number), grid_of(self.layout, array)
+                )
+                for name, array in self.layout.sharded.items()
+            ]
             for shard in self.shards if before else ():
                 shard.take_over(before)
         return self.shards
 
-    def _row(self, place: Place, crc: int) -> dict[str, Any]:
+    def _row(self, place: Row, crc: int) -> dict[str, Any]:
         if place.crs not in self.state.crs:
             self.state = replace(self.state, crs=(*self.state.crs, place.crs))
-        count = len(place.days)
-        dates = np.full(self.layout.dates, NO_DATE, "int32")
-        clear = np.zeros(self.layout.dates, "float32")
-        dates[:count], clear[:count] = place.days, place.valid.mean(axis=(1, 2))
-        where = {name: getattr(place, name) for name in ("left", "top", "cell", "key")}
-        code = self.state.crs.index(place.crs)
-        return {"dates": dates, "clear": clear, "crs": code, "crc": crc, **where}
+        found = {name: getattr(place, name) for name in ("left", "top", "cell", "key")} | place.more
+        rows, columns = (place.more.get(name, self.layout.size) for name in ("rows", "columns"))
+        found["clear"] = place.valid[..., :rows, :columns].mean(axis=(-2, -1))
+        found |= {"dates": place.days, "crc": crc, "crs": self.state.crs.index(place.crs)}
+        row = {}
+        for name, column in self.layout.columns.items():
+            # Of dates that the place does not have.
+            empty = column.attributes.get("_FillValue", 0)
+            row[name] = np.full(column.shape, empty, column.dtype)
+            row[name][tuple(slice(n) for n in np.shape(found[name]))] = found[name]
+        return row
 
     def note(self, attribution: Sequence[str], source: Sequence[str], error: float) -> None:
         """Remember, with the next commit, where places come from and the largest rounding error."""
@@ -139,15 +150,21 @@ class StoreWriter:
             largest_error=max(self.state.largest_error, error),
         )
 
+    def name_groups(self, names: tuple[str, ...]) -> None:
+        """Remember, with the next commit, the names of the groups of labels by their number."""
+        self.state = replace(self.state, groups=names)
+
     def commit(self) -> None:
         """Complete the shard, then the table, and last what says how many places count."""
         if not self.rows or self.shards is None:
             return
         before, after = self.state.places, self.state.places + len(self.rows)
-        table = {name: np.array([row[name] for row in self.rows], TABLE[name][0]) for name in TABLE}
+        names = self.layout.columns
+        table = {name: np.array([row[name] for row in self.rows]) for name in names}
+        before_sums = self.state.table or (0,) * len(names)
         sums = [
             checksum(column.tobytes(), crc)
-            for column, crc in zip(table.values(), self.state.table, strict=True)
+            for column, crc in zip(table.values(), before_sums, strict=True)
         ]
         state = replace(self.state, places=after, table=tuple(sums))
         with self._explained():
@@ -156,7 +173,7 @@ class StoreWriter:
             # That a file is missing is to be seen, whatever it holds.
             with zarr.config.set({"array.write_empty_chunks": True}):
                 group = zarr.open_group(DurableStore(self.path), mode="r+")
-                for name in (*SHARDED, *TABLE):
+                for name in (*self.layout.sharded, *names):
                     array = cast(zarr.Array, group[name])
                     array.resize((after, *array.shape[1:]))
                     if name in table:
@@ -177,12 +194,13 @@ class StoreWriter:
 
 def _check_same(path: Path, stored: Layout, wanted: Layout) -> None:
     """Refuse places that differ from those of the store."""
-    for field in ("sensor", "bands", "size", "dtype", "scale", "offset", "shift"):
-        old, new = getattr(stored, field), getattr(wanted, field)
+    fields = ("sensor", "bands", "size", "dtype", "scale", "offset", "shift")
+    for name in (*fields, "named", "labels", "classes", "numeric", "coordinates"):
+        old, new = getattr(stored, name), getattr(wanted, name)
         if old != new:
-            old, new = (", ".join(v) if isinstance(v, tuple) else v for v in (old, new))
+            old, new = (", ".join(map(str, v)) if isinstance(v, tuple) else v for v in (old, new))
             raise TimoError(
-                f"the chip store '{path}' holds places of {field} {old}, these are of {field} {new}: "
+                f"the chip store '{path}' holds places of {name} {old}, these are of {name} {new}: "
                 "pack them into another store"
             )
     if wanted.dates > stored.dates:

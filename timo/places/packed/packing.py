@@ -12,10 +12,10 @@ from tqdm.auto import tqdm
 
 from timo.checks import Count, PathLike, Positive, Share, checked
 from timo.errors import TimoError
-from timo.sensors import get_sensor
-from timo.training.chips.layout import NODATA, SHARD_BYTES, Layout, read_root
-from timo.training.chips.scene import Scene, Tile, exclude_windows
-from timo.training.chips.writer import Place, StoreWriter
+from timo.places.packed.layout import NODATA, SHARD_BYTES, Layout, read_root
+from timo.places.packed.scene import Scene, Tile, exclude_windows
+from timo.places.packed.writer import Row, StoreWriter
+from timo.sensors import Sensor, get_sensor
 
 
 @checked
@@ -170,7 +170,7 @@ def _wanted(
 
 def _cut(
     scene: Scene, tile: Tile, writer: StoreWriter, options: PackOptions
-) -> Iterator[Place | None]:
+) -> Iterator[Row | None]:
     """Yield the places of a tile, None in place of those with too few dates."""
     stored, valid, error = tile.load(writer.layout)
     writer.note((), (), error)
@@ -182,7 +182,7 @@ def _cut(
             yield None
             continue
         left, top = scene.corner(row, column)
-        yield Place(
+        yield Row(
             stored=stored[keep, :, rows, columns],
             valid=here[keep],
             days=scene.days[keep],
@@ -213,6 +213,11 @@ def _layout(scenes: Sequence[Scene], options: PackOptions, shard_bytes: int) -> 
                     "into different stores"
                 )
     dates = options.dates or max(len(scene.days) for scene in scenes)
+    if first.sensor is not None and len(get_sensor(first.sensor).parts) > 1:
+        raise TimoError(
+            f"pack cuts cubes of one sensor into places, these are of {first.sensor}: pack them as they are, "
+            "timo.Places(cubes).pack(path)"
+        )
     layout = Layout(
         first.bands,
         options.size,
@@ -222,22 +227,32 @@ def _layout(scenes: Sequence[Scene], options: PackOptions, shard_bytes: int) -> 
         units=str(first.cube.attrs.get("units", "")),
     )
     if options.dtype == "int16":
-        scale, offset, shift = _scaling(first.sensor, options)
+        scale, offset, shift = scaling(first.sensor, first.bands, options.scale, options.offset)
         layout = replace(layout, scale=scale, offset=offset, shift=shift)
     return layout.with_shards_of(shard_bytes)
 
 
-def _scaling(name: str | None, options: PackOptions) -> tuple[float, float, int]:
-    """Return scale, offset and shift of the layout."""
-    if options.scale is not None:
-        return float(options.scale), float(options.offset or 0), 0
+def scaling(
+    name: str | None, bands: Sequence[str], scale: float | None, offset: float | None
+) -> tuple[Any, Any, Any]:
+    """Return scale, offset and shift of the layout: numbers, or one a band of several sensors."""
+    if scale is not None:
+        return float(scale), float(offset or 0), 0
     if name is None:
         raise TimoError(
             "the cube names no sensor whose scale could be taken: give scale=..., the step between two values that are "
             "to be told apart, or dtype='float32', or set cube.attrs['sensor']"
         )
     sensor = get_sensor(name)
-    offset = sensor.offset if options.offset is None else options.offset
+    if len(sensor.parts) == 1:
+        return _scaling(sensor, offset)
+    own = [_scaling(get_sensor(sensor.band_origin(band)[0]), offset) for band in bands]
+    scales, offsets, shifts = zip(*own, strict=True)
+    return scales, offsets, shifts
+
+
+def _scaling(sensor: Sensor, given: float | None) -> tuple[float, float, int]:
+    offset = sensor.offset if given is None else given
     # A scale of 1 says that the product has physical values. Of backscatter in dB, the noise is a hundred times this.
     scale = 0.01 if sensor.scale == 1 else sensor.scale
     # Digital numbers with an offset use all of their 16 bits (Landsat), and 0 is without data, as -32768 is here.

@@ -12,17 +12,16 @@ from zarr.core.buffer import Buffer
 from timo.checks import PathLike, checked
 from timo.compute import OnStep, Steps
 from timo.errors import warn
-from timo.training.chips.layout import (
+from timo.places.packed.layout import (
     METADATA,
     NO_DATE,
+    NODATA,
     ROWS,
-    SHARDED,
-    TABLE,
     create_arrays,
     shard_name,
 )
-from timo.training.chips.shard import DamagedError, checksum, decode
-from timo.training.chips.store import ChipStore, open_shard
+from timo.places.packed.shard import DamagedError, checksum, decode
+from timo.places.packed.store import ChipStore, open_shard
 
 
 @checked
@@ -91,7 +90,7 @@ def _arrays(store: ChipStore) -> Iterator[str]:
     """Find arrays whose metadata, by which other programs read them, are damaged, or that lack a file."""
     expected: dict[str, Buffer] = {}
     create_arrays(zarr.create_group(expected), store.layout)
-    for name in (*SHARDED, *TABLE):
+    for name in (*store.layout.sharded, *store.layout.columns):
         file = f"{name}/{METADATA}"
         try:
             # An interrupted packing leaves arrays that are longer than what counts.
@@ -101,7 +100,7 @@ def _arrays(store: ChipStore) -> Iterator[str]:
             same = False
         if not same:
             yield f"the file {file} is missing or not that of this store"
-        elif name in TABLE:
+        elif name in store.layout.columns:
             array = cast(zarr.Array, zarr.open_array(store.path / name, mode="r"))
             if array.nchunks_initialized < -(-len(store) // ROWS):
                 yield f"a file of '{name}' is missing"
@@ -117,31 +116,31 @@ def _without_places(metadata: bytes) -> tuple[int, Any]:
 
 
 def _shards(store: ChipStore) -> Iterator[str]:
-    for name in SHARDED:
+    for name, array in store.layout.sharded.items():
         for number in range(-(-len(store) // store.layout.shard)):
             try:
                 with open_shard(store, name, number) as shard:
                     shard.check_index()
             except DamagedError as error:
-                yield f"{name}/{shard_name(name, number)}: {error}"
+                yield f"{name}/{shard_name(array, number)}: {error}"
 
 
 def _place(store: ChipStore, place: int) -> Iterator[str]:
     """Find what is wrong with a place; the rows of the table are what was written, or could not be read."""
     dates = np.flatnonzero(store.table["dates"][place] != NO_DATE)
     layout = store.layout
-    x = np.empty((len(dates), *layout.chunk), layout.dtype)
-    valid = np.empty((len(dates), *layout.chunk[1:]), bool)
-    crc = 0
-    for name, array in (("x", x), ("valid", valid)):
+    found, crc = {}, 0
+    for name, array in layout.sharded.items():
+        wanted = dates.tolist() if array.dated else [0]
+        found[name] = np.empty((len(wanted), *array.shape), array.dtype)
         try:
             with open_shard(store, name, place // layout.shard) as shard:
                 chunks = shard.read(place % layout.shard)
-            if [date for date, _ in chunks] != dates.tolist():
-                yield f"{name}: it has chunks for {len(chunks)} dates, and {len(dates)} dates"
+            if [date for date, _ in chunks] != wanted:
+                yield f"{name}: it has chunks for {len(chunks)} dates, and {len(wanted)} dates"
                 return
             for i, (_, data) in enumerate(chunks):
-                decode(data, array[i])
+                decode(data, found[name][i])
                 crc = checksum(data, crc)
         except DamagedError as error:
             yield f"{name}: {error}"
@@ -149,9 +148,12 @@ def _place(store: ChipStore, place: int) -> Iterator[str]:
     if crc != store.table["crc"][place]:
         yield "its bytes are whole, but not those that were written: the shard is of another store or time"
         return
-    observed = x != layout.nodata if layout.dtype == "int16" else np.isfinite(x)
-    if (observed != valid[:, None]).any():
+    valid = found["valid"]
+    seen = valid[:, None] if valid.ndim == 3 else np.repeat(valid, layout.groups, axis=1)
+    observed = found["x"] != NODATA if layout.dtype == "int16" else np.isfinite(found["x"])
+    if (observed != seen).any():
         yield "x and valid do not agree on what was observed"
+    rows, columns = store.shape(place)
     clear = store.table["clear"][place][: len(valid)]
-    if not np.allclose(valid.mean(axis=(1, 2)), clear, rtol=0, atol=1e-6):
+    if not np.allclose(valid[..., :rows, :columns].mean(axis=(-2, -1)), clear, rtol=0, atol=1e-6):
         yield "the share of valid pixels is not the one that is noted"

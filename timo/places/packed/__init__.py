@@ -1,0 +1,1 @@
+"""The packed form of places: a Zarr store of any size, with one fast reader."""
