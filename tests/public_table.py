@@ -341,7 +341,7 @@ simple(
             **SHORT,
             "chips": chips(),
         },
-        "fit_head": lambda w: {"model": w.model, "cube": w.cube, "labels": w.labels, "steps": 1},
+        "fit_head": lambda w: {"model": w.model, "data": w.cube, "labels": w.labels, "steps": 1},
         "load_model": lambda w: {"name": w.model_folder, "cube": w.cube},
         "loss_areas": lambda w: {
             "loss_year": w.loss.loss_year,

@@ -1,8 +1,10 @@
 """Few labels, a frozen encoder, and a head that learns them."""
 
 import copy
+import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from training_runs import same, weights_of
@@ -10,8 +12,13 @@ from training_runs import same, weights_of
 import timo
 from timo.cancel import CancelledError
 from timo.errors import TimoError
+from timo.models.config import EncoderConfig
+from timo.models.tasks import ModelConfig, build
 from timo.training.features import FREE
 from timo.training.head import _samples, _scores
+
+# The small models of these tests are random; the tests of that warning stand at the end.
+pytestmark = pytest.mark.filterwarnings("ignore:The encoder is random")
 
 
 def clicks(labels, each=20, seed=0):
@@ -203,3 +210,218 @@ def test_the_model_may_be_fitted_while_a_copy_is_used(world, new_model):
     timo.fit_head(other, cube, clicks(labels), features=features, steps=5)
     assert same(weights_of(model), weights_of(new_model()))
     features.check(other)
+
+
+# --- features know what they are of
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_features_of_a_cube_that_was_mended_since_are_refused(world, new_model, lazy):
+    cube, labels, _ = world
+    model, few = new_model(), clicks(labels)
+    features = timo.Features(model, cube.chunk(time=2) if lazy else cube)
+    given = cube.chunk(time=2, x=8) if lazy else cube.copy()
+    t, y, x = np.argwhere(features.observed)[-1]
+    timo.fit_head(model, given, few, features=features, steps=1)
+    changes = {
+        "masked": lambda c: c.where(c.x < c.x[14]),
+        "rescaled": lambda c: (c * np.float32(0.999)).assign_attrs(c.attrs),
+        "one value": lambda c: c.where(
+            ~((c.time == c.time[t]) & (c.y == c.y[y]) & (c.x == c.x[x]))
+        ),
+    }
+    for change in changes.values():
+        with pytest.raises(TimoError, match="of another cube, its values differ"):
+            timo.fit_head(model, change(given), few, features=features, steps=1)
+    for other, differ in (
+        (given.assign_coords(time=given.time + np.timedelta64(1, "D")), "time"),
+        (given.isel(x=slice(20)), "x"),
+    ):
+        with pytest.raises(TimoError, match=f"of another cube, its {differ} differ"):
+            features.check(model, other)
+    # What the message says.
+    mended = changes["masked"](given)
+    done = timo.fit_head(model, mended, few, features=timo.Features(model, mended), steps=1)
+    assert np.isnan(done.features.predict(model).probability.values).mean() > 0.5
+
+
+def test_a_cube_that_was_changed_in_place_is_another(world, new_model):
+    cube, labels, _ = world
+    model, mine = new_model(), cube.copy(deep=True)
+    features = timo.Features(model, mine)
+    mine.values[0, :, :5, :5] = np.nan
+    with pytest.raises(TimoError, match="of another cube, its values differ"):
+        timo.fit_head(model, mine, clicks(labels), features=features, steps=1)
+
+
+def test_the_same_graph_is_not_read_again(world, new_model):
+    cube, _, _ = world
+    model, reads = new_model(), []
+    lazy = cube.chunk(time=8)
+    lazy = lazy.copy(data=lazy.data.map_blocks(lambda b: (reads.append(1), b)[1], dtype="float32"))
+    features = timo.Features(model, lazy)
+    before = len(reads)
+    features.check(model, lazy)
+    assert len(reads) == before
+    features.check(model, cube)
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_a_band_without_any_observation_is_named(world, new_model, lazy):
+    cube, labels, _ = world
+    empty = cube.where(cube.band != "B8")
+    empty = empty.chunk(time=1) if lazy else empty
+    for call in (
+        lambda: timo.fit_head(new_model(), empty, clicks(labels)),
+        lambda: timo.Features(new_model(), empty),
+    ):
+        with pytest.raises(TimoError, match="band B8 has no value at all"):
+            call()
+
+
+# --- an encoder that learnt nothing
+
+
+def test_a_random_encoder_is_said_with_its_initial_weights(world, new_model):
+    cube, labels, _ = world
+    random = timo.load_model("timo-tiny", cube, ["forest", "other"], pretrained=False)
+    with pytest.warns(
+        UserWarning, match=r"encoder is random \(initial weights: random \(seed 0\)\)"
+    ):
+        timo.fit_head(random, cube, clicks(labels), steps=1)
+    with pytest.warns(UserWarning, match="initial weights: not written down"):
+        timo.fit_head(new_model(), cube, clicks(labels), steps=1)
+    pretrained = timo.load_model("timo-tiny", cube, ["forest", "other"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        timo.fit_head(pretrained, cube, clicks(labels), steps=1)
+
+
+def test_an_encoder_that_was_trained_is_not_random(world, new_model):
+    """What the message says: finetune trains the encoder too."""
+    cube, labels, _ = world
+    model = new_model()
+    timo.finetune(model, cube, labels, epochs=1, chips_per_epoch=4, batch_size=4, progress=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        timo.fit_head(model, cube, clicks(labels), steps=1)
+
+
+# --- several sensors
+
+
+@pytest.fixture(scope="module")
+def joint(grid):
+    """Reflectance of a cloudy sensor, radar of another with dates of its own; and labels that both show."""
+    rng, (height, width) = np.random.default_rng(0), (24, 28)
+    other = np.sin(np.arange(height)[:, None] / 4) + np.cos(np.arange(width)[None] / 5) > 0.3
+    optical = np.where(other, 0.12, 0.04)[None, None] + rng.normal(0, 0.01, (4, 2, height, width))
+    optical[:, :, :, 14:][rng.random((4, 1, height, 14)).repeat(2, 1) < 0.7] = np.nan
+    optical[2] = np.nan
+    radar = np.where(other, -8.0, -14.0)[None, None] + rng.normal(0, 1, (3, 2, height, width))
+    dims = ("time", "band", "y", "x")
+    first = grid(optical.astype("float32"), dims, sensor="sentinel-2")
+    second = grid(radar.astype("float32"), dims, sensor="sentinel-1")
+    days = pd.to_datetime(["2018-05-01", "2018-05-06", "2018-06-05"])
+    second = second.assign_coords(band=["VV", "VH"], time=days)
+    labels = grid(other.astype("int8"), ("y", "x"), classes=["forest", "other"])
+    return timo.cube.join(first, second), labels
+
+
+def joint_model(per_date=True, detail=4):
+    small = {"dims": (8, 8, 16, 16), "depths": (1,) * 4, "heads": (1, 1, 2, 2)}
+    return build(
+        ModelConfig(
+            encoder=EncoderConfig(in_channels=4, groups=(2, 2), **small),
+            bands=("B4", "B8", "VV", "VH"),
+            classes=("forest", "other"),
+            mean=(0.07, 0.07, -11.0, -11.0),
+            std=(0.04, 0.04, 3.0, 3.0),
+            per_date=per_date,
+            sensor="sentinel-2+sentinel-1",
+            head_width=8,
+            detail=detail,
+        )
+    )
+
+
+@pytest.mark.parametrize("per_date", [True, False])
+def test_several_sensors_have_features_that_predict_as_the_model_does(joint, per_date):
+    cube, labels = joint
+    model = joint_model(per_date)
+    done = timo.fit_head(model, cube, clicks(labels), steps=30)
+    assert done.history.loss.iloc[-1] < 0.6 * done.history.loss.iloc[0]
+    got, expected = done.features.predict(model), timo.predict(model, cube).compute()
+    np.testing.assert_allclose(got.probability, expected.probability, atol=1e-5)
+    assert (got.label == expected.label).mean() > 0.999
+    # Under the clouds radar has seen it.
+    radar = cube.time.isin(pd.to_datetime(["2018-05-01", "2018-05-06", "2018-06-05"]))
+    assert not per_date or not np.isnan(got.probability.sel(time=radar)).any()
+    assert sum(done.pixels.values()) == 40
+
+
+@pytest.mark.parametrize("per_date", [True, False])
+@pytest.mark.parametrize("detail", [0, 4])
+def test_pixels_of_several_sensors_are_learnt_as_the_whole_head_sees_them(joint, per_date, detail):
+    cube, labels = joint
+    model = joint_model(per_date, detail)
+    features = timo.Features(model, cube, tile=16, halo=8, window=4)
+    few = clicks(labels.isel(y=slice(2, -2), x=slice(2, -2))).reindex_like(labels, fill_value=-1)
+    given = np.where(features.observed, few.values, -1).astype("int16")
+    for tile in features.tiles[:2]:
+        scored = [_scores(model.head, s) for s in _samples(model, features, tile, given)]
+        inputs = features.inputs(model, tile, tile.windows[0])
+        with torch.no_grad():
+            whole = model.head.finish(*inputs)[0]
+        rows, columns = np.nonzero((given[(slice(None), *tile.place.inner)] >= 0).any(axis=0))
+        top, left = tile.place.crop[:2]
+        expected = whole[..., rows + top, columns + left]
+        if per_date:
+            # Where nothing was seen there is no label, and no score to compare.
+            known = scored[0][1] >= 0
+            expected = expected.permute(0, 2, 1).flatten(0, 1)
+        else:
+            known, expected = scored[0][1] >= 0, expected.T
+        assert known.any()
+        torch.testing.assert_close(
+            scored[0][0].detach()[known], expected[known], atol=1e-5, rtol=1e-4
+        )
+
+
+# --- places
+
+
+def test_a_head_learns_from_several_places_at_once(world, new_world, new_model):
+    cube, labels, _ = world
+    other, more, _ = new_world(height=24, width=32, seed=3)
+    few = [clicks(labels, each=10), clicks(more, each=10, seed=1)]
+    places = timo.Places([(cube, few[0]), (other, few[1])])
+    model = new_model()
+    done = timo.fit_head(model, places)
+    assert done.pixels == {"forest": 20, "other": 20}
+    assert len(done.features) == 2
+    for features, truth, mine in zip(done.features, (labels, more), few, strict=True):
+        assert accuracy(features.predict(model), truth, mine) > 0.9
+    again = timo.fit_head(model, places, features=done.features, steps=2)
+    assert again.feature_seconds < done.feature_seconds
+    with pytest.raises(TimoError, match="2 places and features of 1: give those of each"):
+        timo.fit_head(model, places, features=done.features[0])
+    with pytest.raises(TimoError, match="of another cube"):
+        timo.fit_head(model, places, features=done.features[::-1])
+
+
+def test_one_place_is_learnt_as_its_cube_is(world, new_model):
+    cube, labels, _ = world
+    models = new_model(), new_model()
+    timo.fit_head(models[0], cube, clicks(labels), steps=5, most_pixels=15)
+    timo.fit_head(models[1], timo.Places([(cube, clicks(labels))]), steps=5, most_pixels=15)
+    assert same(*map(weights_of, models))
+
+
+def test_models_that_do_not_answer_for_pixels_are_refused(world):
+    cube, labels, _ = world
+    chip = timo.load_model("timo-tiny", cube, ["forest", "other"], task="classification")
+    with pytest.raises(TimoError, match="fit_head trains segmentation models; this one is for cla"):
+        timo.fit_head(chip, cube, clicks(labels))
+    with pytest.raises(TimoError, match="a model that answers for pixels; this one is for classif"):
+        timo.Features(chip, cube)

@@ -18,13 +18,24 @@ from timo.checks import Count, Range, checked
 from timo.compute import OnStep, Steps
 from timo.errors import TimoError
 from timo.mapping.predict import as_map
-from timo.mapping.scoring import Place, Tiling, readable, seen_windows, tile_answers, tiles
+from timo.mapping.scoring import (
+    Place,
+    Tiling,
+    groups_of,
+    readable,
+    seen,
+    seen_windows,
+    tile_answers,
+    tiles,
+    window_of,
+)
 from timo.models.heads import SegmentationHead
 from timo.models.tasks import TiMo
+from timo.places.source import digest
 from timo.training.inputs import evaluating, load
 
 # Parts of a segmentation head at full resolution: what learns on kept features. All before it is frozen.
-FREE = ("detail", "merge", "over_dates", "classifier")
+FREE = ("detail", "details", "merge", "over_dates", "classifier")
 # Features that take more are kept in half precision.
 LARGE_BYTES = 1 << 30
 
@@ -34,7 +45,7 @@ class Window:
     """Features of a run of dates of a tile."""
 
     dates: np.ndarray  # positions in the cube
-    frames: Tensor  # (t, d, i, j), of SegmentationHead.coarse
+    frames: Tensor  # (f, d, i, j), of SegmentationHead.coarse: a frame is a date, or a date of one of several sensors
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,9 +66,9 @@ class Features:
     Parameters
     ----------
     model : TiMo
-        A segmentation model.
+        A model that answers for pixels.
     cube : xarray.DataArray
-        The cube; it is loaded into memory.
+        The cube, of one sensor or of several; it is loaded into memory.
     tile, halo, window, fill_gaps
         As `timo.predict` takes them.
     half : bool, optional
@@ -75,7 +86,7 @@ class Features:
     Raises
     ------
     TimoError
-        If cube and model do not fit each other, or an option makes no sense.
+        If cube and model do not fit each other, a band has no observation at all, or an option makes no sense.
     CancelledError
         If `stop` said so.
     """
@@ -88,20 +99,23 @@ class Features:
         *,
         tile: Count = 128,
         halo: Annotated[int, Range(least=0)] = 32,
-        window: Count = 12,
+        window: Count | None = None,
         fill_gaps: bool = False,
         half: bool | None = None,
         stop: Stop | None = None,
         on_step: OnStep | None = None,
     ) -> None:
-        self.tiling = Tiling(tile, halo, window, fill_gaps)
-        self.cube = load(readable(model, cube), stop)
-        cubes.check(self.cube, sensor=model.config.sensor)
-        self._digest = frozen_digest(model)
+        head_of(model)
+        self.tiling = Tiling(tile, halo, window_of(model.config, window), fill_gaps)
+        self.groups = groups_of(model.config)
+        self._graph = _graph(readable(model, cube))
+        # Once more: the values of a lazy cube are looked at in memory.
+        self.cube = readable(model, load(readable(model, cube), stop))
+        self._digest, self._values = frozen_digest(model), digest(self.cube)
         places = list(
             chain.from_iterable(tiles(self.cube.sizes["y"], self.cube.sizes["x"], self.tiling))
         )
-        plan = [(p, seen_windows(self.values(p), self.tiling)) for p in places]
+        plan = [(p, seen_windows(self.values(p), self.tiling, self.groups)) for p in places]
         if half is None:
             half = sum(_size(model, p, runs) for p, runs in plan) > LARGE_BYTES
         steps = Steps(on_step)
@@ -120,23 +134,46 @@ class Features:
         every = chain.from_iterable(tile.windows for tile in self.tiles)
         return sum(window.frames.nbytes for window in every)
 
+    @property
+    def observed(self) -> np.ndarray:
+        """Where each date has an observation, of any sensor: (t h w)."""
+        return seen(self.cube.values, self.groups)
+
     @checked
     def values(self, place: Place) -> np.ndarray:
         """Return the values of the cube (t, c, h, w) that a tile sees."""
         return self.cube.values[:, :, place.rows, place.columns]
 
     @checked
-    def check(self, model: TiMo) -> None:
-        """Raise a `TimoError` if the encoder of a model, or the coarse part of its head, has other weights."""
+    def check(self, model: TiMo, cube: xr.DataArray | None = None) -> None:
+        """Raise a `TimoError` if these are not the features of a model, or not those of a cube.
+
+        A model fits whose encoder, and coarse part of the head, have the same weights; a cube, whose values are the
+        same at the same dates and places. One that is lazy is read for that, unless it is the same graph of Dask.
+        """
         if frozen_digest(model) != self._digest:
             raise TimoError(
                 "These features are of another model: its encoder, or its head below the full resolution, has other "
                 "weights. Recompute them: timo.Features(model, cube)."
             )
+        if cube is None:
+            return
+        cube = readable(model, cube)
+        differ = [str(d) for d in cube.dims if not np.array_equal(self.cube[d], cube[d])]
+        if not differ and (self._graph is None or self._graph != _graph(cube)):
+            differ = [] if digest(load(cube, None)) == self._values else ["values"]
+        if differ:
+            raise TimoError(
+                f"These features are of another cube, its {' and '.join(differ)} differ. Leave features out, or "
+                "recompute them: timo.Features(model, cube)."
+            )
 
     @checked
     def inputs(self, model: TiMo, tile: Tile, window: Window) -> tuple[Tensor, Tensor, Tensor]:
-        """Return what the full-resolution part of the head reads: frames, image (1 t c h w), validity (1 t h w)."""
+        """Return what the full-resolution part of the head reads.
+
+        Frames, image (1 t c h w), validity (1 t h w), or (1 t g h w) of several sensors.
+        """
         x = np.ascontiguousarray(self.values(tile.place)[window.dates])
         return window.frames.float(), *model.normalise(torch.from_numpy(x)[None])
 
@@ -163,7 +200,7 @@ class Features:
         """
         self.check(model)
         dates = (self.cube.sizes["time"],) if model.config.per_date else ()
-        shape = (len(model.config.classes), *dates, *self.cube.shape[-2:])
+        shape = (model.config.outputs, *dates, *self.cube.shape[-2:])
         data = np.empty(shape, "float32")
         with _answering(model, stop):
             for tile in self.tiles:
@@ -186,9 +223,18 @@ class Features:
 
 
 def head_of(model: TiMo) -> SegmentationHead:
-    """Return the head of a segmentation model."""
-    assert isinstance(model.head, SegmentationHead)
+    """Return the head of a model that answers for pixels."""
+    if not isinstance(model.head, SegmentationHead) or model.config.unit != "pixel":
+        raise TimoError(
+            f"Features are of a model that answers for pixels; this one is for {model.config.task} of "
+            f'{model.config.unit}s. Use timo.load_model(..., task="segmentation"), or timo.finetune.'
+        )
     return model.head
+
+
+def _graph(cube: xr.DataArray) -> str | None:
+    """Return the name of the graph of a lazy cube, which is that of its values; None in memory."""
+    return str(cube.data.name) if cube.chunks is not None else None
 
 
 def frozen_digest(model: TiMo) -> str:

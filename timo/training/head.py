@@ -2,8 +2,8 @@
 
 import math
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import cycle, islice
 
 import numpy as np
@@ -15,17 +15,18 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from timo import cube as cubes
 from timo.cancel import Stop, is_stopped
 from timo.checks import Count, NotNegative, Positive, Seed, checked
 from timo.compute import OnStep, Steps
-from timo.errors import TimoError
-from timo.models.heads import SegmentationHead, enlarge
+from timo.errors import TimoError, warn
+from timo.models.frames import Frames
+from timo.models.heads import Detail, SegmentationHead, enlarge
 from timo.models.tasks import TiMo
-from timo.training.chips.chip import UNLABELLED
+from timo.places import Places
+from timo.places.chip import UNLABELLED
+from timo.training.answers import last_label
 from timo.training.features import FREE, Features, Tile, head_of
-from timo.training.inputs import check_model, evaluating, learning
-from timo.training.module import last_label
+from timo.training.inputs import evaluating, gather, learning
 
 # Two convolutions of 3 x 3: what the full-resolution path sees of a pixel's surroundings, to each side.
 REACH = 2
@@ -44,8 +45,8 @@ class FittedHead:
 
     Attributes
     ----------
-    features : Features
-        Give them to the next call, with other labels; ``features.predict(model)`` is the new map.
+    features : Features or list of Features
+        Give them to the next call, with other labels; ``features.predict(model)`` is the new map. Of places, one each.
     history : DataFrame
         One row a step: step, loss.
     pixels : dict of str to int
@@ -56,7 +57,7 @@ class FittedHead:
         Whether `stop` ended it before its end.
     """
 
-    features: Features
+    features: Features | list[Features]
     history: pd.DataFrame
     pixels: dict[str, int]
     seconds: float
@@ -66,21 +67,27 @@ class FittedHead:
 
 @dataclass(frozen=True)
 class Samples:
-    """Labelled pixels of a window of dates, as the full-resolution part of a head reads them."""
+    """Labelled pixels of a window of dates, as the full-resolution part of a head reads them.
 
-    coarse: Float[Tensor, "t p d"]
-    patches: Float[Tensor, "t p c 5 5"]  # the image and its validity around each pixel
+    A frame (f) is a date; of several sensors, a date of one of them, and `of` says which.
+    """
+
+    coarse: Float[Tensor, "f p d"]
+    patches: list[
+        Float[Tensor, "t p _c 5 5"]
+    ]  # the image of each sensor and its validity around each pixel
     labels: Int[Tensor, "t p"]
-    valid: Bool[Tensor, "t p"]
+    valid: Bool[Tensor, "t *g p"]
+    of: Frames | None
 
 
-@checked
+@checked(cube="data")
 def fit_head(
     model: TiMo,
-    cube: xr.DataArray,
-    labels: xr.DataArray,
+    data: xr.DataArray | Places,
+    labels: xr.DataArray | None = None,
     *,
-    features: Features | None = None,
+    features: Features | Sequence[Features] | None = None,
     steps: Count = 60,
     learning_rate: Positive = 1e-2,
     weight_decay: NotNegative = 1e-2,
@@ -101,12 +108,12 @@ def fit_head(
     ----------
     model : TiMo
         A segmentation model on the CPU, e.g. ``load_model("timo-tiny", cube, classes)``, whose encoder is pretrained.
-    cube : xarray.DataArray
-        The cube, with the bands of the model.
-    labels : xarray.DataArray
-        (y, x) or (time, y, x) integers, -1 = unlabelled; two classes at least.
-    features : Features, optional
-        Of this model and this cube, from an earlier call. None: they are computed.
+    data : xarray.DataArray or Places
+        The cube, with the bands of the model; or places with labels, which are loaded into memory.
+    labels : xarray.DataArray, optional
+        Of a cube: (y, x) or (time, y, x) integers, -1 = unlabelled; two classes at least.
+    features : Features, or of places a list with those of each, optional
+        Of this model and these data, from an earlier call. None: they are computed.
     steps : int
         Steps of AdamW.
     learning_rate, weight_decay : float
@@ -129,58 +136,110 @@ def fit_head(
     Raises
     ------
     TimoError
-        If cube, labels, model and features do not fit each other, fewer than two classes are labelled on observed
-        dates, or an option makes no sense.
+        If data, labels, model and features do not fit each other (features of a cube that has changed since are
+        refused), a band has no observation at all, fewer than two classes are labelled on observed dates, or an option
+        makes no sense.
     CancelledError
         If `stop` said so before the first step: the model is what it was.
+
+    Warns
+    -----
+    UserWarning
+        If the encoder has learnt nothing: its weights are still random.
     """
-    cubes.check_labels(labels, cubes.check(cube, sensor=model.config.sensor))
-    check_model(model, cube, labels)
+    if model.config.task != "segmentation":
+        raise TimoError(
+            f"fit_head trains segmentation models; this one is for {model.config.task}. Use timo.finetune."
+        )
+    places = gather(model, data, labels, None).places
+    _warn_of_random(model)
     started = time.monotonic()
     if features is None:
-        features = Features(model, cube, stop=stop, on_step=on_step)
+        every = [
+            Features(model, places.open(i)[0], stop=stop, on_step=on_step)
+            for i in range(len(places))
+        ]
     else:
-        _check_features(features, model, cube)
+        every = _check_features(features, model, places)
     ready = time.monotonic()
-    given, pixels = _choose(labels, features, model.config.classes, most_pixels, seed)
-    samples = [s for tile in features.tiles for s in _samples(model, features, tile, given)]
+    noted = [places.view(i).labels for i in range(len(places))]
+    given, pixels = _choose(noted, every, model.config.classes, most_pixels, seed)
+    samples = [
+        some
+        for one, which in zip(every, given, strict=True)
+        for tile in one.tiles
+        for some in _samples(model, one, tile, which)
+    ]
     rates = (learning_rate, weight_decay)
     history = _learn(
         model, samples, steps=steps, rates=rates, seed=seed, stop=stop, on_step=on_step
     )
-    seconds = time.monotonic() - started
-    return FittedHead(features, history, pixels, seconds, ready - started, len(history) < steps)
+    return FittedHead(
+        every if isinstance(data, Places) else every[0],
+        history,
+        pixels,
+        time.monotonic() - started,
+        ready - started,
+        len(history) < steps,
+    )
 
 
-def _check_features(features: Features, model: TiMo, cube: xr.DataArray) -> None:
-    features.check(model)
-    if not all(np.array_equal(features.cube[dim], cube[dim]) for dim in cube.dims):
+def _warn_of_random(model: TiMo) -> None:
+    """Warn of an encoder whose norms are all as they were made: the first step of a training moves them."""
+    norms = [m for m in model.encoder.modules() if type(m).__name__.endswith("Norm")]
+    scales = [p for norm in norms for p in norm.parameters(recurse=False)]
+    if not scales or any(bool((p != p.flatten()[0].round()).any()) for p in scales):
+        return
+    initial = model.config.initial_weights or "not written down"
+    warn(
+        f"The encoder is random (initial weights: {initial}), and fit_head freezes it: the head learns from features "
+        "that mean little. Train all of it, timo.finetune(model, cube, labels), or start from pretrained weights: "
+        "pretrained=True in timo.load_model, where there are some, or the folder of timo.pretrain."
+    )
+
+
+def _check_features(
+    features: Features | Sequence[Features], model: TiMo, places: Places
+) -> list[Features]:
+    every = [features] if isinstance(features, Features) else list(features)
+    if len(every) != len(places):
         raise TimoError(
-            "These features are of another cube, its dates, bands or grid differ. Leave features out, or recompute "
-            "them: timo.Features(model, cube)."
+            f"There are {len(places)} places and features of {len(every)}: give those of each, or leave features out."
         )
+    for number, one in enumerate(every):
+        one.check(model, places.open(number)[0])
+    return every
 
 
 def _choose(
-    labels: xr.DataArray, features: Features, classes: tuple[str, ...], most: int, seed: int
-) -> tuple[Int[np.ndarray, "t y x"], dict[str, int]]:
+    labels: Sequence[Int[np.ndarray, "*t y x"]],
+    features: Sequence[Features],
+    classes: tuple[str, ...],
+    most: int,
+    seed: int,
+) -> tuple[list[Int[np.ndarray, "t y x"]], dict[str, int]]:
     """Return labels of each date, -1 where unlabelled, unobserved or not drawn, and the pixels of each class."""
-    observed = np.isfinite(features.cube.values).all(axis=1)
-    given = np.where(observed, labels.values.astype("int16"), UNLABELLED)
-    latest = last_label(torch.from_numpy(given)[None])[0].numpy()
-    kept, pixels, rng = np.zeros(latest.shape, bool), {}, np.random.default_rng(seed)
+    given = [
+        np.where(one.observed, noted, np.int16(UNLABELLED))
+        for one, noted in zip(features, labels, strict=True)
+    ]
+    latest = [last_label(torch.from_numpy(one)[None])[0].numpy() for one in given]
+    every = np.concatenate([one.ravel() for one in latest])
+    kept, pixels, rng = np.zeros(every.shape, bool), {}, np.random.default_rng(seed)
     for number, name in enumerate(classes):
-        places = np.flatnonzero(latest == number)
+        places = np.flatnonzero(every == number)
         if len(places) > most:
             places = rng.choice(places, most, replace=False)
-        kept.flat[places] = True
+        kept[places] = True
         pixels[name] = len(places)
     if sum(count > 0 for count in pixels.values()) < 2:
         got = ", ".join(f"{name}: {count}" for name, count in pixels.items())
         raise TimoError(
             f"At least two classes need labelled pixels that were observed on some date; got {got}. Label more."
         )
-    return np.where(kept, given, UNLABELLED), pixels
+    ends = np.cumsum([one.size for one in latest])
+    chosen = zip(given, latest, np.split(kept, ends[:-1]), strict=True)
+    return [np.where(k.reshape(at.shape), g, UNLABELLED) for g, at, k in chosen], pixels
 
 
 def _samples(
@@ -200,12 +259,21 @@ def _samples(
             continue
         frames, image, valid = features.inputs(model, tile, window)
         coarse = enlarge(frames, valid.shape[-2:])[at].permute(0, 2, 1)
-        pixels = torch.cat([image[0], valid[0][:, None].to(image.dtype)], dim=1)
-        # Beyond the edge of the tile: zero, as for the convolutions.
-        size = 2 * REACH + 1
-        around = F.pad(pixels, (REACH,) * 4).unfold(2, size, 1).unfold(3, size, 1)
-        patches = around[:, :, *at[1:]].permute(0, 2, 1, 3, 4).contiguous()
-        yield Samples(coarse.contiguous(), patches, some, valid[0][at])
+        flags = valid[0] if valid.ndim == 5 else valid[0][:, None]
+        parts = zip(image[0].split(features.groups, 1), flags.split(1, 1), strict=True)
+        patches = [_patches(torch.cat([x, seen.to(x.dtype)], dim=1), at[1:]) for x, seen in parts]
+        of = Frames.of(valid) if valid.ndim == 5 else None
+        if of is not None:
+            pixels = {name: getattr(of, name)[at][..., None] for name in ("valid", "observed")}
+            of = replace(of, **pixels)
+        yield Samples(coarse.contiguous(), patches, some, valid[0][at], of)
+
+
+def _patches(pixels: Float[Tensor, "t c h w"], at: tuple[np.ndarray, ...]) -> Tensor:
+    """Return what lies around some pixels, (t p c 5 5); beyond the edge of the tile zero, as for the convolutions."""
+    size = 2 * REACH + 1
+    around = F.pad(pixels, (REACH,) * 4).unfold(2, size, 1).unfold(3, size, 1)
+    return around[:, :, *at].permute(0, 2, 1, 3, 4).contiguous()
 
 
 def _learn(
@@ -221,7 +289,7 @@ def _learn(
     """Move the weights; return the loss of each step."""
     head, (rate, decay) = head_of(model), rates
     # What learns; the model is in evaluation, so that nothing is left to chance.
-    parts = [part for name in FREE if (part := getattr(head, name)) is not None]
+    parts = [part for name in FREE if (part := getattr(head, name, None)) is not None]
     parameters = [p for part in parts for p in part.parameters()]
     weights = _class_weights(samples, len(model.config.classes))
     losses: list[float] = []
@@ -266,25 +334,52 @@ def _scores(
     head: SegmentationHead, samples: Samples, kept: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Return scores (n, k) and labels (n) of all labelled pixels, by date or of the series: the head on pixels."""
-    dates = len(samples.labels)
+    frames, of = len(samples.coarse), samples.of
     coarse = samples.coarse if kept is None else samples.coarse * kept
     full = coarse.flatten(0, 1)[..., None, None]
-    if head.detail is not None and head.merge is not None:
-        fine = samples.patches.flatten(0, 1)
-        for layer in head.detail.layers:
-            weight = layer.get_submodule("0").get_parameter("weight")
-            # Without a border: of the patch, the middle is left.
-            fine = F.conv2d(fine, weight)
-            for further in list(layer.children())[1:]:
-                fine = further(fine)
-        full = head.merge(torch.cat([full, fine], dim=1))
+    if head.merge is not None:
+        full = head.merge(torch.cat([full, _fine(head, samples)], dim=1))
     if head.over_dates is None:
-        return head.classifier(full)[..., 0, 0], samples.labels.flatten()
-    series = rearrange(full, "(t p) d 1 1 -> 1 t d p 1", t=dates)
-    pooled = head.over_dates(series, samples.valid[None, ..., None])
+        scores = head.classifier(full)
+        if of is not None:
+            by_frame = rearrange(scores, "(f p) k 1 1 -> 1 f k p 1", f=frames)
+            scores = rearrange(of.mean_by_date(by_frame), "1 t k p 1 -> (t p) k 1 1")
+        return scores[..., 0, 0], samples.labels.flatten()
+    series = rearrange(full, "(f p) d 1 1 -> 1 f d p 1", f=frames)
+    valid = samples.valid[None, ..., None] if of is None else of.valid
+    pooled = head.over_dates(series, valid)
     return head.classifier(pooled)[0, ..., 0].T, last_label(samples.labels[None, ..., None])[
         0, :, 0
     ]
+
+
+def _fine(head: SegmentationHead, samples: Samples) -> Float[Tensor, "n d 1 1"]:
+    """Return the features of the full-resolution path, pixel by pixel of each frame."""
+    details = [head.detail, *getattr(head, "details", ())]
+    if samples.of is None:
+        return _unpadded(head.detail, samples.patches[0].flatten(0, 1))
+    # As images: the patches of all pixels one below the other.
+    images = [rearrange(x, "t p c i j -> 1 t c (p i) j") for x in samples.patches]
+    fine = samples.of.each(images, [_on_patches(detail) for detail in details])
+    return rearrange(fine, "1 f d p 1 -> (f p) d 1 1")
+
+
+def _on_patches(detail: Detail) -> Callable[[Tensor], Tensor]:
+    def run(images: Float[Tensor, "m c pi j"]) -> Float[Tensor, "m d p 1"]:
+        patches = rearrange(images, "m c (p i) j -> (m p) c i j", i=2 * REACH + 1)
+        return rearrange(_unpadded(detail, patches), "(m p) d 1 1 -> m d p 1", m=len(images))
+
+    return run
+
+
+def _unpadded(detail: Detail, fine: Float[Tensor, "n c 5 5"]) -> Float[Tensor, "n d 1 1"]:
+    """Run the convolutions without a border: of each patch, the middle is left."""
+    for layer in detail.layers:
+        weight = layer.get_submodule("0").get_parameter("weight")
+        fine = F.conv2d(fine, weight)
+        for further in list(layer.children())[1:]:
+            fine = further(fine)
+    return fine
 
 
 def _class_weights(samples: list[Samples], classes: int) -> Tensor:
