@@ -252,10 +252,23 @@ def _on_grid(
             f"cubes[{position}] is on another grid than cubes[0] (its {why}), and a single row or column of cells "
             "cannot be resampled. Open both on one grid: timo.open_cube(..., like=...)."
         )
-    # Blocks of one date are resampled apart from each other, and would differ at their edges.
-    whole = cube if cube.chunks is None else cube.chunk({"time": 1, "y": -1, "x": -1})
-    moved = whole.odc.reproject(first.odc.geobox, resampling=resampling, dst_nodata=np.nan)
-    return moved.astype("float32", copy=False)
+    grid = {name: first.coords[name] for name in ("y", "x", "spatial_ref") if name in first.coords}
+    coords = {"time": cube.coords["time"], "band": cube.coords["band"], **grid}
+    own = {name: cube.coords[name] for name in ("y", "x", "spatial_ref") if name in cube.coords}
+
+    def move(values: np.ndarray) -> np.ndarray:
+        part = xr.DataArray(values, own, DIMS).rio.write_crs(cube.rio.crs)
+        moved = part.odc.reproject(first.odc.geobox, resampling=resampling, dst_nodata=np.nan)
+        return moved.values.astype("float32", copy=False)
+
+    if cube.chunks is None:
+        return xr.DataArray(move(cube.values), coords, DIMS)
+    # Parts of a date would be resampled apart from each other, and differ at their edges.
+    whole = cube.data.rechunk({0: 1, 2: -1, 3: -1})
+    sides = tuple((size,) for size in first.shape[2:])
+    chunks, meta = (*whole.chunks[:2], *sides), np.empty((0, 0, 0, 0), "float32")
+    data = whole.map_blocks(move, chunks=chunks, meta=meta)
+    return xr.DataArray(data, coords, DIMS)
 
 
 def _stack(cubes: Sequence[xr.DataArray], times: pd.DatetimeIndex, extra: int) -> Any:
