@@ -47,7 +47,7 @@ def _run_encoder(
     pretrained: bool,
 ) -> None:
     model = timo.load_model(
-        "timo-tiny", cube=cube, classes=truth.attrs["classes"], pretrained=pretrained
+        "timo-tiny", data=cube, classes=truth.attrs["classes"], pretrained=pretrained
     )
     fresh = {key: value.clone() for key, value in model.state_dict().items()}
     started = time.monotonic()

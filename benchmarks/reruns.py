@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=10, help="how often the cell is run")
     runs = parser.parse_args().runs
     cube = timo.open_cube("sample", start="2019", end="2019").compute()
-    model = timo.load_model("timo-tiny", cube=cube, classes=["forest", "open"])
+    model = timo.load_model("timo-tiny", data=cube, classes=["forest", "open"])
     result = timo.predict(model, cube).compute()
     print(f"{cube.sizes['time']} dates of {cube.sizes['y']} x {cube.sizes['x']}")
     print(f"{'run':>4} {'widgets':>8} {'threads':>8} {'MiB':>8}")

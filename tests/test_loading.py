@@ -78,7 +78,7 @@ def test_options_take_the_numbers_of_numpy(unchecked, cube):
 def test_a_saved_model_is_loaded_and_checked(tmp_path, cube):
     model = timo.load_model("timo-tiny", cube, CLASSES, task="classification")
     folder = timo.save(model, tmp_path / "model")
-    for options in ({}, {"cube": cube}, {"classes": CLASSES}, {"cube": cube, "classes": CLASSES}):
+    for options in ({}, {"data": cube}, {"classes": CLASSES}, {"data": cube, "classes": CLASSES}):
         found = timo.load_model(folder, **options)
         assert found.config == model.config
     # A cube may hold more than the model reads.
@@ -160,7 +160,7 @@ def test_an_unknown_model_is_refused(cube, name):
 
 
 def test_a_new_model_needs_a_cube_and_classes(cube):
-    for options in ({}, {"cube": cube}, {"classes": CLASSES}):
+    for options in ({}, {"data": cube}, {"classes": CLASSES}):
         with pytest.raises(TimoError, match="a new timo-tiny needs a cube to read and classes"):
             timo.load_model("timo-tiny", **options)
 
@@ -172,8 +172,8 @@ def test_a_new_model_needs_a_cube_and_classes(cube):
         ({"classes": ["forest"]}, "at least two different classes are needed"),
         ({"classes": ["a", "a"]}, "at least two different classes are needed"),
         (
-            {"classes": CLASSES, "task": "regression"},
-            "task must be one of 'segmentation', 'classification'; got 'regression'",
+            {"classes": CLASSES, "task": "detection"},
+            "task must be one of 'segmentation', 'classification', 'regression'",
         ),
         ({"classes": CLASSES, "heds": 2}, "unknown encoder option 'heds'.* Did you mean 'heads'"),
         ({"classes": CLASSES, "norm": "group"}, "norm must be one of 'layer', 'batch'"),
@@ -192,7 +192,7 @@ def test_a_band_that_the_sensor_does_not_have_is_refused():
 def test_what_is_no_cube_is_refused(cube):
     with pytest.raises(
         TimoError,
-        match=r"must be an xarray\.DataArray or None; got numpy|must be an xarray\.DataArray or None; got ndarray",
+        match=r"data must be an xarray\.DataArray or a timo\.Places or a list .*or None; got ndarray of shape",
     ):
         timo.load_model("timo-tiny", cube.values, CLASSES)
 

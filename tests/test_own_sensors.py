@@ -101,7 +101,7 @@ def test_a_saved_model_of_ones_own_sensor_says_how_to_be_used_in_another_session
     del SENSORS["formosat-2"]
     model = timo.load_model(folder / "model")
     for attempt in (
-        lambda: timo.load_model(folder / "model", cube=cube),
+        lambda: timo.load_model(folder / "model", data=cube),
         lambda: timo.predict(model, cube),
     ):
         with pytest.raises(TimoError, match=r"Unknown sensor 'formosat-2'.*read_sensor"):

@@ -567,7 +567,7 @@ def test_names_that_two_sensors_share_are_not_taken_for_one_band():
     ):
         timo.predict(model, landsat)
     # What the message says.
-    model = timo.load_model("timo-tiny", cube=landsat, classes=["a", "b"])
+    model = timo.load_model("timo-tiny", data=landsat, classes=["a", "b"])
     assert timo.predict(model, landsat).label.compute().max() >= 0
     with pytest.warns(UserWarning, match="made for surface .*, the cube holds top-of-atmosphere"):
         select_bands(to_cube(values, bands, "sentinel-2-l1c"), bands, "sentinel-2")

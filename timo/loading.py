@@ -1,4 +1,4 @@
-"""A model for a cube: by the name of a size, from the weights that come with timo, or from a folder."""
+"""A model for a cube or for places: by the name of a size, from the weights that come with timo, or from a folder."""
 
 import logging
 import math
@@ -9,18 +9,19 @@ from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import xarray as xr
 
 from timo import cube as cubes
 from timo.atomic import check_name
-from timo.checks import PathLike, Seed, checked, did_you_mean
+from timo.checks import PathLike, Range, Seed, checked, did_you_mean
 from timo.errors import TimoError, warn
 from timo.models.config import SIZES, EncoderConfig, check_overrides, encoder_config
-from timo.models.tasks import ModelConfig, Task, TiMo, build
+from timo.models.tasks import ModelConfig, Task, TiMo, Unit, build
 from timo.models.weights import CONFIG, WEIGHTS, SavedEncoder, kind_of, load, load_encoder
-from timo.sensors import Sensor, get_sensor
+from timo.places.bands import Bands
+from timo.places.places import Places
 
 logger = logging.getLogger(__name__)
 
@@ -28,19 +29,9 @@ logger = logging.getLogger(__name__)
 SHIPPED = ("timo-tiny",)
 # Options that may be changed for an existing encoder: its weights keep their meaning.
 FREE = ("drop_path", "checkpoint")
-
-
-@dataclass(frozen=True)
-class _Data:
-    """Bands and sensor that a new model reads."""
-
-    bands: tuple[str, ...]
-    sensor: Sensor
-
-    def codes(self, options: Mapping[str, Any]) -> dict[str, float]:
-        """Return the wavelength of each band: the one chosen, else the sensor's; NaN where it has none."""
-        own = [band.wavelength_um for band in self.sensor.select(self.bands)]
-        return dict(zip(self.bands, options.get("wavelengths") or own, strict=True))
+_MAKE = (
+    "timo.open_cube opens a cube; cubes with labels are places: timo.Places([(cube, labels), ...])."
+)
 
 
 @dataclass(frozen=True)
@@ -52,19 +43,23 @@ class _Start:
     saved: SavedEncoder | None = None
 
 
-@checked
+@checked(cube="data")
 def load_model(
     name: PathLike,
-    cube: xr.DataArray | None = None,
+    data: Annotated[xr.DataArray | Places | Sequence[xr.DataArray] | None, _MAKE] = None,
     classes: Sequence[str] | None = None,
     *,
-    task: Task = "segmentation",
-    per_date: bool = True,
+    task: Task | None = None,
+    unit: Unit | None = None,
+    per_date: bool | None = None,
+    target: str | None = None,
+    interval: Annotated[float, Range(least=0, below=1)] | None = None,
+    normalisation: Literal["sensor", "data"] | None = None,
     seed: Seed = 0,
     pretrained: bool | None = None,
     **encoder: Any,
 ) -> TiMo:
-    """Load a saved model, or make a new one for a cube and its classes.
+    """Load a saved model, or make a new one for a cube or for places, and their classes.
 
     A new "timo-tiny" starts from the pretrained encoder that comes with timo, wherever it can; the initial weights
     are named in its ``config.initial_weights``, saved with it and shown with it, and the log says why.
@@ -74,22 +69,40 @@ def load_model(
     name : str or path
         "timo-tiny", "timo-small", "timo-base", "timo-large" or "timo-huge" for a new model; the folder of a model that
         `timo.save` wrote; or the folder of an encoder that `timo.pretrain` wrote, for a new model that starts from it.
-    cube : xarray.DataArray, optional
-        The cube that it is to read; needed for a new model. A saved model is checked against it. Its values are checked
-        too (`timo.cube.check`), those of a lazy cube when they are computed.
+    data : xarray.DataArray, Places or sequence of xarray.DataArray, optional
+        The cube, the places, or the cubes of several sensors (`timo.cube.join`) that it is to read; needed for a new
+        model. A saved model is checked against it. Values are checked too (`timo.cube.check`), those of a lazy cube
+        when they are computed.
     classes : sequence of str, optional
-        Names of the classes, in the order of the labels; needed for a new model.
-    task : {"segmentation", "classification"}
-        For a new model: a class for each pixel, or for the chip.
-    per_date : bool
-        For a new model: a class for each date, or for the series.
+        Names of the classes, in the order of the labels; needed for a new model unless it is a regression. By default
+        those of the places.
+    task : {"segmentation", "classification", "regression"}, optional
+        For a new model: a class for each pixel (the default), a class for each chip or parcel, or a number.
+    unit : {"pixel", "chip", "parcel"}, optional
+        For a new model: what gets one answer. By default a pixel in segmentation and regression, a chip in
+        classification.
+    per_date : bool, optional
+        For a new model: an answer for each date, or for the series. By default each date in segmentation, and the
+        series in all else.
+    target : str, optional
+        For a new regression: the name of the number. By default that of the labels of the places. Its mean and standard
+        deviation are set by training.
+    interval : float, optional
+        For a new regression: the share of the true values that the interval about the prediction is to hold, 0.9 by
+        default; 0 for no interval.
+    normalisation : {"sensor", "data"}, optional
+        For a new model: whether values are normalised by constants of the sensor (the default), the same for every
+        cube, or by the mean and standard deviation of `data`: give the training part. Saved with the model. Bands
+        without constants (of a sensor of your own, terrain, weather) are normalised by the data in any case. Of more
+        than 1,000 places so many, evenly spread, are read.
     seed : int
         Seed of the random weights of a new model; its head has such in any case.
     pretrained : bool, optional
         For a new model of a named size. True: the encoder starts from the pretrained weights that come with timo, of
         "timo-tiny" alone, which read the bands of any optical sensor. False: from random weights. None: from the
-        pretrained ones where there are some, the options below leave the encoder what it is, and the cube is no radar
-        (which they never saw; True takes them there too, with a warning); from random weights otherwise.
+        pretrained ones where there are some, the options below leave the encoder what it is, and some sensor of the
+        data is optical (they never saw radar; True takes them for radar alone, too); from random weights otherwise.
+        Beside an optical sensor, radar is read by kernels that no training has seen, which a warning says.
     **encoder
         Fields of `timo.models.EncoderConfig` for a new model, e.g. ``drop_path=0.1``. With ``stem="wavelength"`` the
         wavelengths are those of the sensor's bands unless they are given. With pretrained weights: ``drop_path`` and
@@ -103,82 +116,130 @@ def load_model(
     Raises
     ------
     TimoError
-        If the name is neither a size nor a folder of a model, the model does not fit the cube or the classes, or
-        pretrained weights are wanted where there are none that fit.
+        If the name is neither a size nor a folder of a model, the model does not fit the data, the classes or the
+        task, or pretrained weights are wanted where there are none that fit.
     """
     size = f"timo-{str(name).removeprefix('timo-')}"
     path = None if size.removeprefix("timo-") in SIZES else _existing(name)
+    asked = {"task": task, "unit": unit, "per_date": per_date}
+    asked |= {"target": target, "interval": interval}
+    asked = {option: value for option, value in asked.items() if value is not None}
     if path is not None and kind_of(path) == "model":
-        given = sorted(encoder) + (["pretrained"] if pretrained is not None else [])
-        if given:
+        new = encoder | {"pretrained": pretrained, "normalisation": normalisation}
+        if given := sorted(option for option, value in new.items() if value is not None):
             raise TimoError(f"{given} are options of a new model, {str(path)!r} is a saved one")
-        model = load(path)
-        if classes is not None and tuple(classes) != model.config.classes:
-            raise TimoError(
-                f"the model at {path} has the classes {model.config.classes}, not {tuple(classes)}: leave classes out, "
-                "or train a new model"
-            )
-        if cube is not None:
-            cubes.select_bands(cube, model.config.bands, model.config.sensor)
-        return model
-    if cube is None or classes is None:
-        raise TimoError(
-            f'a new {name} needs a cube to read and classes to predict: load_model("{name}", cube=cube, '
-            'classes=["forest", "other"])'
-        )
+        return _saved(path, data, asked | ({} if classes is None else {"classes": tuple(classes)}))
+    answer = _answer(data, classes, asked, name)
     options = check_overrides(encoder)
-    sensor = get_sensor(cubes.check(cube, sensor="sentinel-2").attrs.get("sensor", "sentinel-2"))
-    data = _Data(tuple(str(band) for band in cube.band.values), sensor)
+    described = Bands.of(data)
     if path is not None:
-        start = _from_folder(path, data, options, pretrained)
+        start = _from_folder(path, described, options, pretrained)
     else:
-        start = _from_size(size, data, options, pretrained, seed)
-    return _new(start, data, tuple(classes), task=task, per_date=per_date, seed=seed)
+        start = _from_size(size, described, options, pretrained, seed)
+    return _new(start, described, answer, normalisation or "sensor", seed)
 
 
-def _new(
-    start: _Start, data: _Data, classes: tuple[str, ...], *, task: Task, per_date: bool, seed: int
-) -> TiMo:
+def _saved(path: Path, data: Any, asked: Mapping[str, Any]) -> TiMo:
+    """Load a saved model, and refuse one that is not what was asked for or does not read the data."""
+    model = load(path)
+    for option, value in asked.items():
+        if (own := getattr(model.config, option)) != value:
+            raise TimoError(
+                f"the model at {path} has the {option} {own}, not {value}: leave {option} out, or train a new model"
+            )
+    if data is not None:
+        given = Bands.of(data).given
+        cube = given.open(0)[0] if isinstance(given, Places) else given
+        cubes.select_bands(cube, model.config.bands, model.config.sensor)
+    return model
+
+
+def _answer(
+    data: Any, classes: Sequence[str] | None, asked: Mapping[str, Any], name: PathLike
+) -> dict[str, Any]:
+    """Return what a new model is to answer, as fields of a `ModelConfig`."""
+    task = asked.get("task", "segmentation")
+    places = data if isinstance(data, Places) else None
+    usual = {"task": task, "per_date": task == "segmentation"}
+    if task == "regression":
+        _check_labels_of(places, task, "values")
+        usual |= {"target": places.head.target, "target_units": places.head.units} if places else {}
+        classes = () if classes is None else classes
+    elif extra := sorted({"target", "interval"} & asked.keys()):
+        raise TimoError(f'{" and ".join(extra)} belong to a regression: give task="regression"')
+    elif classes is None and places is not None:
+        _check_labels_of(places, task, "classes")
+        classes = places.classes or None
+    if data is None or classes is None:
+        raise TimoError(
+            f'a new {name} needs a cube to read and classes to predict: load_model("{name}", cube, ["forest", "other"])'
+        )
+    return {**usual, **asked, "classes": tuple(classes)}
+
+
+def _check_labels_of(places: Places | None, task: str, wanted: str) -> None:
+    """Refuse places whose labels are classes where values are wanted, and the other way round."""
+    found = "values" if places is not None and places.target else "classes"
+    if places is not None and places.labelled and found != wanted:
+        right = "regression" if found == "values" else "segmentation"
+        raise TimoError(
+            f"the labels of the places are {found}, a model for {task} learns {wanted}: give "
+            f'task="{right}"'
+        )
+
+
+def _new(start: _Start, data: Bands, answer: dict[str, Any], normalisation: str, seed: int) -> TiMo:
     """Make a model with a random head; the encoder's weights are random as well unless it starts from others."""
     saved = start.saved
     # Kernels of its own bands read nothing else.
     bands = saved.bands if saved is not None and saved.config.stem == "plain" else data.bands
-    normalisation = {band.name: (band.mean, band.std) for band in data.sensor.select(bands)}
-    if saved is not None and saved.sensor == data.sensor.name:
-        # Those that the encoder was trained with, should the sensor's ever change.
-        normalisation |= dict(
-            zip(saved.bands, zip(saved.mean, saved.std, strict=True), strict=True)
-        )
+    mean, std = data.normalisation(bands, _trained_with(data, saved), normalisation == "data")
     config = ModelConfig(
         encoder=start.config,
         bands=bands,
-        classes=classes,
-        mean=tuple(normalisation[band][0] for band in bands),
-        std=tuple(normalisation[band][1] for band in bands),
-        task=task,
-        per_date=per_date,
+        mean=mean,
+        std=std,
         sensor=data.sensor.name,
         initial_weights=start.initial_weights,
+        **answer,
     )
     model = build(config, seed)
     if saved is not None:
-        model.encoder.load_state_dict(saved.state)
+        # What reads further sensors stays random.
+        model.encoder.load_state_dict(model.encoder.state_dict() | saved.state)
     return model
 
 
+def _trained_with(data: Bands, saved: SavedEncoder | None) -> dict[str, tuple[float, float]]:
+    """Return mean and std of the bands that an encoder was trained with, should the sensor's ever change."""
+    if saved is None:
+        return {}
+    numbers = dict(zip(saved.bands, zip(saved.mean, saved.std, strict=True), strict=True))
+    origins = {band: data.sensor.band_origin(band) for band in data.bands}
+    return {
+        band: numbers[own]
+        for band, (sensor, own) in origins.items()
+        if sensor == saved.sensor and own in numbers
+    }
+
+
 def _from_size(
-    size: str, data: _Data, options: Mapping[str, Any], pretrained: bool | None, seed: int
+    size: str, data: Bands, options: Mapping[str, Any], pretrained: bool | None, seed: int
 ) -> _Start:
     """Start from the weights that come with timo, or from random ones."""
-    if "in_channels" in options:
-        raise TimoError("in_channels is the number of the cube's bands: leave it out")
+    if "in_channels" in options or "groups" in options:
+        which = (
+            "in_channels is the number" if "in_channels" in options else "groups are the sensors"
+        )
+        raise TimoError(f"{which} of the cube's bands: leave it out")
     named = _with_wavelengths(data, options) if options.get("stem") == "wavelength" else options
-    config = encoder_config(size, len(data.bands), **named)
+    config = encoder_config(size, len(data.bands), **named, groups=data.groups)
     saved = load_shipped(size) if size in SHIPPED and pretrained is not False else None
-    codes = data.codes(options)
-    radar = any(code <= 0 for code in codes.values())
-    why = "pretrained=False" if pretrained is False else _obstacle(saved, options, codes)
-    if not why and pretrained is None and radar:
+    by_group = data.codes_by_group(options)
+    radar = any(code <= 0 for codes in by_group for code in codes)
+    optical = any(min(codes) > 0 for codes in by_group if not any(map(math.isnan, codes)))
+    why = "pretrained=False" if pretrained is False else _obstacle(saved, data, options)
+    if not why and pretrained is None and not optical:
         why = "the pretrained ones never saw radar; pretrained=True takes them all the same"
     if saved is None or why:
         if pretrained:
@@ -196,21 +257,20 @@ def _from_size(
     return start
 
 
-def _obstacle(
-    saved: SavedEncoder | None, options: Mapping[str, Any], codes: dict[str, float]
-) -> str:
+def _obstacle(saved: SavedEncoder | None, data: Bands, options: Mapping[str, Any]) -> str:
     """Return why the shipped weights cannot be used; empty if they can."""
     if saved is None:
         return f"timo comes with those of {', '.join(SHIPPED)} alone"
     if changed := _settled(saved.config, options):
         return f"with another {' and '.join(changed)} it is not the encoder that was pretrained"
-    if without := [name for name, code in codes.items() if math.isnan(code)]:
+    without = [name for name, code in data.codes(options).items() if math.isnan(code)]
+    if without and all(any(map(math.isnan, codes)) for codes in data.codes_by_group(options)):
         return f"they know bands by their wavelengths, and there is none of {' and '.join(without)}"
     return ""
 
 
 def _from_folder(
-    path: Path, data: _Data, options: Mapping[str, Any], pretrained: bool | None
+    path: Path, data: Bands, options: Mapping[str, Any], pretrained: bool | None
 ) -> _Start:
     """Start from a pretrained encoder in a folder."""
     if pretrained is False:
@@ -229,6 +289,12 @@ def _from_folder(
             f"{list(data.bands)} of {data.sensor.name}. One with the stem of wavelengths would read any: "
             'timo.pretrain(..., autoencoder_config(..., stem="wavelength"))'
         )
+    if saved.config.groups and (saved.bands, saved.sensor) != (data.bands, data.sensor.name):
+        raise TimoError(
+            f"the encoder at {path} reads the sensors {saved.sensor} with the bands {list(saved.bands)} together, the "
+            f"data have {list(data.bands)} of {data.sensor.name}: join the same (timo.cube.join), or start from one "
+            "that was trained on a single sensor"
+        )
     start = _Start(_continued(saved, data, options), _title(saved, path.resolve().name), saved)
     logger.info("%s: starts from %s", path, start.initial_weights)
     return start
@@ -240,10 +306,11 @@ def _settled(config: EncoderConfig, options: Mapping[str, Any]) -> list[str]:
     return sorted(n for n, v in options.items() if n not in free and v != getattr(config, n))
 
 
-def _continued(saved: SavedEncoder, data: _Data, options: Mapping[str, Any]) -> EncoderConfig:
+def _continued(saved: SavedEncoder, data: Bands, options: Mapping[str, Any]) -> EncoderConfig:
     """Return the config of a pretrained encoder, for these bands."""
     if saved.config.stem == "wavelength":
-        options = {"in_channels": len(data.bands), **_with_wavelengths(data, options)}
+        named = _with_wavelengths(data, options)
+        options = {"in_channels": len(data.bands), "groups": data.groups, **named}
     return replace(saved.config, **options)
 
 
@@ -253,11 +320,17 @@ def _title(saved: SavedEncoder, name: str) -> str:
     return f"{' '.join(str(p) for p in parts if p)} (pretrained, sha256 {saved.sha256[:12]})"
 
 
-def _with_wavelengths(data: _Data, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options with the wavelengths of the cube's bands, unless others were chosen."""
+def _with_wavelengths(data: Bands, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options with the wavelengths of the data's bands, unless others were chosen.
+
+    Of several sensors, one may have bands without.
+    """
     if "wavelengths" in options:
         return dict(options)
-    return {**options, "wavelengths": data.sensor.wavelengths(data.bands)}
+    if not data.groups:
+        return {**options, "wavelengths": data.sensor.wavelengths(data.bands)}
+    codes = data.codes(options).values()
+    return {**options, "wavelengths": tuple(None if math.isnan(c) else c for c in codes)}
 
 
 def _existing(name: PathLike) -> Path:

@@ -137,7 +137,7 @@ def _clicks(draws: int = 5, clicks: int = 20) -> Iterator[Row]:
 
 
 def _accuracies(cube: xr.DataArray, truth: xr.DataArray, draws: int, clicks: int) -> np.ndarray:
-    model = timo.load_model("timo-tiny", cube=cube, classes=truth.attrs["classes"])
+    model = timo.load_model("timo-tiny", data=cube, classes=truth.attrs["classes"])
     fresh = {key: value.clone() for key, value in model.state_dict().items()}
     features, found = timo.Features(model, cube), []
     for draw in range(draws):

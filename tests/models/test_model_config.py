@@ -29,7 +29,10 @@ FOUR = (16, 16, 16, 16)
             "443 is the wavelength of no band: expected micrometres",
         ),
         ({"wavelengths": (0, -1, -4)}, "-4 is the wavelength of no band: .* -2 for HH, -3 for HV"),
-        ({"wavelengths": (0.5, 0.6, float("nan"))}, "list of numbers or None; got .*number 2 is nan"),
+        (
+            {"wavelengths": (0.5, 0.6, float("nan"))},
+            "list of numbers or None; got .*number 2 is nan",
+        ),
         ({"wavelengths": ("B2", "B3", "B4")}, "wavelengths must be a list of numbers"),
         ({"wavelengths": 0.5}, "wavelengths must be a list of numbers or None; got 0.5"),
         ({"in_channels": 0}, "in_channels must be a whole number from 1 to 8192; got 0"),

@@ -564,7 +564,7 @@ def test_a_cube_of_every_source_goes_through_all_that_takes_one(source, catalog,
 
 def test_a_model_maps_a_lazy_cube(lazy):
     cube = open_cube("emulator", **PLACE | {"bands": ["B4", "B8"]}, cache=False)
-    model = timo.load_model("timo-tiny", cube=cube, classes=["forest", "other"])
+    model = timo.load_model("timo-tiny", data=cube, classes=["forest", "other"])
     result = timo.predict(model, cube).isel(y=slice(0, 32), x=slice(0, 32)).compute()
     assert set(np.unique(result["label"])) <= {-1, 0, 1}
     total = result["probability"].sum("class")

@@ -18,7 +18,7 @@ classes = ["forest", "open"]
 values = np.full(cube.shape[2:], -1, "int16")
 values[10:30, 10:30], values[60:75, 40:55] = 0, 1
 labels = cube.isel(time=0, band=0, drop=True).copy(data=values).assign_attrs(classes=classes)
-model = timo.load_model("timo-tiny", cube=cube, classes=classes)
+model = timo.load_model("timo-tiny", data=cube, classes=classes)
 result = timo.predict(model, cube).compute()
 state = State(classes=classes, labels=labels, model=model, result=result, pixels=[(20, 20)])
 bench = Workbench(cube, state, **options)

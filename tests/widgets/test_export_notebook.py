@@ -71,7 +71,7 @@ def run(path: Path, *parameters: str) -> xr.Dataset:
 
 
 def begin(start="m", **options) -> Step:
-    given = {"cube": CUBE, "classes": ["a", "b"]} | options
+    given = {"data": CUBE, "classes": ["a", "b"]} | options
     return Step("timo.load_model", start, target="model", **given)
 
 
@@ -94,7 +94,7 @@ def test_steps_are_lines_of_python():
     assert STOPPED == (
         "# stopped after step 3 of 9: timo.finetune(model, cube, labels, epochs=3, seed=0)"
     )
-    assert BEGIN == "model = timo.load_model('m', cube=cube, classes=['a', 'b'])"
+    assert BEGIN == "model = timo.load_model('m', data=cube, classes=['a', 'b'])"
 
 
 def test_recipe_keeps_the_last_model_with_parameters_for_values():
@@ -109,7 +109,7 @@ def test_recipe_keeps_the_last_model_with_parameters_for_values():
         ]
     )
     assert recipe.training == [
-        "model = timo.load_model('timo-tiny', cube=cube, classes=classes, seed=seed)",
+        "model = timo.load_model('timo-tiny', data=cube, classes=classes, seed=seed)",
         "timo.finetune(model, cube, labels, epochs=epochs, batch_size=4, seed=seed)",
     ]
     assert recipe.prediction == "result = timo.predict(model, cube, halo=16)"
@@ -120,12 +120,12 @@ def test_recipe_keeps_the_last_model_with_parameters_for_values():
 def test_recipe_trains_in_one_go_and_names_only_equal_values():
     recipe = read_recipe([BEGIN, FINE, train(epochs=4, seed=2, folder="r")])
     assert recipe.training == [
-        "model = timo.load_model(start_folder, cube=cube, classes=classes)",
+        "model = timo.load_model(start_folder, data=cube, classes=classes)",
         "timo.finetune(model, cube, labels, epochs=3, seed=0)",
         "timo.finetune(model, cube, labels, epochs=epochs, seed=seed)",
     ]
     assert read_recipe([BEGIN, FEW]).training == [
-        "model = timo.load_model(start_folder, cube=cube, classes=classes, seed=seed)",
+        "model = timo.load_model(start_folder, data=cube, classes=classes, seed=seed)",
         FEW,
     ]
 
@@ -269,7 +269,7 @@ def test_a_model_of_unknown_origin_is_saved_beside(state, tmp_path):
     state.model = timo.load_model("timo-tiny", state.cube, classes=CLASSES, per_date=False, seed=7)
     expected = timo.predict(state.model, state.cube).compute()
     path = export_notebook(state, tmp_path / "mine.ipynb")
-    assert "timo.load_model(model_folder, cube=cube)" in cells_of(path)["The model"]
+    assert "timo.load_model(model_folder, data=cube)" in cells_of(path)["The model"]
     parameters = parameters_of(path)
     assert parameters["model_folder"] == "mine_model"
     # Nothing is trained: there is nothing to set.
@@ -305,7 +305,7 @@ def test_weights_that_a_training_began_with_lie_beside_the_notebook(state, tmp_p
     expected = fine_tuned_from("runs/pretrain/encoder", state)
     path = export_notebook(state, tmp_path / "elsewhere" / "mine.ipynb")
     assert parameters_of(path)["start_folder"] == "mine_start"
-    assert "timo.load_model(start_folder, cube=cube" in cells_of(path)["The model"]
+    assert "timo.load_model(start_folder, data=cube" in cells_of(path)["The model"]
     again = export_notebook(state, path)
     # The notebook needs nothing of what lies beside the kernel.
     encoder.rename(encoder.with_name("moved"))

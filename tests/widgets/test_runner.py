@@ -248,7 +248,7 @@ def test_pretraining_gives_an_encoder_to_start_from(runner, state):
     runner.options.offer("runs/pretrain/encoder")
     assert runner.options.size.value == "runs/pretrain/encoder"
     assert timo.load_model(
-        "runs/pretrain/encoder", cube=state.cube, classes=CLASSES
+        "runs/pretrain/encoder", data=state.cube, classes=CLASSES
     ).config.initial_weights
 
 

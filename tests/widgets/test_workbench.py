@@ -198,7 +198,7 @@ def test_the_code_can_be_run_with_what_it_imports(bench):
 
 def test_what_is_out_of_date_is_said_beside_the_code(bench):
     code = bench.show("code")
-    options = {"target": "model", "cube": CUBE, "classes": ["a", "b"]}
+    options = {"target": "model", "data": CUBE, "classes": ["a", "b"]}
     mapped = Step("timo.predict", MODEL, CUBE, target="result")
     bench.state.echo(Step("timo.load_model", "timo-tiny", **options))
     bench.state.echo(Step("timo.fit_head", MODEL, CUBE, LABELS))

@@ -144,7 +144,7 @@ def _refuse_missing(
             )
     raise TimoError(
         f"The model reads the bands {list(bands)}, the cube has {list(has)}: {list(missing)} missing. Open the cube "
-        f"with bands={list(bands)}, or load a new model with cube=cube."
+        f"with bands={list(bands)}, or load a new model for it."
     )
 
 
@@ -155,7 +155,7 @@ def _check_alike(own: Sensor, other: Sensor, bands: Sequence[str]) -> None:
         if abs(a - b) > _WAVELENGTH:
             raise TimoError(
                 f"The model reads {name} of {other.name} ({b:g} µm), the cube has {name} of {own.name} ({a:g} µm). "
-                "Load a new model with cube=cube, or open a cube of the model's sensor."
+                "Load a new model for this cube, or open a cube of the model's sensor."
             )
     pairs = {tuple(_units(one, name) for one in (other, own)) for name in bands}
     for wanted, given in sorted(pair for pair in pairs if len(set(pair)) > 1):

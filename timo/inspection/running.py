@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from timo import cube as cubes
+from timo.errors import TimoError
 from timo.models.attention import SpatiotemporalAttention
 from timo.models.tasks import TiMo
 
@@ -29,7 +30,17 @@ def borrowed(model: TiMo) -> TiMo:
     """Return modules of their own around the same weights, in evaluation mode.
 
     Their hooks do not disturb another thread, which may be training or mapping with the model.
+
+    Raises
+    ------
+    TimoError
+        If the model reads several sensors, whose frames are not the dates of the cube.
     """
+    if model.config.encoder.groups:
+        raise TimoError(
+            f"Attention and features are those of a model of one sensor; this one reads {model.config.sensor}. Load "
+            "one for a part of the cube: timo.load_model(name, timo.cube.separate(cube)[0], classes)."
+        )
     tensors = [*model.parameters(), *model.buffers()]
     return copy.deepcopy(model, {id(tensor): tensor for tensor in tensors}).eval()
 

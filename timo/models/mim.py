@@ -60,6 +60,11 @@ class MaskedConfig:
 
     def __post_init__(self) -> None:
         check_reads_bands(self)
+        if self.encoder.groups:
+            raise TimoError(
+                "an encoder is pretrained on one group of bands: pretrain on each sensor alone; a model of several "
+                "starts from the encoder of one"
+            )
         if self.unit & (self.unit - 1):
             raise TimoError(
                 f"unit must be a power of two of at least {STRIDES[0]}, got {self.unit}"

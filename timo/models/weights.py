@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from timo.atomic import check_name, replacing
 from timo.checks import PathLike, Positive, checked
-from timo.errors import TimoError
+from timo.errors import TimoError, warn
 from timo.models.config import EncoderConfig, check_reads_bands, with_tuples
 from timo.models.encoder import TiMoEncoder, seeded
 from timo.models.mim import MaskedAutoencoder, MaskedConfig
@@ -175,9 +175,6 @@ def save_encoder(
         name: value.to(dtype) if value.is_floating_point() else value
         for name, value in encoder.state_dict().items()
     }
-    held = {name: value for name, value in weights.items() if not value.is_meta}
-    if wrong := [name for name, value in held.items() if not value.isfinite().all()]:
-        raise TimoError(f"these weights are not finite in {dtype}: {', '.join(wrong[:3])}")
     return _write(path, "encoder", config, weights, card or {})
 
 
@@ -192,6 +189,12 @@ def _write(
     if path.exists() and not (path / CONFIG).exists() and (path.is_file() or any(path.iterdir())):
         raise TimoError(f"{path} holds something other than a model: choose another folder")
     entries = _check_readable(kind, config, weights, card)
+    if wrong := not_finite(weights):
+        dtype = next(iter(weights.values())).dtype
+        raise TimoError(
+            f"weights of this {kind} are not finite in {dtype}: {wrong}. Its training diverged: train again, with a "
+            "lower learning rate"
+        )
     with replacing(path) as partial:
         partial.mkdir(parents=True)
         try:
@@ -231,6 +234,12 @@ def _check_readable(
             "of the config you want and copy the weights, or save the state_dict with safetensors.torch.save_file"
         )
     return entries
+
+
+def not_finite(weights: Mapping[str, Tensor]) -> str:
+    """Return the names of the first three weights that hold NaN or infinity; empty where none does."""
+    held = {name: value for name, value in weights.items() if not value.is_meta}
+    return _first_three([name for name, value in held.items() if not value.isfinite().all()])
 
 
 def _build(config: Config) -> nn.Module:
@@ -281,6 +290,7 @@ def load(
     with seeded(0):
         model = _build(entries.config).eval()
     _check_fit(path, tensors, model.state_dict())
+    _say_not_finite(path, tensors)
     model.load_state_dict(tensors)
     assert isinstance(model, TiMo | MaskedAutoencoder)
     return model
@@ -319,6 +329,7 @@ def load_encoder(path: PathLike) -> SavedEncoder:
     with torch.device("meta"):
         expected = TiMoEncoder(config.encoder).state_dict()
     _check_fit(path, tensors, expected)
+    _say_not_finite(path, tensors)
     return SavedEncoder(
         config=config.encoder,
         bands=config.bands,
@@ -403,6 +414,14 @@ def _check_fit(path: Path, found: Mapping[str, Tensor], expected: Mapping[str, T
         raise TimoError(f"weights and config of {path} do not fit each other: {misfits}")
 
 
+def _say_not_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    if wrong := not_finite(tensors):
+        warn(
+            f"weights of {path} are not finite: {wrong}. All that they predict is NaN; train again, with a lower "
+            "learning rate"
+        )
+
+
 def _misfits(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
     """Return the first three differences in names and shapes; empty where there are none."""
     misfits = [
@@ -414,5 +433,9 @@ def _misfits(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str
             if name in found and found[name].shape != tensor.shape
         ),
     ]
-    more = f" and {len(misfits) - 3} more" if len(misfits) > 3 else ""
-    return "; ".join(misfits[:3]) + more
+    return _first_three(misfits)
+
+
+def _first_three(found: Sequence[str]) -> str:
+    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+    return "; ".join(found[:3]) + more

@@ -113,11 +113,11 @@ def _assignments(parameters: dict[str, Any]) -> str:
 
 def _training(parameters: dict[str, Any], recipe: Recipe) -> str:
     if KEPT_MODEL in parameters:
-        return f"model = timo.load_model({KEPT_MODEL}, cube=cube)\nmodel"
+        return f"model = timo.load_model({KEPT_MODEL}, data=cube)\nmodel"
     if recipe.training:
         return "\n".join(recipe.training)
     return (
-        'model = timo.load_model("timo-tiny", cube=cube, classes=classes, per_date=False, seed=seed)\n'
+        'model = timo.load_model("timo-tiny", data=cube, classes=classes, per_date=False, seed=seed)\n'
         "timo.finetune(model, cube, labels, epochs=epochs, seed=seed, progress=False).history"
     )
 

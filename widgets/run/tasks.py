@@ -113,8 +113,8 @@ def new_model(inputs: Inputs, choices: Choices) -> tuple[Any, list[str]]:
         options["seed"] = choices.seed
     if not choices.pretrained and choices.size.startswith("timo-"):
         options["pretrained"] = False
-    model = timo.load_model(choices.size, cube=inputs.cube, classes=classes, **options)
-    given = {"cube": CUBE, "classes": classes, **options}
+    model = timo.load_model(choices.size, data=inputs.cube, classes=classes, **options)
+    given = {"data": CUBE, "classes": classes, **options}
     return model, [Step("timo.load_model", choices.size, target="model", **given)]
 
 
