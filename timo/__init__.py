@@ -28,7 +28,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "loading": ["load_model"],
         "mapping": ["estimate_area", "export", "loss_areas", "loss_year", "predict"],
         "models": ["create_encoder", "save"],
-        "places": ["Place", "Places", "read_labels"],
+        "places": ["Place", "Places", "open_places", "read_labels"],
         "sources": ["fetch", "open_cube", "sample_clearings", "sample_labels", "simulate"],
         "training": ["Features", "finetune", "fit_head", "pretrain"],
     },

@@ -8,6 +8,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "chip": ["Chip"],
         "in_time": ["labels_in_time"],
         "labels": ["read_labels"],
+        "opening": ["open_places"],
         "packed.packing": ["PackOptions", "Packed", "pack"],
         "packed.store": ["ChipStore"],
         "packed.verifying": ["Damage", "verify"],

@@ -2,37 +2,35 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, Self, overload
+from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from timo import cube as cubes
-from timo.checks import Count, PathLike, Positive, Seed, Share, checked, described, whole
+from timo.checks import Count, PathLike, Positive, Seed, Share, checked
 from timo.compute import OnStep, Steps
 from timo.errors import TimoError
 from timo.places import split as splits
-from timo.places.chip import NumberError
+from timo.places.base import BasePlaces
+from timo.places.folder import read_folder
 from timo.places.packed.layout import SHARD_BYTES
 from timo.places.packed.places import PackedSource, pack_places
 from timo.places.packed.store import ChipStore
 from timo.places.place import Place
 from timo.places.series import read_series
-from timo.places.source import Head, Items, Source
+from timo.places.source import Items, Source
 from timo.places.split import By, Split
-from timo.places.view import View
 from timo.sensors import Sensor
 
 Item = Place | xr.DataArray | tuple[Any, ...] | Callable[[], Any]
 
 
-class Places(Sequence[Place]):
+class Places(BasePlaces):
     """Cubes with their labels, each on its own grid and with its own dates.
 
     What has to be read from disk is read when it is asked for: a million places cost the memory of a small table.
@@ -83,168 +81,6 @@ class Places(Sequence[Place]):
         self._source: Source = Items(made)
         self._numbers: np.ndarray | None = None
 
-    @classmethod
-    def _of(cls, source: Source, numbers: np.ndarray | None = None) -> Self:
-        places = cls.__new__(cls)
-        places._source, places._numbers = source, numbers
-        return places
-
-    def __len__(self) -> int:
-        return len(self._source) if self._numbers is None else len(self._numbers)
-
-    @overload
-    def __getitem__(self, index: int) -> Place: ...
-    @overload
-    def __getitem__(self, index: slice) -> Places: ...
-    def __getitem__(self, index: Any) -> Any:
-        """Return one place, or those of a slice, of a list of numbers or of a mask."""
-        if isinstance(index, slice | list | np.ndarray):
-            return self._some(index)
-        number = self._number(index)
-        open_ = self._source.open
-        if isinstance(self._source, Items):
-            return self._source.items[number]
-        labelled = self.head.labels is not None
-        return Place(
-            lambda: open_(number)[0],
-            (lambda: open_(number)[1]) if labelled else None,
-            str(self._source.names[number]),
-            "" if self.groups is None else str(self.groups[index]),
-            None if self.fold_numbers is None else self.fold_numbers[index],
-        )
-
-    def _some(self, index: slice | list[Any] | np.ndarray) -> Places:
-        numbers = np.arange(len(self._source)) if self._numbers is None else self._numbers
-        try:
-            chosen = numbers[index if isinstance(index, slice) else np.asarray(index)]
-        except IndexError as error:
-            raise TimoError(
-                f"There are {len(self)} places; got {described(index)}. Give their numbers, from 0, or a mask of all."
-            ) from error
-        if chosen.ndim != 1 or not chosen.size:
-            raise TimoError(f"No place is left of {len(self)}; got {described(index)}.")
-        return type(self)._of(self._source, chosen)
-
-    def __iter__(self) -> Iterator[Place]:
-        return (self[number] for number in range(len(self)))
-
-    def __repr__(self) -> str:
-        head = self.head
-        kind = f"values of {head.target}" if head.numeric else ", ".join(head.classes) or "classes"
-        what = "no labels" if head.labels is None else kind
-        units = f" ({head.units})" if head.units else ""
-        lines = [
-            f"Places: {len(self)} of {head.sensor or 'a sensor that is not said'}",
-            f"  bands   {', '.join(head.bands)}",
-            f"  labels  {what}{units}",
-        ]
-        for name, given in (("groups", self.groups), ("folds", self.fold_numbers)):
-            if given is not None:
-                lines.append(f"  {name:<7} {len(set(given))}")
-        return "\n".join(lines)
-
-    @property
-    def head(self) -> Head:
-        """Bands, sensor, classes and target, which all places have in common."""
-        return self._source.head
-
-    @property
-    def bands(self) -> tuple[str, ...]:
-        """Names of the bands."""
-        return self.head.bands
-
-    @property
-    def sensor(self) -> str | None:
-        """Name of the sensor; None where the cubes do not say it."""
-        return self.head.sensor
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Names of the classes; empty where the labels have none."""
-        return self.head.classes
-
-    @property
-    def target(self) -> str:
-        """Name of the quantity that the labels are values of; empty where they are classes."""
-        return self.head.target
-
-    @property
-    def labelled(self) -> bool:
-        """Whether the places have labels."""
-        return self.head.labels is not None
-
-    @property
-    def in_memory(self) -> bool:
-        """Whether nothing has to be read from disk."""
-        return self._source.in_memory
-
-    @property
-    def names(self) -> Sequence[str]:
-        """Name of each place."""
-        return self._column(self._source.names) or []
-
-    @property
-    def groups(self) -> Sequence[str] | None:
-        """Group of each place; None where none were given."""
-        return self._column(self._source.groups)
-
-    @property
-    def fold_numbers(self) -> Sequence[int | str | None] | None:
-        """Fold of each place; None where none were given."""
-        return self._column(self._source.folds)
-
-    @property
-    def table(self) -> pd.DataFrame:
-        """Name, group and fold of each place, as far as they were given."""
-        columns = {"name": self.names, "group": self.groups, "fold": self.fold_numbers}
-        return pd.DataFrame(
-            {name: list(held) for name, held in columns.items() if held is not None}
-        )
-
-    def _column(self, column: Sequence[Any] | None) -> Any:
-        if column is None or self._numbers is None:
-            return column
-        return [column[number] for number in self._numbers.tolist()]
-
-    def _number(self, index: Any) -> int:
-        number = whole(index, "index")
-        number += len(self) if number < 0 else 0
-        if not 0 <= number < len(self):
-            raise NumberError(f"There are {len(self)} places, numbered from 0; got {index}.")
-        return number if self._numbers is None else int(self._numbers[number])
-
-    @checked
-    def open(self, index: int) -> tuple[xr.DataArray, xr.DataArray | None]:
-        """Open a place.
-
-        Returns
-        -------
-        cube : xarray.DataArray
-            (time, band, y, x), lazy where it lies on disk.
-        labels : xarray.DataArray or None
-            Its labels.
-
-        Raises
-        ------
-        TimoError
-            If there is no such place, it cannot be read, or it is not like the first one.
-        """
-        return self._source.open(self._number(index))
-
-    @property
-    def has_groups(self) -> bool:
-        """Whether labels may say which of their pixels belong together."""
-        return self.labelled and self._source.has_groups
-
-    def group_names(self, index: int) -> Sequence[str] | None:
-        """Return the names of the groups of a place's labels by their number; None where they have none."""
-        return self._source.group_names(self._number(index))
-
-    @checked
-    def view(self, index: int) -> View:
-        """Return a place as training reads it (`timo.places.view.View`)."""
-        return self._source.view(self._number(index))
-
     def load(self) -> Places:
         """Bring all places into memory."""
         loaded = []
@@ -253,31 +89,6 @@ class Places(Sequence[Place]):
             labels = None if labels is None else labels.compute()
             loaded.append(replace(place, cube=cubes.check(cube.compute()), labels=labels))
         return Places(loaded)
-
-    @checked
-    def counts(self) -> np.ndarray:
-        """Count the labelled pixels of each place, (place, class); labels of a whole place count one a date.
-
-        Values to predict are one class. Labels on disk are read, unless a packed store has counted them.
-        """
-        known = self.known_counts()
-        if known is not None:
-            return known
-        rows = [self.counts_of(number) for number in range(len(self))]
-        width = max([len(self.classes), *map(len, rows)])
-        table = np.zeros((len(self), width), "int64")
-        for row, counted in zip(table, rows, strict=True):
-            row[: len(counted)] = counted
-        return table
-
-    def counts_of(self, index: int) -> np.ndarray:
-        """Count the labelled pixels of a place, (class,)."""
-        return count_labels(self.view(index).labels)
-
-    def known_counts(self) -> np.ndarray | None:
-        """Return what `counts` returns where no label has to be read for it, else None."""
-        known = self._source.counts
-        return known if known is None or self._numbers is None else known[self._numbers]
 
     @checked
     def split(
@@ -427,6 +238,62 @@ class Places(Sequence[Place]):
 
     @classmethod
     @checked
+    def from_folder(
+        cls,
+        folder: PathLike,
+        table: PathLike | pd.DataFrame = "places.csv",
+        *,
+        cube: str | Sequence[str] = "cube",
+        labels: str | None = None,
+        label: str | None = None,
+        name: str = "name",
+        group: str = "group",
+        fold: str = "fold",
+        classes: Sequence[Any] | Mapping[Any, Any] | None = None,
+        numeric: bool = False,
+        opening: Mapping[str, Any] | None = None,
+        reading: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """Open a folder of cubes and labels, with a table that has a row for each place.
+
+        Nothing but the table and the first place is read now; the others when they are asked for.
+
+        Parameters
+        ----------
+        folder : path
+            What paths in the table start from.
+        table : path or DataFrame
+            The table: a .csv or .parquet in the folder or elsewhere.
+        cube : str or sequence of str
+            Column with the path of each cube: a Zarr, a NetCDF, a GeoTIFF, or a folder of them. Of several sensors,
+            their columns; the cubes are joined. Or a pattern of paths with columns in braces, "cubes/{name}.zarr".
+        labels : str, optional
+            Column, or pattern, with the path of the labels: a vector file or a raster, as `timo.read_labels` takes
+            them. Empty: the place has none. By default the column "labels", if there is one.
+        label : str, optional
+            Column with the class, or with ``numeric=True`` the value, of each place as a whole.
+        name, group, fold : str
+            Columns of the name, the group and the fold; each may be missing.
+        classes, numeric
+            As `timo.read_labels` takes them. Vector files that have not all classes each need `classes`.
+        opening : mapping, optional
+            Further options of ``timo.open_cube("files", ...)``.
+        reading : mapping, optional
+            Further options of `timo.read_labels`, such as ``{"column": "crop"}``.
+
+        Raises
+        ------
+        TimoError
+            If the table, a column or a file is missing, or the places differ in bands, sensor or classes.
+        """
+        choices = {"classes": classes, "numeric": numeric}
+        reading = {**(reading or {}), **{k: v for k, v in choices.items() if v}}
+        columns = {"cube": cube, "labels": labels, "label": label}
+        columns |= {"name": name, "group": group, "fold": fold}
+        return cls._of(read_folder(folder, table, columns, dict(opening or {}), reading))
+
+    @classmethod
+    @checked
     def from_store(cls, path: PathLike) -> Self:
         """Open places that were packed (`pack`), or a chip store that `timo.places.pack` made of cubes.
 
@@ -478,16 +345,9 @@ class Places(Sequence[Place]):
         All places take the room of the largest, which costs little: what is empty is compressed to almost nothing. One
         place at a time is in memory.
         """
-        pack_places(
-            self, path, dtype, scale, shard_bytes, Steps(on_step, progress=progress, unit="place")
-        )
+        steps = Steps(on_step, progress=progress, unit="place")
+        pack_places(self, path, dtype=dtype, scale=scale, shard_bytes=shard_bytes, steps=steps)
         return type(self).from_store(path)
-
-    def digest(self, *numbers: int) -> str:
-        """Return a short name for the data, or those of some places: of what is in memory its values."""
-        which = [self._number(n) for n in numbers or range(len(self))]
-        given = [self._source.digest(number) for number in which]
-        return hashlib.sha256(json.dumps([given, str(self.head)]).encode()).hexdigest()[:16]
 
 
 def _place(item: Any, number: int) -> Place:
@@ -502,15 +362,6 @@ def _place(item: Any, number: int) -> Place:
 
 def _is_cube(item: Any) -> bool:
     return isinstance(item, xr.DataArray) and "band" in item.dims
-
-
-def count_labels(labels: np.ndarray | None) -> np.ndarray:
-    """Count pixels (or dates of a place) by class; values are one class."""
-    if labels is None:
-        return np.zeros(0, "int64")
-    if labels.ndim == 1:
-        labels = labels[:, None]
-    return np.array([int(mask.sum()) for mask in splits.masks_of(labels)], "int64")
 
 
 def places_of(data: Any, labels: xr.DataArray | None = None) -> Places:

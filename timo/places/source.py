@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -146,6 +146,24 @@ class Source:
         ]
 
 
+class Recent:
+    """The places from disk that were opened last; what was opened is opened again by each process."""
+
+    def __init__(self) -> None:
+        self.views: OrderedDict[int, View] = OrderedDict()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"views": OrderedDict()}
+
+    def get(self, number: int, open_: Callable[[], View]) -> View:
+        """Return a place that is open, or open it."""
+        if number not in self.views:
+            self.views[number] = open_()
+            while len(self.views) > _OPEN:
+                self.views.popitem(last=False)
+        return self.views[number]
+
+
 class Items(Source):
     """Places given one by one, in memory or opened by functions."""
 
@@ -158,7 +176,7 @@ class Items(Source):
             self.folds = [item.fold for item in items]
         self.in_memory = all(item.in_memory for item in items)
         self._views: dict[int, View] = {}
-        self._recent: OrderedDict[int, View] = OrderedDict()
+        self.recent = Recent()
         self._check_given()
 
     @cached_property
@@ -189,48 +207,12 @@ class Items(Source):
 
     def view(self, number: int) -> View:
         """Return a place as training reads it; those in memory are prepared once."""
-        for kept in (self._views, self._recent):
-            if number in kept:
-                return kept[number]
-        view = super().view(number)
-        if view.in_memory and self.items[number].in_memory:
-            self._views[number] = view
-            return view
-        self._recent[number] = view
-        while len(self._recent) > _OPEN:
-            self._recent.popitem(last=False)
+        if number in self._views:
+            return self._views[number]
+        if not self.items[number].in_memory:
+            return self.recent.get(number, lambda: super(Items, self).view(number))
+        view = self._views[number] = super().view(number)
         return view
-
-    def __getstate__(self) -> dict[str, Any]:
-        # What was opened from disk is opened again by each process.
-        return self.__dict__ | {"_recent": OrderedDict()}
-
-
-class Several(Protocol):
-    """What is asked of `Places` by what `Places` itself is made with."""
-
-    def __len__(self) -> int: ...
-    def open(self, index: int) -> tuple[xr.DataArray, xr.DataArray | None]: ...
-    def view(self, index: int) -> View: ...
-    def counts(self) -> np.ndarray: ...
-    def counts_of(self, index: int) -> np.ndarray: ...
-    def group_names(self, index: int) -> Sequence[str] | None: ...
-    def split(self, by: Any) -> Any: ...
-    def digest(self, *numbers: int) -> str: ...
-    @property
-    def head(self) -> Head: ...
-    @property
-    def names(self) -> Sequence[str]: ...
-    @property
-    def groups(self) -> Sequence[str] | None: ...
-    @property
-    def fold_numbers(self) -> Sequence[int | str | None] | None: ...
-    @property
-    def classes(self) -> tuple[str, ...]: ...
-    @property
-    def labelled(self) -> bool: ...
-    @property
-    def has_groups(self) -> bool: ...
 
 
 def digest(*arrays: xr.DataArray) -> str:

@@ -14,8 +14,8 @@ from timo import cube as cubes
 from timo.checks import NotNegative, checked, described
 from timo.cube.blocks import PARTS, TEST, TRAIN, UNUSED, VALIDATION, is_odd, share_out
 from timo.errors import TimoError, warn
+from timo.places.base import BasePlaces, masks_of
 from timo.places.place import is_labelled
-from timo.places.source import Several
 
 By = Literal["place", "group", "fold", "block"]
 Part = int | xr.DataArray | np.ndarray
@@ -123,7 +123,7 @@ def check_part(part: Any, cube: xr.DataArray, what: str = "split") -> np.ndarray
     return np.asarray(part.values)
 
 
-def make_split(places: Several, by: By, fold: int | str | None, options: Options) -> Split:
+def make_split(places: BasePlaces, by: By, fold: int | str | None, options: Options) -> Split:
     """Return the split that `Places.split` describes."""
     if by == "fold":
         split = Split(_parts_of_folds(places, fold, options.fractions[VALIDATION] > 0), by)
@@ -138,7 +138,7 @@ def make_split(places: Several, by: By, fold: int | str | None, options: Options
 
 
 def make_folds(
-    places: Several, by: By, k: int, validation: bool, options: Options
+    places: BasePlaces, by: By, k: int, validation: bool, options: Options
 ) -> Iterator[Split]:
     """Yield the splits that `Places.folds` describes."""
     if by == "fold":
@@ -176,7 +176,7 @@ def _rng(options: Options) -> np.random.Generator:
     return np.random.default_rng(options.seed)
 
 
-def _fold_names(places: Several) -> list[int | str]:
+def _fold_names(places: BasePlaces) -> list[int | str]:
     folds = places.fold_numbers
     if folds is None or all(fold is None for fold in folds):
         raise TimoError(
@@ -186,7 +186,7 @@ def _fold_names(places: Several) -> list[int | str]:
     return sorted(found, key=lambda fold: (isinstance(fold, str), fold))
 
 
-def _parts_of_folds(places: Several, fold: int | str | None, validation: bool) -> np.ndarray:
+def _parts_of_folds(places: BasePlaces, fold: int | str | None, validation: bool) -> np.ndarray:
     names, folds = _fold_names(places), places.fold_numbers or []
     if all(isinstance(name, str) and name.lower() in _NAMED for name in names) and fold is None:
         return np.array([UNUSED if f is None else _NAMED[str(f).lower()] for f in folds], "int8")
@@ -204,7 +204,7 @@ def _parts_of_folds(places: Several, fold: int | str | None, validation: bool) -
     return np.array([numbers.get(f, TRAIN) for f in folds], "int8")
 
 
-def _units(places: Several, by: By) -> np.ndarray:
+def _units(places: BasePlaces, by: By) -> np.ndarray:
     """Number what is kept whole, (place,): each place, or each group."""
     if by == "place":
         return np.arange(len(places))
@@ -215,7 +215,7 @@ def _units(places: Several, by: By) -> np.ndarray:
     return np.unique(np.asarray(places.groups), return_inverse=True)[1]
 
 
-def _table(places: Several, units: np.ndarray) -> np.ndarray:
+def _table(places: BasePlaces, units: np.ndarray) -> np.ndarray:
     """Count, (unit, class), labelled pixels, and last all of them; places where there are no labels."""
     counts = places.counts() if places.labelled else np.zeros((len(places), 0), "int64")
     total = counts.sum(axis=1, keepdims=True) if places.labelled else np.ones((len(places), 1))
@@ -225,7 +225,7 @@ def _table(places: Several, units: np.ndarray) -> np.ndarray:
     return np.stack([np.bincount(units, weights=column) for column in columns.T], axis=1)
 
 
-def _split_blocks(places: Several, shares: np.ndarray, options: Options) -> Split:
+def _split_blocks(places: BasePlaces, shares: np.ndarray, options: Options) -> Split:
     """Share out the blocks of all places together, and keep groups that touch several of them whole."""
     drawn = [_blocks(places, number, options.size_m) for number in range(len(places))]
     tables = [_block_counts(places, number, blocks) for number, (blocks, _) in enumerate(drawn)]
@@ -247,7 +247,7 @@ def _split_blocks(places: Several, shares: np.ndarray, options: Options) -> Spli
     return Split(arrays, "block", drawn[0][1])
 
 
-def _blocks(places: Several, number: int, size_m: float | None) -> tuple[np.ndarray, float]:
+def _blocks(places: BasePlaces, number: int, size_m: float | None) -> tuple[np.ndarray, float]:
     """Return the number of each pixel's block, and their side in metres; a place of one row or column is one."""
     cube = places.open(number)[0]
     if min(cube.sizes["y"], cube.sizes["x"]) < 2:
@@ -256,7 +256,7 @@ def _blocks(places: Several, number: int, size_m: float | None) -> tuple[np.ndar
     return cubes.blocks(cube, side).values.astype("int64"), float(side)
 
 
-def _block_counts(places: Several, number: int, blocks: np.ndarray) -> np.ndarray:
+def _block_counts(places: BasePlaces, number: int, blocks: np.ndarray) -> np.ndarray:
     """Count, (block, class), the labelled pixels; without labels, all pixels."""
     labels, count = places.view(number).labels, int(blocks.max()) + 1
     if labels is None:
@@ -268,15 +268,7 @@ def _block_counts(places: Several, number: int, blocks: np.ndarray) -> np.ndarra
     return np.stack(columns, axis=1) if columns else np.zeros((count, 1))
 
 
-def masks_of(labels: np.ndarray) -> list[np.ndarray]:
-    """Return where each class is at any date, (h w) bool, () of labels of a whole place; values are one class."""
-    classes = range(int(labels.max(initial=-1)) + 1) if labels.dtype.kind != "f" else ()
-    found = [labels == k for k in classes] or [is_labelled(labels)]
-    dated = labels.ndim in (1, 3)
-    return [mask.any(axis=0) if dated else mask for mask in found]
-
-
-def _keep_groups(places: Several, parts: list[np.ndarray]) -> None:
+def _keep_groups(places: BasePlaces, parts: list[np.ndarray]) -> None:
     """Put each group wholly into the part that has most of its labelled pixels, in place."""
     numbers: dict[Any, int] = {}
     ids = [_group_ids(places, i, numbers) for i in range(len(places))]
@@ -293,14 +285,14 @@ def _keep_groups(places: Several, parts: list[np.ndarray]) -> None:
             part[groups >= 0] = most[groups[groups >= 0]]
 
 
-def _labelled(places: Several, number: int) -> np.ndarray:
+def _labelled(places: BasePlaces, number: int) -> np.ndarray:
     labels = places.view(number).labels
     assert labels is not None
     found = is_labelled(labels)
     return found.any(axis=0) if found.ndim == 3 else found
 
 
-def _group_ids(places: Several, number: int, numbers: dict[Any, int]) -> np.ndarray | None:
+def _group_ids(places: BasePlaces, number: int, numbers: dict[Any, int]) -> np.ndarray | None:
     """Number the groups of a place's labels over all places, (h w), -1 = none; groups of one name are the same."""
     groups = places.view(number).groups
     if groups is None:
@@ -315,7 +307,7 @@ def _group_ids(places: Several, number: int, numbers: dict[Any, int]) -> np.ndar
 
 
 def _on_grid(
-    places: Several, number: int, part: np.ndarray, side: float, o: Options
+    places: BasePlaces, number: int, part: np.ndarray, side: float, o: Options
 ) -> xr.DataArray:
     cube = places.open(number)[0]
     coords = {name: cube.coords[name] for name in ("y", "x", "spatial_ref") if name in cube.coords}
@@ -324,7 +316,7 @@ def _on_grid(
     return xr.DataArray(part, dims=("y", "x"), coords=coords, name="part", attrs=attrs)
 
 
-def split_of(places: Several, given: Any) -> Split | None:
+def split_of(places: BasePlaces, given: Any) -> Split | None:
     """Return the split that a function was given: one by name, by hand, or None.
 
     A group that lies in two parts is refused, and so is a part without labels.
@@ -335,7 +327,7 @@ def split_of(places: Several, given: Any) -> Split | None:
         if given not in By.__args__:  # type: ignore[attr-defined]
             names = ", ".join(map(repr, By.__args__))  # type: ignore[attr-defined]
             raise TimoError(f"split must be one of {names}, or a split; got {given!r}.")
-        return places.split(given)  # type: ignore[arg-type]
+        return make_split(places, given, None, Options())  # type: ignore[arg-type]
     if isinstance(given, xr.DataArray):
         given = Split([given], block_m=float(given.attrs.get("block_m", 0)))
     elif not isinstance(given, Split):
@@ -343,7 +335,7 @@ def split_of(places: Several, given: Any) -> Split | None:
     return check_split(places, given, [TRAIN])
 
 
-def check_split(places: Several, split: Split, wanted: Sequence[int]) -> Split:
+def check_split(places: BasePlaces, split: Split, wanted: Sequence[int]) -> Split:
     """Return a split that fits the places; refuse a group in two parts, and a part that is wanted but has no label."""
     if len(split) != len(places):
         raise TimoError(
@@ -357,7 +349,7 @@ def check_split(places: Several, split: Split, wanted: Sequence[int]) -> Split:
     return split
 
 
-def _check_pixels(places: Several, split: Split) -> None:
+def _check_pixels(places: BasePlaces, split: Split) -> None:
     if split.whole is not None:
         return
     for number in range(len(places)):
@@ -372,7 +364,7 @@ def _check_pixels(places: Several, split: Split) -> None:
                 )
 
 
-def _check_groups(places: Several, split: Split) -> None:
+def _check_groups(places: BasePlaces, split: Split) -> None:
     """Refuse a group in two parts: its pixels are alike, and what tests would be what trained."""
     held: dict[Any, tuple[int, str]] = {}
     if places.groups is not None:
@@ -410,7 +402,7 @@ def _refuse_group(name: str, one: int, other: int) -> None:
     )
 
 
-def _check_parts(places: Several, split: Split, wanted: Sequence[int]) -> None:
+def _check_parts(places: BasePlaces, split: Split, wanted: Sequence[int]) -> None:
     counts = part_counts(places, split)
     names = places.classes or tuple(str(k) for k in range(counts.shape[1]))
     present = np.flatnonzero(counts.any(axis=0))
@@ -428,7 +420,7 @@ def _check_parts(places: Several, split: Split, wanted: Sequence[int]) -> None:
             warn(f"The {PARTS[part]} part has no label of {', '.join(missing)}.")
 
 
-def part_counts(places: Several, split: Split) -> np.ndarray:
+def part_counts(places: BasePlaces, split: Split) -> np.ndarray:
     """Count, (part, class), labelled pixels, or dates of labels of whole places, in training, validation and test."""
     counts = np.zeros((3, 1), "int64")
     whole = (

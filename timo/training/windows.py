@@ -15,8 +15,8 @@ from timo.checks import Count, Range, Seed, Share, checked, whole
 from timo.cube.blocks import PARTS
 from timo.errors import TimoError
 from timo.places import Places, Split
+from timo.places.base import masks_of
 from timo.places.chip import UNLABELLED, Chip, NumberError
-from timo.places.split import masks_of
 from timo.places.view import View
 from timo.training.augment import hide, rotate, splice
 

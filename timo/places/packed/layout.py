@@ -55,10 +55,10 @@ class Layout:
     what is taken from digital numbers of 16 bits without a sign, to store them with one. `groups` are the sizes of
     groups of bands that are valid each on their own, none of a single one.
 
-    `labels` are the dims of the labels, None of a store without names and labels: such a store is of version 1, and all
-    its places have `size` pixels a side. `target` and `classes` are those of the labels, `counted` is the number of classes,
-    named or not, and `numeric` says that they are values. `coordinates` are the further numbers of each pixel, "feature" and "group"; `text` is the number of bytes
-    for a name.
+    `labels` are the dims of the labels, None of places without. `target` and `classes` are those of the labels,
+    `counted` is the number of classes, named or not, and `numeric` says that they are values. `coordinates` are the
+    further numbers of each pixel, "feature" and "group". A store that is not `named` is of version 1: it has no labels,
+    and all its places have `size` pixels a side. `text` is the number of bytes for a name.
     """
 
     bands: tuple[str, ...]

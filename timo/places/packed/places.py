@@ -12,13 +12,14 @@ from timo import cube as cubes
 from timo.checks import PathLike
 from timo.compute import Steps
 from timo.errors import TimoError
+from timo.places.base import BasePlaces, count_labels
 from timo.places.chip import Chip
 from timo.places.packed.layout import Layout, place_key
 from timo.places.packed.packing import scaling
 from timo.places.packed.scene import quantise
 from timo.places.packed.store import ChipStore, days
 from timo.places.packed.writer import Row, StoreWriter
-from timo.places.source import Head, Several, Source
+from timo.places.source import Head, Source
 from timo.places.view import cut_labels, labels_of
 
 # Numbers of pixels that labels may have beside them.
@@ -26,8 +27,9 @@ _COORDINATES = ("feature", "group")
 
 
 def pack_places(
-    places: Several,
+    places: BasePlaces,
     path: PathLike,
+    *,
     dtype: Literal["int16", "float32"],
     scale: float | None,
     shard_bytes: int,
@@ -50,15 +52,18 @@ def pack_places(
         steps.close()
 
 
-def _layout(places: Several, dtype: Literal["int16", "float32"], scale: float | None) -> Layout:
+def _layout(places: BasePlaces, dtype: Literal["int16", "float32"], scale: float | None) -> Layout:
     """Find what all places have in common; each is opened for its size, and not read."""
     head, sizes, held = places.head, [], set()
     for number in range(len(places)):
         cube, labels = places.open(number)
-        sizes.append((max(cube.shape[2:]), cube.sizes["time"]))
-        held |= set() if labels is None else {n for n in _COORDINATES if n in labels.coords}
         units = str(cube.attrs.get("units", ""))
-    size, dates = (max(column) for column in zip(*sizes, strict=True))
+        highest = 0
+        if labels is not None:
+            held |= {name for name in _COORDINATES if name in labels.coords}
+            highest = 0 if head.numeric or head.classes else int(labels.max())
+        sizes.append((max(cube.shape[2:]), cube.sizes["time"], highest))
+    size, dates, highest = (max(column) for column in zip(*sizes, strict=True))
     groups, _ = head.band_groups()
     scales = scaling(head.sensor, head.bands, scale, None) if dtype == "int16" else (1.0, 0.0, 0)
     return Layout(
@@ -73,7 +78,7 @@ def _layout(places: Several, dtype: Literal["int16", "float32"], scale: float | 
         named=True,
         labels=head.labels,
         classes=head.classes,
-        counted=max(places.counts().shape[1], 1),
+        counted=len(head.classes) or highest + 1,
         numeric=head.numeric,
         target=head.target,
         target_units=head.units,
@@ -82,20 +87,20 @@ def _layout(places: Several, dtype: Literal["int16", "float32"], scale: float | 
     )
 
 
-def _texts(places: Several) -> Iterable[bytes]:
+def _texts(places: BasePlaces) -> Iterable[bytes]:
     """Return names, groups and folds, as they are stored."""
     for number in range(len(places)):
         yield from _text(places, number).values()
 
 
-def _text(places: Several, number: int) -> dict[str, bytes]:
+def _text(places: BasePlaces, number: int) -> dict[str, bytes]:
     group = "" if places.groups is None else places.groups[number]
     fold = None if places.fold_numbers is None else places.fold_numbers[number]
     given = {"name": str(places.names[number]), "group_of_place": group, "fold": json.dumps(fold)}
     return {name: text.encode() for name, text in given.items()}
 
 
-def _row(places: Several, number: int, key: int, layout: Layout, groups: dict[str, int]) -> Row:
+def _row(places: BasePlaces, number: int, key: int, layout: Layout, groups: dict[str, int]) -> Row:
     cube, labels = places.open(number)
     stored, valid = _values(cube, layout)
     height, width = cube.shape[2:]
@@ -110,7 +115,7 @@ def _row(places: Several, number: int, key: int, layout: Layout, groups: dict[st
     for name, text in _text(places, number).items():
         more[name] = np.frombuffer(text, "uint8")
     if layout.labels is not None:
-        more |= _labels(places, number, labels, layout, groups)
+        more |= _labels(labels, layout, groups)
     crs = cube.rio.crs
     return Row(
         stored=stored,
@@ -146,19 +151,11 @@ def _axis(cube: xr.DataArray, dim: str) -> tuple[float, float]:
     return float(cube[dim].values[0]) - step / 2, step
 
 
-def _labels(
-    places: Several,
-    number: int,
-    labels: xr.DataArray | None,
-    layout: Layout,
-    groups: dict[str, int],
-) -> dict[str, Any]:
+def _labels(labels: xr.DataArray | None, layout: Layout, groups: dict[str, int]) -> dict[str, Any]:
     """Return the labels of a place as arrays and columns of the layout; a place may have none."""
-    counts = np.zeros(layout.counted, "int32")
-    own = places.counts_of(number)
-    counts[: len(own)] = own
-    more: dict[str, Any] = {"counts": counts}
     values = None if labels is None else labels_of(labels)
+    counts = count_labels(values)
+    more: dict[str, Any] = {"counts": counts}
     assert layout.labels is not None
     if "y" not in layout.labels:
         return more | {
@@ -167,7 +164,7 @@ def _labels(
     for name, array in layout.sharded.items():
         if name in ("x", "valid"):
             continue
-        given = values if name == "labels" else _coordinate(places, number, labels, name, groups)
+        given = values if name == "labels" else _coordinate(labels, name, groups)
         dates = () if values is None or not array.dated else values.shape[:1]
         more[name] = np.full((*dates, *array.shape), array.fill, array.dtype)
         if given is not None:
@@ -176,12 +173,12 @@ def _labels(
 
 
 def _coordinate(
-    places: Several, number: int, labels: xr.DataArray | None, name: str, groups: dict[str, int]
+    labels: xr.DataArray | None, name: str, groups: dict[str, int]
 ) -> np.ndarray | None:
     if labels is None or name not in labels.coords:
         return None
     values = labels.coords[name].values
-    names = places.group_names(number) if name == "group" else None
+    names = labels.attrs.get("groups") if name == "group" else None
     if names is None:
         return values
     # Numbers of a place become those of the store: a name is one group wherever it is.
@@ -262,7 +259,7 @@ class PackedSource(Source):
         """Return a place as training reads it."""
         return StoreView(self.store, number)
 
-    def group_names(self, number: int) -> Sequence[str] | None:
+    def group_names(self, number: int) -> Sequence[str] | None:  # noqa: ARG002 - of the interface
         """Return the names of the groups of the labels."""
         return self.store.state.groups or None
 
