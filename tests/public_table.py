@@ -375,9 +375,15 @@ methods(
         "values": lambda w: {"place": first(w)[0]},
     },
 )
+# Its cubes are given by position.
+CALLS["timo.cube.join"] = lambda w: (
+    functools.partial(timo.cube.join, w.cube),
+    {"missing": {"sentinel-1": ["VV"]}, "resampling": "nearest"},
+)
 simple(
     "timo.cube",
     {
+        "band_groups": lambda w: {"bands": list(BANDS), "sensor": "sentinel-2"},
         "blocks": lambda w: {"array": w.cube, "size_m": 40},
         "cell_area_m2": lambda w: {"array": w.cube},
         "cell_size_m": lambda w: {"array": w.cube},
@@ -395,6 +401,7 @@ simple(
         "grid_mismatch": lambda w: {"array": w.labels, "like": w.cube},
         "hectares": lambda w: {"array": w.labels},
         "ndvi": lambda w: {"cube": w.cube},
+        "observed": lambda w: {"values": w.cube.to_numpy(), "groups": (4, 2)},
         "period_offset": lambda w: {"freq": "1MS"},
         "period_starts": lambda w: {
             "times": w.cube.indexes["time"],
@@ -403,6 +410,7 @@ simple(
         },
         "select_bands": lambda w: {"cube": w.cube, "bands": ["B4"], "sensor": "sentinel-2"},
         "sensor_of": lambda w: {"cube": w.cube},
+        "separate": lambda w: {"cube": w.cube},
         "spacing": lambda w: {"array": w.cube, "dim": "x"},
         "split_blocks": lambda w: {"blocks": timo.cube.blocks(w.cube, 40)},
         "true_colour": lambda w: {"cube": w.cube},
@@ -744,6 +752,7 @@ methods(
     lambda w: timo.sensors.get_sensor("sentinel-2"),
     {
         "band": lambda w: {"name": "B4"},
+        "band_origin": lambda w: {"name": "B4"},
         "collection": lambda w: {"provider": "earthengine"},
         "credit": lambda w: {"years": "2018"},
         "flagged": lambda w: {"quality": np.arange(4), "classes": (3,)},
