@@ -21,6 +21,7 @@ from timo.training import ChipOptions, Optimisation, finetune
 from timo.training.answers import answers, losses_of, only_observed
 from timo.training.batches import collate
 from timo.training.finetune import class_weights_of
+from timo.training.inputs import Given
 from timo.training.tiles import Tiles
 
 SMALL = {
@@ -144,8 +145,7 @@ def test_what_is_validated_is_what_is_kept(world, new_model):
     model = new_model()
     result = finetune(model, cube, labels, split=split, averaging=0.7, **SMALL)
     tiles = Tiles(
-        Places([(cube, labels)]),
-        Split([split]),
+        Given(Places([(cube, labels)]), Split([split])),
         1,
         model.config,
         size=16,
@@ -474,7 +474,7 @@ def test_a_model_for_other_data(world, new_model):
 
 def test_a_model_for_another_task(world):
     cube, labels, _ = world
-    model = timo.load_model("timo-tiny", cube=cube, classes=["a", "b"], task="classification")
+    model = timo.load_model("timo-tiny", data=cube, classes=["a", "b"], task="classification")
     with pytest.raises(TimoError, match=r"Labels of a chip have no dims .* got \('y', 'x'\)"):
         finetune(model, cube, labels, **SMALL)
 

@@ -27,6 +27,8 @@ class Chips(Protocol):
 
     def __getitem__(self, index: int) -> dict[str, Tensor]: ...
 
+    def lengths(self, index: int) -> tuple[int, int, int]: ...
+
 
 class Numbered(Dataset):
     """Chips by (epoch, number): a worker that reads ahead needs no word of the epoch."""
@@ -40,6 +42,11 @@ class Numbered(Dataset):
     def __getitem__(self, number: Number) -> dict[str, Any]:
         self.chips.epoch, index = number
         return dict(self.chips[index])
+
+    def size(self, number: Number) -> tuple[int, int, int]:
+        """Return dates, height and width of a chip."""
+        self.chips.epoch, index = number
+        return self.chips.lengths(index)
 
 
 class Batches(Sampler[list[Number]]):

@@ -217,7 +217,7 @@ def finetune(
         raise TimoError(
             "patience needs validation pixels: give a split with 1 where to validate, see timo.cube.split_blocks"
         )
-    check_observed(given)
+    check_observed(train)
     weights = None
     if config.task == "regression":
         if class_weights is not None:
@@ -239,12 +239,13 @@ def finetune(
     if config.task == "regression" and (config.target_mean, config.target_std) == (0, 1):
         model.set_target(*target_of(given))
     history = History(seed)
-    module = FinetuneModule(model, optimisation, weights)
+    module = FinetuneModule(model, optimisation, weights, fused=len(places) > 1)
     batches = Batches(
         lambda: module.current_epoch * len(batches),
         len(train),
         batch_size,
-        sizes=train.lengths if len(places) > 1 else None,
+        # What lies on disk would be read once more.
+        sizes=Numbered(train).size if len(places) > 1 and places.in_memory else None,
         seed=seed,
     )
     # An encoder whose rate is 0 is frozen, which saves time.
@@ -304,11 +305,8 @@ def _validation(
     given: Given, config: Any, chips: ChipOptions, most: int, seed: int
 ) -> Tiles | None:
     """Return the tiles of the validation part; None where it has no label."""
-    if given.split is None:
-        return None
     tiles = Tiles(
-        given.places,
-        given.split,
+        given,
         VALIDATION,
         config,
         size=chips.size,
@@ -373,9 +371,9 @@ def _loader(chips: Any, batches: Batches, workers: int = 0) -> DataLoader:
 def _judge(model: TiMo, given: Given) -> HeldOutErrors | None:
     """Judge a split inside places, of classes of pixels, where the most pixels validate."""
     config, split = model.config, given.split
-    if split is None or config.task != "segmentation":
+    if config.task != "segmentation" or split is None or split.whole is not None:
         return None
-    inside = [i for i in given.some(VALIDATION) if not isinstance(split.part(i), int)]
+    inside = [int(i) for i in given.some(VALIDATION) if not isinstance(split.part(i), int)]
     if not inside:
         return None
     most = max(inside, key=lambda i: len(given.labels(i, VALIDATION)))

@@ -20,11 +20,12 @@ from timo.places.source import Items, digest
 from timo.places.split import By, Split, check_part, check_split
 from timo.sources.fetching import fetch
 from timo.training.answers import unit_of
+from timo.training.windows import Windows
 
 TRAIN, VALIDATION = 0, 1
 # Share of the machine's memory up to which places on disk are read at once: chips are then drawn from memory.
 MEMORY = 0.25
-# Places that are looked at to learn how large all of them are, or whether their bands were observed.
+# Places, or chips, that are looked at to learn how large all are, or whether anything was observed.
 _FEW = 8
 # Places whose labels are looked at for shares of classes and for the spread of values; of more, as many are drawn.
 _MANY = 2000
@@ -37,17 +38,25 @@ class Given:
     places: Places
     split: Split | None = None
 
-    def has(self, number: int, part: int) -> bool:
-        """Return whether a place, or some of its pixels, may belong to a part."""
-        belongs = 0 if self.split is None else self.split.part(number)
-        return bool((belongs == part).any()) if not isinstance(belongs, int) else belongs == part
+    def numbers(self, part: int) -> np.ndarray:
+        """Return the numbers of the places that belong to a part, or some of whose pixels do."""
+        if self.split is None:
+            return np.arange(len(self.places) if part == TRAIN else 0)
+        if self.split.whole is not None:
+            return np.flatnonzero(self.split.whole == part)
+        found = (np.any(np.asarray(self.part(i)) == part) for i in range(len(self.places)))
+        return np.flatnonzero(list(found))
+
+    def part(self, number: int) -> int | xr.DataArray:
+        """Return the part of a place, or (y, x) those of its pixels."""
+        return TRAIN if self.split is None else self.split.part(number)
 
     def labels(self, number: int, part: int) -> np.ndarray:
         """Return all labels of a place that belong to a part, in one row."""
         labels = self.places.view(number).labels
         if labels is None:
             return np.zeros(0, "int16")
-        belongs = 0 if self.split is None else self.split.part(number)
+        belongs = self.part(number)
         if isinstance(belongs, int):
             labels = labels if belongs == part else labels[:0]
         elif labels.ndim >= 2:
@@ -63,10 +72,10 @@ class Given:
         own = {} if labels is None else {"labels": digest(labels)}
         return {"cube": digest(cube, *(cube[dim] for dim in cube.dims)), "split": split} | own
 
-    def some(self, part: int, most: int = _MANY) -> Iterator[int]:
-        """Yield the numbers of places that have something of a part, evenly drawn where there are many."""
-        step = max(len(self.places) // most, 1)
-        return (i for i in range(0, len(self.places), step) if self.has(i, part))
+    def some(self, part: int, most: int = _MANY) -> np.ndarray:
+        """Return such numbers, evenly drawn where there are many."""
+        numbers = self.numbers(part)
+        return numbers[:: -(-len(numbers) // most) or 1]
 
 
 def gather(
@@ -175,7 +184,7 @@ def _check_bands(config: Any, bands: Sequence[str]) -> None:
     if tuple(bands) != config.bands:
         raise TimoError(
             f"The model reads the bands {config.bands}, the cube has {tuple(bands)}. Use "
-            f"cube.sel(band={list(config.bands)}), or load a model with cube=cube."
+            f"cube.sel(band={list(config.bands)}), or load a new model for it."
         )
 
 
@@ -204,23 +213,25 @@ def _check_places(config: Any, places: Places) -> None:
         )
 
 
-def check_observed(given: Given) -> None:
-    """Refuse places of which some show that a band was never observed: no pixel counts there."""
-    numbers = list(given.some(TRAIN, _FEW))[:_FEW]
-    if any(given.places.view(number).clear().any() for number in numbers):
+def check_observed(train: Windows) -> None:
+    """Refuse places of which the first chips show no observation: a band that is all NaN takes all pixels out."""
+    if any(train[index]["valid"].any() for index in range(min(len(train), _FEW))):
         return
-    for number in numbers[:1]:
-        cube = given.places.open(number)[0]
-        observed = np.isfinite(cube.values).any(axis=(0, 2, 3))
-        lost = [
-            str(band) for band, seen in zip(cube.band.values, observed, strict=True) if not seen
-        ]
-        kept = [str(band) for band in cube.band.values if str(band) not in lost]
-        why = f"{', '.join(lost)} is NaN everywhere" if lost else "no pixel has all its bands"
+    cube = train.places.open(train.place(0))[0]
+    if not cube.variable._in_memory:
+        cube = cube.isel(y=slice(64), x=slice(64))
+    observed = np.isfinite(cube.values).any(axis=(0, 2, 3))
+    lost = [str(band) for band, seen in zip(cube.band.values, observed, strict=True) if not seen]
+    kept = [str(band) for band in cube.band.values if str(band) not in lost]
+    if not lost or not kept:
         raise TimoError(
-            f"There is no observation to learn from: {why}, and a pixel counts where all bands of its sensor were "
-            f"observed. Leave such bands out: cube.sel(band={kept}), and load a model for the others."
+            "There is no observation to learn from: no labelled pixel was ever observed in all bands. Open the cube "
+            "with more dates, or label other places."
         )
+    raise TimoError(
+        f"There is no observation to learn from: {', '.join(lost)} is NaN everywhere, and a pixel counts where all "
+        f"bands of its sensor were observed. Use cube.sel(band={kept}), and load a model for that."
+    )
 
 
 def class_counts(given: Given, classes: int) -> np.ndarray:

@@ -9,12 +9,11 @@ import xarray as xr
 from torch import Tensor, tensor
 from torch.utils.data import Dataset
 
-from timo.places import Places
 from timo.places.chip import UNLABELLED, Chip
 from timo.places.place import is_labelled
-from timo.places.split import Split
 from timo.places.view import View
 from timo.training.answers import unit_of
+from timo.training.inputs import Given
 
 # Dates of a tile for a model that answers for each date: errors are averaged over them, and a dozen are enough.
 DATES = 12
@@ -38,9 +37,8 @@ class Tiles(Dataset):
 
     Parameters
     ----------
-    places : Places
-    split : Split
-        What belongs to which part.
+    given : Given
+        Places and their split.
     part : int
         The part: 1 = validation.
     config : ModelConfig
@@ -57,8 +55,7 @@ class Tiles(Dataset):
 
     def __init__(
         self,
-        places: Places,
-        split: Split,
+        given: Given,
         part: int,
         config: Any,
         *,
@@ -67,14 +64,14 @@ class Tiles(Dataset):
         most: int,
         seed: int,
     ) -> None:
-        self.places, self.config, self.size = places, config, size
+        self.places, self.config, self.size = given.places, config, size
         self.most_dates = DATES if config.per_date else dates
         rng = np.random.default_rng(seed)
-        # Places in random order, and only as many as are needed: each that is looked at is opened.
-        numbers = [i for i in range(len(places)) if not _is_other(split.part(i), part)]
+        numbers = given.numbers(part)
         if len(numbers) > most:
-            numbers = sorted(rng.choice(numbers, most, replace=False))
-        self.tiles = [tile for i in numbers for tile in self._tiles(int(i), split.part(i), part)]
+            # Only as many places as are needed: each that is looked at is opened.
+            numbers = np.sort(rng.choice(numbers, most, replace=False))
+        self.tiles = [tile for i in numbers for tile in self._tiles(int(i), given.part(i), part)]
         if len(self.tiles) > most:
             kept = np.sort(rng.choice(len(self.tiles), most, replace=False))
             self.tiles = [self.tiles[place] for place in kept]
@@ -141,10 +138,6 @@ class Tiles(Dataset):
         labels = np.where(tile.own, chip.labels, chip.labels.dtype.type(unlabelled))
         parcels = None if chip.parcels is None else np.where(tile.own, chip.parcels, -1)
         return replace(chip, labels=labels, parcels=parcels)
-
-
-def _is_other(belongs: int | xr.DataArray, part: int) -> bool:
-    return isinstance(belongs, int) and belongs != part
 
 
 def _labelled(labels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

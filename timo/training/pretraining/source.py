@@ -57,7 +57,7 @@ def open_source(
         return Windows(places, length, options, seed, part=of, split=split, labelled=False)
 
     given, held = Given(places, split), None
-    if split is not None and any(given.has(i, VALIDATION) for i in range(len(places))):
+    if len(given.numbers(VALIDATION)):
         count = _whole(max(length // 5, 8), batch_size)
         held = windows(VALIDATION, count, replace(options, rotate=False))
     sensor = places.sensor or "sentinel-2"
