@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from timo.errors import TimoError
-from timo.mapping import predict
+from timo.mapping import compute, export, predict
 from timo.mapping.provenance import weights_hash
 from timo.mapping.scoring import windows as _windows
 from timo.models.config import EncoderConfig
@@ -390,6 +390,98 @@ def test_the_map_says_where_it_comes_from():
     assert result.attrs["attribution"] == "made up"
 
 
+def test_dates_of_a_window_by_default():
+    """12 of a model that answers for each date; all, up to 64, of one that answers for the series."""
+    cube = random_cube(70, 4, 4, gaps=0)
+    model = Stub()
+    predict(model, cube).compute()
+    assert {len(dates) for _, dates, _ in model.calls} == {12}
+    series = Stub(per_date=False)
+    record = json.loads(predict(series, cube).attrs["provenance"])
+    assert record["parameters"]["window"] == 64
+    predict(series, cube.isel(time=slice(40))).compute()
+    assert [len(dates) for _, dates, _ in series.calls] == [40]
+
+
+# --- values of a regression
+
+
+class Slope(Stub):
+    """A regression: the second band over the first, and an interval of one on either side."""
+
+    def answer(self, scores):
+        value, _, _ = scores.split(1, dim=-3)
+        return torch.cat([value, value - 1, value + 1], dim=-3)
+
+
+@dataclass(frozen=True)
+class SlopeConfig(StubConfig):
+    task: str = "regression"
+    classes: tuple[str, ...] = ()
+    target: str = "height"
+    target_units: str = "m"
+    interval: float = 0.9
+
+
+def slope(per_date):
+    model = Slope(per_date=per_date)
+    model.config = SlopeConfig(per_date=per_date)
+    model.__class__ = type("Copied", (Slope,), {"__deepcopy__": lambda self, _: self})
+    model.forward = lambda x, _: torch.stack(
+        [(x[:, :, 1] - x[:, :, 0]).nan_to_num(0.0)] * 3, dim=2
+    )[:, slice(None) if per_date else 0]
+    return model
+
+
+@pytest.mark.parametrize("per_date", [True, False])
+def test_a_regression_gives_values_with_their_unit(per_date, tmp_path):
+    cube = random_cube(3, 10, 9)
+    result = predict(slope(per_date), cube, tile=4, halo=0)
+    assert list(result.data_vars) == ["value", "low", "high"]
+    assert result.value.dtype == np.float32
+    assert result.value.attrs["units"] == "m"
+    assert result.low.attrs["long_name"] == "lower end of the 90% interval of height"
+    assert np.isnan(result.value.rio.nodata)
+    found = result.compute()
+    np.testing.assert_allclose(found.high - found.low, found.value * 0 + 2)
+    if per_date:
+        expected = cube.values[:, 1] - cube.values[:, 0]
+        np.testing.assert_allclose(found.value, expected, atol=1e-6)
+    else:
+        never = np.isnan(cube.values).any(axis=1).all(axis=0)
+        assert (np.isnan(found.value.values) == never).all()
+        export(found.value, tmp_path / "height.tif")
+
+
+# --- what would give a wrong map, or none
+
+
+def test_a_model_whose_weights_are_not_finite_is_refused():
+    model = Stub()
+    with torch.no_grad():
+        model.weight.fill_(np.nan)
+    with pytest.raises(TimoError, match=r"weights are not finite \(weight and 0 more\)"):
+        predict(model, random_cube())
+
+
+def test_a_band_without_a_value_is_named():
+    cube = random_cube()
+    with pytest.raises(TimoError, match="band B8 has no value at all"):
+        predict(Stub(), cube.where(cube.band != "B8"))
+
+
+def test_a_map_without_data_is_said():
+    cube = random_cube(4, 6, 6, gaps=0)
+    # Never both bands at once.
+    cube.values[:2, 0], cube.values[2:, 1] = np.nan, np.nan
+    with pytest.raises(TimoError, match="No pixel of the cube is observed in all bands"):
+        predict(Stub(), cube)
+    lazy = predict(Stub(), cube.chunk())
+    with pytest.warns(UserWarning, match="has no data anywhere"):
+        found = compute(lazy)
+    assert (found.label == -1).all()
+
+
 # --- TiMo itself
 
 
@@ -474,10 +566,6 @@ def test_what_does_not_fit():
         match=r"reads the bands \['B4', 'B8'\], the cube has \['B4'\]: \['B8'\] missing",
     ):
         predict(Stub(), cube.sel(band=["B4"]))
-    with pytest.raises(
-        TimoError, match="labelled by a segmentation model; this one is for classification"
-    ):
-        predict(Stub(task="classification"), cube)
     with pytest.raises(TimoError, match="cube's dims must be in the order"):
         predict(Stub(), cube.transpose("band", "time", "y", "x"))
     with pytest.raises(TimoError, match="cube is all NaN"):

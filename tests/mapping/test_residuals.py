@@ -123,3 +123,19 @@ def test_too_few_pixels_are_refused(patchy):
         held_out_errors(result, labels, split)
     with pytest.raises(timo.TimoError, match="grid"):
         held_out_errors(result, labels, split[:-1])
+
+
+def test_of_a_regression_the_residual_is_the_label_minus_the_value(patchy):
+    value = grid(patchy.astype("float32"))
+    labels = grid(np.full((SIDE, SIDE), 2.0, "float32"))
+    labels[0, 0] = np.nan
+    result = xr.Dataset({"value": value})
+    found = residuals(result, labels)
+    assert found.dims == ("class", "y", "x")
+    assert np.isnan(found[0, 0, 0])
+    np.testing.assert_allclose(found[0, 1:], 2 - patchy[1:], rtol=1e-5)
+    errors = held_out_errors(result, labels, split_of(50))
+    assert not errors.honest
+    assert 120 < errors.range_m <= 200
+    with pytest.raises(timo.TimoError, match="must be floats, NaN = unlabelled"):
+        residuals(result, labels.fillna(0).astype("int16"))

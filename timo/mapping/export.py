@@ -30,6 +30,7 @@ from timo.mapping.geotiff import (
 )
 from timo.mapping.polygons import write_geojson
 from timo.mapping.provenance import clean
+from timo.mapping.tables import write_table
 
 PROVENANCE = "provenance"
 _NODATA = ("_FillValue", "missing_value", "nodata", "fill_value", "nodatavals")
@@ -40,7 +41,7 @@ _SUFFIXES = {".tif": "tif", ".tiff": "tif", ".zarr": "zarr", ".nc": "nc", ".geoj
 
 @checked
 def export(
-    data: xr.DataArray | xr.Dataset,
+    data: xr.DataArray | xr.Dataset | pd.DataFrame,
     path: PathLike,
     *,
     nodata: AnyNumber | None = None,
@@ -48,7 +49,7 @@ def export(
     overwrite: bool = True,
     smallest_ha: NotNegative = 0.0,
 ) -> Path:
-    """Write a map to a file; the suffix of `path` says which.
+    """Write a map, or a table of chips, parcels or points, to a file; the suffix of `path` says which.
 
     ``.tif``, ``.tiff``
         A cloud-optimised GeoTIFF (tiled, DEFLATE, overviews: nearest for integers, average for floats), north up, with
@@ -61,15 +62,18 @@ def export(
         NetCDF-4, where netCDF4 or h5netcdf is installed.
     ``.geojson``
         Polygons of a (y, x) map of classes, in degrees, see `timo.mapping.to_polygons`: read into memory as a whole.
+    ``.gpkg``, ``.geojson``, ``.parquet``, ``.csv``
+        Of a table (a GeoDataFrame of `timo.predict`): GeoPackage, GeoJSON in degrees, GeoParquet, or a CSV with
+        longitude and latitude, and WKT unless all are points.
 
     Dask-backed data are computed a few blocks at a time: memory is bounded by the chunks, not by the map. The output
     appears under its name only when it is complete.
 
     Parameters
     ----------
-    data : xarray.DataArray or xarray.Dataset
-        (y, x), (any, y, x) or, but for GeoTIFF, any more dimensions (of a size over 1); in any order, with evenly
-        spaced cell centres y and x, and a CRS.
+    data : xarray.DataArray, xarray.Dataset or geopandas.GeoDataFrame
+        A table; or (y, x), (any, y, x) or, but for GeoTIFF, any more dimensions (of a size over 1); in any order, with
+        evenly spaced cell centres y and x, and a CRS.
     path : path
         Where to.
     nodata : float, optional
@@ -101,6 +105,8 @@ def export(
         it was.
     """
     path = check_name(path)
+    if isinstance(data, pd.DataFrame):
+        return _export_table(data, path, nodata, provenance, smallest_ha, overwrite=overwrite)
     kind = _SUFFIXES.get(path.suffix.lower())
     if kind is None:
         known = ", ".join(_SUFFIXES)
@@ -121,6 +127,22 @@ def export(
     else:
         _write_store(data, path, kind, nodata, record)
     return path
+
+
+def _export_table(
+    data: pd.DataFrame,
+    path: Path,
+    nodata: float | None,
+    provenance: Mapping[str, Any] | None,
+    smallest_ha: float,
+    *,
+    overwrite: bool,
+) -> Path:
+    """Write a table; options of maps are refused."""
+    if nodata is not None or smallest_ha:
+        raise TimoError("nodata= and smallest_ha= are options of maps: leave them out for a table.")
+    _check_replaceable(path, path.suffix, overwrite=overwrite)
+    return write_table(data, path, provenance if provenance is not None else _read_record(data))
 
 
 def _check_replaceable(path: Path, kind: str, *, overwrite: bool) -> None:
@@ -191,7 +213,7 @@ def _one_variable(data: xr.DataArray | xr.Dataset) -> xr.DataArray:
     return chosen.assign_attrs(credit | chosen.attrs)
 
 
-def _read_record(data: xr.DataArray | xr.Dataset) -> Mapping[str, Any] | None:
+def _read_record(data: xr.DataArray | xr.Dataset | pd.DataFrame) -> Mapping[str, Any] | None:
     record = data.attrs.get(PROVENANCE)
     if isinstance(record, str):
         try:

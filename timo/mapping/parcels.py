@@ -219,7 +219,7 @@ def feature_numbers(labels: xr.DataArray) -> Int[np.ndarray, "y x"]:
 
 
 def members_of(frame: gpd.GeoDataFrame, cube: xr.DataArray) -> Members:
-    """Return the pixels whose centres lie in each geometry; of a point, the pixel that it lies in."""
+    """Return the pixels whose centres lie in each polygon, that a line touches, and that a point lies in."""
     shapes = frame.geometry.to_crs(cube.rio.crs).to_numpy()
     affine = grid_transform(cube)
     # In columns and rows, in which the centre of a pixel is at a half.
@@ -236,7 +236,7 @@ def members_of(frame: gpd.GeoDataFrame, cube: xr.DataArray) -> Members:
 
 
 def _pixels_in(shape: Any, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return rows and columns of the pixels of a shape in columns and rows."""
+    """Return rows and columns of the pixels of a shape, whose x are columns and y rows."""
     nothing = np.zeros(0, int), np.zeros(0, int)
     if shape is None or shape.is_empty:
         return nothing
@@ -251,7 +251,10 @@ def _pixels_in(shape: Any, height: int, width: int) -> tuple[np.ndarray, np.ndar
         return nothing
     shapely.prepare(shape)
     y, x = np.meshgrid(rows, columns, indexing="ij")
-    inside = shapely.contains_xy(shape, x + 0.5, y + 0.5)
+    if shape.geom_type.endswith("LineString"):
+        inside = shapely.intersects(shape, shapely.box(x, y, x + 1, y + 1))
+    else:
+        inside = shapely.contains_xy(shape, x + 0.5, y + 0.5)
     return y[inside], x[inside]
 
 
@@ -293,8 +296,12 @@ def _chip_rows(
     return gpd.GeoDataFrame(table, geometry=[_footprint(cube)] * len(table), crs=cube.rio.crs)
 
 
-def _footprint(cube: xr.DataArray) -> shapely.Polygon:
-    affine = grid_transform(cube)
+def _footprint(cube: xr.DataArray) -> shapely.Geometry:
+    """Return the outline of a cube; of a single cell whose size is not known, its centre."""
+    try:
+        affine = grid_transform(cube)
+    except TimoError:
+        return shapely.Point(float(cube.x[0]), float(cube.y[0]))
     corners = [affine @ corner for corner in ((0, 0), (cube.sizes["x"], cube.sizes["y"]))]
     (west, north), (east, south) = corners
     return shapely.box(min(west, east), min(north, south), max(west, east), max(north, south))

@@ -117,13 +117,25 @@ def predict(
         )
     # A copy: the model may be trained further, or be in training, by the time that a map is computed.
     model = copy.deepcopy(model).eval()
-    if unit == "chip":
-        return predict_chips(model, data, tiling)
-    if unit == "parcel":
-        return predict_parcels(model, data, parcels, tiling)
+    if unit != "pixel":
+        return _table(model, data, parcels, tiling)
     if isinstance(data, Places):
         return _maps(model, data, tiling)
     return predict_map(model, data, tiling)
+
+
+def _table(model: Segmenter, data: xr.DataArray | Places, parcels: Any, tiling: Tiling) -> Any:
+    """Return the table of a model of chips or parcels, with what is needed to trace it."""
+    chips = unit_of(config_of(model)) == "chip"
+    table = (
+        predict_chips(model, data, tiling)
+        if chips
+        else predict_parcels(model, data, parcels, tiling)
+    )
+    cube = None if isinstance(data, Places) else data
+    record = provenance(model=model, cube=cube, parameters=asdict(tiling))
+    table.attrs["provenance"] = json.dumps(record)
+    return table
 
 
 def predict_map(model: Segmenter, cube: xr.DataArray, tiling: Tiling) -> xr.Dataset:

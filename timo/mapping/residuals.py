@@ -104,15 +104,15 @@ def held_out_errors(
 ) -> HeldOutErrors:
     """Measure how far a map's errors on the held-out pixels are alike, and judge the split by it.
 
-    A residual is, for each class, 1 or 0 for what the label says minus the probability of the map, averaged over the
-    dates that have both.
+    A residual is, for each class, 1 or 0 for what the label says minus the probability of the map, or the label minus
+    the predicted value, averaged over the dates that have both (`residuals`).
 
     Parameters
     ----------
     result : xarray.Dataset
         A map, from `timo.predict`.
     labels : xarray.DataArray
-        (y, x) or (time, y, x) classes, -1 = unlabelled.
+        (y, x) or (time, y, x) classes, -1 = unlabelled; of a regression values, NaN = unlabelled.
     split : xarray.DataArray
         (y, x), from `timo.cube.split_blocks`: 0 = training.
     part : int
@@ -163,30 +163,45 @@ def held_out_errors(
 
 @checked
 def residuals(result: xr.Dataset, labels: xr.DataArray) -> xr.DataArray:
-    """Return the labels, as 1 or 0, minus the probability of the map, (class, y, x): the mean of dates that have both.
+    """Return labels minus the map, (class, y, x): the mean of the dates that have both.
+
+    Of a map of classes, the labels are 1 or 0 for each class, and the map its probability. Of a regression there is one
+    "class", `value`: the label minus the predicted value.
 
     Raises
     ------
     TimoError
-        If `result` is no map of classes, or the labels are on another grid.
+        If `result` is no map of `timo.predict`, or the labels are on another grid.
     """
-    if "probability" not in result or not {"class", "y", "x"} <= set(result.probability.dims):
-        raise TimoError(
-            "result is the map of timo.predict(...): a Dataset with probability (class, y, x)."
-        )
-    probability = result.probability
-    check_labels(labels, probability.isel({"class": 0}, drop=True))
-    truth = xr.concat([labels == i for i in range(probability.sizes["class"])], dim="class")
-    truth = truth.assign_coords({"class": probability["class"]}).astype("float32")
-    residual = (truth - probability).where(labels >= 0)
+    values = "value" in result
+    residual = (
+        _value_residual(result["value"], labels) if values else _class_residual(result, labels)
+    )
     if "time" in residual.dims:
         # A pixel that no date has seen has no mean: NaN, and no warning.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)
             residual = residual.mean("time")
-    if "spatial_ref" in probability.coords:
-        residual = residual.assign_coords(spatial_ref=probability.spatial_ref)
+    if "spatial_ref" in result.coords:
+        residual = residual.assign_coords(spatial_ref=result.spatial_ref)
     return residual.rename("residual")
+
+
+def _class_residual(result: xr.Dataset, labels: xr.DataArray) -> xr.DataArray:
+    if "probability" not in result or not {"class", "y", "x"} <= set(result.probability.dims):
+        raise TimoError(
+            "result is the map of timo.predict(...): a Dataset with probability (class, y, x), or value (y, x)."
+        )
+    probability = result.probability
+    check_labels(labels, probability.isel({"class": 0}, drop=True))
+    truth = xr.concat([labels == i for i in range(probability.sizes["class"])], dim="class")
+    truth = truth.assign_coords({"class": probability["class"]}).astype("float32")
+    return (truth - probability).where(labels >= 0)
+
+
+def _value_residual(value: xr.DataArray, labels: xr.DataArray) -> xr.DataArray:
+    check_labels(labels, value, numeric=True)
+    return (labels - value).expand_dims({"class": ["value"]})
 
 
 def _fit(held: xr.DataArray, block_m: float) -> tuple[xr.Dataset, VariogramModel]:
