@@ -180,17 +180,18 @@ def constant(frame: pd.DataFrame, name: str, option: str, held: Observations) ->
     column = frame[find_column(frame, name, option)]
     codes, kinds = pd.factorize(column)
     inside = (codes >= 0) & (held.of >= 0)
-    pairs = np.unique(np.stack([held.of[inside], codes[inside]]), axis=1)
-    again = np.flatnonzero(np.diff(pairs[0]) == 0)
+    series, kind = np.divmod(
+        np.unique(held.of[inside] * len(kinds) + codes[inside]), len(kinds) or 1
+    )
+    again = np.flatnonzero(np.diff(series) == 0)
     if again.size:
-        series = held.ids[pairs[0, again[0]]]
-        one, other = (kinds[pairs[1, again[0] + i]] for i in (0, 1))
+        one, other = (kinds[kind[again[0] + i]] for i in (0, 1))
         raise TimoError(
-            f"The series {series!r} has {name} {one!r} and {other!r}. A series has one: give each an id of its own, "
-            "such as the id and the year together, or correct the table."
+            f"The series {held.ids[series[again[0]]]!r} has {name} {one!r} and {other!r}. A series has one: give each "
+            "an id of its own, such as the id and the year together, or correct the table."
         )
     values = np.full(len(held.ids), None, dtype=object)
-    values[pairs[0]] = np.asarray(kinds, dtype=object)[pairs[1]]
+    values[series] = np.asarray(kinds, dtype=object)[kind]
     return values
 
 
