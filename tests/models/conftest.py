@@ -28,6 +28,11 @@ def disturbed(model: nn.Module, seed: int = 0) -> nn.Module:
 
 
 @pytest.fixture(scope="session")
+def disturb():
+    return disturbed
+
+
+@pytest.fixture(scope="session")
 def small_encoder():
     return lambda **options: disturbed(TiMoEncoder(config(**options)))
 
