@@ -162,10 +162,11 @@ def _read_parquet(path: Path) -> pd.DataFrame:
             f"{str(path)!r} needs a package: pip install pyarrow, or save the table as GeoPackage or CSV."
         ) from error
     try:
-        return geopandas.read_parquet(path)
-    except ValueError:  # a table without geometries
-        return pd.read_parquet(path)
-    except OSError as error:
+        try:
+            return geopandas.read_parquet(path)
+        except ValueError:  # a table without geometries
+            return pd.read_parquet(path)
+    except (OSError, ValueError) as error:
         raise TimoError(f"{str(path)!r} cannot be read as Parquet: {error}.") from error
 
 

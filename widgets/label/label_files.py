@@ -9,8 +9,10 @@ from typing import Any, TypeVar
 
 from timo.atomic import replacing
 from timo.checks import PathLike, checked
+from timo.crs import LONLAT
 from timo.errors import TimoError
 from timo.places.names import are_numbers, name_of, ordered_names
+from timo.places.vectors import read_vectors
 from timo.sources import Area, parse_aoi
 
 from .cells import cells_in_each, outline
@@ -95,8 +97,10 @@ def save(store: LabelStore, path: PathLike) -> None:
 
 @checked
 def load(store: LabelStore, path: PathLike, *, keep: bool = False) -> int:
-    """Read labels from a GeoJSON file; see `from_geojson`."""
+    """Read labels from a GeoJSON file, or any other features that `timo.read_labels` reads; see `from_geojson`."""
     file = Path(path).expanduser()
+    if file.suffix.lower() not in (".geojson", ".json"):
+        return from_geojson(store, _as_geojson(file), keep=keep)
     try:
         text = file.read_bytes()
     except OSError as error:
@@ -104,6 +108,15 @@ def load(store: LabelStore, path: PathLike, *, keep: bool = False) -> int:
             f"'{file}' cannot be read: {error.strerror}. Give a .geojson file"
         ) from error
     return from_geojson(store, text, keep=keep)
+
+
+def _as_geojson(file: Path) -> dict[str, Any]:
+    """Return the features of a vector file or table in degrees."""
+    import geopandas
+
+    found = read_vectors(file)
+    frame = geopandas.GeoDataFrame(found.table, geometry=found.geometries, crs=found.crs)
+    return json.loads(frame.to_crs(LONLAT).to_json(default=str, drop_id=True))
 
 
 def _feature(label: Label, store: LabelStore) -> dict[str, Any]:
