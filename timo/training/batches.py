@@ -11,7 +11,7 @@ from torch.utils.data import Dataset, Sampler
 from timo.training import windows
 
 # Batches whose chips are sorted by size together: of more, a batch would show chips of one kind of place alone.
-RUN = 16
+RUN = 32
 # Keeps the order of the batches apart from the random numbers of the chips.
 _ORDER = 0xBA7C
 
