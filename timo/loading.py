@@ -122,7 +122,7 @@ def load_model(
     size = f"timo-{str(name).removeprefix('timo-')}"
     path = None if size.removeprefix("timo-") in SIZES else _existing(name)
     asked = {"task": task, "unit": unit, "per_date": per_date}
-    asked |= {"target": target, "interval": interval}
+    asked |= {"target": target, "interval": None if interval is None else float(interval)}
     asked = {option: value for option, value in asked.items() if value is not None}
     if path is not None and kind_of(path) == "model":
         new = encoder | {"pretrained": pretrained, "normalisation": normalisation}

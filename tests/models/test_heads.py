@@ -200,3 +200,29 @@ def test_the_model_runs_in_half_precision(small_model, series, task):
 
 def test_a_model_tells_what_it_is(small_model):
     assert "segmentation, 0.1 M parameters, classes=('a', 'b', 'c')" in repr(small_model())
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 4), (4, 2)])
+@pytest.mark.parametrize(
+    "kind", [("segmentation", True), ("segmentation", False), ("classification", False)]
+)
+def test_a_chip_of_one_token_is_worked_on_as_any_other(
+    small_model, series, monkeypatch, kind, size
+):
+    """Leaving out what lies around one token, all of it padding, changes nothing but rounding."""
+    model = small_model(*kind)
+    x, dates, valid = series(b=2, h=size[0], w=size[1])
+
+    def step():
+        model.zero_grad()
+        scores = model(x, dates, valid)
+        scores.square().sum().backward()
+        return scores.detach(), [p.grad.clone() for p in model.parameters()]
+
+    found, gradients = step()
+    monkeypatch.setattr("timo.models.heads._is_cell", lambda _: False)
+    monkeypatch.setattr("timo.models.embedding.convolve_cell", lambda conv, x: conv(x))
+    expected, wanted = step()
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-9)
+    for one, other in zip(gradients, wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)

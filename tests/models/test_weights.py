@@ -25,10 +25,9 @@ from timo.models.weights import CONFIG, WEIGHTS
 
 def make_model(seed=0, **options):
     encoder = encoder_config("tiny", 2, dims=(8, 8, 8, 8), heads=(1, 1, 2, 2), depths=(1, 1, 1, 1))
-    settings = {"head_width": 8, "detail": 4} | options
-    return build(
-        ModelConfig(encoder, ("B4", "B8"), ("a", "b"), (0.1, 0.2), (0.3, 0.4), **settings), seed
-    )
+    settings = {"head_width": 8, "detail": 4, "classes": ("a", "b")} | options
+    numbers = {"mean": (0.1, 0.2), "std": (0.3, 0.4)}
+    return build(ModelConfig(encoder, ("B4", "B8"), **numbers, **settings), seed)
 
 
 @pytest.fixture
@@ -78,6 +77,72 @@ def test_a_model_comes_back_bit_by_bit(tmp_path, task):
     x, dates = torch.rand(1, 2, 2, 9, 9), torch.tensor([[18_000.0, 18_010.0]])
     with torch.no_grad():
         assert torch.equal(again(x, dates), model(x, dates))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"task": "regression", "classes": (), "target": "height", "target_units": "m"},
+        {"task": "regression", "classes": (), "unit": "parcel", "per_date": False, "interval": 0.0},
+        {"task": "classification", "unit": "parcel", "per_date": False},
+    ],
+)
+def test_a_model_of_each_kind_of_answer_comes_back(tmp_path, options):
+    model = make_model(**options)
+    if model.config.task == "regression":
+        model.set_target(12.0, 3.5)
+    again = load(save(model, tmp_path / "model"))
+    assert again.config == model.config
+    assert again.config.outputs == model.config.outputs
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"stem": "wavelength", "wavelengths": (0.6, 0.8, 0.0, None)}]
+)
+def test_a_model_of_several_groups_of_bands_comes_back(tmp_path, options):
+    groups = (2, 1, 1) if options else (2, 2)
+    encoder = encoder_config("tiny", 4, **SMALL, groups=groups, **options)
+    config = ModelConfig(encoder, tuple("abcd"), ("a", "b"), (0.0,) * 4, (1.0,) * 4, head_width=8)
+    model = build(config, 1)
+    again = load(save(model, tmp_path / "model"))
+    assert again.config == config
+    x, dates = torch.rand(1, 3, 4, 5, 6), torch.tensor([[0.0, 20.0, 40.0]])
+    x[:, 1, :2] = torch.nan
+    with torch.no_grad():
+        assert torch.equal(again(x, dates), model(x, dates))
+    assert load_encoder(tmp_path / "model").config.groups == groups
+
+
+def test_a_model_saved_before_there_were_kinds_of_answer_is_read(saved):
+    new = ("unit", "target", "target_units", "target_mean", "target_std", "interval")
+
+    def change(config):
+        for field in new:
+            del config["model"][field]
+        del config["model"]["encoder"]["groups"]
+
+    change_config(saved, change)
+    assert load(saved).config == make_model().config
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_not_saved_and_not_loaded_in_silence(tmp_path, value):
+    model = make_model()
+    folder = save(model, tmp_path / "model")
+    with torch.no_grad():
+        model.head.classifier[1].bias[0] = value
+    with pytest.raises(
+        TimoError, match=r"not finite in torch.float32: head\.classifier\.1\.bias\."
+    ):
+        save(model, folder)
+    assert load(folder).head.classifier[1].bias.isfinite().all()
+    # As an older timo would have written it.
+    save_file(model.state_dict(), folder / WEIGHTS)
+    change_config(folder, lambda config: config.pop("weights_sha256"))
+    with pytest.warns(
+        UserWarning, match="not finite: head.classifier.1.bias. All that they predict"
+    ):
+        load(folder)
 
 
 def test_buffers_are_saved_too(tmp_path):
