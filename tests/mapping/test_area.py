@@ -431,7 +431,9 @@ def test_a_sample_is_random_reproducible_and_where_the_strata_are(world):
     degrees = to_degrees.transform(sample["x"], sample["y"])
     np.testing.assert_allclose([sample["longitude"], sample["latitude"]], degrees)
     pixels = {k: int((mapped == k).sum()) for k in (0, 1)}
-    assert sample.attrs == {"crs": "EPSG:3035", "pixels": pixels}
+    assert sample.attrs["crs"] == "EPSG:3035"
+    assert sample.attrs["pixels"] == pixels
+    assert sample.attrs["hectares"] == pytest.approx({k: n * 0.01 for k, n in pixels.items()})
     assert len(sample) == 300
     assert not sample.duplicated(["row", "col"]).any()
     np.testing.assert_array_equal(mapped.values[sample["row"], sample["col"]], sample["stratum"])
@@ -801,12 +803,33 @@ def test_a_sample_says_both_columns_and_its_pixels(losses):
     expected = estimate_area(
         lost["stratum"], lost["reference"], areas, population={0: 1000, 1: 600}
     )
-    for found in (estimate_area(lost, areas), estimate_area(lost, map_areas=areas)):
-        pd.testing.assert_frame_equal(found.table, expected.table)
+    for found in (
+        estimate_area(lost),
+        estimate_area(lost, areas),
+        estimate_area(lost, map_areas=areas),
+        estimate_area(lost, {"0": 10.001, "1": 6.0}),
+    ):
+        pd.testing.assert_frame_equal(found.table, expected.table, rtol=1e-3)
+    half = pixel_areas(strata[:, :20])
+    with pytest.raises(TimoError, match=r"are not those of the map that the sample was drawn from"):
+        estimate_area(lost, half)
+    with pytest.raises(TimoError, match=r"are not those of the map .* leave map_areas out"):
+        estimate_area(lost, {0: 10.0})
+    part = lost[lost["col"] < 20]
+    found = estimate_area(part.stratum, part.reference, half).table
+    assert found["estimated_ha"].tolist() == pytest.approx([5, 3])
+    bare = lost.copy()
+    bare.attrs = {}
     with pytest.raises(TimoError, match=r"lacks the columns \['reference'\]"):
         estimate_area(lost.drop(columns="reference"), areas)
-    with pytest.raises(TimoError, match="map_areas must give the mapped area of each stratum, as"):
-        estimate_area(lost["stratum"], lost["reference"])
+    for call in (
+        lambda: estimate_area(lost["stratum"], lost["reference"]),
+        lambda: estimate_area(bare),
+    ):
+        with pytest.raises(TimoError, match="map_areas must give the mapped area of each stratum"):
+            call()
+    with pytest.raises(TimoError, match="reference_class must give what is there in truth"):
+        estimate_area(lost["stratum"], map_areas=areas)
 
 
 # --- maps that were compared or cast

@@ -267,3 +267,14 @@ def test_a_comparison_bears_no_names_of_classes():
     assert "classes" in (labels == 2).attrs  # as xarray keeps them
     properties = [f["properties"] for f in to_polygons(labels == 2)["features"]]
     assert [p["class"] for p in properties] == [1, 1]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "int64"])
+def test_what_is_no_data_is_in_no_polygon_after_a_cast_too(dtype):
+    label = a_map([[0, 1, -1], [1, 0, -1], [1, 1, -1]]).astype("int8").assign_attrs(nodata=-1)
+    expected = burn(to_polygons(label), label)
+    assert (expected[:, 2] == -1).all()
+    np.testing.assert_array_equal(burn(to_polygons(label.astype(dtype)), label), expected)
+    filled = label.where(label >= 0, 255).astype("uint8")
+    filled.attrs = {}
+    np.testing.assert_array_equal(burn(to_polygons(filled, nodata=255), label), expected)

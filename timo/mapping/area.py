@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from statistics import NormalDist
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
@@ -67,6 +67,8 @@ _AREA_COLUMNS = [
 ]
 # Section 5.1.2 of the paper advises 50 to 100; under it, the interval of the normal distribution is often too narrow.
 FEW_UNITS = 50
+# Share by which areas may differ that are the same: those of cells can be measured on the ellipsoid or on the map.
+_SAME_AREA = 0.01
 # Years of loss: aerial photographs are that old.
 _YEARS = range(1900, 2101)
 Confidence = Annotated[float, Range(above=0, below=1)]
@@ -128,7 +130,7 @@ def estimate_area(
     population: Areas | None = None,
     confidence: Confidence = 0.95,
 ) -> AreaEstimate:
-    """Estimate the area of each class from a stratified random sample: ``estimate_area(sample, areas)``.
+    """Estimate the area of each class from a stratified random sample: ``estimate_area(sample)``.
 
     A class is what it means: 2018, 2018.0 and the text "2018 " of a spreadsheet are one.
 
@@ -136,12 +138,13 @@ def estimate_area(
     ----------
     map_class : pandas.DataFrame or sequence (n,)
         The interpreted sample with the columns ``stratum`` and ``reference`` (`timo.mapping.read_sample`); the areas
-        follow. Or the stratum that each sample unit was drawn from: its class in the map.
+        may follow. Or the stratum that each sample unit was drawn from: its class in the map.
     reference_class : sequence (n,)
         What is there in truth. Classes that are no stratum are welcome; the area of each is estimated as well. Of two
         Series the index says which units belong together.
     map_areas : mapping of class to float, or pandas.Series
-        The mapped area of each stratum, hectares: `timo.mapping.pixel_areas`.
+        The mapped area of each stratum, hectares: `timo.mapping.pixel_areas`. By default that which a sample of
+        `timo.mapping.stratified_sample` bears; other areas than those are refused.
     population : mapping of class to int, or pandas.Series, optional
         The pixels of each stratum, for the finite population correction; by default those that the sample of
         `timo.mapping.stratified_sample` bears. A stratum that was wholly looked at is a census, without uncertainty,
@@ -160,7 +163,8 @@ def estimate_area(
     ------
     TimoError
         If the two columns differ in length or in their units, lack a value or hold no class (-1 is no data), if a unit
-        is of a stratum whose area is not given, or if a stratum that is no census has fewer than two units.
+        is of a stratum whose area is not given, if the areas are not those of the map that a sample was drawn from, or
+        if a stratum that is no census has fewer than two units.
 
     Warns
     -----
@@ -176,9 +180,10 @@ def estimate_area(
     the same name, and are NaN for a class that is no stratum.
     """
     if isinstance(map_class, pd.DataFrame):
-        sample, map_areas = map_class, reference_class if map_areas is None else map_areas
+        sample, given = map_class, reference_class if map_areas is None else map_areas
         _check_columns(sample, "the class that is there in truth")
         _check_once(sample)
+        map_areas = _areas_of(sample, given)
         map_class, reference_class = sample["stratum"], sample["reference"]
         population = sample.attrs.get("pixels") if population is None else population
     if reference_class is None:
@@ -200,6 +205,21 @@ def estimate_area(
             "areas hold, the accuracies say nothing."
         )
     return found.estimate
+
+
+def _areas_of(sample: pd.DataFrame, given: Any) -> Areas | None:
+    """Return the areas of the strata of a sample: those given, if they are those of its map, or those that it bears."""
+    own = sample.attrs.get("hectares")
+    if given is None or not isinstance(own, Mapping):
+        return given if isinstance(given, Mapping | pd.Series) else own
+    own, areas = read_floats(own, "hectares"), check_areas(given)
+    if not np.allclose(areas.reindex(own.index), own, rtol=_SAME_AREA):
+        raise TimoError(
+            f"The areas {areas.to_dict()} are not those of the map that the sample was drawn from, {own.to_dict()} "
+            "hectares: leave map_areas out. For a part of the sample give its columns and the areas of that part, "
+            "estimate_area(part.stratum, part.reference, areas)."
+        )
+    return areas
 
 
 @dataclass(frozen=True, eq=False)

@@ -46,9 +46,10 @@ def to_polygons(
     Parameters
     ----------
     data : xarray.DataArray or xarray.Dataset
-        (y, x) integers, negative = no data, with the names of the classes in ``attrs["classes"]`` if they have any; or
-        booleans, of which True counts. Of a Dataset ``label`` is taken, or the only variable that holds integers; if
-        it has ``probability`` (class, y, x), the polygons bear it. It is read into memory as a whole.
+        (y, x) integers, negative or ``.rio.nodata`` = no data, with the names of the classes in ``attrs["classes"]`` if
+        they have any; or booleans, of which True counts. Of a Dataset ``label`` is taken, or the only variable that
+        holds integers; if it has ``probability`` (class, y, x), the polygons bear it. It is read into memory as a
+        whole.
     smallest_ha : float
         Polygons smaller than this, in hectares, are left out.
     nodata : float, optional
@@ -162,7 +163,8 @@ def _values(labels: xr.DataArray, nodata: float | None) -> np.ndarray:
     left_out = values < 0
     if missing is not None:
         left_out |= values == missing
-    return np.where(left_out, -1, values).astype("int32")
+    # -1 is no unsigned number.
+    return np.where(left_out, np.int32(-1), values.astype("int32"))
 
 
 def _outlines(values: np.ndarray) -> tuple[list[shapely.Polygon], np.ndarray]:

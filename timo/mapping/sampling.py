@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from typing import Annotated, Any
 
@@ -184,8 +185,8 @@ def stratified_sample(
     pandas.DataFrame
         A row for each unit: ``id`` (1, 2, ...), ``longitude``, ``latitude`` (WGS 84, degrees), ``y``, ``x``
         (coordinates of the cell centre in the CRS of the map), ``row``, ``col``, ``stratum``. The strata are mixed, so
-        that the order tells an interpreter nothing. ``attrs["crs"]`` is the CRS, ``attrs["pixels"]`` the pixels of each
-        stratum.
+        that the order tells an interpreter nothing. ``attrs["crs"]`` is the CRS, ``attrs["pixels"]`` and
+        ``attrs["hectares"]`` are the size of each stratum.
 
     Raises
     ------
@@ -213,7 +214,15 @@ def stratified_sample(
     places = {"id": sample.index + 1, "longitude": longitude, "latitude": latitude, "y": y, "x": x}
     for position, (name, column) in enumerate(places.items()):
         sample.insert(position, name, column)
-    sample.attrs = {"crs": crs, "pixels": {int(k): int(v) for k, v in counts.items()}}
+    sample.attrs = {
+        "crs": crs,
+        "pixels": {int(k): int(v) for k, v in zip(counts.index, counts, strict=True)},
+    }
+    # A reference system that distorts areas has none; the pixels can be drawn all the same.
+    with suppress(TimoError):
+        areas = pixel_areas(strata)
+        held = zip(areas.index, areas, strict=True)
+        sample.attrs["hectares"] = {int(k): float(v) for k, v in held}
     return sample
 
 

@@ -82,6 +82,8 @@ class Features:
     ----------
     cube : xarray.DataArray
         The cube with the bands of the model, in memory.
+    groups : tuple of int
+        How many of the bands belong to each sensor.
 
     Raises
     ------

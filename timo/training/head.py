@@ -252,21 +252,23 @@ def _samples(
     if not len(rows):
         return
     labels = labels[:, rows, columns]
-    at = (..., rows + top, columns + left)
+    at = (rows + top, columns + left)
     for window in tile.windows:
         some = torch.from_numpy(labels[window.dates].astype("int64"))
         if not (some != UNLABELLED).any():
             continue
         frames, image, valid = features.inputs(model, tile, window)
-        coarse = enlarge(frames, valid.shape[-2:])[at].permute(0, 2, 1)
+        coarse = enlarge(frames, valid.shape[-2:])[..., *at].permute(0, 2, 1)
         flags = valid[0] if valid.ndim == 5 else valid[0][:, None]
         parts = zip(image[0].split(features.groups, 1), flags.split(1, 1), strict=True)
-        patches = [_patches(torch.cat([x, seen.to(x.dtype)], dim=1), at[1:]) for x, seen in parts]
+        patches = [_patches(torch.cat([x, seen.to(x.dtype)], dim=1), at) for x, seen in parts]
         of = Frames.of(valid) if valid.ndim == 5 else None
         if of is not None:
-            pixels = {name: getattr(of, name)[at][..., None] for name in ("valid", "observed")}
+            pixels = {
+                name: getattr(of, name)[..., *at].unsqueeze(-1) for name in ("valid", "observed")
+            }
             of = replace(of, **pixels)
-        yield Samples(coarse.contiguous(), patches, some, valid[0][at], of)
+        yield Samples(coarse.contiguous(), patches, some, valid[0][..., *at], of)
 
 
 def _patches(pixels: Float[Tensor, "t c h w"], at: tuple[np.ndarray, ...]) -> Tensor:
@@ -355,6 +357,7 @@ def _scores(
 
 def _fine(head: SegmentationHead, samples: Samples) -> Float[Tensor, "n d 1 1"]:
     """Return the features of the full-resolution path, pixel by pixel of each frame."""
+    assert head.detail is not None
     details = [head.detail, *getattr(head, "details", ())]
     if samples.of is None:
         return _unpadded(head.detail, samples.patches[0].flatten(0, 1))
