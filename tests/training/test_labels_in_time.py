@@ -3,6 +3,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 
 from timo.errors import TimoError
 from timo.training import labels_in_time
@@ -60,6 +61,38 @@ def test_the_months_are_a_choice(cube, labels):
     laid = labels_in_time(labels, cube, 2018, months=(1, 2))
     assert (laid.isel(time=DATES.year < 2019) == labels).all()
     assert (laid.isel(time=DATES.year == 2019) == -1).all()
+
+
+def test_a_season_over_the_turn_of_the_year_has_the_year_of_its_end(cube, labels):
+    """The winter of 2018 goes from December 2017 to February 2018, and years go from December on."""
+    # By winter nothing grew but in the first pixel, before December 2018.
+    winter = DATES.month.isin([12, 1, 2])
+    cube.values[winter & (DATES < "2018-12"), :, 0, 0] = FOREST
+    later = cube.isel(time=[1]).assign_coords(time=pd.DatetimeIndex(["2018-12-20"]))
+    later.values[0] = np.reshape(CUT, (2, 1, 1))
+    cube = xr.concat([cube, later], "time").sortby("time")
+    laid = labels_in_time(labels, cube, 2018, months=(12, 2))
+    days = pd.DatetimeIndex(cube.time.values)
+    year = days.year + (days.month == 12)
+    # 2017 has a winter of January alone; in 2019 that of 20 December 2018.
+    expected = np.broadcast_to(labels.values, laid.shape).copy()
+    expected[year == 2019, 0, 0] = -1
+    np.testing.assert_array_equal(laid.values, expected)
+    with pytest.raises(TimoError, match=r"months 12-2 of 2021.*\(that of the end of the season\)"):
+        labels_in_time(labels, cube, 2021, months=(12, 2))
+
+
+def test_values_to_predict_are_laid_in_the_same_way(cube, labels):
+    values = labels.where(labels >= 0).astype("float32").drop_attrs()
+    laid = labels_in_time(values, cube, 2018)
+    classes = labels_in_time(labels, cube, 2018)
+    np.testing.assert_array_equal(laid, classes.where(classes >= 0))
+    assert laid.dtype == "float32"
+
+
+def test_a_declared_nodata_is_refused(cube, labels):
+    with pytest.raises(TimoError, match="declare 0 as no data"):
+        labels_in_time(labels.astype("uint8").rio.write_nodata(0, encoded=True), cube, 2018)
 
 
 def test_where_a_summer_was_not_observed_nothing_is_known_of_it(cube, labels):
