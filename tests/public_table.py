@@ -136,6 +136,22 @@ class World:
         return self.grid(values, ("y", "x"), classes=["forest", "other"])
 
     @functools.cached_property
+    def fields(self) -> dict[str, Any]:
+        """Two fields as GeoJSON, with a date."""
+        west, south, east, north = self.cube.rio.transform_bounds("EPSG:4326")
+        middle = (west + east) / 2
+        boxes = [shapely.box(west, south, middle, north), shapely.box(middle, south, east, north)]
+        features = [
+            {
+                "type": "Feature",
+                "properties": {"class": name, "seen": "2018-06-02", "height": i + 0.5},
+                "geometry": shapely.geometry.mapping(box),
+            }
+            for i, (name, box) in enumerate(zip(("forest", "other"), boxes, strict=True))
+        ]
+        return {"type": "FeatureCollection", "features": features}
+
+    @functools.cached_property
     def split(self) -> xr.DataArray:
         """Three parts of the rows."""
         parts = np.broadcast_to(np.arange(16)[:, None] * 3 // 16, (16, 16)).astype("int8")
@@ -326,11 +342,32 @@ def units(w: World) -> dict[str, Any]:
     }
 
 
+def evaluated(w: World) -> timo.Evaluation:
+    """Figures of a model on its cube."""
+    return timo.evaluate(w.model, w.cube, w.labels, baselines=False)
+
+
 simple(
     "timo",
     {
         "create_encoder": lambda w: {"size": "tiny", "bands": 6},
+        "cross_validate": lambda w: {
+            "model": w.model,
+            "places": timo.Places([(w.cube, w.labels)] * 3),
+            "by": "place",
+            "k": 3,
+            "baselines": False,
+            **SHORT,
+            "chips": chips(),
+        },
         "estimate_area": units,
+        "evaluate": lambda w: {
+            "model": w.model,
+            "data": w.cube,
+            "labels": w.labels,
+            "baselines": False,
+        },
+        "Evaluation": lambda w: vars(evaluated(w)),
         "export": lambda w: {"data": w.labels, "path": stored("map.tif"), "overwrite": True},
         "fetch": lambda w: {"cube": w.cube.chunk(time=1), "progress": False},
         "fill": lambda w: {"cube": w.cube},
@@ -342,26 +379,32 @@ simple(
             "chips": chips(),
         },
         "fit_head": lambda w: {"model": w.model, "data": w.cube, "labels": w.labels, "steps": 1},
-        "load_model": lambda w: {"name": w.model_folder, "cube": w.cube},
+        "load_model": lambda w: {"name": w.model_folder, "data": w.cube},
         "loss_areas": lambda w: {
             "loss_year": w.loss.loss_year,
             "sample": interpreted(w),
         },
         "loss_year": lambda w: {"probability": w.result.probability.sel({"class": "forest"})},
         "open_cube": lambda w: {"source": "sample", "start": "2018-07", "end": "2018-07"},
-        "predict": lambda w: {"model": w.model, "cube": w.cube},
+        "predict": lambda w: {"model": w.model, "data": w.cube},
         "pretrain": lambda w: {
             "data": w.cube,
             "model": "tiny",
             **SHORT,
             "chips": window_options(),
         },
+        "read_labels": lambda w: {"source": w.fields, "like": w.cube},
         "sample_clearings": lambda w: {},
         "sample_labels": lambda w: {},
         "simulate": lambda w: {"pixels": 16, "dates": 4},
         "save": lambda w: {"model": w.model, "path": stored("saved")},
         "Features": lambda w: {"model": w.model, "cube": w.cube},
     },
+)
+methods(
+    "timo.Evaluation",
+    evaluated,
+    {"plot": lambda w: {}, "to_csv": lambda w: {"path": stored("figures.csv")}},
 )
 methods(
     "timo.Features",
@@ -669,6 +712,14 @@ simple(
             "state_dict": w.model.encoder.state_dict(),
             "encoder": w.model.encoder,
         },
+    },
+)
+methods(
+    "timo.models.TiMo",
+    lambda w: timo.load_model("timo-tiny", w.cube, task="regression", pretrained=False),
+    {
+        "answer": lambda w: {"scores": torch.zeros(1, 3, 4, 4)},
+        "set_target": lambda w: {"mean": 20.0, "std": 4.0},
     },
 )
 

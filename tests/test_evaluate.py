@@ -12,7 +12,7 @@ from sklearn import metrics
 
 import timo
 from timo.errors import TimoError
-from timo.evaluate import Evaluation, cross_validate, evaluate
+from timo.evaluate import Evaluation, baselines, cross_validate, evaluate
 from timo.evaluate.baselines import Baselines, fold_of, group_folds, thin
 from timo.evaluate.features import (
     Periods,
@@ -43,7 +43,7 @@ BANDS, CLASSES = ("B4", "B8"), ("barley", "maize", "wheat")
 def small_forest():
     """Twenty trees are enough for these rules."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("timo.evaluate.baselines._TREES", 20)
+        patch.setattr(baselines, "_TREES", 20)
         yield
 
 

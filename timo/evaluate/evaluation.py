@@ -97,7 +97,8 @@ class Evaluation:
         """Return the confusion matrix with its directions in words."""
         return self.confusion.rename_axis(index="reference", columns="predicted")
 
-    def plot(self, ax: Axes | None = None) -> Axes:
+    @checked
+    def plot(self, ax: Any = None) -> Axes:
         """Draw the confusion matrix; of a regression, predictions over references.
 
         Parameters

@@ -321,6 +321,8 @@ def compute(
 
 def _look_for_data(result: xr.Dataset) -> None:
     """Warn of a map without data: nothing of the cube was observed in all bands of the model."""
+    if not result.data_vars:
+        return
     first = next(iter(result.data_vars.values()))
     known = first >= 0 if first.dtype.kind == "i" else first.notnull()
     if not bool(known.any()):
