@@ -57,7 +57,7 @@ def test_each_kind_of_answer_has_its_head_and_shape(task, unit, per_date, head, 
 def test_a_regression_without_an_interval_has_one_score():
     model = build(configured("regression", interval=0.0, per_date=False))
     assert model.config.outputs == 1
-    model.set_target(50, 10)
+    model.set_target(50.0, 10.0)
     scores = model(torch.rand(1, 2, 2, 5, 5))
     assert scores.shape == (1, 1, 5, 5)
     torch.testing.assert_close(model.answer(scores), 50 + 10 * scores)
@@ -89,7 +89,7 @@ def test_answers_of_a_regression_are_in_the_unit_of_the_target_and_in_order(shap
 def test_the_target_is_set_once_training_knows_it(unchecked):
     model = build(configured("regression", target="height", target_units="m"))
     before = model.config
-    model.set_target(12.5, 3)
+    model.set_target(12.5, 3.0)
     assert (model.config.target_mean, model.config.target_std) == (12.5, 3.0)
     expected = dataclasses.replace(before, target_mean=12.5, target_std=3.0)
     assert model.config == expected
@@ -97,7 +97,7 @@ def test_the_target_is_set_once_training_knows_it(unchecked):
     assert "target='height'" in repr(model)
     for wrong in ((float("nan"), 1.0), (0.0, 0.0), (0.0, float("inf")), ("a", 1.0)):
         with pytest.raises(
-            TimoError, match=r"target_(mean|std) must be a number|std must be|mean must be"
+            TimoError, match=r"(mean|std) must be a number"
         ):
             model.set_target(*wrong)
     with pytest.raises(TimoError, match="a model for segmentation predicts no number"):

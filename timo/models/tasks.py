@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Real
 from torch import Tensor, nn
 
-from timo.checks import Positive, Range, checked
+from timo.checks import Positive, Range, checked, described
 from timo.errors import TimoError
 from timo.models.config import Channels, EncoderConfig, Rate, check_reads_bands
 from timo.models.encoder import PhysicalModel, TiMoEncoder, check_series, seeded
@@ -187,8 +187,19 @@ class TiMo(PhysicalModel):
         """Return what scores say, in their shape: probabilities, or value, low and high in the unit of the target.
 
         Scores of pixels are (..., k, h, w), of chips and of pooled parcels (..., k).
+
+        Raises
+        ------
+        TimoError
+            If they are not scores of this model.
         """
-        axis = -1 if self.config.unit == "chip" or scores.ndim < 3 else -3
+        shape = tuple(scores.shape) if isinstance(scores, Tensor) else ()
+        axis = -1 if self.config.unit == "chip" or len(shape) < 3 else -3
+        if shape[axis:][:1] != (self.config.outputs,):
+            raise TimoError(
+                f"scores must be a torch.Tensor of what this model returns, {self.config.outputs} numbers for each "
+                f"{self.config.unit}, or of what pool_parcels makes of that; got {described(scores)}"
+            )
         if self.config.task != "regression":
             return scores.softmax(dim=axis)
         answers = scores * self.config.target_std + self.config.target_mean
@@ -197,7 +208,8 @@ class TiMo(PhysicalModel):
         value, low, high = answers.split(1, dim=axis)
         return torch.cat([value, torch.minimum(low, value), torch.maximum(high, value)], dim=axis)
 
-    def set_target(self, mean: float, std: float) -> None:
+    @checked
+    def set_target(self, mean: float, std: Positive) -> None:
         """Set the mean and standard deviation of the number that a regression predicts.
 
         Raises
@@ -207,7 +219,7 @@ class TiMo(PhysicalModel):
         """
         if self.config.task != "regression":
             raise TimoError(f"a model for {self.config.task} predicts no number: it has no target")
-        self.config = replace(self.config, target_mean=mean, target_std=std)
+        self.config = replace(self.config, target_mean=float(mean), target_std=float(std))
 
     def extra_repr(self) -> str:
         """Return one line for the notebook."""
