@@ -449,3 +449,31 @@ def test_cubes_that_were_concatenated_by_hand_are_told_of_join(s2, s1):
         check(both)
     with pytest.raises(TimoError, match=r"timo\.cube\.join"):
         check(both.assign_attrs(sensor="sentinel-1+2"))
+
+
+def test_radar_in_a_cube_that_does_not_say_its_sensor_is_no_reflectance(s2, s1):
+    both = xr.concat([s2, s1], "band", join="outer", combine_attrs="drop")
+    for cube in (both, s1.assign_attrs(sensor=None)):
+        with pytest.raises(
+            TimoError, match=r'assign_attrs\(sensor="sentinel-1"\).*timo\.cube\.join'
+        ):
+            timo.load_model("timo-tiny", cube, ["a", "b"])
+    parts = [
+        both.sel(band=cube.band).assign_attrs(sensor=cube.attrs["sensor"]) for cube in (s2, s1)
+    ]
+    model = timo.load_model("timo-tiny", join(*parts), ["a", "b"], pretrained=False)
+    assert model.config.encoder.groups == (3, 2)
+
+
+def test_predictions_of_two_sensors_are_combined_as_the_message_says():
+    time = pd.to_datetime(["2020-06-01", "2020-06-11", "2020-06-15"])
+    one, other = (
+        xr.DataArray(np.full((2, 2, 2), p), dims=("time", "y", "x"), coords={"time": time[dates]})
+        for p, dates in ((0.9, [0, 1]), (0.5, [1, 2]))
+    )
+    with pytest.raises(TimoError, match=r"xarray\.concat\(\[a, b\].*timo\.cube\.join") as caught:
+        timo.mapping.mean_probability([one, other])
+    call = re.search(r"xarray\.concat\(.*?\"outer\"\)", str(caught.value))[0]
+    both = eval(call, {"xarray": xr, "a": one, "b": other})  # noqa: S307
+    mean = timo.mapping.mean_probability(both, dim="model").isel(y=0, x=0)
+    np.testing.assert_allclose(mean.values, [0.9, 0.75, 0.5])

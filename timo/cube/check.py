@@ -15,7 +15,7 @@ from timo.checks import checked
 from timo.crs import meant_unit
 from timo.cube.values import check_values
 from timo.errors import TimoError, warn
-from timo.sensors import SENSORS, Sensor, get_sensor
+from timo.sensors import POLARISATIONS, SENSORS, Sensor, get_sensor
 from timo.sensors.registry import find_sensor
 
 DIMS = ("time", "band", "y", "x")
@@ -64,7 +64,7 @@ def check(
     _check_dims(cube, what)
     _check_dtype(cube, what)
     _check_time(cube, what)
-    _check_band(cube, what)
+    _check_band(cube, what, sensor_of(cube, sensor))
     check_grid(cube, what=what)
     # Asking .data would read an array that still lies in a file; xarray has no public way to ask.
     if cube.variable._in_memory:
@@ -355,7 +355,7 @@ def _check_time(cube: xr.DataArray, what: str) -> None:
         raise TimoError(f'The {what}\'s dates must ascend. Use {what}.sortby("time").')
 
 
-def _check_band(cube: xr.DataArray, what: str) -> None:
+def _check_band(cube: xr.DataArray, what: str, sensor: Sensor | None) -> None:
     names = [str(name) for name in cube.band.values]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -363,17 +363,36 @@ def _check_band(cube: xr.DataArray, what: str) -> None:
             f"The {what} has the band {twice[0]!r} more than once. "
             f'Use {what}.drop_duplicates("band").'
         )
-    sensor = sensor_of(cube)
-    strange = [] if sensor is None else [name for name in names if name not in sensor.band_names]
-    if sensor is not None and strange:
-        others = [n for n, other in SENSORS.items() if set(strange) <= set(other.band_names)]
-        joined = (
-            f" {' and '.join(strange)} can be of {' or '.join(others)}: the cubes of several sensors are joined with "
-            "timo.cube.join(cube, other), each with its own attrs['sensor']."
-        )
+    if sensor is not None:
+        strange = [name for name in names if name not in sensor.band_names]
+        if cube.attrs.get("sensor") is None:
+            _check_assumed(strange, sensor, what)
+        else:
+            _check_said(strange, sensor)
+
+
+def _check_said(strange: Sequence[str], sensor: Sensor) -> None:
+    """Refuse bands that the sensor of a cube has not."""
+    if not strange:
+        return
+    others = [n for n, other in SENSORS.items() if set(strange) <= set(other.band_names)]
+    joined = (
+        f" {' and '.join(strange)} can be of {' or '.join(others)}: the cubes of several sensors are joined with "
+        "timo.cube.join(cube, other), each with its own attrs['sensor']."
+    )
+    raise TimoError(
+        f"{sensor.name} has no band {strange[0]!r}. Its bands are: {', '.join(sensor.band_names)}."
+        f"{joined if others else ''}"
+    )
+
+
+def _check_assumed(strange: Sequence[str], sensor: Sensor, what: str) -> None:
+    """Refuse radar in a cube that is taken to be of a sensor without it; another band may be one that is not read."""
+    if radar := [name for name in strange if name in POLARISATIONS]:
         raise TimoError(
-            f"{sensor.name} has no band {strange[0]!r}. Its bands are: {', '.join(sensor.band_names)}."
-            f"{joined if others else ''}"
+            f"The {what} does not say its sensor, and {' and '.join(radar)} are no bands of {sensor.name}. Use "
+            f'{what}.assign_attrs(sensor="sentinel-1"); with bands of another sensor, select those of each, say its '
+            "sensor, and join them with timo.cube.join(cube, other)."
         )
 
 

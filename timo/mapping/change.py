@@ -22,10 +22,17 @@ _CEILING = 0.95
 _ROUNDING = 1e-4
 _SCALES = (100, 255, 10_000)
 _Month = Annotated[int, Range(1, 12)]
+_SEVERAL = (
+    "Predictions of several models are put beside one another first: "
+    'xarray.concat([a, b], "model", join="outer"), with dim="model"; one model reads several sensors in '
+    "timo.cube.join(s2, s1)."
+)
 
 
 @checked
-def mean_probability(probability: xr.DataArray, dim: Hashable = "time") -> xr.DataArray:
+def mean_probability(
+    probability: Annotated[xr.DataArray, _SEVERAL], dim: Hashable = "time"
+) -> xr.DataArray:
     """Combine the probabilities of several dates: the mean of their log-odds.
 
     A logarithmic opinion pool (Genest & Zidek 1986, Statistical Science 1) with equal weights.
