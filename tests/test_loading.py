@@ -11,7 +11,7 @@ import timo
 from timo.errors import TimoError
 from timo.models.encoder import create_encoder
 from timo.models.weights import save_encoder
-from timo.sensors import get_sensor
+from timo.sensors import SENSORS, Band, Sensor, get_sensor, register_sensor
 
 CLASSES = ["forest", "other"]
 
@@ -251,3 +251,214 @@ def test_a_pretrained_encoder_that_does_not_fit_is_refused(cube, tmp_path):
         timo.load_model(tmp_path / "encoder", cube, CLASSES, dims=(8, 8, 8, 8))
     with pytest.raises(TimoError, match="needs a cube to read and classes to predict"):
         timo.load_model(tmp_path / "encoder")
+
+
+# --- places, several sensors, and each kind of answer
+
+
+def make_radar(t=3):
+    values = np.random.default_rng(1).normal(-15, 1, (t, 2, 6, 5)).astype("float32")
+    optical = make_cube()
+    coords = {
+        "time": pd.date_range("2019-05-04", periods=t, freq="12D"),
+        "band": ["VV", "VH"],
+        **{name: optical[name] for name in ("y", "x", "spatial_ref")},
+    }
+    dims = ("time", "band", "y", "x")
+    return xr.DataArray(values, coords, dims, attrs={"sensor": "sentinel-1"})
+
+
+def labels_on(cube, values, **attrs):
+    coords = {name: cube[name] for name in ("y", "x", "spatial_ref")}
+    return xr.DataArray(values, coords, ("y", "x"), attrs=attrs)
+
+
+@pytest.fixture
+def terrain():
+    """A sensor of the user's own, whose band has no wavelength; its cube."""
+    band = Band("height", "", float("nan"), 30.0, mean=500.0, std=200.0)
+    register_sensor(Sensor("terrain", "a terrain model", (band,), scale=1.0, kind="other"))
+    values = np.linspace(100, 900, 30, dtype="float32").reshape(1, 1, 6, 5)
+    cube = make_cube().isel(time=[0], band=[0]).copy(data=values)
+    yield cube.assign_coords(band=["height"]).assign_attrs(sensor="terrain")
+    del SENSORS["terrain"]
+
+
+@pytest.mark.parametrize(
+    ("options", "unit", "per_date"),
+    [
+        ({}, "pixel", True),
+        ({"task": "segmentation", "per_date": False}, "pixel", False),
+        ({"task": "classification"}, "chip", False),
+        ({"task": "classification", "per_date": True}, "chip", True),
+        ({"task": "classification", "unit": "parcel"}, "parcel", False),
+        ({"task": "regression", "target": "height"}, "pixel", False),
+        ({"task": "regression", "unit": "chip", "interval": 0.5}, "chip", False),
+    ],
+)
+def test_each_kind_of_answer_has_its_defaults(tmp_path, cube, options, unit, per_date):
+    classes = None if options.get("task") == "regression" else CLASSES
+    model = timo.load_model("timo-tiny", cube, classes, **options)
+    assert (model.config.unit, model.config.per_date) == (unit, per_date)
+    assert model.config.classes == (() if classes is None else ("forest", "other"))
+    assert model.config.target == options.get("target", "")
+    assert model.config.interval == options.get("interval", 0.9)
+    folder = timo.save(model, tmp_path / "model")
+    assert timo.load_model(folder, cube, classes, **options).config == model.config
+    others = {"task": "classification", "unit": "parcel", "per_date": not per_date}
+    for option in ("unit", "per_date"):
+        if getattr(model.config, option) != others[option]:
+            with pytest.raises(TimoError, match=f"has the {option} .*: leave {option} out, or"):
+                timo.load_model(folder, **{option: others[option]})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"task": "regression", "classes": CLASSES}, "a regression has no classes, got"),
+        ({"classes": CLASSES, "target": "height"}, 'target .* regression: give task="regression"'),
+        ({"classes": CLASSES, "interval": 0.9}, 'regression: give task="regression"'),
+        ({"classes": CLASSES, "unit": "parcel"}, 'give task="classification"'),
+        ({"task": "regression", "unit": "parcel", "per_date": True}, "give per_date=False"),
+        ({"classes": CLASSES, "groups": (2, 1)}, "groups are the sensors of the cube's bands"),
+    ],
+)
+def test_what_belongs_to_another_task_is_refused(cube, options, message):
+    with pytest.raises(TimoError, match=message):
+        timo.load_model("timo-tiny", cube, **options)
+
+
+def test_places_name_the_classes_or_the_target(cube):
+    values = np.arange(30).reshape(6, 5) % 3 - 1
+    classes = labels_on(cube, values.astype("int16"), classes=CLASSES)
+    heights = labels_on(cube, values.astype("float32"), long_name="height", units="m")
+    places, measured = timo.Places([(cube, classes)]), timo.Places([(cube, heights)])
+    model = timo.load_model("timo-tiny", places)
+    assert model.config == timo.load_model("timo-tiny", cube, CLASSES).config
+    model = timo.load_model("timo-tiny", measured, task="regression")
+    assert (model.config.target, model.config.target_units) == ("height", "m")
+    assert (model.config.target_mean, model.config.target_std) == (0.0, 1.0)
+    with pytest.raises(TimoError, match=r'labels of the places are values, .*: give task="regres'):
+        timo.load_model("timo-tiny", measured)
+    with pytest.raises(TimoError, match=r'labels of the places are classes, .*: give task="segm'):
+        timo.load_model("timo-tiny", places, task="regression")
+    with pytest.raises(TimoError, match="needs a cube to read and classes to predict"):
+        timo.load_model("timo-tiny", timo.Places([cube]))
+    with pytest.raises(TimoError, match=r"cubes with labels are places: timo\.Places\("):
+        timo.load_model("timo-tiny", [(cube, classes)])
+
+
+def test_a_saved_model_is_checked_against_places(tmp_path, cube):
+    folder = timo.save(timo.load_model("timo-tiny", cube, CLASSES), tmp_path / "model")
+    assert timo.load_model(folder, timo.Places([cube])).config.bands == ("B2", "B4", "B8")
+    with pytest.raises(TimoError, match=r"reads the bands .*: \['B4'\] missing"):
+        timo.load_model(folder, timo.Places([make_cube(("B2", "B8"))]))
+
+
+def test_several_sensors_are_read_as_groups_of_bands(cube):
+    message = "pretrained weights of timo-tiny never saw radar"
+    with pytest.warns(UserWarning, match=message):
+        model = timo.load_model("timo-tiny", [cube, make_radar()], CLASSES, per_date=False, seed=3)
+    config = model.config
+    assert config.sensor == "sentinel-2+sentinel-1"
+    assert config.bands == ("B2", "B4", "B8", "VV", "VH")
+    assert config.encoder.groups == (3, 2)
+    assert config.encoder.wavelengths == (0.492, 0.665, 0.833, 0.0, -1.0)
+    assert config.mean[3:] == (-11.0, -18.0)
+    assert "pretrained" in config.initial_weights
+    joint = timo.cube.join(cube, make_radar())
+    with pytest.warns(UserWarning, match=message):
+        again = timo.load_model("timo-tiny", joint, CLASSES, per_date=False, seed=3)
+    states = model.state_dict(), again.state_dict()
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    # All that a model of the first sensor has, this one has as well: with radar missing it answers the same.
+    alone = timo.load_model("timo-tiny", cube, CLASSES, per_date=False, seed=3)
+    empty = timo.cube.join(cube, missing={"sentinel-1": ["VV", "VH"]})
+    dates = torch.tensor([[18_017.0, 18_048.0]])
+    with torch.no_grad():
+        found = model(torch.from_numpy(empty.values)[None], dates)
+        assert torch.equal(found, alone(torch.from_numpy(cube.values)[None], dates))
+
+
+def test_a_joint_model_is_saved_and_its_encoder_reads_the_same_sensors(tmp_path, cube):
+    data = [cube, make_radar()]
+    model = timo.load_model("timo-tiny", data, CLASSES, pretrained=False, stem="wavelength")
+    folder = timo.save(model, tmp_path / "model")
+    assert timo.load_model(folder, data).config == model.config
+    with pytest.raises(TimoError, match=r"reads sentinel-1 too, .* timo\.cube\.join\("):
+        timo.load_model(folder, cube)
+    names = ("bands", "mean", "std", "sensor")
+    save_encoder(
+        model.encoder, tmp_path / "encoder", **{name: getattr(model.config, name) for name in names}
+    )
+    other = timo.load_model(tmp_path / "encoder", data, ["a", "b", "c"])
+    expected, found = model.encoder.state_dict(), other.encoder.state_dict()
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+    with pytest.raises(TimoError, match=r"together, the data have .*join the same \(timo\.cube"):
+        timo.load_model(tmp_path / "encoder", cube, CLASSES)
+
+
+def test_a_sensor_without_wavelengths_has_kernels_of_its_own(cube, terrain):
+    model = timo.load_model("timo-tiny", [cube, terrain], CLASSES)
+    encoder = model.config.encoder
+    assert encoder.groups == (3, 1)
+    assert encoder.wavelengths == (0.492, 0.665, 0.833, None)
+    assert "pretrained" in model.config.initial_weights
+    assert model.encoder.stems["1"].conv1.weight.shape == (32, 1, 7, 7)
+    joint = timo.cube.join(cube, terrain)
+    days = (joint.time.values - np.datetime64("1970-01-01")) / np.timedelta64(1, "D")
+    with torch.no_grad():
+        scores = model(torch.from_numpy(joint.values)[None], torch.from_numpy(days)[None])
+        flat = joint.copy()
+        flat.loc[{"band": "height"}] = flat.sel(band="height") * 0 + 500
+        other = model(torch.from_numpy(flat.values)[None], torch.from_numpy(days)[None])
+    assert scores.isfinite().all()
+    assert (scores - other).abs().max() > 1e-4
+    alone = timo.load_model("timo-tiny", terrain, CLASSES)
+    assert alone.config.initial_weights == "random (seed 0)"
+
+
+def test_the_normalisation_is_that_of_the_sensor_or_of_the_data(tmp_path, caplog):
+    cube = make_cube()
+    cube[0, :, :2] = np.nan
+    expected = [(float(cube[:, i].mean()), float(cube[:, i].std())) for i in range(3)]
+    model = timo.load_model("timo-tiny", cube, CLASSES, normalisation="data")
+    np.testing.assert_allclose(model.config.mean, [m for m, _ in expected], rtol=1e-6)
+    np.testing.assert_allclose(model.config.std, [s for _, s in expected], rtol=1e-6)
+    assert timo.load_model(timo.save(model, tmp_path / "model")).config == model.config
+    # Over many places as over all their values at once, lazy ones too.
+    parts = [cube.isel(y=slice(0, 2)), cube.isel(y=slice(2, 3)), cube.isel(y=slice(3, 6)).chunk()]
+    found = timo.load_model("timo-tiny", timo.Places(parts), CLASSES, normalisation="data").config
+    np.testing.assert_allclose(found.mean, model.config.mean, rtol=1e-6)
+    np.testing.assert_allclose(found.std, model.config.std, rtol=1e-6)
+    with pytest.raises(TimoError, match=r"\['normalisation'\] are options of a new model"):
+        timo.load_model(tmp_path / "model", normalisation="data")
+    with pytest.raises(TimoError, match="normalisation must be one of 'sensor', 'data' or None"):
+        timo.load_model("timo-tiny", cube, CLASSES, normalisation="batch")
+
+
+def test_a_band_without_values_has_no_normalisation_of_the_data(cube):
+    dark = cube.where(cube.band != "B4")
+    with pytest.raises(
+        TimoError, match=r"B4 holds no value: nothing was observed\. Leave the band"
+    ):
+        timo.load_model("timo-tiny", dark, CLASSES, normalisation="data")
+    flat = cube.copy()
+    flat.loc[{"band": "B4"}] = 0.25
+    model = timo.load_model("timo-tiny", flat.isel(time=[0]), CLASSES, normalisation="data")
+    assert (model.config.mean[1], model.config.std[1]) == (0.25, 1.0)
+
+
+def test_many_places_are_read_in_part(cube, monkeypatch):
+    opened = []
+    places = timo.Places([cube] * 7)
+    monkeypatch.setattr("timo.places.bands.MOST_PLACES", 3)
+    monkeypatch.setattr(type(places), "open", lambda _, i: opened.append(i) or (cube, None))
+    timo.load_model("timo-tiny", places, CLASSES, normalisation="data")
+    assert opened == [0, 3, 6]
+
+
+def test_the_former_name_of_the_data_works(cube):
+    with pytest.warns(DeprecationWarning, match="cube= is called data= now"):
+        model = timo.load_model("timo-tiny", cube=cube, classes=CLASSES)
+    assert model.config.bands == ("B2", "B4", "B8")

@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 
 from timo import cube as cubes
+from timo.errors import TimoError
 from timo.places.places import Places
 from timo.sensors import Sensor, get_sensor
 
