@@ -65,8 +65,8 @@ class Run:
 class Effort:
     """How long is trained."""
 
-    epochs: int = 15
-    chips: int = 320
+    epochs: int = 10
+    chips: int = 256
     size: int = 16
 
 

@@ -814,6 +814,26 @@ methods(
         "wavelengths": lambda w: {"names": ["B4"]},
     },
 )
+
+
+def series() -> pd.DataFrame:
+    """Two series of three dates, with all that a table of series may say."""
+    columns = {"id": ["a"] * 3 + ["b"] * 3, "crop": ["soy"] * 3 + ["maize"] * 3, "farm": "one"}
+    columns |= {"date": [*pd.date_range("2020-06-01", periods=3, freq="10D")] * 2, "fold": 1}
+    return pd.DataFrame(columns | {"B4": 0.06, "B8": [0.3, 0.31, 0.32] * 2, "e": 15.0, "n": 45.0})
+
+
+methods(
+    "timo.Places",
+    lambda w: timo.Places,
+    {
+        "from_series": lambda w: {
+            "table": series(),
+            **{"id": "id", "time": "date", "bands": ["B4", "B8"], "label": "crop"},
+            **{"group": "farm", "fold": "fold", "x": "e", "y": "n", "crs": 4326},
+        }
+    },
+)
 BOX = (22.14, 45.2, 22.141, 45.201)
 
 
