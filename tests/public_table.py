@@ -827,11 +827,10 @@ methods(
     "timo.Places",
     lambda w: timo.Places,
     {
-        "from_series": lambda w: {
-            "table": series(),
-            **{"id": "id", "time": "date", "bands": ["B4", "B8"], "label": "crop"},
-            **{"group": "farm", "fold": "fold", "x": "e", "y": "n", "crs": 4326},
-        }
+        "from_series": lambda w: (
+            {"table": series(), "id": "id", "time": "date", "bands": ["B4", "B8"], "label": "crop"}
+            | {"group": "farm", "fold": "fold", "x": "e", "y": "n", "crs": 4326}
+        )
     },
 )
 BOX = (22.14, 45.2, 22.141, 45.201)
