@@ -98,7 +98,7 @@ class Evaluation:
         return self.confusion.rename_axis(index="reference", columns="predicted")
 
     @checked
-    def plot(self, ax: Any = None) -> Axes:
+    def plot(self, ax: Any = None) -> Any:
         """Draw the confusion matrix; of a regression, predictions over references.
 
         Parameters

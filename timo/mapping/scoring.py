@@ -180,9 +180,10 @@ def check_weights(model: Segmenter) -> None:
         name for name, weight in model.named_parameters() if not bool(weight.isfinite().all())
     ]
     if broken:
+        more = f" and {len(broken) - 1} more" if broken[1:] else ""
         raise TimoError(
-            f"The model's weights are not finite ({broken[0]} and {len(broken) - 1} more): its training diverged, or "
-            "its file is damaged. Load it again with timo.load_model, and train it with a lower learning rate."
+            f"The model's weights are not finite (in {broken[0]}{more}): its training diverged, or its file is "
+            "damaged. Load it again with timo.load_model, and train it with a lower learning rate."
         )
 
 
