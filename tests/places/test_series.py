@@ -294,6 +294,7 @@ WRONG = {
         "classes",
     ),
     "no such file": (lambda _: "nowhere.csv", {}, "no table"),
+    "factors of another band": (lambda t: t, {"scale": {"B5": 1e-4}}, "no band of the table"),
     "crs without coordinates": (lambda t: t, {"crs": 32633}, "x= and y="),
 }
 

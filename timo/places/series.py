@@ -94,8 +94,9 @@ class SeriesSource(Source):
         if self.labels is None:
             return cube, None
         labels, own = self.labels, self._label(number)
-        known = {"classes": list(labels.classes)} if labels.classes else {}
-        attrs = known or {"long_name": labels.target, "units": ""}
+        attrs: dict[str, Any] = {"long_name": labels.target, "units": ""}
+        if labels.classes:
+            attrs = {"classes": list(labels.classes)}
         if own.ndim == 0:
             return cube, xr.DataArray(own, attrs=attrs)
         return cube, xr.DataArray(own, grid, ("y", "x"), attrs=attrs)
@@ -229,37 +230,49 @@ def _physical(
     values, bands = held.values, held.bands
     if nodata is not None:
         values = np.where(values == np.float32(nodata), np.float32(np.nan), values)
-    if sensor.mask_name and sensor.mask_name in bands:
-        at = bands.index(sensor.mask_name)
-        quality = values[:, at]
-        masked = ~np.isfinite(quality)
-        masked |= np.asarray(sensor.flagged(np.where(masked, 0, quality).astype("int64")))
-        values = np.where(masked[:, None], np.float32(np.nan), values)
-        values = np.delete(values, at, axis=1)
-        bands = tuple(band for band in bands if band != sensor.mask_name)
-    for factors, apply in ((scale, np.multiply), (offset, np.add)):
-        if factors is not None:
-            own = [_factor(factors, band, sensor) for band in bands]
-            neutral = 1.0 if apply is np.multiply else 0.0
-            row = np.array([neutral if f is None else f for f in own], "float32")
-            values = apply(values, row)
+    values, bands = _masked(values, bands, sensor)
+    if scale is not None:
+        values = values * _row(scale, 1.0, bands, sensor)
+    if offset is not None:
+        values = values + _row(offset, 0.0, bands, sensor)
     try:
         check_values(values.T[None, :, :, None], sensor, bands, what="table", call=False)
     except TimoError as error:
-        own = f" ({sensor.name}'s own: scale={sensor.scale:g}, offset={sensor.offset:g})"
+        known = f" ({sensor.name}'s own: scale={sensor.scale:g}, offset={sensor.offset:g})"
         raise TimoError(
             f"{error} Give scale= and offset=, the factors that their producer states"
-            f"{own if sensor.scale > 0 else ''}, nodata=, the number that means no data, or the sensor= that they are "
-            "of."
+            f"{known if sensor.scale > 0 else ''}, nodata=, the number that means no data, or the sensor= that they "
+            "are of."
         ) from error
     return replace(held, bands=bands, values=values)
 
 
-def _factor(factors: Factors, band: str, sensor: Sensor) -> float | None:
-    """Return the factor of a band, of its sensor, or of all; None where none is given."""
+def _masked(
+    values: np.ndarray, bands: tuple[str, ...], sensor: Sensor
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return values and bands without the quality layer, NaN where it masks."""
+    if not sensor.mask_name or sensor.mask_name not in bands:
+        return values, bands
+    at = bands.index(sensor.mask_name)
+    quality = values[:, at]
+    hidden = ~np.isfinite(quality)
+    hidden |= np.asarray(sensor.flagged(np.where(hidden, 0, quality).astype("int64")))
+    kept = np.delete(values, at, axis=1)
+    return np.where(hidden[:, None], np.float32(np.nan), kept), (*bands[:at], *bands[at + 1 :])
+
+
+def _row(factors: Factors, neutral: float, bands: Sequence[str], sensor: Sensor) -> np.ndarray:
+    """Return the factor of each band: its own, that of its sensor, or `neutral`."""
     if not isinstance(factors, Mapping):
-        return float(factors)
-    return factors.get(band, factors.get(sensor.band_origin(band)[0]))
+        return np.full(len(bands), factors, "float32")
+    owners = [sensor.band_origin(band)[0] for band in bands]
+    if unknown := [name for name in factors if name not in (*bands, *owners)]:
+        raise TimoError(
+            f"The factors name {unknown[0]!r}, which is no band of the table and no sensor. Its bands are: "
+            f"{', '.join(bands)}."
+        )
+    own = [factors.get(b, factors.get(o, neutral)) for b, o in zip(bands, owners, strict=True)]
+    return np.array(own, "float32")
 
 
 def _read_labels(
