@@ -24,18 +24,19 @@ from torch.utils.data import DataLoader
 
 from timo.models import create_encoder
 from timo.sources import open_cube
-from timo.training.chips import ChipStore, StoreDataset, StoreOptions, collate, pack
+from timo.places import ChipStore, Places, pack
+from timo.training.windows import WindowOptions, Windows, collate
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def make_dataset(path: Path, args: argparse.Namespace, dates: int) -> StoreDataset:
-    options = StoreOptions(size=args.size, dates=(dates, dates))
+def make_dataset(path: Path, args: argparse.Namespace, dates: int) -> Windows:
+    options = WindowOptions(size=args.size, dates=(dates, dates))
     # The first rounds of a worker start it: long epochs make that count for little.
-    return StoreDataset(path, args.batch * args.batches, options)
+    return Windows(Places.from_store(path), args.batch * args.batches, options, labelled=False)
 
 
-def loaded(dataset: StoreDataset, args: argparse.Namespace, workers: int) -> Callable[[], int]:
+def loaded(dataset: Windows, args: argparse.Namespace, workers: int) -> Callable[[], int]:
     """Read an epoch; workers stay alive, as they do in training."""
     loader = DataLoader(
         dataset,
@@ -53,10 +54,10 @@ def loaded(dataset: StoreDataset, args: argparse.Namespace, workers: int) -> Cal
     return epoch
 
 
-def by_zarr(dataset: StoreDataset, args: argparse.Namespace) -> Callable[[], int]:
+def by_zarr(path: Path, dataset: Windows, args: argparse.Namespace) -> Callable[[], int]:
     """The same reads, unscaled and unturned, through Zarr's own reader."""
-    store, rng = dataset.store, np.random.default_rng(0)
-    arrays = zarr.open_group(store.path, mode="r")
+    store, rng = ChipStore(path), np.random.default_rng(0)
+    arrays = zarr.open_group(path, mode="r")
     x, valid, count = arrays["x"], arrays["valid"], min(args.batch, 16)
 
     def read() -> int:
@@ -71,11 +72,11 @@ def by_zarr(dataset: StoreDataset, args: argparse.Namespace) -> Callable[[], int
     return read
 
 
-def trained(dataset: StoreDataset, args: argparse.Namespace) -> Callable[[], int]:
+def trained(dataset: Windows, args: argparse.Namespace) -> Callable[[], int]:
     """One training step on a batch that is there already."""
     batch = collate([dataset[i] for i in range(args.batch)])
     batch = {name: tensor.to(args.device) for name, tensor in batch.items()}
-    model = create_encoder("tiny", len(dataset.store.layout.bands)).to(args.device).train()
+    model = create_encoder("tiny", len(dataset.places.bands)).to(args.device).train()
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4)
 
     def step() -> int:
@@ -133,7 +134,7 @@ def report(path: Path, args: argparse.Namespace) -> None:
     dataset = make_dataset(path, args, args.dates)
     tasks = {f"train step, {args.device}": trained(dataset, args)}
     tasks |= {f"loader, {n} workers": loaded(dataset, args, n) for n in args.workers}
-    tasks["zarr's own reader"] = by_zarr(dataset, args)
+    tasks["zarr's own reader"] = by_zarr(path, dataset, args)
     table = measure(tasks, args.rounds)
     table["times the train step"] = table["chips/s"] / table["chips/s"].iloc[0]
     store = ChipStore(path)

@@ -6,7 +6,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "chip": ["Chip"],
-        "in_time": ["labels_in_time"],
         "labels": ["read_labels"],
         "opening": ["open_places"],
         "packed.packing": ["PackOptions", "Packed", "pack"],

@@ -229,9 +229,11 @@ def count_labels(labels: np.ndarray | None) -> np.ndarray:
     return np.array([int(mask.sum()) for mask in masks_of(labels)], "int64")
 
 
-def masks_of(labels: np.ndarray) -> list[np.ndarray]:
-    """Return where each class is at any date, (h w) bool, () of labels of a whole place; values are one class."""
-    classes = range(int(labels.max(initial=-1)) + 1) if labels.dtype.kind != "f" else ()
-    found = [labels == k for k in classes] or [is_labelled(labels)]
+def masks_of(labels: np.ndarray, k: int | None = None) -> list[np.ndarray]:
+    """Return where each class, or one, is at any date: (h w) bool, () of a whole place; values are one class."""
+    classes = range(int(labels.max(initial=-1)) + 1) if k is None else (k,)
+    numeric = labels.dtype.kind == "f"
+    found = [is_labelled(labels)] if numeric else [labels == each for each in classes]
+    found = found or [np.zeros(labels.shape, bool)]
     dated = labels.ndim in (1, 3)
     return [mask.any(axis=0) if dated else mask for mask in found]

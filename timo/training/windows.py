@@ -142,7 +142,8 @@ class Windows(Dataset):
         self.options = options or (WindowOptions() if self.unit is None else ChipOptions())
         # Shared memory: workers that live for several epochs must see it change.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
-        self._pixels: dict[int, list[np.ndarray]] = {}
+        # Positions of the pixels of a class, of places in memory.
+        self._pixels: dict[tuple[int, int], np.ndarray] = {}
         self._order: tuple[tuple[int, ...], np.ndarray] | None = None
         self._groups, self._optical = places.head.band_groups()
         self._count()
@@ -172,21 +173,29 @@ class Windows(Dataset):
         return chip.tensors(labels=self.unit is not None)
 
     def lengths(self, index: int) -> tuple[int, int, int]:
-        """Return how many dates, rows and columns a window has, without reading its values."""
-        draw = self._draw(index)
-        rows, columns = (side.stop - side.start for side in (draw.rows, draw.columns))
-        return len(draw.when), rows, columns
+        """Return how many dates, rows and columns a window has, without reading its values.
+
+        Of a place on disk the dates that are clear are not known: at most as many as can be drawn.
+        """
+        if self.places.in_memory:
+            draw = self._draw(index)
+            rows, columns = (side.stop - side.start for side in (draw.rows, draw.columns))
+            return len(draw.when), rows, columns
+        view = self.places.view(self.place(index))
+        rows, columns = (min(self.options.size or side, side) for side in view.shape)
+        return min(self.options.dates[1], len(view.dates)), rows, columns
 
     def place(self, index: int) -> int:
         """Return the number of the place that a window of this epoch shows."""
-        return self._draw(index).place
+        number, rng = self._begin(index)
+        return self._next_place(number) if self.ordered else self._draw_label(rng)[0]
 
     # What may be drawn.
 
     def _count(self) -> None:
         """Count what each place has of each class; without labels, of what was observed."""
         self.ordered = self.unit is None and not self.places.in_memory
-        table = self._table()
+        table = self._counted = self._table()
         self.classes = np.flatnonzero(table.any(axis=0))
         if not self.classes.size:
             self._refuse()
@@ -210,6 +219,8 @@ class Windows(Dataset):
         if self.ordered:
             known = np.ones((len(self.places), 1), "int64")
         if known is not None and (self.split is None or self.split.whole is not None):
+            # A place has one label as a whole, however many dates bear it.
+            known = known > 0 if self.unit == "chip" else known
             inside = True if self.split is None else self.split.whole == self.part
             return np.where(np.broadcast_to(inside, len(known))[:, None], known, 0)
         rows = [self._counts(number) for number in range(len(self.places))]
@@ -222,7 +233,7 @@ class Windows(Dataset):
             return np.zeros(1, "int64")
         if self.ordered:
             return np.array([int(np.any(area))])
-        return np.array([len(p) for p in self._candidates(number, self.places.view(number))])
+        return np.array([mask.sum() for mask in self._masks(number, self.places.view(number))])
 
     def _area(self, number: int) -> np.ndarray | bool:
         """Return the pixels of a place that belong to the part, (h w) bool; True of all and False of none."""
@@ -231,41 +242,51 @@ class Windows(Dataset):
         part = self.split.part(number)
         return part == self.part if isinstance(part, int) else np.asarray(part.values == self.part)
 
-    def _candidates(self, number: int, view: View) -> list[np.ndarray]:
-        """Return the flat positions of the pixels of each class that may be drawn in a place."""
-        if number in self._pixels:
-            return self._pixels[number]
+    def _candidates(self, number: int, view: View, k: int) -> np.ndarray:
+        """Return the flat positions of the pixels of a class that may be drawn in a place."""
+        if (number, k) in self._pixels:
+            return self._pixels[number, k]
+        found = np.flatnonzero(self._masks(number, view, k)[0])
+        if view.in_memory:
+            self._pixels[number, k] = found
+        return found
+
+    def _masks(self, number: int, view: View, k: int | None = None) -> list[np.ndarray]:
+        """Return where each class, or one, may be drawn in a place; without labels where anything was observed."""
         area = self._area(number)
         if self.unit is None:
             seen = view.valid(*_all(view)).reshape(-1, *view.shape).any(axis=0)
-            masks = [seen & area]
-        else:
-            assert view.labels is not None
-            masks = [mask & area for mask in masks_of(view.labels)]
-        found = [np.flatnonzero(mask) for mask in masks]
-        if view.in_memory:
-            self._pixels[number] = found
-        return found
+            return [seen & area]
+        assert view.labels is not None
+        return [mask & area for mask in masks_of(view.labels, k)]
 
     # The draw of a window.
 
-    def _draw(self, index: int) -> Draw:
+    def _begin(self, index: int) -> tuple[int, np.random.Generator]:
+        """Return the number of a window, checked, and its random numbers."""
         number = whole(index, "index")
         if not 0 <= number < self.length:
             raise NumberError(f"An epoch has {self.length} windows; got number {index}.")
-        rng = np.random.default_rng([self.seed, self.epoch, number])
-        if self.ordered:
-            return self._draw_in_order(number, rng)
+        return number, np.random.default_rng([self.seed, self.epoch, number])
+
+    def _draw_label(self, rng: np.random.Generator) -> tuple[int, int, int]:
+        """Draw a class, and of it a pixel: return its place, its number there, and the class."""
         of = int(rng.integers(len(self.classes))) if self.unit else 0
         nth = int(rng.integers(self._ends[of][-1]))
         held = int(np.searchsorted(self._ends[of], nth, side="right"))
-        place = int(self._held[of][held])
-        view, k = self.places.view(place), int(self.classes[of])
         nth -= int(self._ends[of][held - 1]) if held else 0
+        return int(self._held[of][held]), nth, int(self.classes[of])
+
+    def _draw(self, index: int) -> Draw:
+        number, rng = self._begin(index)
+        if self.ordered:
+            return self._draw_in_order(number, rng)
+        place, nth, k = self._draw_label(rng)
+        view = self.places.view(place)
         if self.unit == "chip":
             pixel = tuple(int(rng.integers(side)) for side in view.shape)
         else:
-            pixel = divmod(int(self._candidates(place, view)[k][nth]), view.shape[1])
+            pixel = divmod(int(self._candidates(place, view, k)[nth]), view.shape[1])
         rows, columns = draw_window(pixel, view.shape, self.options.size, rng)
         clear = self._clear(place, view, rows, columns)
         when = draw_dates(clear, self.options.dates, self.options.min_clear, rng)
@@ -273,13 +294,17 @@ class Windows(Dataset):
             when = self._with_label(when, clear, _bears(view.labels, pixel, k), rng)
         return Draw(place, view, when, rows, columns, rng)
 
-    def _draw_in_order(self, number: int, rng: np.random.Generator) -> Draw:
+    def _next_place(self, number: int) -> int:
+        """Return the place whose turn it is."""
         turn, position = divmod(number, len(self._held[0]))
         key = (self.seed, self.epoch, turn)
         if self._order is None or self._order[0] != key:
             order = np.random.default_rng([*key, _ORDER]).permutation(len(self._held[0]))
             self._order = (key, order)
-        place = int(self._held[0][self._order[1][position]])
+        return int(self._held[0][self._order[1][position]])
+
+    def _draw_in_order(self, number: int, rng: np.random.Generator) -> Draw:
+        place = self._next_place(number)
         view = self.places.view(place)
         when = draw_dates(_any(view.clear(), 1), self.options.dates, self.options.min_clear, rng)
         sides = [min(self.options.size or side, side) for side in view.shape]
@@ -339,9 +364,10 @@ class Windows(Dataset):
 
     def _spliced(self, chip: Chip, draw: Draw) -> Chip:
         view, rng = draw.view, draw.rng
-        own = {k: p for k, p in enumerate(self._candidates(draw.place, view)) if len(p)}
+        own = np.flatnonzero(self._counted[draw.place]).tolist()
         rarest = min(own, key=lambda k: (chip.labels == k).sum())
-        pixel = divmod(int(own[rarest][rng.integers(len(own[rarest]))]), view.shape[1])
+        pixels = self._candidates(draw.place, view, rarest)
+        pixel = divmod(int(pixels[rng.integers(len(pixels))]), view.shape[1])
         rows, columns = draw_window(pixel, view.shape, self.options.size, rng)
         return splice(chip, self._cut(replace(draw, rows=rows, columns=columns)), rng)
 

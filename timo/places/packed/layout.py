@@ -11,7 +11,7 @@ import numpy as np
 import zarr
 
 from timo.errors import TimoError
-from timo.places.packed.shard import CODECS, DamagedError, checksum
+from timo.places.packed.shard import DamagedError, checksum, codecs
 
 # Version 2 has labels and names with the places.
 FORMAT, VERSIONS = "timo-chips", (1, 2)
@@ -58,7 +58,8 @@ class Layout:
     `labels` are the dims of the labels, None of places without. `target` and `classes` are those of the labels,
     `counted` is the number of classes, named or not, and `numeric` says that they are values. `coordinates` are the
     further numbers of each pixel, "feature" and "group". A store that is not `named` is of version 1: it has no labels,
-    and all its places have `size` pixels a side. `text` is the number of bytes for a name.
+    and all its places have `size` pixels a side. `text` is the number of bytes for a name, `codec`
+    the compressor of what is stored.
     """
 
     bands: tuple[str, ...]
@@ -81,6 +82,7 @@ class Layout:
     target_units: str = ""
     coordinates: tuple[str, ...] = ()
     text: int = 0
+    codec: str = "zstd"
 
     @property
     def version(self) -> int:
@@ -107,9 +109,14 @@ class Layout:
             x |= {"scale_factor": self.scale, "add_offset": zero, "_FillValue": NODATA}
         several = len(self.groups) > 1
         over, count = (("group",), (len(self.groups),)) if several else ((), ())
+        valid = Sharded("bool", (*over, *pixels), (*count, *sides), False)
+        if self.named:
+            # What is clear of a place is asked for at all its dates.
+            shape = (self.dates, *valid.shape)
+            valid = Sharded("bool", ("date", *valid.dims), shape, False, dated=False)
         arrays = {
             "x": Sharded(self.dtype, ("band", *pixels), self.chunk, self.nodata, attributes=x),
-            "valid": Sharded("bool", (*over, *pixels), (*count, *sides), False),
+            "valid": valid,
         }
         if self.labels is not None and "y" in self.labels:
             dtype, fill = ("float32", float("nan")) if self.numeric else ("int16", -1)
@@ -248,7 +255,7 @@ def create_arrays(group: zarr.Group, layout: Layout, places: int = 0) -> None:
     """Create the arrays of a store."""
     # Flat names: a folder for each index of each shard would be five times the files.
     usual: Any = {
-        "compressors": CODECS,
+        "compressors": codecs(layout.codec),
         "chunk_key_encoding": {"name": "default", "separator": "."},
     }
     for name, array in layout.sharded.items():

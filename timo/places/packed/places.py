@@ -84,6 +84,7 @@ def _layout(places: BasePlaces, dtype: Literal["int16", "float32"], scale: float
         target_units=head.units,
         coordinates=tuple(name for name in _COORDINATES if name in held),
         text=max(len(text) for text in _texts(places)),
+        codec="lz4",
     )
 
 
@@ -133,7 +134,7 @@ def _row(places: BasePlaces, number: int, key: int, layout: Layout, groups: dict
 def _values(cube: xr.DataArray, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
     """Return stored values and what is valid, at the size of the store."""
     stored = np.full((cube.sizes["time"], *layout.chunk), layout.nodata, layout.dtype)
-    valid = np.zeros((cube.sizes["time"], *layout.sharded["valid"].shape), bool)
+    valid = np.zeros(layout.sharded["valid"].shape, bool)
     rows, columns = slice(0, cube.sizes["y"]), slice(0, cube.sizes["x"])
     # One date after another: quantising takes several times the memory of what it is given.
     for date, values in enumerate(cubes.check(cube.compute()).values):
@@ -222,8 +223,7 @@ class PackedSource(Source):
     @cached_property
     def counts(self) -> np.ndarray | None:  # type: ignore[override]
         """Labelled pixels, (place, class)."""
-        counts = self.store.table.get("counts")
-        return None if counts is None else counts.astype("int64")
+        return self.store.table.get("counts")
 
     @cached_property
     def head(self) -> Head:
@@ -278,6 +278,8 @@ class StoreView:
         self.store, self.number = store, number
         self.shape = store.shape(number)
         self.dates = days(store.seconds(number))
+        # Dates that were read last: a spliced chip has two windows of the same dates.
+        self._last: tuple[np.ndarray, np.ndarray] | None = None
 
     @cached_property
     def labels(self) -> np.ndarray | None:
@@ -324,11 +326,13 @@ class StoreView:
 
     @cached_property
     def _valid(self) -> np.ndarray:
-        return self.store.read_array("valid", self.number, np.arange(len(self.dates)))
+        return self.store.valid(self.number)
 
     def cut(self, when: np.ndarray, rows: slice, columns: slice) -> Chip:
         """Return some dates of a window."""
-        chip = self.store.read_dates(self.number, when, (rows, columns))
+        if self._last is None or not np.array_equal(self._last[0], when):
+            self._last = when, self.store.read_array("x", self.number, when)
+        chip = self.store.decoded(self._last[1][..., rows, columns], self.dates[when])
         if self.labels is not None:
             chip.labels = cut_labels(self.labels, when, rows, columns)
         if self.features is not None:

@@ -1,5 +1,6 @@
 """A chip store: a million images on disk, each a read away."""
 
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from timo.places.chip import UNLABELLED, Chip, NumberError
 from timo.places.packed.layout import NO_DATE, grid_of, read_root, read_table, shard_name
 from timo.places.packed.shard import DamagedError, ShardReader, decode
 
-Window = tuple[slice, slice] | tuple[()]
+# Files that are kept open.
+_OPEN = 32
 
 
 class ChipStore:
@@ -49,10 +51,11 @@ class ChipStore:
         self.path = Path(path).expanduser()
         self.layout, self.state = read_root(self.path)
         self._table: dict[str, np.ndarray] | None = None
+        self._shards: OrderedDict[tuple[str, int], ShardReader] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
         # Each worker reads the table itself: sent through a pipe, it would be copied twice.
-        return self.__dict__ | {"_table": None}
+        return self.__dict__ | {"_table": None, "_shards": OrderedDict()}
 
     def __len__(self) -> int:
         return self.state.places
@@ -209,19 +212,20 @@ class ChipStore:
         """Return the share of valid pixels at each date (and group of bands) of a place; its number is not checked."""
         return self.table["clear"][place][: len(self._dates(place))]
 
-    def read_dates(self, place: int, which: np.ndarray, window: Window = ()) -> Chip:
-        """Read some dates of a place, or of its window; the numbers are not checked, which takes a loader's time."""
+    def read_dates(self, place: int, which: np.ndarray) -> Chip:
+        """Read some dates of a place; the numbers are not checked, which takes a loader's time."""
         height, width = self.shape(place)
-        rows, columns = window or (slice(0, height), slice(0, width))
-        stored = self.read_array("x", place, which)[..., rows, columns]
-        valid = self.layout.is_valid(stored)
-        x = self.layout.decode(stored)
+        stored = self.read_array("x", place, which)[..., :height, :width]
+        return self.decoded(stored, days(self.seconds(place)[which]))
+
+    def decoded(self, stored: np.ndarray, dates: np.ndarray) -> Chip:
+        """Return stored values (t c h w) of some dates as an unlabelled chip."""
+        valid, x = self.layout.is_valid(stored), self.layout.decode(stored)
         groups = self.layout.groups
-        np.copyto(
-            x, 0, where=~(np.repeat(valid, groups, axis=1) if len(groups) > 1 else valid[:, None])
-        )
-        labels = np.broadcast_to(np.int16(UNLABELLED), (len(which), *x.shape[2:]))
-        return Chip(x, days(self.seconds(place)[which]), valid, labels)
+        seen = np.repeat(valid, groups, axis=1) if len(groups) > 1 else valid[:, None]
+        np.copyto(x, 0, where=~seen)
+        labels = np.broadcast_to(np.int16(UNLABELLED), (len(x), *x.shape[2:]))
+        return Chip(x, dates, valid, labels)
 
     def read_array(
         self, name: str, place: int, which: Sequence[int] | np.ndarray = (0,)
@@ -230,15 +234,31 @@ class ChipStore:
         array = self.layout.sharded[name]
         stored = np.empty((len(which), *array.shape), array.dtype)
         try:
-            with open_shard(self, name, place // self.layout.shard) as shard:
-                for i, (_, data) in enumerate(shard.read(place % self.layout.shard, which)):
-                    decode(data, stored[i])
+            shard = self._shard(name, place // self.layout.shard)
+            for i, (_, data) in enumerate(shard.read(place % self.layout.shard, which)):
+                decode(data, stored[i])
         except DamagedError as error:
             raise DamagedError(
                 f"place {place} of the chip store '{self.path}' is damaged: {error}. "
                 f"See what else is: python -m timo.places verify '{self.path}'"
             ) from error
         return stored
+
+    def _shard(self, name: str, number: int) -> ShardReader:
+        """Return an open shard: to open a file for each read takes as long as to read it."""
+        key = (name, number)
+        if key not in self._shards:
+            self._shards[key] = open_shard(self, name, number)
+            while len(self._shards) > _OPEN:
+                self._shards.popitem(last=False)[1].close()
+        return self._shards[key]
+
+    def valid(self, place: int) -> np.ndarray:
+        """Return what is valid of a place at all its dates, (t h w), or (t g h w); its number is not checked."""
+        count, (height, width) = len(self._dates(place)), self.shape(place)
+        dated = self.layout.sharded["valid"].dated
+        valid = self.read_array("valid", place, np.arange(count) if dated else (0,))
+        return (valid if dated else valid[0, :count])[..., :height, :width]
 
     def seconds(self, place: int) -> np.ndarray:
         """Return the dates of a place, (t,) int64 seconds since 1970-01-01; its number is not checked."""

@@ -149,6 +149,8 @@ def _place(store: ChipStore, place: int) -> Iterator[str]:
         yield "its bytes are whole, but not those that were written: the shard is of another store or time"
         return
     valid = found["valid"]
+    if not layout.sharded["valid"].dated:
+        valid = valid[0, : len(dates)]
     seen = valid[:, None] if valid.ndim == 3 else np.repeat(valid, layout.groups, axis=1)
     observed = found["x"] != NODATA if layout.dtype == "int16" else np.isfinite(found["x"])
     if (observed != seen).any():

@@ -106,7 +106,7 @@ class StoreWriter:
             ):
                 chunks = given[name] if array.dated else given[name][None]
                 for i, date in enumerate(chunks):
-                    data = encode(date)
+                    data = encode(date, self.layout.codec)
                     crc = checksum(data, crc)
                     shard.append(slot, i, data)
         self.rows.append(self._row(place, crc))
@@ -131,7 +131,8 @@ class StoreWriter:
             self.state = replace(self.state, crs=(*self.state.crs, place.crs))
         found = {name: getattr(place, name) for name in ("left", "top", "cell", "key")} | place.more
         rows, columns = (place.more.get(name, self.layout.size) for name in ("rows", "columns"))
-        found["clear"] = place.valid[..., :rows, :columns].mean(axis=(-2, -1))
+        seen = place.valid[: len(place.days), ..., :rows, :columns]
+        found["clear"] = seen.mean(axis=(-2, -1))
         found |= {"dates": place.days, "crc": crc, "crs": self.state.crs.index(place.crs)}
         row = {}
         for name, column in self.layout.columns.items():
@@ -195,7 +196,7 @@ class StoreWriter:
 def _check_same(path: Path, stored: Layout, wanted: Layout) -> None:
     """Refuse places that differ from those of the store."""
     fields = ("sensor", "bands", "size", "dtype", "scale", "offset", "shift")
-    for name in (*fields, "named", "labels", "classes", "numeric", "coordinates"):
+    for name in (*fields, "codec", "named", "labels", "classes", "numeric", "coordinates"):
         old, new = getattr(stored, name), getattr(wanted, name)
         if old != new:
             old, new = (", ".join(map(str, v)) if isinstance(v, tuple) else v for v in (old, new))
