@@ -121,7 +121,7 @@ def load_model(
     """
     size = f"timo-{str(name).removeprefix('timo-')}"
     path = None if size.removeprefix("timo-") in SIZES else _existing(name)
-    asked = {"task": task, "unit": unit, "per_date": per_date}
+    asked: dict[str, Any] = {"task": task, "unit": unit, "per_date": per_date}
     asked |= {"target": target, "interval": None if interval is None else float(interval)}
     asked = {option: value for option, value in asked.items() if value is not None}
     if path is not None and kind_of(path) == "model":
@@ -131,6 +131,7 @@ def load_model(
         return _saved(path, data, asked | ({} if classes is None else {"classes": tuple(classes)}))
     answer = _answer(data, classes, asked, name)
     options = check_overrides(encoder)
+    assert data is not None  # or `_answer` would have refused
     described = Bands.of(data)
     if path is not None:
         start = _from_folder(path, described, options, pretrained)

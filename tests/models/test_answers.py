@@ -96,9 +96,7 @@ def test_the_target_is_set_once_training_knows_it(unchecked):
     assert "regression, " in repr(model)
     assert "target='height'" in repr(model)
     for wrong in ((float("nan"), 1.0), (0.0, 0.0), (0.0, float("inf")), ("a", 1.0)):
-        with pytest.raises(
-            TimoError, match=r"(mean|std) must be a number"
-        ):
+        with pytest.raises(TimoError, match=r"(mean|std) must be a number"):
             model.set_target(*wrong)
     with pytest.raises(TimoError, match="a model for segmentation predicts no number"):
         build(configured("segmentation")).set_target(0.0, 1.0)

@@ -24,6 +24,14 @@ def test_the_network_orders_everything_up_to_the_lower_median(count):
         assert values[:half] == sorted(sequence)[:half]
 
 
+@pytest.fixture(params=["all at once", "pair by pair"], autouse=True, scope="module")
+def way(request):
+    """The two ways in which it is computed: of few numbers, and of many."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(median, "_FEW", 10**9 if request.param == "all at once" else 0)
+        yield
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     shape=st.tuples(*(st.integers(1, most) for most in (2, 40, 5, 2, 3))),

@@ -61,7 +61,7 @@ class WavelengthConv(nn.Module):
     training included. `wavelengths` are the codes of the bands when the call gives none.
     """
 
-    def __init__(self, dim: int, wavelengths: Sequence[float]) -> None:
+    def __init__(self, dim: int, wavelengths: Sequence[float | None]) -> None:
         super().__init__()
         self.tokens = nn.Parameter(torch.empty(len(POLARISATIONS), CODE))
         self.hidden = nn.Sequential(
@@ -71,7 +71,8 @@ class WavelengthConv(nn.Module):
         self.kernel = nn.Linear(HIDDEN, dim * SIZE**2, bias=False)
         # Part of the config, not of the weights.
         self.bands: Tensor
-        bands = to_picometres(torch.tensor(check_wavelengths(wavelengths), dtype=torch.float64))
+        codes = check_wavelengths([code for code in wavelengths if code is not None])
+        bands = to_picometres(torch.tensor(codes, dtype=torch.float64))
         self.register_buffer("bands", bands, persistent=False)
         self.reset_parameters()
 

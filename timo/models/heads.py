@@ -229,8 +229,8 @@ class SegmentationHead(nn.Module):
             return self.detail(rearrange(pixels, "b t c h w -> (b t) c h w"))
         flags = valid.to(image.dtype).split(1, dim=2)
         parts = image.split(self.groups, dim=2)
-        pixels = [torch.cat(pair, dim=2) for pair in zip(parts, flags, strict=True)]
-        return of.each(pixels, [self.detail, *self.details]).flatten(0, 1)
+        with_flags = [torch.cat(pair, dim=2) for pair in zip(parts, flags, strict=True)]
+        return of.each(with_flags, [self.detail, *self.details]).flatten(0, 1)
 
 
 class ChipHead(nn.Module):

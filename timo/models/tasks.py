@@ -225,9 +225,9 @@ class TiMo(PhysicalModel):
         """Return one line for the notebook."""
         count = sum(p.numel() for p in self.parameters())
         task, unit = self.config.task, self.config.unit
-        task += "" if unit == UNITS[task][0] else f" of {unit}s"
-        what = "target" if self.config.task == "regression" else "classes"
-        line = f"{task}, {count / 1e6:.1f} M parameters, {what}={getattr(self.config, what)!r}"
+        of = "" if unit == UNITS[task][0] else f" of {unit}s"
+        what = "target" if task == "regression" else "classes"
+        line = f"{task}{of}, {count / 1e6:.1f} M parameters, {what}={getattr(self.config, what)!r}"
         initial = self.config.initial_weights
         return f"{line}, initial_weights={initial!r}" if initial else line
 
@@ -270,4 +270,5 @@ def config_of(model: nn.Module) -> Any:
 
 def unit_of(config: Any) -> Unit:
     """Return what one answer of a model is for; a config that does not say it answers for the first of its task."""
-    return getattr(config, "unit", "") or UNITS[config.task][0]
+    unit: Unit | None = getattr(config, "unit", None)
+    return unit or UNITS[config.task][0]
