@@ -252,6 +252,18 @@ def _blank(spectrum: np.ndarray, count: np.ndarray) -> np.ndarray:
 _METHODS = {"median": _median, "medoid": _medoid}
 
 
+def season_years(times: pd.DatetimeIndex, months: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the year that each date counts to, and whether it lies in the season from a first month to a last one.
+
+    Of a season over the turn of the year, (12, 2), the year is that of its end, and years go from its first month on.
+    """
+    first, last = months
+    year, month = times.year.to_numpy(), times.month.to_numpy()
+    if first <= last:
+        return year, (month >= first) & (month <= last)
+    return year + (month >= first), (month >= first) | (month <= last)
+
+
 @checked
 def days_since_epoch(time: xr.DataArray) -> np.ndarray:
     """Return the days since 1970-01-01 as float32: what the models take for dates.

@@ -186,14 +186,17 @@ def estimate_area(
         map_areas = _areas_of(sample, given)
         map_class, reference_class = sample["stratum"], sample["reference"]
         population = sample.attrs.get("pixels") if population is None else population
-    if reference_class is None:
-        raise TimoError("reference_class must give what is there in truth for each sample unit.")
+    if reference_class is None or isinstance(reference_class, Mapping):
+        raise TimoError(
+            "reference_class must give what is there in truth for each sample unit, in a list or a Series; got "
+            f"{described(reference_class)}."
+        )
     if not isinstance(map_areas, Mapping | pd.Series):
         raise TimoError(
             "map_areas must give the mapped area of each stratum, as timo.mapping.pixel_areas(map) does; got "
             f"{described(map_areas)}."
         )
-    first, second = paired(map_class, reference_class)  # type: ignore[arg-type]
+    first, second = paired(map_class, reference_class)
     areas = check_areas(map_areas)
     strata, reference = read_keys(first, "map_class"), read_keys(second, "reference_class")
     check_reference(reference, areas.index, "reference_class")

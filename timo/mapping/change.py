@@ -9,6 +9,7 @@ import rioxarray  # noqa: F401 - registers .rio
 import xarray as xr
 
 from timo.checks import Count, Positive, Range, checked, described
+from timo.cube.composite import season_years
 from timo.errors import TimoError, warn
 
 NO_DATA, NO_LOSS = -1, 0
@@ -145,7 +146,8 @@ def loss_year(
     if not dates.is_monotonic_increasing:
         raise TimoError('The dates must ascend. Use probability.sortby("time").')
     probability = probability.transpose("time", "y", "x")
-    within, years = _seasons(dates, months)
+    years, within = season_years(dates, months)
+    _check_season(dates, within, months)
     seasonal, years = probability.isel(time=within), years[within]
     if seasonal.chunks is None:
         _warn_of_labels(seasonal.values)
@@ -210,20 +212,12 @@ def _warn_of_labels(values: np.ndarray) -> None:
         )
 
 
-def _seasons(dates: pd.DatetimeIndex, months: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Return which dates lie in the season, and the year in which the season of each ends."""
-    first, last = months
-    month, year = dates.month.to_numpy(), dates.year.to_numpy()
-    if first <= last:
-        within = (month >= first) & (month <= last)
-    else:
-        within, year = (month >= first) | (month <= last), year + (month >= first)
+def _check_season(dates: pd.DatetimeIndex, within: np.ndarray, months: tuple[int, int]) -> None:
     if not within.any():
         raise TimoError(
-            f"No date lies in the season, the months {first} to {last}; there are dates in the months "
-            f"{sorted(set(month.tolist()))} alone. Give other months=(first, last), or open the cube with such dates."
+            f"No date lies in the season, the months {months[0]} to {months[1]}; there are dates in the months "
+            f"{sorted(set(dates.month))} alone. Give other months=(first, last), or open the cube with such dates."
         )
-    return within, year
 
 
 def _dated(

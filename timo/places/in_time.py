@@ -7,6 +7,7 @@ import xarray as xr
 
 from timo import cube as cubes
 from timo.checks import NotNegative, Range, checked
+from timo.cube.composite import season_years
 from timo.errors import TimoError
 from timo.places.chip import UNLABELLED
 
@@ -59,7 +60,7 @@ def labels_in_time(
         raise TimoError(
             "labels_in_time takes labels without dates, (y, x); these have dates. Use labels.isel(time=...)."
         )
-    years, within = _seasons(cube, *months)
+    years, within = season_years(cube.indexes["time"], months)
     # Read once: what follows asks for it several times.
     index = cubes.ndvi(cube).where(xr.DataArray(within, dims="time")).compute()
     if not index.isel(time=within & (years == year)).notnull().any():
@@ -85,11 +86,3 @@ def labels_in_time(
         attrs=labels.attrs,
         name=labels.name,
     )
-
-
-def _seasons(cube: xr.DataArray, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the year (time,) that each date counts to, and whether it is in the season."""
-    year, month = cube.time.dt.year.values, cube.time.dt.month.values
-    if first <= last:
-        return year, (month >= first) & (month <= last)
-    return year + (month >= first), (month >= first) | (month <= last)

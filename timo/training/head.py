@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle, islice
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -271,7 +272,7 @@ def _samples(
         yield Samples(coarse.contiguous(), patches, some, valid[0][..., *at], of)
 
 
-def _patches(pixels: Float[Tensor, "t c h w"], at: tuple[np.ndarray, ...]) -> Tensor:
+def _patches(pixels: Float[Tensor, "t c h w"], at: tuple[Any, ...]) -> Tensor:
     """Return what lies around some pixels, (t p c 5 5); beyond the edge of the tile zero, as for the convolutions."""
     size = 2 * REACH + 1
     around = F.pad(pixels, (REACH,) * 4).unfold(2, size, 1).unfold(3, size, 1)
