@@ -50,6 +50,7 @@ MODULES = (
     "timo.inspection",
     "timo.mapping",
     "timo.models",
+    "timo.places",
     "timo.sensors",
     "timo.sources",
     "timo.sources.cache",
@@ -57,7 +58,6 @@ MODULES = (
     "timo.sources.files",
     "timo.sources.stac",
     "timo.training",
-    "timo.training.chips",
     "timo.training.pretraining",
     "timo_widgets",
 )
@@ -65,7 +65,7 @@ MODULES = (
 PLAIN = {"Chip", "TimoError"}
 # In the hot path of torch or of a loader; `timo.predict`, `create_encoder` and `ChipStore.read` stand before them.
 HOT = {"forward", "encode", "decode", "normalise", "extra_repr", "tensors"}
-HOT |= {"clear_dates", "read_dates"}
+HOT |= {"clear_dates", "read_dates", "read_array", "decoded", "seconds", "shape", "valid"}
 Call = tuple[Callable[..., Any], dict[str, Any]]
 
 
@@ -244,9 +244,18 @@ class World:
         return self.folder / "model"
 
     @functools.cached_property
+    def tables(self) -> Path:
+        """A folder with a cube and the table of it."""
+        home = self.folder / "places"
+        home.mkdir()
+        self.cube.to_dataset(name="cube").to_netcdf(home / "a.nc")
+        (home / "places.csv").write_text("name,kind\na,forest\n", encoding="utf-8")
+        return home
+
+    @functools.cached_property
     def store(self) -> Path:
         """A packed store of chips."""
-        from timo.training.chips import pack
+        from timo.places import pack
 
         path = self.folder / "chips.zarr"
         pack([self.cube], path, size=8)
@@ -385,6 +394,9 @@ simple(
             "sample": interpreted(w),
         },
         "loss_year": lambda w: {"probability": w.result.probability.sel({"class": "forest"})},
+        "open_places": lambda w: {"kind": "store", "source": w.store},
+        "Place": lambda w: {"cube": w.cube, "labels": w.labels, "name": "here"},
+        "Places": lambda w: {"items": [(w.cube, w.labels)] * 2, "groups": ["a", "b"]},
         "open_cube": lambda w: {"source": "sample", "start": "2018-07", "end": "2018-07"},
         "predict": lambda w: {"model": w.model, "data": w.cube},
         "pretrain": lambda w: {
@@ -985,6 +997,7 @@ simple(
         "PretrainOptions": lambda w: {},
         "Pretrained": lambda w: {"model": w.model, "history": pd.DataFrame(), "seconds": 1.0},
         "WindowOptions": lambda w: {},
+        "Windows": lambda w: {"places": places(w), "length": 2, "options": chips()},
         "labels_in_time": lambda w: {"labels": w.labels, "cube": w.cube, "year": 2018},
     },
 )
@@ -1000,7 +1013,11 @@ def chips() -> Any:
 methods(
     "timo.training.ChipDataset",
     lambda w: timo.training.ChipDataset(w.cube, w.labels, 2, chips()),
-    {"within": lambda w: {"area": w.split == 0, "length": 2, "options": chips()}},
+    {
+        "lengths": lambda w: {"index": 0},
+        "place": lambda w: {"index": 0},
+        "within": lambda w: {"area": w.split == 0, "length": 2, "options": chips()},
+    },
 )
 methods(
     "timo.training.PretrainOptions",
@@ -1015,31 +1032,20 @@ def chip(w: World) -> Any:
 
 
 simple(
-    "timo.training.chips",
+    "timo.places",
     {
         "ChipStore": lambda w: {"path": w.store},
         "Damage": lambda w: {"place": 0, "what": "a chunk is lost"},
         "PackOptions": lambda w: {},
         "Packed": lambda w: {"written": 1, "already": 0, "unclear": 0, "excluded": 0},
-        "StoreDataset": lambda w: {"store": w.store, "length": 2, "options": store_options()},
-        "StoreOptions": lambda w: {},
-        "collate": lambda w: {"chips": [chip(w), chip(w)]},
+        "Split": lambda w: {"parts": [0, 1, w.split], "block_m": 80.0},
         "pack": lambda w: {"cubes": [w.cube], "path": stored("packed.zarr"), "size": 8},
         "verify": lambda w: {"path": w.store},
     },
 )
-
-
-def store_options() -> Any:
-    """Options of small chips of a store."""
-    from timo.training.chips import StoreOptions
-
-    return StoreOptions(size=8, dates=(2, 2))
-
-
 methods(
-    "timo.training.chips.ChipStore",
-    lambda w: importlib.import_module("timo.training.chips").ChipStore(w.store),
+    "timo.places.ChipStore",
+    lambda w: importlib.import_module("timo.places").ChipStore(w.store),
     {
         "bounds": lambda w: {"place": 0},
         "clear": lambda w: {"place": 0},
@@ -1050,11 +1056,38 @@ methods(
     },
 )
 methods(
-    "timo.training.chips.StoreDataset",
-    lambda w: importlib.import_module("timo.training.chips").StoreDataset(
-        w.store, 2, store_options()
-    ),
-    {"place": lambda w: {"index": 0}},
+    "timo.places.Split",
+    lambda w: importlib.import_module("timo.places").Split([0, 2]),
+    {"part": lambda w: {"index": 0}},
+)
+
+
+def places(w: World) -> Any:
+    """Three places, of which two are of one group."""
+    pairs = [(w.cube, w.labels)] * 3
+    return timo.Places(pairs, groups=["a", "a", "b"], folds=[1, 1, 2])
+
+
+methods(
+    "timo.Places",
+    places,
+    {
+        "counts_of": lambda w: {"index": 0},
+        "digest": lambda w: {"numbers": 0},
+        "folds": lambda w: {"by": "fold"},
+        "from_folder": lambda w: {"folder": w.tables, "cube": "{name}.nc", "label": "kind"},
+        "from_store": lambda w: {"path": w.store},
+        "group_names": lambda w: {"index": 0},
+        "open": lambda w: {"index": 0},
+        "pack": lambda w: {"path": stored("places.zarr")},
+        "split": lambda w: {"by": "fold", "fold": 2},
+        "view": lambda w: {"index": 0},
+    },
+)
+methods(
+    "timo.training.Windows",
+    lambda w: timo.training.Windows(places(w), 2, chips()),
+    {"lengths": lambda w: {"index": 0}, "place": lambda w: {"index": 0}},
 )
 simple(
     "timo.training.pretraining",

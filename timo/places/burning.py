@@ -6,13 +6,16 @@ own, or those whose centre lies in a circle around it. A centre on an edge that 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pyproj
 import rioxarray  # noqa: F401  registers .rio
 import shapely
 import xarray as xr
+from affine import Affine
 
 from timo.crs import LONLAT, metres_per_unit, read_crs, transformer
 from timo.cube import spacing
@@ -56,6 +59,11 @@ class Grid:
     def place(self, points: np.ndarray) -> np.ndarray:
         """Return (n, 2) x, y of the reference system as columns and rows: the first cell goes from 0 to 1."""
         return (points - [self.x, self.y]) / [self.dx, self.dy] + 0.5
+
+    @property
+    def transform(self) -> Affine:
+        """Affine transform of columns and rows to x, y of the reference system, as of rasterio."""
+        return Affine(self.dx, 0, self.x - self.dx / 2, 0, self.dy, self.y - self.dy / 2)
 
     @property
     def bounds(self) -> tuple[float, float, float, float]:
@@ -122,13 +130,12 @@ def burn(
     kinds = shapely.get_type_id(parts)
     pairs = []
     for chosen, find in (
-        (kinds == _POLYGON, _of_polygons),
+        (kinds == _POLYGON, partial(_of_polygons, touched=touched)),
         (np.isin(kinds, _LINES), _of_lines),
-        (kinds == _POINT, _of_points),
+        (kinds == _POINT, partial(_of_points, radius_m=radius_m)),
     ):
         if chosen.any():
-            options = {"touched": touched, "radius_m": radius_m}
-            part, cell = find(parts[chosen], grid, **options)
+            part, cell = find(parts[chosen], grid)
             pairs.append((owner[chosen][part], cell))
     if not pairs:
         return Cells(_NONE, _NONE)
@@ -222,7 +229,12 @@ def _follow(parts: np.ndarray, way: pyproj.Transformer, slack: float) -> np.ndar
     return shapely.transform(fine, carry)
 
 
-def _bent(parts: np.ndarray, longest: np.ndarray, carry, slack: float) -> np.ndarray:  # type: ignore[no-untyped-def]
+def _bent(
+    parts: np.ndarray,
+    longest: np.ndarray,
+    carry: Callable[[np.ndarray], np.ndarray],
+    slack: float,
+) -> np.ndarray:
     """Return which parts have an edge whose middle is off by more than `slack` once its ends are carried."""
     points, of = shapely.get_coordinates(parts, return_index=True)
     step = np.hypot(*(points[1:] - points[:-1]).T)
@@ -237,9 +249,7 @@ def _bent(parts: np.ndarray, longest: np.ndarray, carry, slack: float) -> np.nda
 # --- The cells of each kind ---
 
 
-def _of_polygons(
-    parts: np.ndarray, grid: Grid, *, touched: bool, **_: object
-) -> tuple[np.ndarray, np.ndarray]:
+def _of_polygons(parts: np.ndarray, grid: Grid, *, touched: bool) -> tuple[np.ndarray, np.ndarray]:
     """Return pairs of a polygon and a cell whose centre it holds, and with `touched` those that its edges cross."""
     rings, of = shapely.get_rings(parts, return_index=True)
     start, end, ring = _edges(rings)
@@ -247,16 +257,17 @@ def _of_polygons(
     if not touched:
         return inside
     crossed = _crossed(start, end, of[ring], grid, on_edges=False)
-    return tuple(np.concatenate(both) for both in zip(inside, crossed, strict=True))
+    part, cell = (np.concatenate(both) for both in zip(inside, crossed, strict=True))
+    return part, cell
 
 
-def _of_lines(parts: np.ndarray, grid: Grid, **_: object) -> tuple[np.ndarray, np.ndarray]:
+def _of_lines(parts: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
     start, end, of = _edges(parts)
     return _crossed(start, end, of, grid, on_edges=True)
 
 
 def _of_points(
-    parts: np.ndarray, grid: Grid, *, radius_m: float | None, **_: object
+    parts: np.ndarray, grid: Grid, *, radius_m: float | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return pairs of a point and its cell, and with a radius those around it."""
     middles = shapely.get_coordinates(parts)
@@ -265,7 +276,8 @@ def _of_points(
     runs = [(point, row, column, column + 1)]
     if radius_m is not None:
         runs.append(_discs(middles, *_half_axes(middles, grid, radius_m)))
-    return _expand(*(np.concatenate(each) for each in zip(*runs, strict=True)), grid)
+    of, rows, first, after = (np.concatenate(each) for each in zip(*runs, strict=True))
+    return _expand(of, rows, first, after, grid)
 
 
 def _edges(lines: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -21,6 +21,7 @@ from timo.cube import check_grid, grid_mismatch
 from timo.cube.netcdf import netcdf_engine
 from timo.cube.nodata import own_nodata
 from timo.errors import TimoError
+from timo.places.burning import Grid
 from timo.places.names import UNLABELLED, Naming, make_naming, name_of
 
 Resampling = Literal["majority", "nearest", "mean"]
@@ -160,7 +161,7 @@ def _band(found: xr.DataArray, layer: str | int | None, name: str) -> xr.DataArr
 def _window(raster: xr.DataArray, like: xr.DataArray | xr.Dataset) -> xr.DataArray:
     """Read no more of a raster than the part that covers a grid."""
     source, target = (read_crs(a.rio.crs.to_wkt()) for a in (raster, like))
-    bounds = like.rio.bounds()
+    bounds = Grid.of(like).bounds
     if not source.equals(target, ignore_axis_order=True):
         bounds = transformer(target, source).transform_bounds(*bounds)
     chosen = {}
@@ -289,10 +290,10 @@ def _onto(
         reproject(
             np.ascontiguousarray(plane),
             target,
-            src_transform=raster.rio.transform(recalc=True),
+            src_transform=Grid.of(raster).transform,
             src_crs=raster.rio.crs,
             src_nodata=np.nan if floats else None,
-            dst_transform=like.rio.transform(recalc=True),
+            dst_transform=Grid.of(like).transform,
             dst_crs=like.rio.crs,
             dst_nodata=fill if floats else None,
             resampling=method,

@@ -129,8 +129,8 @@ def _written(
 
 
 def _as_text(table: pd.DataFrame) -> str:
-    formats = {
-        name: "{:,}".format if table[name].dtype.kind in "iu" else "{:.4g}".format for name in table
+    formats: dict[Any, Any] = {
+        name: ("{:,}" if table[name].dtype.kind in "iu" else "{:.4g}").format for name in table
     }
     return table.to_string(formatters=formats)
 

@@ -71,7 +71,7 @@ class Survey:
         numbers = np.array([*map(naming.number, names), UNLABELLED])[codes]
         missing = np.array([*(name is None for name in names), True])[codes]
         self.leave_out(missing, f"no class in {self.column!r}")
-        self.leave_out(numbers == UNLABELLED, "ignored")
+        self.leave_out(np.asarray(numbers == UNLABELLED), "ignored")
         return numbers, naming
 
     def values(self, ignore: Sequence[Any]) -> np.ndarray:
@@ -119,7 +119,9 @@ class Survey:
         cells = burn(geometries, crs, grid, touched=touched, radius_m=radius_m)
         count = np.bincount(cells.feature, minlength=len(geometries))
         near = np.zeros(len(geometries), bool)
-        near[burn(np.where(count == 0, geometries, None), crs, grid, touched=True).feature] = True
+        beside = geometries.copy()
+        beside[count > 0] = None
+        near[burn(beside, crs, grid, touched=True).feature] = True
         self.leave_out((count == 0) & ~near, "outside of the grid")
         self.leave_out(
             count == 0, "too small, no pixel's centre inside", "touched=True labels these"

@@ -64,7 +64,9 @@ def read_vectors(
     as_text: str | None = None,
 ) -> Vectors:
     """Read a source; `as_text` is a column of a CSV that is not to be read as numbers."""
-    name, classes, notes = type(source).__name__, (), ()
+    name = type(source).__name__
+    classes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     if isinstance(source, str) and source.lstrip().startswith("{"):
         source, name = _parsed(source), "GeoJSON"
     if isinstance(source, str | Path):
@@ -269,7 +271,7 @@ def _check_coordinates(found: Vectors, *, given: bool) -> None:
             )
         return
     middle = np.median((box[:, :2] + box[:, 2:]) / 2, axis=0)
-    if meant := meant_unit(*middle, found.crs):
+    if meant := meant_unit(float(middle[0]), float(middle[1]), found.crs):
         raise TimoError(
             f"{found.name} has coordinates in {meant} (x around {middle[0]:,.6g}, y around {middle[1]:,.6g}), and "
             f'{named} is not. Give the reference system that they are in, as crs="EPSG:4326" for degrees.'
