@@ -1,5 +1,7 @@
 """Figures of a model on labelled data: counted by hand, with intervals, beside simple baselines."""
 
+import importlib
+
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
@@ -482,7 +484,7 @@ def test_folds_are_pooled_and_each_label_is_counted_once(monkeypatch):
         assert (seed, epochs) == (0, 3)
         seen.append([split.part(i) for i in range(len(places))])
 
-    monkeypatch.setattr("timo.training.finetune", learn)
+    monkeypatch.setattr(importlib.import_module("timo.training.finetune"), "finetune", learn)
     places = Places([make_place(i) for i in range(4)], folds=[1, 2, 1, 2])
     found = cross_validate(make_model(), places, epochs=3)
     assert [[part == 2 for part in parts] for parts in seen] == [

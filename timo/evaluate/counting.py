@@ -169,6 +169,8 @@ def _about_units(count: int, units: Units) -> str:
     if count < 2:
         return f"No intervals: all that is counted is of one unit ({units.words})."
     text = f"Intervals (95 %) resample {count:,} {units.words}, {DRAWS:,} draws"
+    if units.inside:
+        text += ": they say nothing of other places"
     if count < FEW_UNITS:
-        return f"{text}; of so few units they are too narrow as a rule."
+        text += "; of so few units they are too narrow as a rule"
     return f"{text}."

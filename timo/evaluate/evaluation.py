@@ -218,8 +218,8 @@ def _long(table: pd.DataFrame) -> pd.DataFrame:
             "high": values.get(f"{name}_high"),
         }
         for row, values in table.iterrows()
-        for name in table
-        if not str(name).endswith(_BOUNDS)
+        for name in map(str, table)
+        if not name.endswith(_BOUNDS)
     ]
     return pd.DataFrame(lines, columns=["class", "figure", "value", "low", "high"])
 

@@ -155,7 +155,7 @@ def cross_validate(
     TimoError
         If there are no folds, the training fails, or model and places do not fit each other.
     """
-    from timo.training import finetune
+    from timo.training.finetune import finetune
 
     run = _Run(model, places, _Options(frozenset(ignore), baselines, window, seed))
     folds = 0
@@ -322,6 +322,8 @@ def _about(learnt: list[_Learnt], periods: Any, config: Any) -> list[str]:
     if not config.per_date:
         sees = f"the medians of the bands in {periods}"
     some = f"{rows:,} of {of:,} labels" if rows < of else f"{rows:,} labels"
+    if len(learnt) > 1:
+        some += f" in {len(learnt)} folds together"
     how = "of the training part"
     if learnt[0].fold is not None:
         how = (

@@ -110,7 +110,7 @@ class Reader:
             known = is_known(place.truth)
             if not known.any():
                 continue
-            flat = known.any(axis=0) if known.ndim == 3 else known
+            flat = np.asarray(known.any(axis=0)) if known.ndim == 3 else known
             yield from self._parts_of(number, view, place, flat)
 
     def _parts_of(
@@ -189,7 +189,7 @@ class Reader:
         answers = np.zeros((len(at[0]), 0), "float32")
         if held is not None:
             found = tile_answers(filter(None, held), self.model, part.x, tile.crop, self.tiling)
-            answers = found[:, *at].T
+            answers = found.reshape(len(found), -1).T[np.ravel_multi_index(at, valid.shape)]
         row, column = at[-2:]
         x = part.x[tile.within]
         dated = self.config.per_date
@@ -200,7 +200,9 @@ class Reader:
     def _chip(self, part: Part, held: Scored | None) -> Batch:
         place, _ = part.key
         valid = seen(part.x, self.groups)
-        observed = valid.any(axis=(1, 2)) if self.config.per_date else valid.any()[None]
+        observed = np.asarray(valid.any(axis=(1, 2)))
+        if not self.config.per_date:
+            observed = np.atleast_1d(observed.any())
         truth = np.broadcast_to(place.truth, observed.shape)
         self.unobserved += int((is_known(truth) & ~observed).sum())
         at = np.flatnonzero(is_known(truth) & observed)

@@ -51,6 +51,11 @@ class Units:
         size = f" of {self.block_m:g} m" if self.kind == "block" and self.block_m else ""
         return _WORDS[self.kind] + size
 
+    @property
+    def inside(self) -> bool:
+        """Whether the units lie inside the places."""
+        return self.kind in ("label group", "block")
+
     def of_place(self, number: int) -> int:
         """Return the unit of a place as a whole."""
         group = (

@@ -118,14 +118,14 @@ def export(
         )
     check_dims(data)
     _check_crs(data)
-    data = _in_utc(_without_stale(data))
-    record = provenance if provenance is not None else _read_record(data)
+    clear = _in_utc(_without_stale(data))
+    record = provenance if provenance is not None else _read_record(clear)
     if kind == "tif":
-        write_geotiff(_one_variable(data), path, nodata, record)
+        write_geotiff(_one_variable(clear), path, nodata, record)
     elif kind == "geojson":
-        write_geojson(data, path, nodata, record, smallest_ha)
+        write_geojson(clear, path, nodata, record, smallest_ha)
     else:
-        _write_store(data, path, kind, nodata, record)
+        _write_store(clear, path, kind, nodata, record)
     return path
 
 

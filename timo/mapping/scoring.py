@@ -147,7 +147,7 @@ def tile_parts(  # noqa: PLR0917 - of a place, and how it is cut
             continue
         x = read(place.rows, place.columns)
         if unit == "parcel":
-            clear = seen(x, groups).any(axis=(1, 2))
+            clear = np.asarray(seen(x, groups).any(axis=(1, 2)))
             runs = [some[clear[some]] for some in windows(np.arange(len(x)), tiling.window)]
         else:
             runs = seen_windows(x, tiling, groups)
@@ -195,7 +195,7 @@ def groups_of(config: Any) -> tuple[int, ...]:
 def seen(x: Float[np.ndarray, "t c h w"], groups: Sequence[int]) -> Bool[np.ndarray, "t h w"]:
     """Return where a date has an observation, of any group of bands."""
     valid = cubes.observed(x, groups)
-    return valid.any(axis=1) if valid.ndim == 4 else valid
+    return valid if valid.ndim == 3 else np.asarray(valid.any(axis=1))
 
 
 def seen_windows(
@@ -333,7 +333,7 @@ def _batched(
 ) -> Iterator[list[Any]]:
     """Yield consecutive items of one height and width, as many as a batch takes; `shape` gives (c, h, w, t)."""
     held: list[Any] = []
-    longest, last = 0, ()
+    longest, last = 0, list[int]()
     for item in items:
         *size, dates = shape(item)
         longest = max(longest, dates)

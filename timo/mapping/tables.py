@@ -18,7 +18,7 @@ from timo.mapping.provenance import clean
 SUFFIXES = (".gpkg", ".geojson", ".parquet", ".csv")
 
 
-def write_table(frame: pd.DataFrame, path: Path, record: Mapping[str, Any] | None) -> Path:
+def write_table(frame: Any, path: Path, record: Mapping[str, Any] | None) -> Path:
     """Write a table; the suffix of `path` says which file.
 
     GeoJSON is in longitude and latitude. A CSV has the longitude and latitude of a point in each geometry, and unless
