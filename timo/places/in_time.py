@@ -8,8 +8,8 @@ import xarray as xr
 from timo import cube as cubes
 from timo.checks import NotNegative, Range, checked
 from timo.cube.composite import season_years
+from timo.cube.labels import UNLABELLED
 from timo.errors import TimoError
-from timo.places.chip import UNLABELLED
 
 Month = Annotated[int, Range(least=1, most=12)]
 SUMMER = (6, 8)

@@ -99,7 +99,8 @@ class Survey:
         held = hold(self.vectors.table, dates, times, within_days)
         self.leave_out(~held.dated, "no date")
         remedy = "within_days= reaches further" if isinstance(dates, str) else ""
-        self.leave_out(~held.holds.any(axis=1), "on no date of the cube", remedy)
+        nowhere = np.asarray(~held.holds.any(axis=1))
+        self.leave_out(nowhere, "on no date of the cube", remedy)
         for note in held.notes:
             self.note(note)
         return held
