@@ -23,8 +23,8 @@ import zarr
 from torch.utils.data import DataLoader
 
 from timo.models import create_encoder
-from timo.sources import open_cube
 from timo.places import ChipStore, Places, pack
+from timo.sources import open_cube
 from timo.training.windows import WindowOptions, Windows, collate
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -1036,6 +1036,7 @@ simple(
     {
         "ChipStore": lambda w: {"path": w.store},
         "Damage": lambda w: {"place": 0, "what": "a chunk is lost"},
+        "LabelReport": lambda w: {"text": "2 features of fields.gpkg"},
         "PackOptions": lambda w: {},
         "Packed": lambda w: {"written": 1, "already": 0, "unclear": 0, "excluded": 0},
         "Split": lambda w: {"parts": [0, 1, w.split], "block_m": 80.0},

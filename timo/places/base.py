@@ -179,6 +179,7 @@ class BasePlaces(Sequence[Place]):
         """Whether labels may say which of their pixels belong together."""
         return self.labelled and self._source.has_groups
 
+    @checked
     def group_names(self, index: int) -> Sequence[str] | None:
         """Return the names of the groups of a place's labels by their number; None where they have none."""
         return self._source.group_names(self._number(index))
@@ -204,6 +205,7 @@ class BasePlaces(Sequence[Place]):
             row[: len(counted)] = counted
         return table
 
+    @checked
     def counts_of(self, index: int) -> np.ndarray:
         """Count the labelled pixels of a place, (class,)."""
         return count_labels(self.view(index).labels)
@@ -213,6 +215,7 @@ class BasePlaces(Sequence[Place]):
         known = self._source.counts
         return known if known is None or self._numbers is None else known[self._numbers]
 
+    @checked
     def digest(self, *numbers: int) -> str:
         """Return a short name for the data, or those of some places: of what is in memory its values."""
         which = [self._number(n) for n in numbers or range(len(self))]

@@ -15,6 +15,7 @@ from timo.checks import NotNegative, checked, described
 from timo.cube.blocks import PARTS, TEST, TRAIN, UNUSED, VALIDATION, is_odd, share_out
 from timo.errors import TimoError, warn
 from timo.places.base import BasePlaces, masks_of
+from timo.places.chip import NumberError
 from timo.places.place import is_labelled
 
 By = Literal["place", "group", "fold", "block"]
@@ -90,6 +91,8 @@ class Split:
     @checked
     def part(self, index: int) -> int | xr.DataArray:
         """Return the part of a place, or (y, x) int8 those of its pixels."""
+        if not -len(self) <= index < len(self):
+            raise NumberError(f"The split has {len(self)} parts, numbered from 0; got {index}.")
         part = self.parts[index]
         if isinstance(part, xr.DataArray):
             return part
