@@ -137,15 +137,19 @@ class Reader:
         yield from tile_parts(self.config, read, view.dates, view.shape, self.tiling, inside, place)
 
     def _labelled(self, number: int, view: View, mask: np.ndarray | bool) -> Labelled:
-        assert view.labels is not None
-        chips = view.labels.ndim < 2
-        if chips != (self.unit == "chip"):
-            have, wants = ("a whole place", "pixels") if chips else ("pixels", "a whole place")
+        labels = view.labels
+        assert labels is not None
+        chips = self.unit == "chip"
+        if view.shape == (1, 1):
+            # A single pixel is a chip as well.
+            labels = labels.reshape(labels.shape[: labels.ndim % 2] + (() if chips else (1, 1)))
+        if chips != (labels.ndim < 2):
+            have, wants = ("pixels", "a whole place") if chips else ("a whole place", "pixels")
             raise TimoError(
                 f"The labels of place {self.places.names[number]} are of {have}, and a model that answers for a "
                 f"{self.unit} is evaluated by labels of {wants}. Load a model for these labels."
             )
-        truth, times = self._truth(view.labels), view.dates.astype("datetime64[D]")
+        truth, times = self._truth(labels), view.dates.astype("datetime64[D]")
         if chips:
             return Labelled(number, truth, np.full(1, self.units.of_place(number)), times)
         truth = np.where(mask, truth, unlabelled(truth))
