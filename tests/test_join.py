@@ -1,5 +1,6 @@
 """Cubes of several sensors as one: dates, bands, gaps, names, and all that takes a cube."""
 
+import importlib
 import re
 
 import numpy as np
@@ -477,3 +478,12 @@ def test_predictions_of_two_sensors_are_combined_as_the_message_says():
     both = eval(call, {"xarray": xr, "a": one, "b": other})  # noqa: S307
     mean = timo.mapping.mean_probability(both, dim="model").isel(y=0, x=0)
     np.testing.assert_allclose(mean.values, [0.9, 0.75, 0.5])
+
+
+def test_the_explorer_counts_what_any_sensor_saw(s2, s1):
+    widgets = pytest.importorskip("timo_widgets")
+    joint = join(s2, s1)
+    reader = importlib.import_module("timo_widgets.explore.reading").CubeReader(joint)
+    gap = 1 - 6 / 144
+    np.testing.assert_allclose(reader.clear_shares(), [1, 1, gap, gap, gap, gap])
+    assert widgets.CubeExplorer(joint).children

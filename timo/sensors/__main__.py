@@ -80,10 +80,31 @@ wavelength, and `kind = "backscatter"` at the top; an index has `kind = "index"`
 `mean` and `std`. A model keeps the name of its sensor: register the sensor before you open it.
 """
 
+_SEVERAL = """## Several sensors in one cube
+
+`timo.cube.join(s2, s1)` makes one cube of cubes of several sensors on one grid, each with its own dates; the name of
+its sensor is `"sentinel-2+sentinel-1"`. A band whose name an earlier sensor has as well has its own sensor before it:
+`"hls-l30:B4"` in `"sentinel-2+hls-l30"`. At the dates on which a sensor has no observation its bands are NaN, and where
+one sensor is hidden by a cloud the others still count. A model of such a cube keeps them apart.
+
+```python
+s2 = timo.open_cube("stac", aoi=field, start="2020", end="2020")
+s1 = timo.open_cube("stac", aoi=field, start="2020", end="2020", sensor="sentinel-1", like=s2)
+both = timo.cube.join(s2, s1)
+optical, radar = timo.cube.separate(both)
+without_radar = timo.cube.join(s2, missing="sentinel-1")  # for a model that reads both
+```
+
+A terrain model or the weather joins in the same way, as a cube of a sensor of your own: of one date, or with the dates
+that it has.
+"""
+
 
 def page() -> str:
     """Return the page, as Markdown."""
-    return "\n".join([_INTRODUCTION, *(_section(sensor) for sensor in SENSORS.values()), _OWN])
+    return "\n".join(
+        [_INTRODUCTION, *(_section(sensor) for sensor in SENSORS.values()), _SEVERAL, _OWN]
+    )
 
 
 def _section(sensor: Sensor) -> str:

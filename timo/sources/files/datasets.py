@@ -133,7 +133,7 @@ def join_cubes(
             f"No date between start={start!r} and end={end!r}: the cube goes from {index[0]:%Y-%m-%d} to "
             f"{index[-1]:%Y-%m-%d}."
         )
-    name = "backscatter" if set(cube.band.values.tolist()) & set(POLARISATIONS) else "reflectance"
+    name = "backscatter" if set(cube.band.values.tolist()) <= set(POLARISATIONS) else "reflectance"
     whole = kept.size == index.size
     return check((cube if whole else cube.isel(time=kept)).rename(name))
 
