@@ -188,6 +188,16 @@ def test_swapped_columns_are_said():
     east = TABLE.assign(lon=TABLE.lat, lat=TABLE.lon + 100)
     with pytest.raises(TimoError, match="longitude and latitude are swapped"):
         timo.read_labels(east, CUBE)
+    turned = POINTS.set_geometry(
+        shapely.transform(POINTS.geometry.values, lambda xy: xy[:, ::-1] + np.array([0, 80]))
+    )
+    with pytest.raises(TimoError, match=r"frame\.set_geometry\(shapely\.transform\("):
+        timo.read_labels(turned, CUBE)
+    swapped = POINTS.set_geometry(shapely.transform(POINTS.geometry.values, lambda xy: xy[:, ::-1]))
+    mended = swapped.set_geometry(
+        shapely.transform(swapped.geometry.values, lambda xy: xy[:, ::-1])
+    )
+    np.testing.assert_array_equal(timo.read_labels(mended, CUBE), ON_POINTS)
     with pytest.raises(TimoError, match="With x and y swapped it would lie there"):
         timo.read_labels(TABLE.rename(columns={"lon": "lat", "lat": "lon"}), CUBE)
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from timo.checks import checked
 from timo.crs import crs_name, read_crs, short_name
 from timo.cube.check import Gridded
 from timo.places.names import Naming
@@ -43,6 +44,7 @@ class LabelReport(str):
     classes: pd.DataFrame
     left_out: pd.DataFrame
 
+    @checked
     def __new__(
         cls, text: str, classes: pd.DataFrame | None = None, left_out: pd.DataFrame | None = None
     ) -> LabelReport:

@@ -262,7 +262,8 @@ def _check_coordinates(found: Vectors, *, given: bool) -> None:
         if reach[1] > 90 and reach[0] <= 90:
             raise TimoError(
                 f"{found.name} has latitudes up to {reach[1]:.6g} in {named}: longitude and latitude are swapped. "
-                "Swap the columns, as x='...', y='...', or frame.geometry.map(shapely.ops.transform)."
+                "Name the columns of a table with x= and y=, or use frame.set_geometry(shapely.transform("
+                "frame.geometry.values, lambda xy: xy[:, ::-1]))."
             )
         if reach[1] > 90 or reach[0] > _FURTHEST_LONGITUDE:
             raise TimoError(
