@@ -328,7 +328,7 @@ def test_the_exported_data_are_not_changed(tmp_path):
         (
             np.zeros((3, 3)),
             "a.tif",
-            "data must be an xarray.DataArray or an xarray.Dataset; got ndarray",
+            "data must be an xarray.DataArray or an xarray.Dataset or a pandas.DataFrame; got ndarray",
         ),
         (labels().drop_vars("spatial_ref"), "a.tif", r"no coordinate reference .*rio.write_crs"),
         (labels().drop_vars("spatial_ref"), "a.zarr", r"no coordinate reference .*rio.write_crs"),
