@@ -6,6 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from timo.errors import TimoError
+from timo.inspection.running import borrowed
 from timo.models.config import EncoderConfig
 from timo.models.frames import Frames
 from timo.models.mim import MaskedConfig
@@ -297,3 +298,9 @@ def test_masked_pretraining_of_several_groups_is_refused():
     encoder = configured(GROUPS, "plain", "pixel").encoder
     with pytest.raises(TimoError, match="pretrain on each sensor alone"):
         MaskedConfig(encoder, tuple("abcde"), (0.0,) * 5, (1.0,) * 5)
+
+
+def test_attention_is_shown_for_one_group_alone(made):
+    with pytest.raises(TimoError, match=r"those of a model of one sensor; .*timo\.cube\.separate"):
+        borrowed(made())
+    assert borrowed(made(groups=(3,))).config.encoder.in_channels == 3
