@@ -20,8 +20,8 @@ from timo.places import Places, Split
 from timo.training import ChipOptions, Optimisation, finetune
 from timo.training.answers import answers, losses_of, only_observed
 from timo.training.batches import collate
-from timo.training.finetune import class_weights_of
 from timo.training.inputs import Given
+from timo.training.targets import class_weights_of
 from timo.training.tiles import Tiles
 
 SMALL = {

@@ -6,7 +6,7 @@ import pytest
 
 from timo.mapping import held_out_errors
 from timo.training import ChipOptions, finetune
-from timo.training.finetune import _dates, judge_split
+from timo.training.judging import _dates, judge_split
 
 SMALL = {
     "epochs": 1,

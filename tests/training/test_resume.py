@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from training_runs import StopAt, StopError, same, weights_of
+from training_runs import StopAt, StopError, make_places, same, weights_of
 
 import timo
 from timo.errors import TimoError
+from timo.places import Places
 from timo.training import ChipOptions, Optimisation, finetune
 
 SMALL = {
@@ -84,6 +85,34 @@ def test_a_killed_run_looks_unfinished_and_goes_on(new_model, world, whole, tmp_
     assert left == ["history.csv", "model"]
     assert same(weights_of(timo.load_model(tmp_path / "run" / "model")), weights)
     assert len(pd.read_csv(tmp_path / "run" / "history.csv")) == 3
+
+
+KILLED_ON_PLACES = KILLED.replace(
+    "finetune(make_model(), cube, labels, split=split,",
+    "from training_runs import make_places\nfinetune(make_model(), make_places(), split='block', workers=1,",
+)
+
+
+def test_a_killed_run_on_places_ends_as_the_whole_run(new_model, tmp_path):
+    """Places of different sizes, whose chips come in an order of their own."""
+    assert "make_places(), split" in KILLED_ON_PLACES
+    folder = tmp_path / "run"
+    script = KILLED_ON_PLACES.format(
+        tests=str(Path(__file__).parent), step=STEPS + 2, folder=str(folder)
+    )
+    killed = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True)
+    assert killed.returncode == -9, killed.stderr.decode()
+    assert [path.name for path in folder.iterdir()] == ["resume.ckpt"]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    whole, resumed = new_model(), new_model()
+    first = finetune(whole, make_places(), split="block", **SMALL)
+    other = Places([(p.cube, 1 - p.labels) for p in make_places()])
+    with pytest.raises(TimoError, match="another run, places differ"):
+        finetune(new_model(), other, split="block", folder=folder, resume=True, **SMALL)
+    second = finetune(resumed, make_places(), split="block", folder=folder, resume=True, **SMALL)
+    torch.set_num_threads(threads)
+    assert_as_whole(weights_of(resumed), second, (weights_of(whole), first))
 
 
 @pytest.mark.parametrize("parts", [True, False])

@@ -3,6 +3,8 @@
 import torch
 from lightning.pytorch.callbacks import Callback
 
+from timo.places import Places
+
 
 class StopError(Exception):
     pass
@@ -25,3 +27,11 @@ def weights_of(model):
 
 def same(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def make_places():
+    """Four places of different sizes and numbers of dates."""
+    from conftest import make_world
+
+    worlds = [make_world(8 + number, 40, 40 + 4 * number, seed=number) for number in range(4)]
+    return Places([(cube, labels) for cube, labels, _ in worlds])

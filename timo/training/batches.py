@@ -4,9 +4,11 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
+import dask
 import numpy as np
+import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from timo.training import windows
 
@@ -101,11 +103,34 @@ class Batches(Sampler[list[Number]]):
         # Pixels first, then dates: the padding of space costs the most.
         ordered = sorted(sizes, key=lambda n: (math.prod(sizes[n][1:]), *sizes[n][1:], sizes[n][0]))
         batches = _cut(ordered, self.size)
-        return [batches[place] for place in rng.permutation(len(batches))]
+        return [sorted(batches[place]) for place in rng.permutation(len(batches))]
 
 
 def _cut(numbers: Sequence[int], size: int) -> list[list[int]]:
     return [list(numbers[start : start + size]) for start in range(0, len(numbers), size)]
+
+
+def make_loader(
+    chips: Dataset, batches: Batches, workers: int = 0, *, pinned: bool = False
+) -> DataLoader:
+    """Return a loader of batches, which `workers` processes read ahead."""
+    return DataLoader(
+        chips,
+        batch_sampler=batches,
+        collate_fn=collate,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=pinned,
+        worker_init_fn=_read_alone,
+        # Its own: a loader draws a number even when it does not shuffle, and would shift those of the dropout in a
+        # resumed run.
+        generator=torch.Generator(),
+    )
+
+
+def _read_alone(_: int) -> None:
+    """Compute lazy arrays in the worker's own thread: the threads of the process that it was forked from are gone."""
+    dask.config.set(scheduler="synchronous")
 
 
 def collate(chips: Sequence[dict[str, Any]]) -> dict[str, Any]:

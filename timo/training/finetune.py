@@ -1,55 +1,46 @@
 """Fine-tuning: a model and labelled places in, a model that knows the labels out."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-import numpy as np
 import pandas as pd
-import torch
 import xarray as xr
 from lightning.pytorch.callbacks import Callback, EarlyStopping
-from torch import Tensor
 from torch.utils.data import DataLoader
 
 from timo.atomic import replacing
 from timo.cancel import CancelledError, Stop
-from timo.checks import Count, NotNegative, PathLike, Range, Seed, checked
+from timo.checks import Count, PathLike, Range, Seed, checked
 from timo.compute import OnStep
-from timo.errors import TimoError, warn
-from timo.mapping.predict import predict
-from timo.mapping.residuals import FEWEST_PIXELS, HeldOutErrors, held_out_errors
+from timo.errors import TimoError
+from timo.mapping.residuals import HeldOutErrors
 from timo.models.tasks import Segmenter, TiMo
 from timo.models.weights import save
 from timo.places import Places
-from timo.places.chip import UNLABELLED
 from timo.places.split import By, Split
 from timo.training import run as harness
 from timo.training.answers import unit_of
-from timo.training.batches import Batches, Numbered, collate
+from timo.training.batches import Batches, Numbered, make_loader
 from timo.training.inputs import (
     TRAIN,
     VALIDATION,
     Given,
-    check_highest,
     check_observed,
-    class_counts,
     gather,
     learning,
     load_places,
-    target_of,
 )
+from timo.training.judging import judge
 from timo.training.module import FinetuneModule, History, Optimisation
 from timo.training.resume import ResumeCheckpoint
 from timo.training.run import HISTORY, MODEL, RESUME, Decay, Run
+from timo.training.targets import ClassWeights, make_class_weights, target_of
 from timo.training.tiles import Tiles
 from timo.training.windows import ChipOptions, Windows
 
-# Errors are averaged over the dates: a dozen of them are enough. To map more values than this would take longer than
-# the training.
-_DATES, _MOST_VALUES = 12, 25_000_000
 # Dates of a chip for a model of the series: a season is told from another one by all that there is of it.
 SERIES_DATES = (24, 48)
 # Most of a place's side that a model of whole places sees at once.
@@ -101,10 +92,7 @@ def finetune(
     batch_size: Count = 8,
     chips: ChipOptions | None = None,
     optimisation: Optimisation | None = None,
-    class_weights: Literal["balanced"]
-    | Sequence[NotNegative]
-    | Mapping[str, NotNegative]
-    | None = None,
+    class_weights: ClassWeights | None = None,
     averaging: Decay | None = 0.98,
     patience: Count | None = None,
     workers: Annotated[int, Range(least=0, most=256)] = 0,
@@ -218,17 +206,7 @@ def finetune(
             "patience needs validation pixels: give a split with 1 where to validate, see timo.cube.split_blocks"
         )
     check_observed(train)
-    weights = None
-    if config.task == "regression":
-        if class_weights is not None:
-            raise TimoError(
-                "class_weights are for classes, this model predicts values: leave them out."
-            )
-    else:
-        _check_classes(train.classes.tolist(), config)
-        weights = class_weights_of(
-            class_weights, class_counts(given, len(config.classes)), config.classes
-        )
+    weights = make_class_weights(class_weights, given, train.classes.tolist(), config)
     checkpoint = None
     if home is not None:
         choices = {"model": config, "epochs": epochs, "chips_per_epoch": chips_per_epoch}
@@ -240,14 +218,6 @@ def finetune(
         model.set_target(*target_of(given))
     history = History(seed)
     module = FinetuneModule(model, optimisation, weights, fused=len(places) > 1)
-    batches = Batches(
-        lambda: module.current_epoch * len(batches),
-        len(train),
-        batch_size,
-        # What lies on disk would be read once more.
-        sizes=Numbered(train).size if len(places) > 1 and places.in_memory else None,
-        seed=seed,
-    )
     # An encoder whose rate is 0 is frozen, which saves time.
     frozen = model.encoder.parameters() if optimisation.encoder_rate == 0 else ()
     with learning(frozen, False):
@@ -257,12 +227,7 @@ def finetune(
             history,
             [] if patience is None else [EarlyStopping("validation_loss", patience=patience)],
             checkpoint=checkpoint,
-            loaders=(
-                _loader(train, batches, workers),
-                None
-                if validation is None
-                else _loader(validation, Batches(lambda: 0, len(validation), batch_size), workers),
-            ),
+            loaders=_loaders(module, train, validation, batch_size, workers),
             accelerator="auto",
             devices=1,
             logger=False,
@@ -274,7 +239,7 @@ def finetune(
     errors = None
     if validation is not None and not stopped:
         with harness.isolated():
-            errors = _judge(model, given)
+            errors = judge(model, given)
     seconds = time.monotonic() - began
     result = Finetuned(history.table(), history.epoch, seconds, stopped, errors, kept)
     return _keep(model, home, result)
@@ -301,6 +266,25 @@ def _keep(model: TiMo, home: Path | None, result: Finetuned) -> Finetuned:
     return result
 
 
+def _loaders(
+    module: FinetuneModule, train: Windows, validation: Tiles | None, size: int, workers: int
+) -> tuple[DataLoader, DataLoader | None]:
+    """Return the batches to train on and those to validate on."""
+    several = len(train.places) > 1
+    batches = Batches(
+        lambda: module.current_epoch * len(batches),
+        len(train),
+        size,
+        sizes=Numbered(train).size if several else None,
+        seed=train.seed,
+    )
+    held = None
+    if validation is not None:
+        fixed = Batches(lambda: 0, len(validation), size)
+        held = make_loader(Numbered(validation), fixed, workers)
+    return make_loader(Numbered(train), batches, workers), held
+
+
 def _validation(
     given: Given, config: Any, chips: ChipOptions, most: int, seed: int
 ) -> Tiles | None:
@@ -315,114 +299,3 @@ def _validation(
         seed=seed,
     )
     return tiles if len(tiles) else None
-
-
-def _check_classes(found: Sequence[int], config: Any) -> None:
-    """Refuse training labels that the model does not know, and labels of one class, from which nothing is learnt."""
-    check_highest(config, max(found))
-    if len(found) < 2:
-        raise TimoError(
-            f"All training labels are of the class {config.classes[found[0]]!r}: there is nothing to tell it from. "
-            "Label two classes at least, or split in another way."
-        )
-
-
-def class_weights_of(
-    weights: Literal["balanced"] | Sequence[float] | Mapping[str, float] | None,
-    counts: np.ndarray,
-    classes: Sequence[str],
-) -> Tensor | None:
-    """Return one weight for each class; `counts` are the training labels of each."""
-    if weights is None:
-        return None
-    if isinstance(weights, str):
-        # A class without labels is no target; under label smoothing an enormous weight would make it one.
-        weights = list(np.where(counts, counts.sum() / np.maximum(counts, 1) / len(classes), 0.0))
-    if isinstance(weights, Mapping):
-        if set(weights) != set(classes):
-            raise TimoError(
-                f"class_weights must name the classes {list(classes)}, each once; got {list(weights)}."
-            )
-        weights = [weights[name] for name in classes]
-    if len(weights) != len(classes):
-        raise TimoError(
-            f"{len(classes)} classes need {len(classes)} class_weights, one for each; got {list(weights)}."
-        )
-    if not any(weight > 0 and count for weight, count in zip(weights, counts, strict=True)):
-        raise TimoError(
-            f"class_weights {list(weights)} leave nothing to learn: a class that has labels needs a weight above 0."
-        )
-    return torch.tensor(weights, dtype=torch.float32)
-
-
-def _loader(chips: Any, batches: Batches, workers: int = 0) -> DataLoader:
-    # With a generator of its own: a loader draws a number even when it does not shuffle, and would shift those of the
-    # dropout in a resumed run.
-    return DataLoader(
-        Numbered(chips),
-        batch_sampler=batches,
-        collate_fn=collate,
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        generator=torch.Generator(),
-    )
-
-
-def _judge(model: TiMo, given: Given) -> HeldOutErrors | None:
-    """Judge a split inside places, of classes of pixels, where the most pixels validate."""
-    config, split = model.config, given.split
-    if config.task != "segmentation" or split is None or split.whole is not None:
-        return None
-    inside = [int(i) for i in given.some(VALIDATION) if not isinstance(split.part(i), int)]
-    if not inside:
-        return None
-    most = max(inside, key=lambda i: len(given.labels(i, VALIDATION)))
-    cube, labels = given.places.open(most)
-    part = split.part(most)
-    assert isinstance(part, xr.DataArray)
-    assert labels is not None
-    part = part.assign_coords(y=labels.y, x=labels.x).assign_attrs(block_m=split.block_m)
-    return judge_split(model, cube, labels, part)
-
-
-def judge_split(
-    model: TiMo, cube: xr.DataArray, labels: xr.DataArray, split: xr.DataArray
-) -> HeldOutErrors | None:
-    """Map the validation pixels, and measure how far their errors are alike; None of too few labelled pixels."""
-    labelled = labels != UNLABELLED
-    held = (split == VALIDATION) & (labelled.any("time") if "time" in labels.dims else labelled)
-    if int(held.sum()) < FEWEST_PIXELS:
-        return None
-    # With surroundings: for the model, and for the training pixels around a block.
-    rows, columns = (_span(held.any(other).values, margin=32) for other in ("x", "y"))
-    window = {"y": rows, "x": columns}
-    dates = _dates(cube.isel(window), labels)
-    labels = labels.isel(window)
-    labels = labels.isel(time=dates) if "time" in labels.dims else labels
-    try:
-        result = predict(model, cube.isel(window).isel(time=dates)).compute()
-        errors = held_out_errors(result, labels, split.isel(window))
-    except TimoError:
-        # Few of the pixels were seen on these dates: no answer, and no reason to lose a training.
-        return None
-    if not errors.honest:
-        warn(errors.summary)
-    return errors
-
-
-def _span(used: np.ndarray, margin: int) -> slice:
-    """Return the smallest slice that holds all that is used, and a margin around it."""
-    places = np.flatnonzero(used)
-    return slice(max(int(places[0]) - margin, 0), int(places[-1]) + 1 + margin)
-
-
-def _dates(cube: xr.DataArray, labels: xr.DataArray) -> list[int]:
-    """Return dates with labels and observations, evenly drawn."""
-    seen = cube.notnull().any(("band", "y", "x")).values  # noqa: PD004 - of xarray
-    if "time" in labels.dims:
-        seen &= (labels != UNLABELLED).any(("y", "x")).values
-    dates = np.flatnonzero(seen)
-    pixels = cube.sizes["y"] * cube.sizes["x"]
-    wanted = int(np.clip(_MOST_VALUES // pixels, 1, _DATES))
-    chosen = np.linspace(0, len(dates) - 1, min(wanted, len(dates))).round().astype(int)
-    return [int(date) for date in dates[chosen]] if len(dates) else [0]

@@ -234,23 +234,6 @@ def check_observed(train: Windows) -> None:
     )
 
 
-def class_counts(given: Given, classes: int) -> np.ndarray:
-    """Count the training labels of each class (of 2,000 places, evenly drawn, where there are more)."""
-    counts = np.zeros(classes, "int64")
-    for number in given.some(TRAIN):
-        counts += np.bincount(given.labels(number, TRAIN), minlength=classes)
-    return counts
-
-
-def target_of(given: Given) -> tuple[float, float]:
-    """Return mean and standard deviation of the training labels (of 2,000 places where there are more)."""
-    rows = [given.labels(number, TRAIN).astype("float64") for number in given.some(TRAIN)]
-    sums = np.sum([[len(r), r.sum(), (r**2).sum()] for r in rows], axis=0)
-    mean = sums[1] / sums[0]
-    values = np.sum([((r - mean) ** 2).sum() for r in rows])
-    return float(mean), float(np.sqrt(values / sums[0]))
-
-
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Run a block with a model in evaluation, and leave it as it was."""

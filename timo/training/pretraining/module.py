@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from timo.checks import Count, NotNegative, Positive, Range, checked
 from timo.errors import TimoError
 from timo.models.mim import MaskedAutoencoder
-from timo.training.batches import Batches, collate
+from timo.training.batches import Batches, make_loader
 from timo.training.pretraining.masked import MaskedChips, Whole, scored_pixels
 from timo.training.pretraining.recipe import default_rate
 
@@ -195,16 +195,8 @@ class PretrainModule(lightning.LightningModule):
         return self.global_rank, self.trainer.world_size
 
     def _loader(self, chips: MaskedChips, done: Callable[[], int]) -> DataLoader:
-        return DataLoader(
-            chips,
-            batch_sampler=Batches(done, len(chips), self.batch_size, share=self._share),
-            collate_fn=collate,
-            num_workers=self.workers,
-            persistent_workers=self.workers > 0,
-            pin_memory=self.device.type == "cuda",
-            # Its own: a loader draws a number even when it does not shuffle.
-            generator=torch.Generator(),
-        )
+        batches = Batches(done, len(chips), self.batch_size, share=self._share)
+        return make_loader(chips, batches, self.workers, pinned=self.device.type == "cuda")
 
     def _loss(self, part: dict[str, Tensor]) -> Float[Tensor, ""]:
         return self.model(part["x"], part["hidden"], part["dates"], part["valid"]).loss
