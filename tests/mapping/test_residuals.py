@@ -133,7 +133,7 @@ def test_of_a_regression_the_residual_is_the_label_minus_the_value(patchy):
     found = residuals(result, labels)
     assert found.dims == ("class", "y", "x")
     assert np.isnan(found[0, 0, 0])
-    np.testing.assert_allclose(found[0, 1:], 2 - patchy[1:], rtol=1e-5)
+    np.testing.assert_allclose(found[0, 1:], 2 - patchy[1:], atol=1e-6)
     errors = held_out_errors(result, labels, split_of(50))
     assert not errors.honest
     assert 120 < errors.range_m <= 200

@@ -28,7 +28,8 @@ from timo.evaluate.reading import (
     shared_periods,
 )
 from timo.evaluate.units import Units
-from timo.mapping.scoring import Tiling, check_weights, window_of
+from timo.mapping.checking import check_weights
+from timo.mapping.scoring import Tiling, window_of
 from timo.models.tasks import Segmenter, config_of, unit_of
 from timo.places import Places, Split
 from timo.places.places import places_of

@@ -14,16 +14,16 @@ from timo.errors import TimoError
 from timo.evaluate.baselines import thin
 from timo.evaluate.features import Periods, group_sums, means_of, series_features
 from timo.evaluate.units import Units
-from timo.mapping.parcels import Members, ParcelSums, chip_answer
+from timo.mapping.checking import groups_of, seen
+from timo.mapping.chips import chip_answer
+from timo.mapping.parcels import Members, ParcelSums
 from timo.mapping.scoring import (
     Part,
     Place,
     Scored,
     Tiling,
-    groups_of,
     parts_of,
     scored,
-    seen,
     tile_answers,
     tile_parts,
 )

@@ -1,4 +1,4 @@
-"""Answers for chips and for parcels or points, as tables with a geometry.
+"""Answers for parcels, points and lines, as a table with their geometries.
 
 The score of a parcel is the mean of the scores of its observed pixels, as in training
 (`timo.models.heads.pool_parcels`). Parcels may overlap, and several points may lie in one pixel: each is answered for
@@ -7,7 +7,6 @@ by itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,10 @@ import torch
 import xarray as xr
 from jaxtyping import Float, Int
 
+from timo.crs import LONLAT
 from timo.errors import TimoError, warn
+from timo.mapping.checking import groups_of, seen
+from timo.mapping.chips import answer_table
 from timo.mapping.geotiff import grid_transform
 from timo.mapping.scoring import (
     Part,
@@ -27,12 +29,9 @@ from timo.mapping.scoring import (
     Scored,
     Tiling,
     answer,
-    groups_of,
-    mean_over_windows,
     outputs_of,
     parts_of,
     scored,
-    seen,
     windows,
 )
 from timo.models.tasks import Segmenter, config_of
@@ -42,7 +41,6 @@ from timo.places.vectors import read_vectors, repaired
 if TYPE_CHECKING:
     import geopandas as gpd
 
-_LONLAT = "EPSG:4326"
 _HOW = "Give parcels=: a GeoDataFrame, the path of a file of polygons or points, or labels of timo.read_labels"
 
 
@@ -128,51 +126,6 @@ def predict_parcels(
         frame.insert(0, "place", name)
         frames.append(frame)
     return _said(_joined(frames))
-
-
-def predict_chips(
-    model: Segmenter, data: xr.DataArray | Places, tiling: Tiling
-) -> gpd.GeoDataFrame:
-    """Return one row a chip, or a chip and date; see `timo.mapping.predict.predict`."""
-    if isinstance(data, Places):
-        opened = ((name, data.open(i)[0]) for i, name in enumerate(data.names))
-        rows = [_chip_rows(model, *found) for found in chip_answers(model, opened, tiling)]
-        for name, frame in zip(data.names, rows, strict=True):
-            frame.insert(0, "place", name)
-        return _joined(rows)
-    return _chip_rows(model, *next(chip_answers(model, iter([("", data)]), tiling)))
-
-
-def chip_answers(
-    model: Segmenter, opened: Iterator[tuple[Any, xr.DataArray]], tiling: Tiling
-) -> Iterator[tuple[Part, xr.DataArray, np.ndarray]]:
-    """Yield each chip, from pairs of a key and a cube, with its answer: (k,), or (k, t) of each date."""
-    kept: list[xr.DataArray] = []
-
-    def parts() -> Iterator[Part]:
-        for key, cube in opened:
-            # Its coordinates alone: the values are not held on to.
-            kept.append(cube.isel(band=0, drop=True))
-            yield from parts_of(model, cube, tiling, key=key)
-
-    per_date = config_of(model).per_date
-    for part, held in scored(model, parts()):
-        yield part, kept.pop(0), chip_answer(model, part, held, per_date)
-
-
-def chip_answer(
-    model: Segmenter, part: Part, held: Scored, per_date: bool
-) -> Float[np.ndarray, "k *t"]:
-    """Return the answer for a chip, or for each of its dates; NaN where nothing was observed."""
-    answered = ((run, answer(model, found)) for run, found in filter(None, held))
-    found = mean_over_windows(answered, per_date, len(part.x))
-    if not found.size:
-        shape = (len(part.x),) if per_date else ()
-        return np.full((len(outputs_of(config_of(model))), *shape), np.nan, "float32")
-    if per_date:
-        valid = seen(part.x, groups_of(config_of(model))).any(axis=(1, 2))
-        found = np.where(valid, found, np.float32("nan"))
-    return found
 
 
 def read_parcels(parcels: Any, cube: xr.DataArray) -> tuple[Members, gpd.GeoDataFrame]:
@@ -281,54 +234,12 @@ def _parcels_of_cube(
     return frame.rename(columns=taken).join(answers)
 
 
-def _chip_rows(
-    model: Segmenter, part: Part, cube: xr.DataArray, found: np.ndarray
-) -> gpd.GeoDataFrame:
-    """Return the rows of a chip, or its dates."""
-    import geopandas as gpd
-
-    config = config_of(model)
-    table = answer_table(found.reshape(len(found), -1).T, config)
-    valid = seen(part.x, groups_of(config))
-    table["pixels"] = valid.sum(axis=(1, 2)) if config.per_date else [valid.any(axis=0).sum()]
-    if config.per_date:
-        table.insert(0, "time", cube.time.values)
-    return gpd.GeoDataFrame(table, geometry=[_footprint(cube)] * len(table), crs=cube.rio.crs)
-
-
-def _footprint(cube: xr.DataArray) -> shapely.Geometry:
-    """Return the outline of a cube; of a single cell whose size is not known, its centre."""
-    try:
-        affine = grid_transform(cube)
-    except TimoError:
-        return shapely.Point(float(cube.x[0]), float(cube.y[0]))
-    corners = [affine @ corner for corner in ((0, 0), (cube.sizes["x"], cube.sizes["y"]))]
-    (west, north), (east, south) = corners
-    return shapely.box(min(west, east), min(north, south), max(west, east), max(north, south))
-
-
-def answer_table(answers: Float[np.ndarray, "n k"], config: Any) -> pd.DataFrame:
-    """Return a row for each answer: class, probabilities and entropy, or value, low and high."""
-    names = outputs_of(config)
-    if config.task == "regression":
-        return pd.DataFrame(answers, columns=list(names))
-    known = np.isfinite(answers).all(axis=1)
-    best = np.nan_to_num(answers).argmax(axis=1)
-    table = pd.DataFrame(
-        {"class": [names[i] if ok else None for i, ok in zip(best, known, strict=True)]}
-    )
-    table[[f"probability_{name}" for name in names]] = answers
-    p = np.clip(answers, np.finfo("float32").tiny, None)
-    table["entropy"] = np.clip(-(p * np.log2(p)).sum(axis=1), 0, np.log2(len(names)))
-    return table
-
-
 def _joined(frames: list[gpd.GeoDataFrame]) -> gpd.GeoDataFrame:
     """Return the rows of all places, in longitude and latitude where they are in different systems."""
     import geopandas as gpd
 
     if len({frame.crs for frame in frames}) > 1:
-        frames = [frame.to_crs(_LONLAT) for frame in frames]
+        frames = [frame.to_crs(LONLAT) for frame in frames]
     return gpd.GeoDataFrame(pd.concat(frames, ignore_index=True))
 
 

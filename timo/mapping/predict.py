@@ -18,15 +18,13 @@ from timo.cancel import CancelledError, Stop, interruptible
 from timo.checks import Count, Range, checked
 from timo.compute import OnStep, Steps, computing
 from timo.errors import TimoError, warn
-from timo.mapping.parcels import predict_chips, predict_parcels
+from timo.mapping.checking import Look, check_weights, groups_of, readable
+from timo.mapping.chips import predict_chips
+from timo.mapping.parcels import predict_parcels
 from timo.mapping.provenance import provenance
 from timo.mapping.scoring import (
-    Look,
     Tiling,
-    check_weights,
-    groups_of,
     outputs_of,
-    readable,
     scores,
     seen_windows,
     tile_answers,
