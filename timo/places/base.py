@@ -234,9 +234,10 @@ def count_labels(labels: np.ndarray | None) -> np.ndarray:
 
 def masks_of(labels: np.ndarray, k: int | None = None) -> list[np.ndarray]:
     """Return where each class, or one, is at any date: (h w) bool, () of a whole place; values are one class."""
-    classes = range(int(labels.max(initial=-1)) + 1) if k is None else (k,)
-    numeric = labels.dtype.kind == "f"
-    found = [is_labelled(labels)] if numeric else [labels == each for each in classes]
-    found = found or [np.zeros(labels.shape, bool)]
+    if labels.dtype.kind == "f":
+        found = [is_labelled(labels)]
+    else:
+        classes = range(max(int(labels.max(initial=-1)) + 1, 1)) if k is None else (k,)
+        found = [labels == each for each in classes]
     dated = labels.ndim in (1, 3)
     return [mask.any(axis=0) if dated else mask for mask in found]

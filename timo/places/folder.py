@@ -47,14 +47,18 @@ def read_folder(
             raise TimoError(
                 f"Row {one.index(None)} of the table names no cube. Fill it in, or leave the row out."
             )
-    labels = columns["labels"] or ("labels" if "labels" in frame.columns else None)
+    labels, label = columns["labels"], columns["label"]
+    if labels is not None and label is not None:
+        raise TimoError("labels= are of pixels, label= of whole places: give one of them.")
+    if label is None and "labels" in frame.columns:
+        labels = labels or "labels"
     held = {what: _optional(frame, columns[what]) for what in ("name", "group", "fold")}
     names = held["name"] or [Path(str(path)).stem for path in paths[0]]
     return Folder(
         home,
         list(zip(*paths, strict=True)),
         None if labels is None else _texts(frame, labels, "labels"),
-        None if columns["label"] is None else _whole(frame, columns["label"], reading),
+        None if label is None else _whole(frame, label, reading),
         names=[name or str(number) for number, name in enumerate(names)],
         groups=held["group"] and [g or n or "" for g, n in zip(held["group"], names, strict=True)],
         folds=held["fold"] and [_fold(text) for text in held["fold"]],

@@ -229,11 +229,12 @@ def _table(places: BasePlaces, units: np.ndarray) -> np.ndarray:
 
 
 def _split_blocks(places: BasePlaces, shares: np.ndarray, options: Options) -> Split:
-    """Share out the blocks of all places together, and keep groups that touch several of them whole."""
+    """Share out the blocks of all places together; a group goes with the block that has most of it."""
     drawn = [_blocks(places, number, options.size_m) for number in range(len(places))]
-    tables = [_block_counts(places, number, blocks) for number, (blocks, _) in enumerate(drawn)]
-    width = max(table.shape[1] for table in tables)
-    counts = np.concatenate([np.pad(t, ((0, 0), (0, width - t.shape[1]))) for t in tables])
+    first = np.cumsum([0, *(int(blocks.max()) + 1 for blocks, _ in drawn)])
+    units = [start + blocks for start, (blocks, _) in zip(first, drawn, strict=False)]
+    _join_groups(places, units)
+    counts = _block_counts(places, units, int(first[-1]))
     total = counts.sum(axis=1, keepdims=True)
     counts = np.concatenate([counts[:, counts.any(axis=0)], total], axis=1)
     # Blocks without labels neither train nor test; they go with the first part.
@@ -243,10 +244,10 @@ def _split_blocks(places: BasePlaces, shares: np.ndarray, options: Options) -> S
         part[odd], held = TEST, held & ~odd
         shares = shares * [1, 1, 0] / (shares[TRAIN] + shares[VALIDATION])
     part[held] = share_out(counts[held], shares, _rng(options))
-    first = np.cumsum([0, *(len(table) for table in tables)])
-    parts = [part[start + blocks] for start, (blocks, _) in zip(first, drawn, strict=False)]
-    _keep_groups(places, parts)
-    arrays = [_on_grid(places, i, one, drawn[i][1], options) for i, one in enumerate(parts)]
+    arrays = [
+        _on_grid(places, number, part[unit], side, options)
+        for number, (unit, (_, side)) in enumerate(zip(units, drawn, strict=True))
+    ]
     return Split(arrays, "block", drawn[0][1])
 
 
@@ -259,39 +260,50 @@ def _blocks(places: BasePlaces, number: int, size_m: float | None) -> tuple[np.n
     return cubes.blocks(cube, side).values.astype("int64"), float(side)
 
 
-def _block_counts(places: BasePlaces, number: int, blocks: np.ndarray) -> np.ndarray:
+def _block_counts(places: BasePlaces, units: list[np.ndarray], count: int) -> np.ndarray:
     """Count, (block, class), the labelled pixels; without labels, all pixels."""
-    labels, count = places.view(number).labels, int(blocks.max()) + 1
-    if labels is None:
-        return np.bincount(blocks.ravel(), minlength=count)[:, None].astype("float64")
-    if labels.ndim < 2:
-        raise TimoError('Labels of whole places cannot be split by="block": use by="place".')
-    masks = masks_of(labels)
-    columns = [np.bincount(blocks.ravel(), m.ravel(), minlength=count) for m in masks]
-    return np.stack(columns, axis=1) if columns else np.zeros((count, 1))
+    width = max(places.counts().shape[1], 1) if places.labelled else 1
+    counts = np.zeros((count, width))
+    for number, unit in enumerate(units):
+        labels = places.view(number).labels
+        if labels is not None and labels.ndim < 2:
+            raise TimoError('Labels of whole places cannot be split by="block": use by="place".')
+        masks = [np.ones(unit.shape, bool)]
+        if places.labelled:
+            masks = [] if labels is None else masks_of(labels)
+        for k, mask in enumerate(masks):
+            np.add.at(counts[:, k], unit[mask], 1)
+    return counts
 
 
-def _keep_groups(places: BasePlaces, parts: list[np.ndarray]) -> None:
-    """Put each group wholly into the part that has most of its labelled pixels, in place."""
+def _join_groups(places: BasePlaces, units: list[np.ndarray]) -> None:
+    """Give all pixels of a group the block that has most of its labelled pixels, in place."""
+    if not places.has_groups:
+        return
     numbers: dict[Any, int] = {}
-    ids = [_group_ids(places, i, numbers) for i in range(len(places))]
+    ids = [_group_ids(places, number, numbers) for number in range(len(places))]
     if not numbers:
         return
-    counts = np.zeros((len(numbers), int(max(p.max() for p in parts)) + 1), "int64")
-    for number, (groups, part) in enumerate(zip(ids, parts, strict=True)):
+    most = max(int(unit.max()) for unit in units) + 1
+    keys, weights = [], []
+    for number, (groups, unit) in enumerate(zip(ids, units, strict=True)):
         if groups is not None:
-            held = (groups >= 0) & _labelled(places, number)
-            np.add.at(counts, (groups[held], part[held]), 1)
-    most = counts.argmax(axis=1).astype("int8")
-    for groups, part in zip(ids, parts, strict=True):
+            keys.append((groups * most + unit)[groups >= 0])
+            # Pixels without labels decide where a group has no others.
+            weights.append(_labelled(places, number)[groups >= 0] + 1e-6)
+    found, which = np.unique(np.concatenate(keys), return_inverse=True)
+    order = np.argsort(np.bincount(which, np.concatenate(weights)), kind="stable")
+    # The last one of each group that is written is the one with most pixels.
+    home = np.zeros(len(numbers), "int64")
+    home[found[order] // most] = found[order] % most
+    for groups, unit in zip(ids, units, strict=True):
         if groups is not None:
-            part[groups >= 0] = most[groups[groups >= 0]]
+            unit[groups >= 0] = home[groups[groups >= 0]]
 
 
 def _labelled(places: BasePlaces, number: int) -> np.ndarray:
     labels = places.view(number).labels
-    assert labels is not None
-    found = is_labelled(labels)
+    found = np.zeros(places.view(number).shape, bool) if labels is None else is_labelled(labels)
     return found.any(axis=0) if found.ndim == 3 else found
 
 
@@ -306,7 +318,7 @@ def _group_ids(places: BasePlaces, number: int, numbers: dict[Any, int]) -> np.n
     new = [
         -1 if g < 0 else numbers.setdefault(k, len(numbers)) for g, k in zip(own, keys, strict=True)
     ]
-    return np.array(new)[inverse].reshape(groups.shape)
+    return np.array(new, "int64")[inverse].reshape(groups.shape)
 
 
 def _on_grid(

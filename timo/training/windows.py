@@ -1,7 +1,5 @@
 """Windows of places, drawn by their number: what fine-tuning and pretraining learn from, of one place or a million."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
