@@ -65,8 +65,8 @@ class Run:
 class Effort:
     """How long is trained."""
 
-    epochs: int = 10
-    chips: int = 256
+    epochs: int = 8
+    chips: int = 160
     size: int = 16
 
 

@@ -103,7 +103,7 @@ that it has.
 def page() -> str:
     """Return the page, as Markdown."""
     return "\n".join(
-        [_INTRODUCTION, *(_section(sensor) for sensor in SENSORS.values()), _SEVERAL, _OWN]
+        [_INTRODUCTION, *(_section(sensor) for sensor in SENSORS.values()), _OWN, _SEVERAL]
     )
 
 
