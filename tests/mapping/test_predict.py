@@ -16,12 +16,13 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from timo import cube as timo_cube
 from timo.errors import TimoError
 from timo.mapping import compute, export, predict
 from timo.mapping.provenance import weights_hash
 from timo.mapping.scoring import windows as _windows
 from timo.models.config import EncoderConfig
-from timo.models.tasks import ModelConfig, TiMo
+from timo.models.tasks import ModelConfig, TiMo, build
 from timo.training import ChipOptions, Optimisation, finetune
 
 few = settings(max_examples=30, deadline=None)
@@ -572,3 +573,59 @@ def test_what_does_not_fit():
         predict(Stub(), cube * np.float32(np.nan))
     with pytest.raises(TimoError, match="no coordinate reference system"):
         predict(Stub(), cube.drop_vars("spatial_ref"))
+
+
+# --- several sensors
+
+
+def joint(seed=0):
+    """A cube of two bands of Sentinel-2, under clouds, and two of Sentinel-1, each at its own dates."""
+    optical = random_cube(4, 9, 10, seed, gaps=0.4)
+    radar = random_cube(3, 9, 10, seed + 1, gaps=0) * 10 - 20
+    radar = radar.assign_coords(
+        time=optical.time[:3] + np.timedelta64(5, "D"), band=["VV", "VH"]
+    ).assign_attrs(sensor="sentinel-1")
+    return timo_cube.join(optical, radar)
+
+
+def joint_model(per_date):
+    encoder = EncoderConfig(
+        in_channels=4,
+        dims=(8, 8, 16, 16),
+        depths=(1, 1, 1, 1),
+        heads=(1, 1, 2, 2),
+        groups=(2, 2),
+    )
+    config = ModelConfig(
+        encoder=encoder,
+        bands=("B4", "B8", "VV", "VH"),
+        classes=("forest", "other"),
+        mean=(0.1, 0.3, -10.0, -17.0),
+        std=(0.1, 0.1, 4.0, 4.0),
+        per_date=per_date,
+        sensor="sentinel-2+sentinel-1",
+        head_width=8,
+        detail=4,
+    )
+    return build(config)
+
+
+def test_a_radar_observation_counts_under_a_cloud():
+    cube = joint()
+    clear = np.isfinite(cube.values[:, :2]).all(axis=1)
+    lit = np.isfinite(cube.values[:, 2:]).all(axis=1)
+    assert 0.3 < clear.any(axis=(1, 2)).mean() < 0.8
+    result = predict(joint_model(per_date=True), cube, tile=5, halo=2).compute()
+    np.testing.assert_array_equal(result.label.values >= 0, clear | lit)
+    series = predict(joint_model(per_date=False), cube).compute()
+    assert (series.label >= 0).all()
+
+
+def test_a_sensor_may_be_missing_and_a_band_of_it_may_not():
+    cube = joint()
+    model = joint_model(per_date=True)
+    alone = cube.where(~cube.band.isin(["VV", "VH"]))
+    clear = np.isfinite(cube.values[:, :2]).all(axis=1)
+    np.testing.assert_array_equal(predict(model, alone).compute().label.values >= 0, clear)
+    with pytest.raises(TimoError, match="band VH has no value at all"):
+        predict(model, cube.where(cube.band != "VH"))
