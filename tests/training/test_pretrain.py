@@ -159,6 +159,33 @@ def test_several_cubes_of_different_sizes(world, new_world):
     assert np.isfinite(result.history.loss).all()
 
 
+def test_places_and_their_split_are_pretrained_on(new_world):
+    from timo.places import Places
+
+    places = Places([new_world(5, 24, 24 + n, seed=n)[0] for n in range(5)])
+    split = places.split("place")
+    first, again = (timo.pretrain(places, CONFIG, exclude=split, **SMALL) for _ in range(2))
+    assert same(weights_of(first.model), weights_of(again.model))
+    assert np.isfinite(first.history.validation_loss).all()
+    listed = timo.pretrain(
+        [place.cube for place in places],
+        CONFIG,
+        exclude=[xr.full_like(p.cube[0, 0], split.part(i), "int8") for i, p in enumerate(places)],
+        **SMALL,
+    )
+    assert same(weights_of(first.model), weights_of(listed.model))
+
+
+def test_several_sensors_are_refused_and_one_of_them_is_taken(world):
+    radar = world[0].assign_coords(band=["VV", "VH"]).assign_attrs(sensor="sentinel-1")
+    radar = radar.copy(data=-10 - 10 * radar.values)
+    joint = timo.cube.join(world[0], radar)
+    with pytest.raises(TimoError, match=r"reads one sensor, .*sentinel-2\+sentinel-1.*separate"):
+        timo.pretrain(joint, **SMALL)
+    optical = timo.cube.separate(joint)[0]
+    assert len(timo.pretrain(optical, CONFIG, **SMALL | {"epochs": 1}).history) == 1
+
+
 def test_a_store_is_gone_through_place_by_place(world, tmp_path):
     from timo.places import pack
 
@@ -235,7 +262,7 @@ def test_data_that_do_not_fit_are_told(world):
     cube, _, split = world
     with pytest.raises(TimoError, match=r"reads the bands \('B4', 'B8'\), the data have \('B4',\)"):
         timo.pretrain(cube.isel(band=[0]), CONFIG, **SMALL)
-    with pytest.raises(TimoError, match="All cubes must have the same bands"):
+    with pytest.raises(TimoError, match="All places must have the same bands"):
         timo.pretrain([cube, cube.isel(band=[0])], CONFIG, **SMALL)
     with pytest.raises(TimoError, match="no data: give a cube"):
         timo.pretrain([], CONFIG, **SMALL)
@@ -298,11 +325,13 @@ def test_tensorboard_is_asked_for_where_it_is_not_installed(world, tmp_path, mon
 def test_a_picture_touches_neither_the_model_nor_the_users_figures(world, target):
     import matplotlib as mpl
 
-    from timo.training.pretraining import MaskedChips, WindowDataset
+    from timo.places import Places
+    from timo.training import Windows
+    from timo.training.pretraining import MaskedChips
 
     backend = mpl.get_backend()
-    area = np.ones(world[0].shape[-2:], bool)
-    windows = WindowDataset([world[0]], [area], 4, WindowOptions(size=20, dates=(3, 3)))
+    options = WindowOptions(size=20, dates=(3, 3))
+    windows = Windows(Places([world[0]]), 4, options, labelled=False)
     chip = MaskedChips(windows, MaskOptions(), 8, seed=0)[0, 1]
     model = new_autoencoder(dataclasses.replace(CONFIG, target=target)).train()
     before = weights_of(model)
@@ -332,12 +361,14 @@ def test_a_chip_that_is_none_of_the_models_is_refused():
 
 def test_what_is_told_without_its_frame_gets_it_back(world):
     from timo.models.mim import normalise
-    from timo.training.pretraining import MaskedChips, WindowDataset
+    from timo.places import Places
+    from timo.training import Windows
+    from timo.training.pretraining import MaskedChips
     from timo.training.pretraining.pictures import physical
 
     settings = dataclasses.replace(CONFIG, target="frame")
-    area = np.ones(world[0].shape[-2:], bool)
-    windows = WindowDataset([world[0]], [area], 1, WindowOptions(size=16, dates=(2, 2)))
+    options = WindowOptions(size=16, dates=(2, 2))
+    windows = Windows(Places([world[0]]), 1, options, labelled=False)
     chip = MaskedChips(windows, MaskOptions(), 8, seed=0)[0, 0]
     mean, std = (torch.tensor(n)[:, None, None] for n in (CONFIG.mean, CONFIG.std))
     values, valid, hidden = ((chip["x"] - mean) / std, chip["valid"], chip["hidden"])
@@ -349,12 +380,13 @@ def test_what_is_told_without_its_frame_gets_it_back(world):
 
 def test_what_is_told_without_its_unit_gets_it_back(world):
     """Told the exact target, the picture shows the exact truth."""
-    from timo.training.pretraining import MaskedChips, WindowDataset
+    from timo.places import Places
+    from timo.training import Windows
+    from timo.training.pretraining import MaskedChips
     from timo.training.pretraining.pictures import cover, physical
 
-    windows = WindowDataset(
-        [world[0]], [np.ones(world[0].shape[-2:], bool)], 1, WindowOptions(size=16, dates=(2, 2))
-    )
+    options = WindowOptions(size=16, dates=(2, 2))
+    windows = Windows(Places([world[0]]), 1, options, labelled=False)
     chip = MaskedChips(windows, MaskOptions(), 8, seed=0)[0, 0]
     mean, std = (torch.tensor(n)[:, None, None] for n in (CONFIG.mean, CONFIG.std))
     values = (chip["x"] - mean) / std

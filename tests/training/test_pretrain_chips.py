@@ -10,16 +10,18 @@ from test_pretrain import CONFIG
 
 from timo.errors import TimoError
 from timo.models.masking import MaskOptions
-from timo.training import WindowOptions
-from timo.training.pretraining import MaskedChips, WindowDataset, new_autoencoder
-from timo.training.pretraining.masked import Batches, collate, scored_pixels
-from timo.training.pretraining.windows import seen_areas
+from timo.places import Places, Split
+from timo.training import WindowOptions, Windows
+from timo.training.batches import Batches, collate
+from timo.training.pretraining import MaskedChips, new_autoencoder
+from timo.training.pretraining.masked import scored_pixels
+from timo.training.pretraining.source import _split
 
 
 def windows(world, area=None, length=20, seed=0, **options):
-    cube = world[0]
-    area = np.ones(cube.shape[-2:], bool) if area is None else area
-    return WindowDataset([cube], [area], length, WindowOptions(**{"size": 16, **options}), seed)
+    parts = {} if area is None else {"part": 0, "split": Split([np.where(area, 0, -1)])}
+    options = WindowOptions(**{"size": 16, **options})
+    return Windows(Places([world[0]]), length, options, seed, labelled=False, **parts)
 
 
 def masked(world, seed=0, **options):
@@ -97,8 +99,8 @@ def test_cubes_are_drawn_as_often_as_they_have_pixels(new_world):
     large, small = (new_world(3, 40, width)[0] * 0 + n for n, width in ((1, 45), (2, 15)))
     for cube in (large, small):
         del cube.attrs["sensor"]  # by which such values would be refused
-    areas = [np.ones(cube.shape[-2:], bool) for cube in (large, small)]
-    chips = WindowDataset([large, small], areas, 400, WindowOptions(size=8, dates=(1, 1)))
+    options = WindowOptions(size=8, dates=(1, 1))
+    chips = Windows(Places([large, small]), 400, options, labelled=False)
     share = np.mean([float(chips[i]["x"].max()) == 1 for i in range(400)])
     assert abs(share - 0.75) < 4 * (0.75 * 0.25 / 400) ** 0.5 + 0.02
 
@@ -106,22 +108,20 @@ def test_cubes_are_drawn_as_often_as_they_have_pixels(new_world):
 def test_a_split_is_train_validation_and_never(world, grid):
     cube = world[0]
     split = grid(np.arange(40 * 48).reshape(40, 48) % 4 - 1, ("y", "x")).astype("int8")
-    train, validation = seen_areas([cube, cube], [split, split])
-    for part, of in ((0, train), (1, validation)):
-        assert all((area == (split.values == part)).all() for area in of)
-    (train,), (validation,) = seen_areas([cube], split == 0)
-    assert (train == (split.values != 0)).all()
-    assert not validation.any()
-    (train,), (validation,) = seen_areas([cube], None)
-    assert train.all()
-    assert not validation.any()
+    places = Places([cube, cube])
+    found = _split(places, [split, split])
+    assert all((found.part(i) == split).all() for i in range(2))
+    assert _split(places, found) is found
+    # What a mask excludes is a test part.
+    mask = _split(Places([cube]), split == 0).part(0)
+    np.testing.assert_array_equal(mask, np.where(split == 0, 2, 0))
 
 
 @pytest.mark.parametrize("processes", [1, 2, 4])
 @pytest.mark.parametrize("done", [0, 1, 7, 8])
 def test_processes_share_out_the_batches_from_the_next_one_on(processes, done):
     shares = [
-        list(Batches(lambda: done, 4, 8, lambda rank=rank: (rank, processes)))
+        list(Batches(lambda: done, 32, 8, share=lambda rank=rank: (rank, processes)))
         for rank in range(processes)
     ]
     batches = [list(chain(*parts)) for parts in zip(*shares, strict=True)]
@@ -154,21 +154,31 @@ def test_a_batch_of_different_chips_has_the_loss_of_its_chips(world):
 
 
 def test_windows_that_do_not_fit_are_refused(world):
-    cube = world[0]
-    for areas in ([], [np.ones((3, 3), bool)]):
-        with pytest.raises(TimoError, match="Each cube needs an array of bool"):
-            WindowDataset([cube], areas, 4)
-    with pytest.raises(TimoError, match="The cube must have the dims"):
-        WindowDataset([cube.isel(time=0)], [np.ones(cube.shape[-2:], bool)], 4)
     chips = windows(world, length=3)
     assert len(list(chips)) == 3  # an IndexError ends the iteration
     for number in (3, -1, "0"):
-        with pytest.raises(TimoError, match=r"An epoch has 3 chips|index must be a whole number"):
+        with pytest.raises(TimoError, match=r"An epoch has 3 windows|index must be a whole number"):
             chips[number]
     with pytest.raises(TimoError, match="number must be"):
         masked(world)[3]
-    with pytest.raises(TimoError, match=r"chips must be a timo\.WindowDataset or"):
-        MaskedChips([cube], MaskOptions(), 8, 0)
+    with pytest.raises(TimoError, match=r"chips must be a timo\.Windows"):
+        MaskedChips([world[0]], MaskOptions(), 8, 0)
+
+
+def test_the_former_windows_draw_the_same(world):
+    from timo.training.pretraining import WindowDataset
+
+    cube = world[0]
+    area = np.arange(48)[None] + 0 * np.arange(40)[:, None] < 30
+    options = WindowOptions(size=16)
+    with pytest.warns(DeprecationWarning, match=r"WindowDataset is timo\.training\.Windows"):
+        former = WindowDataset([cube], [area], 4, options, 5)
+    assert all(torch.equal(former[i]["x"], windows(world, area, 4, 5)[i]["x"]) for i in range(4))
+    with (
+        pytest.warns(DeprecationWarning, match="WindowDataset"),
+        pytest.raises(TimoError, match="Each cube needs an array of bool"),
+    ):
+        WindowDataset([cube], [area[:3]], 4)
 
 
 @pytest.mark.parametrize("options", [{"size": 0}, {"dates": (3, 2)}, {"min_clear": 1.5}])

@@ -185,9 +185,9 @@ def test_a_checkpoint_of_another_run_is_refused(world, tmp_path):
     resume = RUN | {"folder": tmp_path, "resume": True}
     with pytest.raises(TimoError, match=r"another run, epochs, seed differ: .*resume.ckpt"):
         timo.pretrain(cube, CONFIG, exclude=split, **resume | {"epochs": 9, "seed": 2})
-    with pytest.raises(TimoError, match="another run, data differ"):
+    with pytest.raises(TimoError, match="another run, split differ"):
         timo.pretrain(cube, CONFIG, **resume)
-    with pytest.raises(TimoError, match="another run, data differ"):
+    with pytest.raises(TimoError, match="another run, cube differ"):
         timo.pretrain(cube + 1, CONFIG, exclude=split, **resume)
     with pytest.raises(TimoError, match="another run, model differ"):
         timo.pretrain(cube, config_of("random"), exclude=split, **resume)
