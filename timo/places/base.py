@@ -240,4 +240,4 @@ def masks_of(labels: np.ndarray, k: int | None = None) -> list[np.ndarray]:
         classes = range(max(int(labels.max(initial=-1)) + 1, 1)) if k is None else (k,)
         found = [labels == each for each in classes]
     dated = labels.ndim in (1, 3)
-    return [mask.any(axis=0) if dated else mask for mask in found]
+    return [np.asarray(mask.any(axis=0) if dated else mask) for mask in found]

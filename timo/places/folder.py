@@ -53,15 +53,17 @@ def read_folder(
     if label is None and "labels" in frame.columns:
         labels = labels or "labels"
     held = {what: _optional(frame, columns[what]) for what in ("name", "group", "fold")}
-    names = held["name"] or [Path(str(path)).stem for path in paths[0]]
+    given_names = held["name"] or [Path(str(path)).stem for path in paths[0]]
+    names = [name or str(number) for number, name in enumerate(given_names)]
+    groups, folds = held["group"], held["fold"]
     return Folder(
         home,
         list(zip(*paths, strict=True)),
         None if labels is None else _texts(frame, labels, "labels"),
         None if label is None else _whole(frame, label, reading),
-        names=[name or str(number) for number, name in enumerate(names)],
-        groups=held["group"] and [g or n or "" for g, n in zip(held["group"], names, strict=True)],
-        folds=held["fold"] and [_fold(text) for text in held["fold"]],
+        names=names,
+        groups=None if groups is None else [g or n for g, n in zip(groups, names, strict=True)],
+        folds=None if folds is None else [_fold(text) for text in folds],
         opening=opening,
         reading=reading,
     )
@@ -103,9 +105,9 @@ def _whole(frame: pd.DataFrame, column: str, reading: Mapping[str, Any]) -> list
     naming = make_naming(
         values.dropna().unique(), reading.get("classes"), ignore, f"column {column!r}"
     )
-    attrs = {"classes": list(naming.classes)}
-    numbers = [naming.number(name_of(value)) for value in values]
-    return [xr.DataArray(np.int16(number), attrs=attrs) for number in numbers]
+    codes = [naming.number(name_of(value)) for value in values]
+    classes = {"classes": list(naming.classes)}
+    return [xr.DataArray(np.int16(code), attrs=classes) for code in codes]
 
 
 class Folder(Source):

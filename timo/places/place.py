@@ -102,4 +102,4 @@ def is_regression(labels: xr.DataArray) -> bool:
 
 def is_labelled(labels: np.ndarray) -> np.ndarray:
     """Find what bears a label: classes from 0, values that are numbers."""
-    return np.isfinite(labels) if labels.dtype.kind == "f" else labels >= 0
+    return np.asarray(np.isfinite(labels) if labels.dtype.kind == "f" else labels >= 0)

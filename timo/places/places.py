@@ -75,9 +75,11 @@ class Places(BasePlaces):
                     f"{what} must be one for each of the {len(items)} places; got {len(given)}."
                 )
         made = [_place(item, number) for number, item in enumerate(items)]
-        for field, given in (("name", names), ("group", groups), ("fold", folds)):
-            if given is not None:
-                made = [replace(p, **{field: one}) for p, one in zip(made, given, strict=True)]
+        columns: dict[str, Sequence[Any] | None] = {"name": names, "group": groups, "fold": folds}
+        for field, column in columns.items():
+            if column is not None:
+                one_each = zip(made, column, strict=True)
+                made = [replace(place, **{field: value}) for place, value in one_each]
         self._source: Source = Items(made)
         self._numbers: np.ndarray | None = None
 

@@ -190,7 +190,7 @@ class Items(Source):
 
     def _check_given(self) -> None:
         """Compare what is in memory now; what is still to be opened is compared when it is."""
-        heads = {}
+        heads: dict[Head, str] = {}
         for item in self.items:
             if isinstance(item.cube, xr.DataArray) and "band" in item.cube.coords:
                 labels = item.labels if isinstance(item.labels, xr.DataArray) else None

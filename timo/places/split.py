@@ -16,7 +16,7 @@ from timo.cube.blocks import PARTS, TEST, TRAIN, UNUSED, VALIDATION, is_odd, sha
 from timo.errors import TimoError, warn
 from timo.places.base import BasePlaces, masks_of
 from timo.places.chip import NumberError
-from timo.places.place import is_labelled
+from timo.places.view import labelled_pixels
 
 By = Literal["place", "group", "fold", "block"]
 Part = int | xr.DataArray | np.ndarray
@@ -54,7 +54,7 @@ class Split:
 
     Parameters
     ----------
-    parts : sequence
+    parts : sequence or array
         Of each place: 0 = training, 1 = validation, 2 = test, -1 = none; or such numbers for its pixels, (y, x).
     by : str
         What was kept whole: "place", "group", "fold", "block", or "hand".
@@ -62,12 +62,16 @@ class Split:
         Side of the blocks in metres, 0 without blocks.
     """
 
-    parts: Sequence[Any]
+    parts: np.ndarray | Sequence[Any]
     by: str = "hand"
     block_m: NotNegative = 0.0
 
     def __post_init__(self) -> None:
-        if isinstance(self.parts, np.ndarray) and self.parts.dtype.kind in "iu":
+        if (
+            isinstance(self.parts, np.ndarray)
+            and self.parts.ndim == 1
+            and self.parts.dtype.kind in "iu"
+        ):
             return
         for number, part in enumerate(self.parts):
             _check_part(part, f"Part {number} of the split")
@@ -302,9 +306,8 @@ def _join_groups(places: BasePlaces, units: list[np.ndarray]) -> None:
 
 
 def _labelled(places: BasePlaces, number: int) -> np.ndarray:
-    labels = places.view(number).labels
-    found = np.zeros(places.view(number).shape, bool) if labels is None else is_labelled(labels)
-    return found.any(axis=0) if found.ndim == 3 else found
+    view = places.view(number)
+    return np.zeros(view.shape, bool) if view.labels is None else labelled_pixels(view.labels)
 
 
 def _group_ids(places: BasePlaces, number: int, numbers: dict[Any, int]) -> np.ndarray | None:
@@ -394,8 +397,9 @@ def _check_groups(places: BasePlaces, split: Split) -> None:
         groups = _group_ids(places, number, numbers)
         if groups is None:
             continue
-        part = np.broadcast_to(np.asarray(split.part(number)), groups.shape)
-        pairs = np.stack([groups, part])[:, (groups >= 0) & (part >= 0) & _labelled(places, number)]
+        parts = np.broadcast_to(np.asarray(split.part(number)), groups.shape)
+        held_here = (groups >= 0) & (parts >= 0) & _labelled(places, number)
+        pairs = np.stack([groups, parts])[:, held_here]
         for group, one in np.unique(pairs, axis=1).T.tolist():
             if held.setdefault(group, (one, ""))[0] != one:
                 key = next(key for key, value in numbers.items() if value == group)
@@ -430,30 +434,23 @@ def _check_parts(places: BasePlaces, split: Split, wanted: Sequence[int]) -> Non
             )
     if places.head.numeric:
         return
-    for part in np.flatnonzero(counts.any(axis=1)):
+    for part in np.flatnonzero(counts.any(axis=1)).tolist():
         if missing := [names[k] for k in present if not counts[part, k]]:
             warn(f"The {PARTS[part]} part has no label of {', '.join(missing)}.")
 
 
 def part_counts(places: BasePlaces, split: Split) -> np.ndarray:
     """Count, (part, class), labelled pixels, or dates of labels of whole places, in training, validation and test."""
-    counts = np.zeros((3, 1), "int64")
-    whole = (
-        places.counts() if any(isinstance(split.part(i), int) for i in range(len(split))) else None
-    )
+    if split.whole is not None:
+        every = places.counts()
+        return np.stack([every[split.whole == n].sum(axis=0) for n in range(3)])
+    rows: list[tuple[int, np.ndarray]] = []
     for number in range(len(places)):
-        part = split.part(number)
-        if isinstance(part, int):
-            assert whole is not None
-            rows = {part: whole[number]} if part >= 0 else {}
-        else:
-            labels = places.view(number).labels
-            masks = [] if labels is None else masks_of(labels)
-            rows = {
-                n: np.array([int((m & (part.values == n)).sum()) for m in masks]) for n in range(3)
-            }
-        width = max([counts.shape[1], *map(len, rows.values())])
-        counts = np.pad(counts, ((0, 0), (0, width - counts.shape[1])))
-        for n, row in rows.items():
-            counts[n, : len(row)] += row
+        part, labels = split.part(number), places.view(number).labels
+        masks = [] if labels is None else masks_of(labels)
+        inside = np.asarray(part)
+        rows += [(n, np.array([(m & (inside == n)).sum() for m in masks])) for n in range(3)]
+    counts = np.zeros((3, max(len(row) for _, row in rows) or 1), "int64")
+    for n, row in rows:
+        counts[n, : len(row)] += row
     return counts

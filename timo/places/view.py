@@ -156,4 +156,4 @@ def cut_labels(
 def labelled_pixels(labels: np.ndarray) -> np.ndarray:
     """Return where labels of pixels, of any date, are labels: (h w) bool."""
     found = is_labelled(labels)
-    return found.any(axis=0) if found.ndim == 3 else found
+    return np.asarray(found.any(axis=0)) if found.ndim == 3 else found

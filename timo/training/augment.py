@@ -30,7 +30,7 @@ def hide(
     chip: Chip,
     gaps: Bool[np.ndarray, "t h w"],
     rng: np.random.Generator,
-    groups: Sequence[int] = (),
+    groups: tuple[int, ...] = (),
     optical: Sequence[bool] = (),
 ) -> Chip:
     """Take observations away under `gaps`, on a random half of the dates; the labels stay.

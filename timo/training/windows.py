@@ -254,7 +254,7 @@ class Windows(Dataset):
         area = self._area(number)
         if self.unit is None:
             seen = view.valid(*_all(view)).reshape(-1, *view.shape).any(axis=0)
-            return [seen & area]
+            return [np.asarray(seen & area)]
         assert view.labels is not None
         return [mask & area for mask in masks_of(view.labels, k)]
 
@@ -282,7 +282,7 @@ class Windows(Dataset):
         place, nth, k = self._draw_label(rng)
         view = self.places.view(place)
         if self.unit == "chip":
-            pixel = tuple(int(rng.integers(side)) for side in view.shape)
+            pixel = int(rng.integers(view.shape[0])), int(rng.integers(view.shape[1]))
         else:
             pixel = divmod(int(self._candidates(place, view, k)[nth]), view.shape[1])
         rows, columns = draw_window(pixel, view.shape, self.options.size, rng)

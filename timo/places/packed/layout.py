@@ -37,6 +37,10 @@ class Sharded:
     attributes: dict[str, Any] = field(default_factory=dict)
 
 
+# Names of the dims of a row, and its shape.
+Axes = tuple[tuple[str, ...], tuple[int, ...]]
+
+
 @dataclass(frozen=True)
 class Column:
     """An array with a row for each place: its type, the dims and shape of a row, attributes."""
@@ -127,9 +131,9 @@ class Layout:
     @cached_property
     def columns(self) -> dict[str, Column]:
         """Return the arrays of the table, in the order of their checksums."""
-        dates = ("date",), (self.dates,)
+        dates: Axes = ("date",), (self.dates,)
         several = len(self.groups) > 1
-        each = (("date", "group"), (self.dates, len(self.groups))) if several else dates
+        each: Axes = (("date", "group"), (self.dates, len(self.groups))) if several else dates
         unit = "in the unit of the CRS"
         columns = {
             "dates": Column(
@@ -152,8 +156,8 @@ class Layout:
         }
         return columns | self._further_columns(dates) if self.named else columns
 
-    def _further_columns(self, dates: tuple[tuple[str, ...], tuple[int, ...]]) -> dict[str, Column]:
-        text = ("byte",), (self.text,)
+    def _further_columns(self, dates: Axes) -> dict[str, Column]:
+        text: Axes = ("byte",), (self.text,)
         columns = {
             "seconds": Column("int32", *dates, {"long_name": "seconds of the day"}),
             "down": Column("float64", (), (), {"long_name": "step of y from row to row"}),
@@ -163,11 +167,12 @@ class Layout:
         }
         if self.labels is None:
             return columns
-        text = {"long_name": "labelled pixels"}
-        columns["counts"] = Column("int32", ("class",), (self.counted,), text)
+        meaning = {"long_name": "labelled pixels"}
+        columns["counts"] = Column("int32", ("class",), (self.counted,), meaning)
         if "y" not in self.labels:
             dtype = "float32" if self.numeric else "int16"
-            columns["label"] = Column(dtype, *(dates if self.labels else ((), ())))
+            once: Axes = (), ()
+            columns["label"] = Column(dtype, *(dates if self.labels else once))
         return columns
 
     def with_shards_of(self, size: int) -> "Layout":
@@ -287,7 +292,11 @@ def create_arrays(group: zarr.Group, layout: Layout, places: int = 0) -> None:
 
 def root_attributes(layout: Layout, state: State) -> dict[str, Any]:
     """Return the attributes of a store's group, with their checksum."""
-    attributes = {"format": FORMAT, "version": layout.version, "layout": asdict(layout)}
+    attributes: dict[str, Any] = {
+        "format": FORMAT,
+        "version": layout.version,
+        "layout": asdict(layout),
+    }
     attributes["state"] = asdict(state) | {"table": state.table or (0,) * len(layout.columns)}
     if not layout.named:
         # A former timo reads it, and knows no other names.

@@ -65,14 +65,18 @@ def _layout(places: BasePlaces, dtype: Literal["int16", "float32"], scale: float
         sizes.append((max(cube.shape[2:]), cube.sizes["time"], highest))
     size, dates, highest = (max(column) for column in zip(*sizes, strict=True))
     groups, _ = head.band_groups()
-    scales = scaling(head.sensor, head.bands, scale, None) if dtype == "int16" else (1.0, 0.0, 0)
+    scales = (1.0, 0.0, 0)
+    if dtype == "int16":
+        scales = scaling(head.sensor, head.bands, scale, None)
     return Layout(
         head.bands,
         size,
         dates,
         head.sensor,
         dtype,
-        *scales,
+        scale=scales[0],
+        offset=scales[1],
+        shift=scales[2],
         units=units,
         groups=groups if len(groups) > 1 else (),
         named=True,
