@@ -382,7 +382,7 @@ simple(
         "fill": lambda w: {"cube": w.cube},
         "finetune": lambda w: {
             "model": w.model,
-            "cube": w.cube,
+            "data": w.cube,
             "labels": w.labels,
             **SHORT,
             "chips": chips(),
@@ -1122,11 +1122,10 @@ def window_options() -> Any:
 
 def windows(w: World) -> Any:
     """Windows of the cube."""
-    from timo.training.pretraining import WindowDataset, WindowOptions
+    from timo.training import WindowOptions, Windows
 
-    return WindowDataset(
-        [w.cube], [np.ones((16, 16), bool)], 2, WindowOptions(size=16, dates=(2, 2)), 0
-    )
+    options = WindowOptions(size=16, dates=(2, 2))
+    return Windows(timo.Places([w.cube]), 2, options, labelled=False)
 
 
 def masked_arguments(w: World) -> dict[str, Any]:
