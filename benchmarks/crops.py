@@ -31,7 +31,7 @@ import xarray as xr
 from scipy import ndimage
 
 import timo
-from timo.training import ChipOptions
+from timo.training import ChipOptions, Optimisation
 
 # A year that ends with the harvest of the summer crops, of which the labels are.
 SEASON = ("11-01", "10-31")
@@ -66,8 +66,11 @@ class Effort:
     """How long is trained."""
 
     epochs: int = 8
-    chips: int = 160
-    size: int = 16
+    chips: int = 320
+    size: int = 8
+    batch: int = 32
+    dates: tuple[int, int] = (12, 20)
+    rate: float = 2e-3
 
 
 def runs(places: list[str], seeds: range) -> Iterator[Run]:
@@ -132,14 +135,15 @@ def execute(folder: Path, names: list[str], run: Run, effort: Effort) -> dict[st
     torch.set_num_threads(1)
     began = time.monotonic()
     places = open_places(folder, names, run)
-    fewest = min(places.open(i)[0].sizes["time"] for i in range(len(places)))
     model = timo.load_model(
         "timo-tiny", places, task="segmentation", per_date=False, pretrained=False, seed=run.seed
     )
     options: dict[str, Any] = {
         "epochs": effort.epochs,
         "chips_per_epoch": effort.chips,
-        "chips": ChipOptions(size=effort.size, dates=(fewest // 2, fewest), splice=0.0),
+        "batch_size": effort.batch,
+        "chips": ChipOptions(size=effort.size, dates=effort.dates, splice=0.0),
+        "optimisation": Optimisation(learning_rate=effort.rate),
         "progress": False,
     }
     if "->" in run.setting:
@@ -210,7 +214,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="regular expression that a run's name must hold")
     parser.add_argument("--processes", type=int, choices=(1, 2), default=1)
     given = parser.parse_args()
-    effort = Effort(1, 16) if given.quick else Effort(given.epochs)
+    effort = Effort(1, 32) if given.quick else Effort(given.epochs)
     done = {Run(**{k: line[k] for k in Run.__annotations__}) for line in read_lines(given.results)}
     wanted = [
         run
