@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -79,7 +79,7 @@ def answers(scores: Tensor, batch: Batch, config: Any, gap_weight: float = 1.0) 
     return Answers(scores.flatten(0, 1), labels.flatten(0, 1), weight.flatten(0, 1))
 
 
-def unit_of(config: Any) -> str:
+def unit_of(config: Any) -> Literal["pixel", "chip", "parcel"]:
     """Return what a model answers for; a module of another make that does not say it answers for pixels."""
     return getattr(config, "unit", "pixel")
 
@@ -114,9 +114,11 @@ class Parcels:
     @classmethod
     def joined(cls, parts: "list[Parcels]") -> "Parcels":
         """Return the parcels of several batches, each once."""
-        fields = ("key", "scores", "pixels", "votes")
-        held = (torch.cat([getattr(part, field) for part in parts]) for field in fields)
-        return cls(*held, parts[0].values).merged()
+        key, scores, pixels, votes = (
+            torch.cat([getattr(part, field) for part in parts])
+            for field in ("key", "scores", "pixels", "votes")
+        )
+        return cls(key, scores, pixels, votes, parts[0].values).merged()
 
     def merged(self) -> "Parcels":
         """Return each parcel once: the sums of its parts."""

@@ -2,12 +2,11 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import dask
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from timo.training import windows
@@ -20,22 +19,10 @@ _ORDER = 0xBA7C
 Number = tuple[int, int]
 
 
-class Chips(Protocol):
-    """Chips by their number in an epoch."""
-
-    epoch: int
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]: ...
-
-    def lengths(self, index: int) -> tuple[int, int, int]: ...
-
-
 class Numbered(Dataset):
-    """Chips by (epoch, number): a worker that reads ahead needs no word of the epoch."""
+    """Chips of `Windows` or `Tiles` by (epoch, number): a worker that reads ahead needs no word of the epoch."""
 
-    def __init__(self, chips: Chips) -> None:
+    def __init__(self, chips: Any) -> None:
         self.chips = chips
 
     def __len__(self) -> int:

@@ -145,4 +145,4 @@ def _labelled(labels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     found = is_labelled(labels)
     if labels.ndim < 2:
         return np.full(shape, bool(found.any()))
-    return found.any(axis=0) if found.ndim == 3 else found.copy()
+    return np.array(found.any(axis=0) if found.ndim == 3 else found)

@@ -1,14 +1,15 @@
 """What a pretraining learns from, and the autoencoder that fits it."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 import xarray as xr
 
 from timo import cube as cubes
 from timo.cancel import Stop
-from timo.checks import PathLike
 from timo.errors import TimoError
 from timo.models.mim import MaskedAutoencoder, MaskedConfig
 from timo.places import Places
@@ -20,8 +21,8 @@ from timo.training.pretraining.recipe import autoencoder_config, new_autoencoder
 from timo.training.windows import WindowOptions, Windows
 
 CHIPS_PER_EPOCH = 320
-Data = xr.DataArray | Places | Sequence[xr.DataArray] | ChipStore | PathLike
-Exclude = xr.DataArray | Sequence[xr.DataArray] | Split
+Data: TypeAlias = xr.DataArray | Places | Sequence[xr.DataArray] | ChipStore | str | os.PathLike[str]
+Exclude: TypeAlias = xr.DataArray | Sequence[xr.DataArray] | Split
 
 
 @dataclass(frozen=True)
@@ -89,28 +90,22 @@ def _check_sensor(places: Places) -> None:
 
 def _split(places: Places, exclude: Exclude) -> Split:
     """Return the split that masks or splits of each cube are: what a mask excludes is a test part."""
-    if isinstance(exclude, Split):
-        given: list[xr.DataArray | int] = [exclude.part(number) for number in range(len(exclude))]
-    else:
-        given = [exclude] if isinstance(exclude, xr.DataArray) else list(exclude)
-    if len(given) != len(places):
+    if isinstance(exclude, xr.DataArray):
+        exclude = [exclude]
+    if len(exclude) != len(places):
         raise TimoError(
-            f"{len(places)} cubes need as many arrays in exclude, one for each; got {len(given)}."
+            f"{len(places)} cubes need as many arrays in exclude, one for each; got {len(exclude)}."
         )
-    return (
-        exclude
-        if isinstance(exclude, Split)
-        else Split([_part(places, *one) for one in enumerate(given)])
-    )
+    if isinstance(exclude, Split):
+        return exclude
+    return Split([_part(places, number, array) for number, array in enumerate(exclude)])
 
 
 def _part(places: Places, number: int, array: xr.DataArray) -> xr.DataArray:
     numbers = check_part(array, places.open(number)[0], "exclude")
-    numbers = (
-        numbers * 2
-        if numbers.dtype == bool
-        else np.where((numbers < 0) | (numbers > 2), -1, numbers)
-    )
+    if numbers.dtype == bool:
+        numbers = numbers * 2
+    numbers = np.where((numbers < 0) | (numbers > 2), -1, numbers)
     return array.copy(data=numbers.astype("int8"))
 
 
