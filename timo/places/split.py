@@ -67,12 +67,11 @@ class Split:
     block_m: NotNegative = 0.0
 
     def __post_init__(self) -> None:
-        if (
-            isinstance(self.parts, np.ndarray)
-            and self.parts.ndim == 1
-            and self.parts.dtype.kind in "iu"
-        ):
-            return
+        if isinstance(self.parts, np.ndarray):
+            if self.parts.ndim == 1 and self.parts.dtype.kind in "iu":
+                return
+            if not self.parts.ndim:
+                raise TimoError(f"parts must be one for each place; got {described(self.parts)}.")
         for number, part in enumerate(self.parts):
             _check_part(part, f"Part {number} of the split")
 

@@ -134,6 +134,10 @@ class Windows(Dataset):
     ) -> None:
         if (part is None) != (split is None):
             raise TimoError("part= is a part of split=: give both, or neither.")
+        if split is not None and len(split) != len(places):
+            raise TimoError(
+                f"The split has {len(split)} parts, and there are {len(places)} places: give one for each."
+            )
         self.places, self.seed, self.part, self.split = places, seed, part, split
         self.length = len(places) if length is None else length
         self.unit = None if labelled is False else _unit(places, unit, labelled)
@@ -170,6 +174,7 @@ class Windows(Dataset):
             )
         return chip.tensors(labels=self.unit is not None)
 
+    @checked
     def lengths(self, index: int) -> tuple[int, int, int]:
         """Return how many dates, rows and columns a window has, without reading its values.
 
@@ -183,6 +188,7 @@ class Windows(Dataset):
         rows, columns = (min(self.options.size or side, side) for side in view.shape)
         return min(self.options.dates[1], len(view.dates)), rows, columns
 
+    @checked
     def place(self, index: int) -> int:
         """Return the number of the place that a window of this epoch shows."""
         number, rng = self._begin(index)
@@ -229,9 +235,14 @@ class Windows(Dataset):
         area = self._area(number)
         if area is False:
             return np.zeros(1, "int64")
+        view = self.places.view(number)
+        if isinstance(area, np.ndarray) and area.shape != view.shape:
+            raise TimoError(
+                f"The split of place {self.places.names[number]} has {area.shape} pixels, the place {view.shape}."
+            )
         if self.ordered:
             return np.array([int(np.any(area))])
-        return np.array([mask.sum() for mask in self._masks(number, self.places.view(number))])
+        return np.array([mask.sum() for mask in self._masks(number, view)])
 
     def _area(self, number: int) -> np.ndarray | bool:
         """Return the pixels of a place that belong to the part, (h w) bool; True of all and False of none."""
