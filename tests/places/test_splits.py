@@ -190,3 +190,28 @@ def test_splits_that_do_not_fit():
         places.split("place", fractions=(0.5, 0.1, 0.1))
     with pytest.raises(TimoError, match="k of 2 or more"):
         list(places.folds("place", 1))
+
+
+def test_blocks_and_parts_of_a_place_without_labels_among_others():
+    (cube, labels), (bare, _) = make_pair(0), make_pair(1, size=12)
+    split = Places([(cube, labels), bare]).split("block", size_m=60)
+    alone = Places([(cube, labels)]).split("block", size_m=60)
+    np.testing.assert_array_equal(split.part(0), alone.part(0))
+    np.testing.assert_array_equal(
+        part_counts(Places([(cube, labels), bare]), split),
+        part_counts(Places([(cube, labels)]), alone),
+    )
+
+
+def test_what_is_said_of_a_group_in_two_places_keeps_it_whole():
+    pairs = [make_pair(n, group=24, names="farm {}") for n in range(2)]
+    pairs.append(make_pair(2, group=24, names="forest {}"))
+    half = {"fractions": (0.5, 0, 0.5)}
+    with pytest.raises(
+        TimoError, match=r'by="block".*groups=\[\.\.\.\]\), and split them by="group"'
+    ):
+        Places(pairs).split("place", fractions=(0.6, 0.2, 0.2))
+    grouped = Places(pairs, groups=["farms", "farms", "forest"]).split("group", **half)
+    assert grouped.part(0) == grouped.part(1) != grouped.part(2)
+    blocks_of = Places(pairs).split("block", **half)
+    assert (np.asarray(blocks_of.part(0)) == blocks_of.part(1).values[0, 0]).all()

@@ -421,3 +421,15 @@ def test_units_that_the_labels_are_not_of(cube):
         Windows(Places([cube]), 2, labelled=True)
     with pytest.raises(TimoError, match="give both, or neither"):
         Windows(places, 2, part=0)
+
+
+@pytest.mark.parametrize("by", ["place", "block"])
+def test_a_place_without_labels_among_others_is_never_drawn(cube, small, by):
+    labelled, bare = (cube, make_labels(cube, 0)), small
+    places = Places([labelled, bare])
+    parts = {"place": [0, 0], "block": [np.zeros(c.shape[2:], "int8") for c in (cube, small)]}
+    windows = Windows(
+        places, 8, ChipOptions(size=8), 3, unit="pixel", part=0, split=Split(parts[by], by=by)
+    )
+    alone = Windows(Places([labelled]), 8, ChipOptions(size=8), 3, unit="pixel")
+    assert drawn(windows) == drawn(alone)

@@ -22,6 +22,11 @@ By = Literal["place", "group", "fold", "block"]
 Part = int | xr.DataArray | np.ndarray
 # Side of a block in pixels where nothing is said.
 _BLOCK = 32
+# How what labels have as one group is kept whole. Places alone have no groups unless they are given.
+_KEPT_WHOLE = (
+    'Split the places by="block", which keeps it whole, or give the places that share it one group, '
+    'timo.Places(..., groups=[...]), and split them by="group".'
+)
 # Names of folds that are parts themselves.
 _NAMED = {
     **dict.fromkeys(("train", "training"), TRAIN),
@@ -388,7 +393,7 @@ def _check_groups(places: BasePlaces, split: Split) -> None:
         for number, group in enumerate(places.groups):
             part = split.part(number)
             if isinstance(part, int) and part != UNUSED:
-                _meet(held, ("place", group), part, str(group))
+                _meet(held, ("place", group), part, str(group), 'Split the places by="group".')
     if not places.has_groups:
         return
     numbers: dict[Any, int] = {}
@@ -403,20 +408,19 @@ def _check_groups(places: BasePlaces, split: Split) -> None:
             if held.setdefault(group, (one, ""))[0] != one:
                 key = next(key for key, value in numbers.items() if value == group)
                 name = key if isinstance(key, str) else f"{key[1]} of place {places.names[key[0]]}"
-                _refuse_group(name, held[group][0], one)
+                _refuse_group(name, held[group][0], one, _KEPT_WHOLE)
 
 
-def _meet(held: dict[Any, tuple[int, str]], key: Any, part: int, name: str) -> None:
+def _meet(held: dict[Any, tuple[int, str]], key: Any, part: int, name: str, remedy: str) -> None:
     if held.setdefault(key, (part, name))[0] != part:
-        _refuse_group(name, held[key][0], part)
+        _refuse_group(name, held[key][0], part, remedy)
 
 
-def _refuse_group(name: str, one: int, other: int) -> None:
+def _refuse_group(name: str, one: int, other: int, remedy: str) -> None:
     one, other = sorted((one, other))
     raise TimoError(
         f"The group {name!r} lies in two parts of the split, {PARTS[one]} and {PARTS[other]}: what is tested would be "
-        'what was learnt. Split the places by="group", or by="block", which keep groups whole: '
-        'timo.Places(...).split(by="group").'
+        f"what was learnt. {remedy}"
     )
 
 
@@ -448,7 +452,9 @@ def part_counts(places: BasePlaces, split: Split) -> np.ndarray:
         part, labels = split.part(number), places.view(number).labels
         masks = [] if labels is None else masks_of(labels)
         inside = np.asarray(part)
-        rows += [(n, np.array([(m & (inside == n)).sum() for m in masks])) for n in range(3)]
+        rows += [
+            (n, np.array([(m & (inside == n)).sum() for m in masks], "int64")) for n in range(3)
+        ]
     counts = np.zeros((3, max(len(row) for _, row in rows) or 1), "int64")
     for n, row in rows:
         counts[n, : len(row)] += row

@@ -242,6 +242,9 @@ class Windows(Dataset):
             )
         if self.ordered:
             return np.array([int(np.any(area))])
+        if self.unit and view.labels is None:
+            # A place without labels among others that have some.
+            return np.zeros(1, "int64")
         return np.array([mask.sum() for mask in self._masks(number, view)])
 
     def _area(self, number: int) -> np.ndarray | bool:
