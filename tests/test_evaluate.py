@@ -1,6 +1,7 @@
 """Figures of a model on labelled data: counted by hand, with intervals, beside simple baselines."""
 
 import importlib
+import warnings
 
 import matplotlib as mpl
 import numpy as np
@@ -466,6 +467,23 @@ def test_values_have_their_own_figures():
         evaluate(make_model(), cube, heights)
 
 
+@pytest.mark.parametrize(("units", "refused"), [("cm", True), ("m", False), ("", False)])
+def test_values_in_another_unit_are_refused(units, refused):
+    cube, labels = make_place()
+    heights = (labels.astype("float32") * 100).assign_attrs(long_name="height", units=units)
+    del heights.attrs["classes"]
+    model = make_model(task="regression", target="height", target_units="m")
+    if not refused:
+        assert len(evaluate(model, cube, heights, baselines=False).table) == 1
+        return
+    with pytest.raises(
+        TimoError, match=r"The labels are in 'cm', the model's values in 'm'\. Conv"
+    ):
+        evaluate(model, cube, heights, baselines=False)
+    metres = (heights / 100).assign_attrs(heights.attrs, units="m")
+    assert evaluate(model, cube, metres, baselines=False).table.rmse["model"] < 0.2
+
+
 def test_a_cube_on_disk_is_counted_alike(tmp_path):
     cube, labels = make_place()
     export(cube.rename("cube"), tmp_path / "cube.zarr")
@@ -495,6 +513,18 @@ def test_folds_are_pooled_and_each_label_is_counted_once(monkeypatch):
     assert found.confusion.equals(whole.confusion)
     assert found.title.endswith("2 folds by fold, pooled")
     assert found.table.overall_accuracy["random forest"] > 0.95
+
+
+def test_a_model_that_was_trained_before_is_said_to_know_the_folds(monkeypatch):
+    learn = lambda *_, **__: None  # noqa: E731
+    monkeypatch.setattr(importlib.import_module("timo.training.finetune"), "finetune", learn)
+    places, model = Places([make_place(i) for i in range(2)], folds=[1, 2]), make_model()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        cross_validate(model, places, baselines=False)
+    model.has_learnt = True
+    with pytest.warns(UserWarning, match="trained before.*too good.*timo.load_model"):
+        cross_validate(model, places, baselines=False)
 
 
 @pytest.mark.slow

@@ -174,6 +174,32 @@ def test_values_of_pixels(places, model_for, per_date):
     assert model.config == config
 
 
+def test_a_trained_model_knows_that_it_was(places, model_for):
+    model = model_for(per_date=False)
+    assert not model.has_learnt
+    finetune(model, places, **SMALL | {"epochs": 1})
+    assert model.has_learnt
+
+
+def test_values_in_another_unit_are_not_learnt(places, model_for):
+    def values(units):
+        return [
+            p.labels.astype("float32").drop_attrs().assign_attrs(long_name="height", units=units)
+            for p in places[:2]
+        ]
+
+    metres, feet, unsaid = (values(units) for units in ("m", "ft", ""))
+    cubes = [p.cube for p in places[:2]]
+    with pytest.raises(TimoError, match="The labels of 1 are in 'ft', those of the first place in"):
+        Places([(cubes[0], metres[0]), (cubes[1], feet[1])])
+    mixed = Places([(cubes[0], metres[0]), (cubes[1], unsaid[1])])
+    options = {"task": "regression", "classes": (), "target": "height", "target_units": "ft"}
+    model = model_for(**options, per_date=False)
+    for data in ((mixed,), (cubes[0], metres[0])):
+        with pytest.raises(TimoError, match="The labels are in 'm', the model's values in 'ft'"):
+            finetune(model, *data, **SMALL)
+
+
 def test_classes_of_parcels(places, model_for):
     def parcels(labels):
         height, width = labels.shape

@@ -13,7 +13,7 @@ import xarray as xr
 
 from timo import cube as cubes
 from timo.checks import Count, Positive, Seed, checked
-from timo.errors import TimoError
+from timo.errors import TimoError, warn
 from timo.evaluate import baselines as simple
 from timo.evaluate.counting import Counts
 from timo.evaluate.evaluation import Evaluation
@@ -33,6 +33,7 @@ from timo.mapping.scoring import Tiling, window_of
 from timo.models.tasks import Segmenter, config_of, unit_of
 from timo.places import Places, Split
 from timo.places.places import places_of
+from timo.places.source import check_units
 from timo.places.split import By, split_of
 
 PARTS = {"train": 0, "validation": 1, "test": 2}
@@ -155,10 +156,20 @@ def cross_validate(
     ------
     TimoError
         If there are no folds, the training fails, or model and places do not fit each other.
+
+    Warns
+    -----
+    UserWarning
+        If the model was trained before.
     """
     from timo.training.finetune import finetune
 
     run = _Run(model, places, _Options(frozenset(ignore), baselines, window, seed))
+    if getattr(model, "has_learnt", False):
+        warn(
+            "This model was trained before. If that was on these places, each fold begins with a model that has seen "
+            "what is held out, and the figures are too good: give a new one of timo.load_model."
+        )
     folds = 0
     for split in places.folds(by=by, k=k, size_m=size_m, seed=seed):
         fresh = copy.deepcopy(model)
@@ -370,3 +381,6 @@ def _check_fits(config: Any, places: Places) -> None:
             f"The labels are {have}, the model predicts {wants}. Load a model for them: timo.load_model(..., places, "
             f'task="{"segmentation" if numeric else "regression"}").'
         )
+    if numeric:
+        units = getattr(config, "target_units", "")
+        check_units(places.head.units, units, "The labels", "the model's values")

@@ -131,6 +131,8 @@ class TiMo(PhysicalModel):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config.mean, config.std, config.encoder.groups)
         self.config = config
+        # Whether it was trained on labels since it was made: then it may know what is to be held out.
+        self.has_learnt = False
         self.encoder = TiMoEncoder(config.encoder)
         dims = config.encoder.dims
         self.head: SegmentationHead | ChipHead

@@ -91,6 +91,16 @@ class Head:
                 f"{other.classes}. Read all labels with classes={list(dict.fromkeys(self.classes + other.classes))}: "
                 "timo.read_labels(..., classes=[...])."
             )
+        check_units(other.units, self.units, f"The labels of {name}", "those of the first place")
+
+
+def check_units(units: str, others: str, what: str, than: str) -> None:
+    """Refuse values in one unit among values in another; what does not say its unit goes with all."""
+    if units and others and units != others:
+        raise TimoError(
+            f"{what} are in {units!r}, {than} in {others!r}. Convert them, and say it in labels.attrs['units']; if the "
+            "two mean the same, write them alike."
+        )
 
 
 def _bands_remedy(first: tuple[str, ...], other: tuple[str, ...]) -> str:

@@ -222,6 +222,7 @@ def finetune(
     if config.task == "regression" and (config.target_mean, config.target_std) == (0, 1):
         model.set_target(*target_of(given))
     history = History(seed)
+    model.has_learnt = True
     module = FinetuneModule(model, optimisation, weights, fused=len(places) > 1)
     # An encoder whose rate is 0 is frozen, which saves time.
     frozen = model.encoder.parameters() if optimisation.encoder_rate == 0 else ()

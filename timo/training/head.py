@@ -172,6 +172,7 @@ def fit_head(
         for some in _samples(model, one, tile, which)
     ]
     rates = (learning_rate, weight_decay)
+    model.has_learnt = True
     history = _learn(
         model, samples, steps=steps, rates=rates, seed=seed, stop=stop, on_step=on_step
     )

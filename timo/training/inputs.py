@@ -16,7 +16,7 @@ from timo.errors import TimoError
 from timo.models.tasks import Segmenter, config_of
 from timo.places import Places
 from timo.places.place import is_labelled
-from timo.places.source import Items, digest
+from timo.places.source import Items, check_units, digest
 from timo.places.split import By, Split, check_part, check_split
 from timo.sources.fetching import fetch
 from timo.training.answers import unit_of
@@ -161,6 +161,7 @@ def check_model(model: Segmenter, cube: xr.DataArray, labels: xr.DataArray) -> N
     config = config_of(model)
     _check_bands(config, tuple(str(band) for band in cube.band.values))
     if config.task == "regression":
+        _check_units(config, str(labels.attrs.get("units", "")))
         return
     names = labels.attrs.get("classes")
     if names is not None and tuple(names) != config.classes:
@@ -188,6 +189,10 @@ def _check_bands(config: Any, bands: Sequence[str]) -> None:
         )
 
 
+def _check_units(config: Any, units: str) -> None:
+    check_units(units, getattr(config, "target_units", ""), "The labels", "the model's values")
+
+
 def _check_places(config: Any, places: Places) -> None:
     """Refuse places whose bands, classes or kind of labels are not those of the model."""
     _check_bands(config, places.bands)
@@ -200,6 +205,8 @@ def _check_places(config: Any, places: Places) -> None:
         raise TimoError(
             f"The labels are {kind}, the model is for {config.task}. Load one with task={task!r}."
         )
+    if regression:
+        _check_units(config, head.units)
     of_chips = len(head.labels or ()) < 2
     if of_chips != (unit_of(config) == "chip"):
         has, unit = ("whole places", "chip") if of_chips else ("pixels", "pixel")
