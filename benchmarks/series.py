@@ -1,6 +1,6 @@
 """Cross-validation of single-pixel series, as a field campaign has them: how long it takes, and what it finds.
 
-Simulated farmland (`timo.simulate`), one pixel in the middle of each parcel, as a table of one row for each observation::
+Simulated farmland (`timo.simulate`), one pixel in each parcel, as a table of one row for each observation::
 
     python benchmarks/series.py --series 1218 --dates 23
 """
@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pandas as pd
+
 import timo
 
 
