@@ -85,10 +85,11 @@ def _chip_table(chips: list[_Chip], config: Any) -> gpd.GeoDataFrame:
     if config.per_date:
         table.insert(0, "time", np.concatenate([chip.times for chip in chips]))
     rows = np.repeat(np.arange(len(chips)), [len(chip.answers) for chip in chips])
-    systems = {str(chip.crs): chip.crs for chip in chips}
+    # Its text, as its short name is looked up in the whole register, for each chip.
+    names = np.array([chip.crs.wkt for chip in chips])
+    systems = dict(zip(names, (chip.crs for chip in chips), strict=True))
     outlines = np.array([chip.outline for chip in chips], dtype=object)
     if len(systems) > 1:
-        names = np.array([str(chip.crs) for chip in chips])
         for name, crs in systems.items():
             some = gpd.GeoSeries(outlines[names == name], crs=crs)
             outlines[names == name] = some.to_crs(LONLAT).to_numpy()
