@@ -164,12 +164,59 @@ def test_the_year_of_loss_is_found_when_it_is_asked_for(view):
     assert v.layers.legend.entries == []
 
 
+def test_a_season_without_a_date_is_said_and_another_one_can_be_chosen(view):
+    winter = a_result(dates=40)
+    winter = winter.isel(time=winter.time.dt.month.isin([12, 1, 2]).values)
+    v = view(winter)
+    v.layers.layer.value = "year"
+    v.wait()
+    assert v.message.kind == "error"
+    assert "in the season, June to August: its dates are of January, February" in v.message.text
+    assert not shown(v)[..., 3].any()
+    assert (v.layers.legend.title, v.layers.legend.entries) == ("Year of loss", [])
+    v.layers.year.first.value, v.layers.year.last.value = 12, 2
+    v.wait()
+    assert v.message.text == ""
+    expected = timo.loss_year(winter.probability.sel({"class": "forest"}), months=(12, 2))
+    xr.testing.assert_equal(v.layers.loss, expected)
+    assert (expected.loss_year.values > 0).any()
+    np.testing.assert_array_equal(shown(v)[..., 3] > 0, expected.loss_year.values > 0)
+    line = "loss = timo.loss_year(result.probability.sel({'class': 'forest'}), months=(12, 2))"
+    assert v.state.code[-1] == line
+    rerun(line, winter)
+
+
+def test_what_is_no_loss_is_neither_exported_nor_left_on_the_map(view):
+    result = a_result(dates=8)
+    v = view(result.isel(time=result.time.dt.month.isin([11, 1, 2, 4]).values))
+    v.layers.layer.value = "year"
+    v.wait()
+    v.export.button.click()
+    assert "no year of loss" in v.export.message.text
+    assert not v.export.path.exists()
+    v.layers.layer.value = "class"
+    assert v.message.text == ""
+    assert shown(v)[..., 3].any()
+    assert v.picture().startswith(b"\x89PNG")
+
+
+def test_dates_that_loss_year_refuses_are_said(view):
+    result = a_result(dates=8)
+    twice = result.isel(time=[0, 0, *range(1, 8)])
+    v = view(twice)
+    v.layers.layer.value = "year"
+    v.wait()
+    assert v.message.kind == "error"
+    assert "2018-06-01 is there more than once" in v.message.text
+    assert not shown(v)[..., 3].any()
+
+
 def test_a_given_loss_is_shown_as_it_is(view):
     result = a_result(dates=40)
     loss = timo.loss_year(result.probability.sel({"class": "forest"}))
     v = view(result.isel(time=-1, drop=True), loss=loss)
     v.layers.layer.value = "year"
-    assert not v.layers.worker.busy
+    assert not v.layers.year.worker.busy
     assert v.layers.chosen.layout.display == "none"
     assert v.layers.loss is loss
 
@@ -189,6 +236,95 @@ def test_opacity_is_that_of_the_layer(view):
     assert v.layers.map._layers["map"].opacity == 0.25
     v.layers.layer.value = "entropy"
     assert v.layers.map._layers["map"].opacity == 0.25
+
+
+# --- a regression
+
+
+def a_value_result(dates=6) -> xr.Dataset:
+    """A biomass that grows from west to east, with an interval; the first column was never seen."""
+    classes = a_result(dates)
+    rows = (
+        np.ones((dates, 9, 1), "float32") * np.arange(1, dates + 1, dtype="float32")[:, None, None]
+    )
+    values = rows * np.arange(12, dtype="float32")
+    values[..., 0] = np.nan
+    value = classes.label.copy(data=values)
+    value.attrs = {"long_name": "biomass", "units": "t/ha"}
+    return xr.Dataset({"value": value, "low": value - 1, "high": value + 1}).rio.write_crs(
+        "EPSG:32634"
+    )
+
+
+def test_a_map_of_values_is_shown_with_its_interval(view):
+    result = a_value_result()
+    v = view(result, a_cube(result))
+    assert v.message.text == ""
+    assert list(v.layers.layer.options) == ["Value", "Lower end", "Upper end"]
+    bar = v.layers.legend
+    assert isinstance(bar, ColourBar)
+    assert bar.label == "biomass (t/ha)"
+    expected = np.percentile(result.value.values[np.isfinite(result.value.values)], [2, 98])
+    np.testing.assert_allclose([bar.low, bar.high], expected)
+    assert not shown(v)[:, 0, 3].any()
+    assert shown(v)[:, 1:, 3].all()
+    assert "mean: 6" in bar.value
+    v.layers.layer.value = "high"
+    assert "mean: 7" in v.layers.legend.value
+    assert v.layers.legend.label == "Upper end: biomass (t/ha)"
+    assert (v.layers.legend.low, v.layers.legend.high) == (bar.low, bar.high)
+    v.date.value = 1
+    assert "mean: 13" in v.layers.legend.value
+    assert v.state.code[-1] == 'result[["high"]].isel(time=1).high.plot()'
+    assert v.layers.chosen.layout.display == v.layers.year.layout.display == "none"
+
+
+def test_the_values_of_a_pixel_are_its_series(view):
+    result = a_value_result()
+    v = view(result)
+    v.state.look_at(4, 3)
+    assert [one["name"] for one in v.pixel.chart.series] == ["value", "low", "high"]
+    np.testing.assert_allclose(v.pixel.chart.series[0]["values"], result.value[:, 4, 3])
+    assert v.pixel.chart.title == "biomass (t/ha) at row 4, column 3"
+    assert "biomass (t/ha)" in v.pixel.table.value
+    assert ">4.000<" in v.pixel.table.value  # high, of the first date
+    v.state.look_at(4, 0)
+    assert "nan" not in v.pixel.table.value.lower()
+
+
+def test_values_are_exported_and_polygons_of_them_are_refused(view):
+    result = a_value_result()
+    v = view(result)
+    path = exported(v, "biomass", ".tif")
+    with rasterio.open(path) as file:
+        np.testing.assert_array_equal(file.read(1), result.value.isel(time=0))
+    path = exported(v, "biomass", ".zarr")
+    np.testing.assert_array_equal(xr.open_zarr(path).high, result.high)
+    v.export.format.value = ".geojson"
+    v.export.button.click()
+    assert "choose another format" in v.export.message.text
+
+
+def test_values_without_dates_or_interval_and_then_classes(view):
+    v = view(a_value_result()[["value"]].isel(time=2, drop=True))
+    assert list(v.layers.layer.options) == ["Value"]
+    assert v.date.layout.display == "none"
+    v.state.look_at(4, 3)
+    assert ">9.000<" in v.pixel.table.value
+    v.state.result = a_result()
+    assert list(v.layers.layer.options) == ["Classes", "Probability", "Entropy", "Year of loss"]
+    assert v.layers.chosen.value == "forest"
+    assert colours_of(shown(v)) == {(0, 0x72, 0xB2)}
+    v.state.result = a_value_result()
+    assert v.layers.layer.value == "value"
+    blank = a_value_result()
+    v.state.result = blank.where(blank.time != blank.time[0])
+    assert "Nothing was observed" in v.layers._note.value
+
+
+def test_a_value_with_other_dims_is_refused(view):
+    v = view(a_value_result().expand_dims(member=2))
+    assert "The value must be ([time,] y, x)" in v.message.text
 
 
 # --- the image below and the date

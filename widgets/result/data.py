@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 import pandas as pd
 import rioxarray  # noqa: F401  registers .rio
@@ -11,19 +13,50 @@ from timo import cube as cubes
 from timo.errors import TimoError
 
 from ..base.style import class_colours
+from ..maps.colours import stretch
 
 _NEEDED = ("probability", "label", "entropy")
+# A regression: the value, and the ends of its interval where the model has one.
+VALUES = ("value", "low", "high")
 
 
 class MapData:
-    """A checked result in memory: ``probability`` (class, [time,] y, x), ``label`` and ``entropy``."""
+    """A checked result in memory.
+
+    Of classes ``probability`` (class, [time,] y, x), ``label`` and ``entropy``; of a regression ``value``, and ``low``
+    and ``high`` if there is an interval.
+    """
 
     def __init__(self, result: xr.Dataset) -> None:
         self.result = result
-        self.classes = [str(name) for name in result["class"].values]
+        self.values = [name for name in VALUES if name in result.data_vars]
+        self.classes = [] if self.values else [str(name) for name in result["class"].values]
         self.colours = dict(enumerate(class_colours(len(self.classes))))
-        dated = "time" in result.label.dims
+        self.main = result.value if self.values else result.label
+        dated = "time" in self.main.dims
         self.times = pd.DatetimeIndex(result.indexes["time"]) if dated else None
+
+    def is_blank(self, date: int) -> bool:
+        """Return whether nothing was observed on a date."""
+        shown = self.at(date)[self.main.name]
+        return not bool((np.isfinite(shown) if self.values else shown >= 0).any())
+
+    @property
+    def title(self) -> str:
+        """What a chart of a pixel shows."""
+        return "Class probabilities" if self.classes else self.quantity
+
+    @property
+    def quantity(self) -> str:
+        """What a regression predicts, with its unit."""
+        name, unit = (str(self.main.attrs.get(key, "")) for key in ("long_name", "units"))
+        return f"{name or 'value'} ({unit})" if unit not in ("", "1") else name or "value"
+
+    @cached_property
+    def limits(self) -> tuple[float, float]:
+        """Ends of the colours: of the values of all dates, so that the layers and the dates compare."""
+        low, high = stretch(self.main.values[None])[0]
+        return float(low), float(high)
 
     def at(self, date: int) -> xr.Dataset:
         """Return the result of a date, (class,) y, x."""
@@ -57,9 +90,16 @@ def check_result(result: object) -> None:
             f"MapView shows the Dataset that timo.predict returns, not a {type(result).__name__}"
         )
     missing = [name for name in _NEEDED if name not in result.data_vars]
+    if missing and "value" not in result.data_vars:
+        raise TimoError(
+            f"The result lacks {missing}: MapView shows what timo.predict returns, a map of classes or of a value."
+        )
     if missing:
-        raise TimoError(f"The result lacks {missing}: MapView shows what timo.predict returns.")
-    if "class" not in result.probability.dims or not {"y", "x"} <= set(result.label.dims):
+        if not {"y", "x"} <= set(result.value.dims) <= {"time", "y", "x"}:
+            raise TimoError(
+                f"The value must be ([time,] y, x), as timo.predict gives it; got {result.value.dims}."
+            )
+    elif "class" not in result.probability.dims or not {"y", "x"} <= set(result.label.dims):
         raise TimoError(
             f"The probability must be (class, [time,] y, x), as timo.predict gives it; got {result.probability.dims}."
         )

@@ -10,9 +10,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-import timo
 from timo.cancel import CancelledError
-from timo.compute import compute
 from timo.cube import grid_mismatch
 
 from ..base.background import Background, is_lazy
@@ -20,21 +18,28 @@ from ..base.state import State
 from ..base.style import Message, close_tree
 from ..maps.colours import class_picture, photograph, ramp_picture
 from ..maps.rastermap import RasterMap
-from .data import MapData, areas, nearest
+from .data import VALUES, MapData, areas, nearest
 from .legend import ColourBar, Legend, year_colours
+from .loss import YearOfLoss
 
 LAYERS = {
     "Classes": "class",
     "Probability": "probability",
     "Entropy": "entropy",
     "Year of loss": "year",
+    "Value": "value",
+    "Lower end": "low",
+    "Upper end": "high",
 }
-_TOOLTIPS = (
-    "The most probable class",
-    "The probability of one class",
-    "How unsure the model is",
-    "When a class was lost",
-)
+_TOOLTIPS = {
+    "class": "The most probable class",
+    "probability": "The probability of one class",
+    "entropy": "How unsure the model is",
+    "year": "When a class was lost",
+    "value": "What the model predicts",
+    "low": "Lower end of the interval",
+    "high": "Upper end of the interval",
+}
 _WRAP = {"flex_flow": "row wrap", "align_items": "center"}
 _NOTE = '<p class="timo-note" style="line-height:1.4">{}</p>'
 _AREAS = (
@@ -59,14 +64,13 @@ class LayerPanel(ipywidgets.VBox):
         self.map: RasterMap | None = None
         self._cube: xr.DataArray | None = None
         self._given: xr.Dataset | None = None
-        self._losses: dict[str, xr.Dataset] = {}
         self._hidden: dict[str, list[Any]] = {}
         self._date = 0
-        self.worker, self._reader = Background(self._failed), Background(self._failed)
+        self.year, self._reader = YearOfLoss(self._loss_failed), Background(self._failed)
         self.legend: Any = None
         self._note = ipywidgets.HTML()
         self._make_controls()
-        controls = [self.layer, self.chosen, self.opacity, self.image]
+        controls = [self.layer, self.chosen, self.year, self.opacity, self.image]
         self._legend_box = ipywidgets.VBox(
             [self._note],
             layout={"flex": "0 1 250px", "padding": "0 0 0 12px", "min_width": "200px"},
@@ -78,7 +82,6 @@ class LayerPanel(ipywidgets.VBox):
         self.layer = ipywidgets.ToggleButtons(
             options=LAYERS,
             description="Layer",
-            tooltips=_TOOLTIPS,
             style={"button_width": "auto", "description_width": "auto"},
             # Else the label stands above the buttons and moves the row.
             layout={"width": "max-content", "display": "flex", "flex_flow": "row nowrap"},
@@ -92,7 +95,8 @@ class LayerPanel(ipywidgets.VBox):
             False, description="Image below", indent=False, layout={"width": "auto"}
         )
         self.layer.observe(self._chosen_again, names="value")
-        self.chosen.observe(self._chosen_again, names="value")
+        for one in (self.chosen, self.year.first, self.year.last):
+            one.observe(self._chosen_again, names="value")
         self.opacity.observe(self._opacity_changed, names="value")
         self.image.observe(self._draw_image, names="value")
 
@@ -102,24 +106,31 @@ class LayerPanel(ipywidgets.VBox):
         """Show a result; the cube is for the image below, `given` a loss that is known."""
         # None meanwhile: what the controls say while they are filled is of no result.
         old, self.data, self._given = self.data, None, given
-        self.worker.drop()
-        self._losses.clear()
-        if old is None or self.map is None or grid_mismatch(data.result.label, old.result.label):
+        self.year.forget()
+        if old is None or self.map is None or grid_mismatch(data.main, old.main):
             self._make_map(data)
         if old is None or old.classes != data.classes:
             self._hidden.clear()
-            self.chosen.options, self.chosen.value = data.classes, data.classes[0]
-        dated = data.times is not None or given is not None
-        options = {name: kind for name, kind in LAYERS.items() if dated or kind != "year"}
-        if dict(self.layer.options) != options:
-            self.layer.options = options
+            self.chosen.options = data.classes
+            self.chosen.value = data.classes[0] if data.classes else None
+        self._offer_layers(data)
         self.data = data
         self.set_cube(cube)
         self.draw()
 
+    def _offer_layers(self, data: MapData) -> None:
+        """Offer the layers that the result has; that of the year, where there are dates or a loss is given."""
+        kinds = data.values or ["class", "probability", "entropy"]
+        if self._given is not None or (data.classes and data.times is not None):
+            kinds = [*kinds, "year"]
+        options = {name: kind for name, kind in LAYERS.items() if kind in kinds}
+        if dict(self.layer.options) != options:
+            self.layer.options = options
+        self.layer.tooltips = [_TOOLTIPS[kind] for kind in options.values()]
+
     def set_cube(self, cube: xr.DataArray | None) -> None:
         """Take another cube for the image below; one that would have to be fetched is not shown by itself."""
-        if cube is None or self.data is None or grid_mismatch(cube, self.data.result.label):
+        if cube is None or self.data is None or grid_mismatch(cube, self.data.main):
             cube = None
         self._cube, self.image.disabled = cube, cube is None
         self.image.value = cube is not None and not is_lazy(cube)
@@ -158,11 +169,15 @@ class LayerPanel(ipywidgets.VBox):
     @property
     def loss(self) -> xr.Dataset | None:
         """The loss that was given, or that of the chosen class, if it is known by now."""
-        return self._given if self._given is not None else self._losses.get(self.chosen.value)
+        if self._given is not None:
+            return self._given
+        return self.year.found.get((self.chosen.value, self.year.months))
 
     def _chosen_again(self, _: Any) -> None:
         if self.data is None:
             return
+        if self._message.kind == "error":  # of what was chosen before
+            self._message.clear()
         self.echo()
         self.draw()
 
@@ -180,12 +195,17 @@ class LayerPanel(ipywidgets.VBox):
         data, kind = self.data, self.layer.value
         if data is None or self.map is None:
             return
-        of_a_class = kind == "probability" or (kind == "year" and self._given is None)
-        self.chosen.layout.display = None if of_a_class else "none"
+        of_loss = kind == "year" and self._given is None
+        self.chosen.layout.display = None if of_loss or kind == "probability" else "none"
+        self.year.layout.display = None if of_loss else "none"
         if kind == "year" and self.loss is None:
             self._find_loss(data, self.chosen.value)
-        else:
-            picture, legend = getattr(self, f"_{kind}")(data)
+            return
+        picture, legend = (self._quantity if kind in VALUES else getattr(self, f"_{kind}"))(data)
+        self._put(picture, legend)
+
+    def _put(self, picture: np.ndarray, legend: Any) -> None:
+        if self.map is not None:
             self.map.show("map", picture, self.opacity.value)
             self._set_legend(legend)
 
@@ -210,6 +230,14 @@ class LayerPanel(ipywidgets.VBox):
         note = f"mean: {known.mean():.2f} bit" if known.size else "no observation"
         legend = ColourBar("Entropy (bit)", 0, data.most_bits, "viridis", note)
         return ramp_picture(values, 0, data.most_bits, "viridis"), legend
+
+    def _quantity(self, data: MapData) -> tuple[np.ndarray, Any]:
+        values = data.at(self._date)[self.layer.value].transpose("y", "x").values
+        known = values[np.isfinite(values)]
+        note = f"mean: {known.mean():.3g}" if known.size else "no observation"
+        name = {"low": "Lower end: ", "high": "Upper end: "}.get(self.layer.value, "")
+        legend = ColourBar(f"{name}{data.quantity}", *data.limits, "viridis", note)
+        return ramp_picture(values, *data.limits, "viridis"), legend
 
     def _year(self, _: MapData) -> tuple[np.ndarray, Any]:
         loss = self.loss
@@ -248,9 +276,9 @@ class LayerPanel(ipywidgets.VBox):
 
     def _remark(self) -> str:
         data = self.data if self.layer.value != "year" else None
-        if data is not None and not (data.at(self._date).label.values >= 0).any():
+        if data is not None and data.is_blank(self._date):
             return _NOTHING
-        return "" if self.layer.value == "entropy" else _AREAS
+        return "" if self.layer.value in ("entropy", *VALUES) else _AREAS
 
     def _opacity_changed(self, change: dict[str, Any]) -> None:
         if self.map is None:
@@ -263,19 +291,22 @@ class LayerPanel(ipywidgets.VBox):
     # Year of loss
 
     def _find_loss(self, data: MapData, name: str) -> None:
-        probability = data.result.probability.sel({"class": name})
         self._message.busy(f"Looking for the year in which {name} was lost ...")
 
-        def done(loss: xr.Dataset) -> None:
-            self._losses[name] = loss
+        def done(code: str) -> None:
             self._message.clear()
-            self._state.echo(
-                f"loss = timo.loss_year(result.probability.sel({{'class': {name!r}}}))"
-            )
+            self._state.echo(code)
             if self.layer.value == "year":
                 self.draw()
 
-        self.worker.run(lambda task: compute(timo.loss_year(probability), stop=task.stop), done)
+        self.year.find(data, name, done)
+
+    def _loss_failed(self, error: Exception) -> None:
+        """Show why there is no year of loss, and not the layer before as if it were one."""
+        self._failed(error)
+        if self.layer.value == "year" and self.map is not None:
+            empty = np.zeros((*self.map.shape, 4), "uint8")
+            self._put(empty, self._toggles("year", "Year of loss", []))
 
     # The image below
 
@@ -294,7 +325,7 @@ class LayerPanel(ipywidgets.VBox):
             self._photographed(photograph(one))
 
     def _photographed(self, picture: np.ndarray) -> None:
-        if self._message.kind == "busy" and not self.worker.busy:
+        if self._message.kind == "busy" and not self.year.worker.busy:
             self._message.clear()
         if self.map is not None:
             self.map.show("image", picture, float(self.image.value))
@@ -309,12 +340,12 @@ class LayerPanel(ipywidgets.VBox):
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait for what is being computed for this panel."""
-        self.worker.wait(timeout)
+        self.year.worker.wait(timeout)
         self._reader.wait(timeout)
 
     def stop(self) -> None:
         """Stop the threads and close the map: the panel is of no more use."""
-        self.worker.close()
+        self.year.worker.close()
         self._reader.close()
         self.data = None
         if self.map is not None:

@@ -271,11 +271,15 @@ class MapView(PictureFallback, Part):
         kind, name = layers.layer.value, layers.chosen.value
         if kind == "year":
             if layers.loss is None:
-                raise TimoError("The year of loss is being computed: try again in a moment.")
+                raise TimoError("There is no year of loss: wait for it, or choose another season.")
             loss = layers.loss[["loss_year"]].assign_attrs(data.result.attrs)
             # Polygons are of what was lost; a raster says of the rest that it was not.
             return loss, 'loss[["loss_year"]]', -1 if suffix == ".tif" else 0
         date = self.date.value or 0
+        if suffix == ".geojson" and not data.classes:
+            raise TimoError(
+                "Polygons are of classes, and this map holds values: choose another format."
+            )
         if suffix == ".geojson":
             return self._shown_classes(data, date)
         names = {"class": "label"}.get(kind, kind)

@@ -15,6 +15,8 @@ from ..base.style import button, control
 from .data import MapData
 
 ENTROPY_COLOUR = "#8C8C8C"
+# The value, and the ends of its interval in one lighter blue.
+_VALUE_COLOURS = ("#0072B2", "#56B4E9", "#56B4E9")
 _CELL = 'style="padding:1px 10px 1px 0;white-space:nowrap;line-height:1.4;text-align:{}"'
 
 
@@ -56,8 +58,9 @@ class PixelPanel(ipywidgets.VBox):
         """Take another result."""
         self.data = data
         self.row.max, self.column.max = data.result.sizes["y"] - 1, data.result.sizes["x"] - 1
-        dated = None if data.times is not None else "none"
-        self.chart.layout.display = self.with_entropy.layout.display = dated
+        self.chart.layout.display = None if data.times is not None else "none"
+        with_entropy = data.classes and data.times is not None
+        self.with_entropy.layout.display = None if with_entropy else "none"
         if self._pixel is not None and (
             self._pixel[0] > self.row.max or self._pixel[1] > self.column.max
         ):
@@ -94,14 +97,17 @@ class PixelPanel(ipywidgets.VBox):
             self.chart.show(
                 self._series(data, data.pixel(row, column)),
                 dates=data.times,
-                title=f"Class probabilities at row {row}, column {column}",
-                y_label="probability",
-                y_range=[0.0, 1.0],
+                title=f"{data.title} at row {row}, column {column}",
+                y_label="probability" if data.classes else data.quantity,
+                y_range=[0.0, 1.0] if data.classes else [],
                 selected=self._date,
             )
         self._write()
 
     def _series(self, data: MapData, pixel: xr.Dataset) -> list[dict[str, Any]]:
+        if data.values:
+            shades = zip(data.values, _VALUE_COLOURS, strict=False)
+            return [{"name": n, "colour": c, "values": pixel[n].values} for n, c in shades]
         values = pixel.probability.transpose("class", "time").values
         series = [
             {"name": name, "colour": data.colours[i], "values": values[i]}
@@ -126,6 +132,10 @@ def _table(data: MapData, place: tuple[int, int], date: int) -> str:
     pixel = data.pixel(*place)
     now = pixel if data.times is None else pixel.isel(time=date)
     when = "" if data.times is None else f", {data.times[date]:%Y-%m-%d}"
+    title = f"<b>Row {place[0]}, column {place[1]}{when}</b>"
+    if data.values:
+        rows = [[html.escape(name), _number(now[name].item())] for name in data.values]
+        return title + _rows(["", html.escape(data.quantity)], rows)
     header = ["Class", "Probability"] + ([] if data.times is None else ["All dates"])
     rows = []
     for i, name in enumerate(data.classes):
@@ -136,11 +146,14 @@ def _table(data: MapData, place: tuple[int, int], date: int) -> str:
     label = int(now.label)
     says = data.classes[label] if label >= 0 else "no observation"
     entropy = _number(float(now.entropy))
+    body = f"<div>Map: <b>{html.escape(says)}</b>, entropy {entropy} bit</div>"
+    return title + _rows(header, rows) + body
+
+
+def _rows(header: list[str], rows: list[list[str]]) -> str:
+    body = _row(header, "th") + "".join(map(_row, rows))
     return (
-        f"<b>Row {place[0]}, column {place[1]}{when}</b>"
-        f'<table style="font-variant-numeric:tabular-nums;border-collapse:collapse">{_row(header, "th")}'
-        f"{''.join(_row(cells) for cells in rows)}</table>"
-        f"<div>Map: <b>{html.escape(says)}</b>, entropy {entropy} bit</div>"
+        f'<table style="font-variant-numeric:tabular-nums;border-collapse:collapse">{body}</table>'
     )
 
 

@@ -217,9 +217,16 @@ def predict(job: Job, inputs: Inputs, _: Choices) -> Outcome:
     """Map the cube with the present model."""
     import timo
     from timo.mapping import compute
+    from timo.models.tasks import unit_of
 
     if inputs.model is None:
         raise TimoError("There is no model yet: press Fine-tune first, or give the state a model.")
+    unit = unit_of(inputs.model.config)
+    if unit != "pixel":
+        raise TimoError(
+            f"A map needs a model of pixels, and the present one answers for each {unit}, with a table: use "
+            "timo.predict in the notebook."
+        )
     job.begin_part("mapping")
     lazy = timo.predict(inputs.model, inputs.cube)
     result = compute(lazy, stop=job.stop, on_step=job.report)
