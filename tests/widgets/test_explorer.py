@@ -78,6 +78,66 @@ class Slow:
         self.cube = lazy.copy(data=lazy.data.map_blocks(read, dtype="float32", meta=np.empty(0)))
 
 
+def joint_cube(radar_first=False) -> xr.DataArray:
+    """Sentinel-2 in January to March, Sentinel-1 in the middle of the same months; the last image is cloud."""
+    optical = made_cube("sentinel-2", ("B2", "B3", "B4", "B8A"))
+    optical = optical.where(optical.time != optical.time[2])
+    radar = made_cube("sentinel-1", ("VV", "VH"))
+    radar = radar.assign_coords(time=radar.time + pd.Timedelta(days=14))
+    return timo.cube.join(*((radar, optical) if radar_first else (optical, radar)))
+
+
+@pytest.mark.parametrize("radar_first", [False, True])
+def test_a_joint_cube_has_the_views_of_its_sensors_and_each_date_of_them(radar_first):
+    cube = joint_cube(radar_first)
+    explorer = CubeExplorer(cube, State(date=1))
+    c = explorer.controls
+    assert c.view.options == ("True colour", "False colour (NIR)", "VV, VH, VV − VH", "NDVI")
+    assert set(c.quantity.options) == {"NDVI", *cube.band.values}
+    assert (c.strip.bars[:4], c.strip.bars[4:]) == ([1, 1, 1, 1], [0, 1])
+    # True colour is shown first, and so a date that has it.
+    assert explorer.state.date == 0
+    assert layer(explorer).opacity == 1
+    assert "Nothing is seen" not in c.legend.value
+    c.slider.value = 1
+    assert "a date of another sensor" in c.legend.value
+    c.view.value = "VV, VH, VV − VH"
+    assert "Nothing is seen" not in c.legend.value
+    click(explorer, 2, 3)
+    c.quantity.value = "VV"
+    series = explorer.series()
+    assert series.valid.tolist() == [False, True] * 3
+    np.testing.assert_array_equal(series.value, cube.sel(band="VV")[:, 2, 3])
+    explorer.close()
+
+
+def test_a_lazy_joint_date_is_as_clear_as_its_clearest_sensor():
+    optical = made_cube("sentinel-2", ("B2", "B3", "B4"))
+    cloud = optical.where(optical.time != optical.time[0])
+    both = timo.cube.join(cloud, made_cube("sentinel-1", ("VV", "VH")))
+    explorer = CubeExplorer(both.chunk(time=1))
+    explorer.wait()
+    c = explorer.controls
+    assert c.strip.bars[0] == 0
+    c.view.value = "VV, VH, VV − VH"
+    explorer.wait()
+    assert c.strip.bars[0] == 1
+    c.view.value = "True colour"
+    explorer.wait()
+    assert c.strip.bars[0] == 1
+    explorer.close()
+
+
+def test_a_map_of_values_can_be_explored_as_a_cube():
+    value = made_cube("sentinel-2", ("value", "low"))
+    del value.attrs["sensor"]
+    explorer = CubeExplorer(value)
+    assert explorer.controls.view.options == ("value", "low")
+    click(explorer, 1, 1)
+    np.testing.assert_array_equal(explorer.series().value, value[:, 0, 1, 1])
+    explorer.close()
+
+
 def test_the_slider_the_strip_and_the_chart_move_one_date(explorer):
     c, state = explorer.controls, explorer.state
     before = layer(explorer).url

@@ -4,12 +4,14 @@ import threading
 import weakref
 
 import ipywidgets
+import numpy as np
 import pytest
 import traitlets
 from timo_widgets import State, Workbench
 from timo_widgets.app.workbench import TABS
 from timo_widgets.base import part as reruns
 from timo_widgets.base.steps import CUBE, LABELS, MODEL, Step
+from timo_widgets.run.tasks import Choices, Inputs, new_model
 
 import timo
 from timo.errors import TimoError
@@ -83,6 +85,77 @@ def test_all_parts_share_the_state(bench, cube):
         assert part is not None, tab.title
         assert part.state is bench.state
     assert len(bench.parts) == len(TABS)
+
+
+def every_part_without_an_error(bench: Workbench) -> bool:
+    """Open all tabs; say what one of them has for an error."""
+    for tab in TABS:
+        part = bench.show(tab.title)
+        assert part is not None, bench._waiting[TABS.index(tab)].text
+        if hasattr(part, "wait"):
+            part.wait(30)
+        message = getattr(part, "message", None)
+        assert message is None or message.kind != "error", (tab.title, message.text)
+    return True
+
+
+@pytest.fixture(scope="module")
+def joint(cube):
+    """Three dates of Sentinel-2, of a corner of the sample, and two of a radar made up for it."""
+    optical = cube.isel(time=slice(0, 3), y=slice(0, 16), x=slice(0, 16))
+    days = optical.time[:2] + np.timedelta64(1, "D")
+    noise = np.random.default_rng(0).normal(-12, 1, (2, 2, 16, 16)).astype("float32")
+    radar = optical[:2, :2].copy(data=noise).assign_coords(band=["VV", "VH"], time=days)
+    radar.attrs = {"sensor": "sentinel-1"}
+    return timo.cube.join(optical, radar)
+
+
+def test_a_joint_cube_goes_through_all_tabs(joint):
+    bench = Workbench(joint)
+    bench.state.classes = ["other", "forest"]
+    made, _ = new_model(Inputs.of(bench.state), Choices(pretrained=False))
+    assert made.config.encoder.groups == (joint.sizes["band"] - 2, 2)
+    bench.state.model = made
+    runner = bench.show("train")
+    job = runner.predict()
+    runner.wait(60)
+    assert job.state == "done", job.error
+    assert dict(bench.state.result.sizes)["time"] == joint.sizes["time"]
+    assert every_part_without_an_error(bench)
+    bench.show("inspect")
+    bench.state.look_at(3, 4)
+    bench.parts["AttentionInspector"].wait(60)
+    assert "those of a model of one sensor" in bench.parts["AttentionInspector"].message.text
+    bench.close()
+
+
+def test_a_regression_goes_through_all_tabs(cube):
+    small = cube.isel(time=slice(0, 4), y=slice(0, 16), x=slice(0, 16))
+    model = timo.load_model("timo-tiny", small, task="regression", per_date=False)
+    bench = Workbench(small)
+    bench.state.model = model
+    runner = bench.show("train")
+    job = runner.predict()
+    runner.wait(60)
+    assert job.state == "done", job.error
+    assert list(bench.state.result.data_vars) == ["value", "low", "high"]
+    assert every_part_without_an_error(bench)
+    assert bench.parts["MapView"].layers.layer.value == "value"
+    assert bench.picture().startswith(b"\x89PNG")
+    bench.close()
+
+
+def test_a_model_of_chips_gives_no_map_and_is_said_to(cube):
+    bench = Workbench(cube)
+    bench.state.model = timo.load_model(
+        "timo-tiny", cube, classes=["a", "b"], task="classification"
+    )
+    runner = bench.show("train")
+    job = runner.predict()
+    runner.wait(60)
+    assert job.state == "failed"
+    assert "answers for each chip, with a table: use timo.predict" in runner.message.text
+    bench.close()
 
 
 def test_options_are_kept_and_a_state_is_gone_on_with(cube):

@@ -11,6 +11,7 @@ import xarray as xr
 
 from timo.checks import Range, check, checked
 from timo.cube import check_grid, grid_mismatch
+from timo.cube.indices import band_by_common_name
 from timo.errors import TimoError
 
 Index = Annotated[int, Range(least=0)]
@@ -193,7 +194,15 @@ def clear_date(cube: xr.DataArray, date: int) -> int:
 
     Of a lazy cube nothing is known without fetching it: the date stays.
     """
-    if cube.chunks is not None or np.isfinite(cube[date, 0].values).any():
+    band = _first_seen(cube)
+    if cube.chunks is not None or np.isfinite(band[date].values).any():
         return date
-    # An observation counts in all bands or in none: one band is enough.
-    return int(np.isfinite(cube.isel(band=0).values).mean(axis=(1, 2)).argmax())
+    return int(np.isfinite(band.values).mean(axis=(1, 2)).argmax())
+
+
+def _first_seen(cube: xr.DataArray) -> xr.DataArray:
+    """Return a band of the picture that is shown first; its sensor has an observation in all bands or in none."""
+    try:
+        return band_by_common_name(cube, ("red",))
+    except TimoError:
+        return cube.isel(band=0)

@@ -9,8 +9,9 @@ from functools import cache, lru_cache
 import numpy as np
 import xarray as xr
 
+from timo.cube.check import sensor_of
 from timo.errors import TimoError
-from timo.sensors import get_sensor
+from timo.sensors import SENSORS
 
 # As many values say where the percentiles lie.
 ENOUGH = 20_000
@@ -66,7 +67,7 @@ def series_views(cube: xr.DataArray) -> dict[str, View]:
 def _find(cube: xr.DataArray, *common_names: str) -> str | None:
     """Return the cube's band that bears the first of these common names that it has."""
     here = {str(name) for name in cube.band.values}
-    sensor = get_sensor(cube.attrs.get("sensor", "sentinel-2"))
+    sensor = sensor_of(cube) or SENSORS["sentinel-2"]
     for common in common_names:
         for band in sensor.bands:
             if band.common_name == common and band.name in here:

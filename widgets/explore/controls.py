@@ -142,7 +142,7 @@ def date_text(cube: xr.DataArray, date: int, share: float | None) -> str:
 
 NOTHING_SEEN = (
     '<span class="timo-note">Nothing is seen on this date: every pixel is masked (cloud, shadow, '
-    "or outside of the image). Hatched pixels are masked.</span>"
+    "outside of the image, or a date of another sensor). Hatched pixels are masked.</span>"
 )
 
 

@@ -118,7 +118,9 @@ class CubeReader:
         with self._lock:
             self._kept[key] = value
             if key[0] == "date":
-                self._shares.setdefault(int(key[1]), float(np.isfinite(thin(value)).mean()))
+                # Of the bands read so far: another sensor of the cube may have seen more.
+                share = float(np.isfinite(thin(value)).mean())
+                self._shares[int(key[1])] = max(share, self._shares.get(int(key[1]), 0.0))
             # A few stay even where each is larger than the budget: what is on the screen.
             while sum(v.nbytes for v in self._kept.values()) > KEPT_BYTES and len(self._kept) > 8:
                 self._kept.popitem(last=False)
