@@ -226,7 +226,16 @@ def test_conflicts_can_be_refused_and_agreement_is_none():
     same = timo.read_labels(frame(OVER, kind=["b", "b", "b"]), CUBE, conflicts="error")
     assert (same == 0).sum() == 28
     assert same.feature.values[3, 3] == 0
-    assert left_out(same) == {}
+    covered = "with the same answer as others, which its pixels are labelled from"
+    assert left_out(same) == {covered: (1, 0)}
+
+
+def test_every_point_of_a_pixel_is_accounted_for():
+    points = frame([point(2, 2), point(2, 2), point(2, 2), point(5, 5)], kind=["a", "a", "a", "b"])
+    report = timo.read_labels(points, CUBE).attrs["report"]
+    assert report.classes.features.to_dict() == {"a": 1, "b": 1}
+    assert report.left_out.features.tolist() == [2]
+    assert "2 features: with the same answer as others" in report
 
 
 def test_values_of_a_pixel_can_be_averaged():
@@ -365,7 +374,12 @@ def test_open_spans_missing_dates_and_conflicts_on_a_date_only():
     )
     labels = timo.read_labels(fields, CUBE, column="crop", dates=("start", "end"))
     assert labels.values[:, 0, 0].tolist() == [0, 0, 1, 1]
-    assert left_out(labels) == {"no date": (1, 0), "on no date of the cube": (1, 0)}
+    assert left_out(labels) == {
+        "no date": (1, 0),
+        "on no date of the cube": (1, 0),
+        # The third is where and when the first is.
+        "with the same answer as others, which its pixels are labelled from": (1, 0),
+    }
     assert "2 features state one end" in labels.attrs["report"]
     fields.loc[1, "start"] = "2020-05-01"
     fought = timo.read_labels(fields, CUBE, column="crop", dates=("start", "end"))

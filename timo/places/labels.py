@@ -167,6 +167,7 @@ def read_labels(
         conflicts=conflicts,
         involved=laid.involved,
         fought=laid.fought,
+        labels=laid.labels,
     )
     labels = _labels(laid.values(grid.shape, which), like, attrs)
     places = {"feature": laid.feature, "group": group}

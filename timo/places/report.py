@@ -24,6 +24,7 @@ _CONFLICTS = {
     "mean": "with several values, given their mean",
     "error": "conflicting",
 }
+_COVERED = "with the same answer as others, which its pixels are labelled from"
 _STATES = {OUTSIDE: "outside of the raster", MISSING: "no data", IGNORED: "ignored"}
 _MOST_NAMES = 20
 _LEFT_OUT = ["reason", "features", "pixels"]
@@ -66,14 +67,20 @@ def feature_report(
     conflicts: Conflicts,
     involved: np.ndarray,
     fought: np.ndarray,
+    labels: np.ndarray,
 ) -> LabelReport:
-    """Report on features; `involved` are those (n,) that conflict, `fought` the pixels (cells,) they conflict in."""
+    """Report on features.
+
+    `involved` are those (n,) that conflict, `fought` the pixels (cells,) they conflict in, and `labels` those (n,) that
+    a pixel has its label from.
+    """
     vectors = survey.vectors
     head = (
         f"{len(vectors.table):,} features of {vectors.name} ({vectors.crs_name}) on {_grid(like)}"
     )
     lost = _row(_CONFLICTS[conflicts], int(involved.sum()), int(fought.sum()))
-    return _written(head, table, [*survey.rows(), lost], [*_order(naming), *vectors.notes])
+    covered = _row(_COVERED, int(((survey.gone == 0) & ~labels & ~involved).sum()), 0)
+    return _written(head, table, [*survey.rows(), covered, lost], [*_order(naming), *vectors.notes])
 
 
 def raster_report(carried: Carried, like: Gridded, table: pd.DataFrame) -> LabelReport:
