@@ -145,7 +145,8 @@ def cross_validate(
     ignore, baselines, window, seed
         As of `evaluate`; `seed` is also that of the folds and the training.
     **options
-        Options of `timo.finetune`, such as ``epochs=10``.
+        Options of `timo.finetune`, such as ``epochs=10``. All other folds train; with ``patience`` the fold before
+        the tested one validates instead.
 
     Returns
     -------
@@ -171,7 +172,9 @@ def cross_validate(
             "what is held out, and the figures are too good: give a new one of timo.load_model."
         )
     folds = 0
-    for split in places.folds(by=by, k=k, size_m=size_m, seed=seed):
+    # Nothing to validate for, unless the training is to stop early: the fold before trains as well.
+    validation = options.get("patience") is not None
+    for split in places.folds(by=by, k=k, validation=validation, size_m=size_m, seed=seed):
         fresh = copy.deepcopy(model)
         finetune(fresh, places, split=split, seed=seed, **options)
         run.units.block_m = split.block_m or run.units.block_m

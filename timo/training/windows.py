@@ -170,7 +170,8 @@ class Windows(Dataset):
         elif chip.parcels is None:
             raise TimoError(
                 f"The labels of place {self.places.names[draw.place]} do not say which pixels are one parcel: read "
-                "them with timo.read_labels, or number the parcels in a coordinate feature (y, x) of the labels."
+                "them with timo.read_labels, or number the parcels in a coordinate feature (y, x) of the labels. For "
+                'series of single pixels load a model with unit="pixel".'
             )
         return chip.tensors(labels=self.unit is not None)
 
@@ -410,7 +411,8 @@ def _unit(places: Places, unit: Unit | None, labelled: bool | None) -> Unit | No
     if (unit == "chip") != (own == "chip"):
         raise TimoError(
             f"The labels are of {own}s, and the model answers for each {unit}. Load a model with "
-            f"unit={own!r}, or give labels of {'whole places' if unit == 'chip' else 'pixels'}."
+            f"unit={own!r}, or give labels of {'whole places' if unit == 'chip' else 'pixels'} (of series: "
+            f"timo.Places.from_series(..., unit={'chip' if unit == 'chip' else 'pixel'!r}))."
         )
     return unit
 
