@@ -90,6 +90,29 @@ DRAWN = Step("store.add", {"type": "Polygon"}, "a")
 MAPPED = predict()
 
 
+def test_a_joint_cube_is_saved_beside_the_notebook_as_it_is(cube, tmp_path):
+    seen = np.flatnonzero(timo.cube.valid_mask(cube).all(("y", "x")))[:2]
+    optical = cube.isel(time=seen, y=slice(0, 8), x=slice(0, 8))
+    radar = optical[:, :2].copy(data=np.full((2, 2, 8, 8), -12, "float32"))
+    radar = radar.assign_coords(band=["VV", "VH"], time=optical.time + np.timedelta64(1, "D"))
+    joint = timo.cube.join(optical, radar.assign_attrs(sensor="sentinel-1"))
+    labels = joint[0, 0].drop_vars(["time", "band"]).copy(data=np.eye(8, dtype="int8"))
+    state = State(cube=joint, classes=CLASSES, labels=labels.assign_attrs(classes=CLASSES))
+    given = parameters_of(export_notebook(state, tmp_path / "m.ipynb"))
+    back = timo.open_cube(given["source"], path=tmp_path / given["options"]["path"]).compute()
+    np.testing.assert_array_equal(back, joint)
+    assert back.attrs["sensor"] == joint.attrs["sensor"]
+
+
+@pytest.mark.parametrize("task", ["regression", "classification"])
+def test_a_model_that_maps_no_classes_is_refused(cube, state, tmp_path, task):
+    classes = CLASSES if task == "classification" else None
+    state.model = timo.load_model("timo-tiny", cube, classes, task=task, per_date=False)
+    with pytest.raises(TimoError, match="a map of classes, and the present model does not make"):
+        export_notebook(state, tmp_path / "m.ipynb")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_steps_are_lines_of_python():
     assert STOPPED == (
         "# stopped after step 3 of 9: timo.finetune(model, cube, labels, epochs=3, seed=0)"

@@ -51,14 +51,19 @@ def export_notebook(state: State, path: PathLike) -> Path:
     Raises
     ------
     TimoError
-        If there is no cube or nothing is labelled yet, the suffix is another, the cube would have to be saved and is
-        too large for that, or the folder cannot be written.
+        If there is no cube or nothing is labelled yet, the model does not map classes, the suffix is another, the cube
+        would have to be saved and is too large for that, or the folder cannot be written.
     """
     path = Path(path).expanduser()
     if path.suffix != ".ipynb":
         raise TimoError(f"A notebook's name ends with .ipynb: '{path.name}' does not")
     if state.cube is None:
         raise TimoError("There is no cube to put into a notebook: open one in the tab Area")
+    if state.model is not None and state.model.config.task != "segmentation":
+        raise TimoError(
+            "The notebook is of a map of classes, and the present model does not make one. Train another in the tab "
+            "Train, or save this one with timo.save"
+        )
     if state.labels is None or int(check_labels(state.labels, state.cube).max()) < 0:
         raise TimoError(
             "Nothing is labelled yet: the notebook would have nothing to train on. Label in the tab Label"
