@@ -212,7 +212,8 @@ def _check_places(config: Any, places: Places) -> None:
         has, unit = ("whole places", "chip") if of_chips else ("pixels", "pixel")
         raise TimoError(
             f"The labels are those of {has}, the model answers for each {unit_of(config)}. Load one with "
-            f"unit={unit!r}, or, of series, read them with timo.Places.from_series(..., unit={'pixel' if of_chips else 'chip'!r})."
+            f"unit={unit!r}, or, of series, read them with "
+            f"timo.Places.from_series(..., unit={'pixel' if of_chips else 'chip'!r})."
         )
     if head.classes and not regression and head.classes != config.classes:
         raise TimoError(
