@@ -20,10 +20,10 @@ from timo.datasets.millionst import ChipPlan, PlaceRule
 from timo.datasets.millionst.__main__ import main
 from timo.datasets.millionst.earthengine import EarthEngineChips
 from timo.datasets.millionst.plan import RefusedError
-from timo.sources.place.aoi import make_area
-from timo.sources.retry import Retry
 from timo.places import ChipStore, verify
 from timo.places.packed.layout import METADATA, NODATA, read_root
+from timo.sources.place.aoi import make_area
+from timo.sources.retry import Retry
 
 SMALL = ("--source", "emulator", "--size", "8", "--dates", "3", "--bands", "B4", "B8A")
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from timo.training.augment import blob, hide, rotate, splice
 from timo.places.chip import Chip
+from timo.training.augment import blob, hide, rotate, splice
 
 few = settings(max_examples=40, deadline=None)
 seeds = st.integers(0, 10_000)

@@ -13,7 +13,7 @@ few = settings(max_examples=30, deadline=None)
 PLAIN = {"rotate": False, "hide": 0.0, "splice": 0.0}
 
 
-def chips_of(cube, labels, length, options=None, seed=0, part=None):
+def chips_of(cube, labels, length, options=None, *, seed=0, part=None):
     """Chips of one cube; `part` (y, x) bool is the area whose labels count."""
     where = {} if part is None else {"split": Split([np.where(part, 0, 2)]), "part": 0}
     return Windows(Places([(cube, labels)]), length, options, seed, **where)
@@ -85,7 +85,7 @@ def test_every_pixel_keeps_its_own_date_and_label(
 ):
     cube, labels = tagged(grid, per_date=per_date, gaps=gaps)
     options = ChipOptions(size=size, dates=(fewest, fewest + more), hide=hide, splice=splice)
-    dataset = chips_of(cube, labels, 5, options, seed)
+    dataset = chips_of(cube, labels, 5, options, seed=seed)
     truth = np.broadcast_to(labels.values, (7, 13, 17))
     for i in range(5):
         chip = dataset[i]
@@ -103,7 +103,7 @@ def test_every_pixel_keeps_its_own_date_and_label(
 def test_a_plain_chip_is_a_window_of_the_cube(grid, size, seed):
     cube, labels = tagged(grid)
     options = ChipOptions(size=size, dates=(2, 5), **PLAIN)
-    dataset = chips_of(cube, labels, 5, options, seed)
+    dataset = chips_of(cube, labels, 5, options, seed=seed)
     for i in range(5):
         chip = dataset[i]
         t, height, width = chip["valid"].shape

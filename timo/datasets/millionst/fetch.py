@@ -31,11 +31,10 @@ from timo.datasets.millionst.plan import (
     Target,
 )
 from timo.errors import TimoError, warn
-from timo.sources.request import CubeRequest
 from timo.places.packed.layout import NODATA, SHARD_BYTES, Layout
 from timo.places.packed.store import ChipStore
-from timo.places.packed.writer import Row
-from timo.places.packed.writer import StoreWriter
+from timo.places.packed.writer import Row, StoreWriter
+from timo.sources.request import CubeRequest
 
 # Chips beyond one for each worker that are asked for, or have arrived and wait for the writer: what is in memory.
 _SPARE = 2

@@ -18,13 +18,13 @@ from timo.checks import Count, Positive, Range, Share, checked
 from timo.crs import LONLAT, usual_crs
 from timo.datasets.millionst.places import Place, PlaceRule, iter_places
 from timo.errors import TimoError
+from timo.places.packed.layout import place_key
 from timo.sensors import SENSORS, Sensor
 from timo.sizes import size_text
 from timo.sources.dates import make_span
 from timo.sources.place.aoi import make_area
 from timo.sources.place.grid import PixelGrid
 from timo.sources.request import CubeRequest, Percentage, make_bands
-from timo.places.packed.layout import place_key
 
 SENSOR = SENSORS["sentinel-2"]
 # Stored numbers are those of the sensor: they are not scaled here.

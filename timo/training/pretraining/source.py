@@ -21,7 +21,9 @@ from timo.training.pretraining.recipe import autoencoder_config, new_autoencoder
 from timo.training.windows import WindowOptions, Windows
 
 CHIPS_PER_EPOCH = 320
-Data: TypeAlias = xr.DataArray | Places | Sequence[xr.DataArray] | ChipStore | str | os.PathLike[str]
+Data: TypeAlias = (
+    xr.DataArray | Places | Sequence[xr.DataArray] | ChipStore | str | os.PathLike[str]
+)
 Exclude: TypeAlias = xr.DataArray | Sequence[xr.DataArray] | Split
 
 
