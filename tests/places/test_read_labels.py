@@ -10,7 +10,7 @@ import pytest
 import shapely
 import xarray as xr
 from ground_truth import CELL, DATES, LEFT, TOP, cells, frame, make_cube, painted, point
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import timo
@@ -176,6 +176,8 @@ def test_the_pixels_are_those_that_shapely_says(corners, hole):
         shape = shape.difference(shapely.box(40.25, 30.25, 71.25, 66.25))
     shape = shapely.transform(shape, lambda p: p * [1, -1] + [LEFT, TOP])
     x, y = np.meshgrid(CUBE.x, CUBE.y)
+    # A centre on an edge itself is inside by one rounding and outside by another.
+    assume(shapely.distance(shapely.boundary(shape), shapely.points(x, y)).min() > 1e-6)
     expected = shapely.contains_xy(shape, x, y)
     for kind in (shape, shapely.GeometryCollection([shape, shape])):
         if not expected.any():

@@ -91,7 +91,7 @@ def tiles_of(given, *, per_date=True, unit="pixel", **options):
 @settings(max_examples=15, deadline=None)
 @given(height=st.integers(1, 40), width=st.integers(1, 50), size=st.sampled_from([7, 16, None]))
 def test_each_labelled_pixel_of_a_part_lies_in_one_tile(height, width, size):
-    from conftest import make_world
+    from training_world import make_world
 
     cube, labels, _ = make_world(2, height, width)
     rng = np.random.default_rng(height * width)

@@ -23,7 +23,7 @@ import sys
 sys.path.insert(0, {tests!r})
 import torch
 import test_pretrain_processes as here
-from conftest import make_world
+from training_world import make_world
 
 torch.set_num_threads(1)
 here.run(make_world(), devices=2, **{options!r})

@@ -34,7 +34,7 @@ import os, signal, sys
 sys.path.insert(0, {tests!r})
 import torch
 import test_pretrain_resume as here
-from conftest import make_world
+from training_world import make_world
 
 torch.set_num_threads(1)
 here.run(make_world(), {kind!r}, folder={folder!r}, callbacks=[here.Signal({step}, signal.SIGKILL)])

@@ -28,7 +28,7 @@ import os, signal, sys
 sys.path.insert(0, {tests!r})
 import torch
 from lightning.pytorch.callbacks import Callback
-from conftest import make_model, make_world
+from training_world import make_model, make_world
 from test_resume import SMALL
 from timo.training import finetune
 

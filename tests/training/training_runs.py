@@ -31,7 +31,7 @@ def same(a, b):
 
 def make_places():
     """Four places of different sizes and numbers of dates."""
-    from conftest import make_world
+    from training_world import make_world
 
     worlds = [make_world(8 + number, 40, 40 + 4 * number, seed=number) for number in range(4)]
     return Places([(cube, labels) for cube, labels, _ in worlds])

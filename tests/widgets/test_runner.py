@@ -4,6 +4,7 @@ import gc
 import html
 import threading
 import time
+import types
 
 import ipywidgets
 import numpy as np
@@ -224,7 +225,7 @@ def test_an_error_that_is_not_ours_is_shown_too(runner, state, monkeypatch):
         raise RuntimeError("out of memory")
 
     monkeypatch.setattr("timo.predict", fail)
-    state.model = object()
+    state.model = types.SimpleNamespace(config=types.SimpleNamespace(task="segmentation"))
     runner.predict()
     assert runner.wait(60)
     assert "RuntimeError: out of memory" in runner.message.text
