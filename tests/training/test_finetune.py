@@ -221,12 +221,9 @@ def test_it_learns(world, new_model):
     cube, labels, split = world
     model = new_model()
     quick = SMALL | {"epochs": 8, "chips_per_epoch": 32}
-    # Of the processor: a machine that is busy with other things takes longer.
-    started = time.process_time()
     result = finetune(
         model, cube, labels, split=split, optimisation=Optimisation(learning_rate=0.01), **quick
     )
-    assert time.process_time() - started < 30
     assert result.history.validation_accuracy.max() > 0.95
     label = timo.predict(model, cube).label.compute()
     seen = (label >= 0) & (split == 2)

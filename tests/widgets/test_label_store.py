@@ -1,7 +1,6 @@
 """Labels without widgets: what is drawn, painted, erased, undone, saved and read."""
 
 import json
-import time
 
 import numpy as np
 import pandas as pd
@@ -326,7 +325,7 @@ def test_a_number_as_a_class_is_its_own_name(codes):
     assert store.classes == [str(number) for number in [*numbers, 7]]
 
 
-def test_a_thousand_small_features_take_less_than_a_millisecond_each():
+def test_a_thousand_small_features_are_labels():
     cube = make_cube(height=100, width=100)
     west, south, east, north = cube.rio.transform_bounds("EPSG:4326")
     rng = np.random.default_rng(0)
@@ -342,12 +341,6 @@ def test_a_thousand_small_features_take_less_than_a_millisecond_each():
     text = json.dumps({"type": "FeatureCollection", "features": features})
     store = LabelStore(cube)
     from_geojson(store, text)
-    spent = []
-    for _ in range(3):
-        began = time.process_time()
-        from_geojson(store, text)
-        spent.append(time.process_time() - began)
-    assert min(spent) < 1
     assert len(store.sheet.labels) > 700
 
 
