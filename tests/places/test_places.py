@@ -157,7 +157,7 @@ def test_places_that_do_not_fit_each_other():
         Places([(cube, labels), (cube, renamed)])
     with pytest.raises(TimoError, match="one sensor; the first is of sentinel-2, 1 of None"):
         Places([cube, make_cube().drop_attrs()])
-    # Also of what is opened later.
+    # What is opened later is checked, too.
     late = Places([(cube, labels), (lambda: cube, lambda: renamed)], names=["first", "second"])
     with pytest.raises(TimoError, match=r"the first has .*, second"):
         late.open(1)

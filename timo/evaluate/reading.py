@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from timo import cube as cubes
+from timo.cube.labels import UNLABELLED
 from timo.errors import TimoError
 from timo.evaluate.baselines import thin
 from timo.evaluate.features import Periods, group_sums, means_of, series_features
@@ -18,8 +19,8 @@ from timo.mapping.checking import groups_of, seen
 from timo.mapping.chips import chip_answer
 from timo.mapping.parcels import Members, ParcelSums
 from timo.mapping.scoring import (
+    Extent,
     Part,
-    Place,
     Scored,
     Tiling,
     parts_of,
@@ -29,9 +30,9 @@ from timo.mapping.scoring import (
 )
 from timo.models.tasks import Segmenter, config_of, unit_of
 from timo.places import Places
+from timo.places.place import is_labelled
 from timo.places.view import View
 
-UNLABELLED = -1
 # Places whose dates are looked at for the periods that all share.
 _MOST_LOOKED_AT = 50
 
@@ -107,7 +108,7 @@ class Reader:
             if view.labels is None:
                 continue
             place = self._labelled(number, view, mask)
-            known = is_known(place.truth)
+            known = is_labelled(place.truth)
             if not known.any():
                 continue
             flat = np.asarray(known.any(axis=0)) if known.ndim == 3 else known
@@ -118,7 +119,7 @@ class Reader:
     ) -> Iterator[Part]:
         """Yield the parts of a place with known labels: of one on disk, its values are looked at as they are read."""
 
-        def inside(tile: Place) -> bool:
+        def inside(tile: Extent) -> bool:
             return self.unit == "chip" or bool(known[tile.inner].any())
 
         if not view.in_memory:
@@ -163,7 +164,7 @@ class Reader:
             )
         # All pixels of a parcel that is wanted, with a label or without.
         numbers = np.where(
-            np.isin(view.features, view.features[is_known(truth)]), view.features, -1
+            np.isin(view.features, view.features[is_labelled(truth)]), view.features, -1
         )
         found, rank = np.unique(numbers, return_inverse=True)
         count = int((found >= 0).sum())
@@ -177,7 +178,7 @@ class Reader:
             codes = np.append(self.codes, UNLABELLED)
             truth = codes[np.where(truth < 0, len(self.codes), truth)]
         if truth.ndim in (1, 3) and not self.config.per_date:
-            known = is_known(truth)
+            known = is_labelled(truth)
             latest = len(truth) - 1 - known[::-1].argmax(axis=0)
             truth = np.take_along_axis(truth, np.asarray(latest)[None], axis=0)[0]
         return truth
@@ -187,7 +188,7 @@ class Reader:
         truth, valid = place.truth[..., *tile.inner], seen(part.x, self.groups)[tile.within]
         if not self.config.per_date:
             valid = valid.any(axis=0)
-        labelled = np.broadcast_to(is_known(truth), valid.shape)
+        labelled = np.broadcast_to(is_labelled(truth), valid.shape)
         self.unobserved += int((labelled & ~valid).sum())
         at = np.nonzero(labelled & valid)
         answers = np.zeros((len(at[0]), 0), "float32")
@@ -208,8 +209,8 @@ class Reader:
         if not self.config.per_date:
             observed = np.atleast_1d(observed.any())
         truth = np.broadcast_to(place.truth, observed.shape)
-        self.unobserved += int((is_known(truth) & ~observed).sum())
-        at = np.flatnonzero(is_known(truth) & observed)
+        self.unobserved += int((is_labelled(truth) & ~observed).sum())
+        at = np.flatnonzero(is_labelled(truth) & observed)
         answers = np.zeros((len(at), 0), "float32")
         if held is not None:
             found = chip_answer(self.model, part, held, self.config.per_date)
@@ -251,8 +252,8 @@ class Reader:
         unit = np.zeros(members.count, "int64")
         unit[members.parcel] = place.units[members.row, members.column]
         observed = sums.observed > 0
-        self.unobserved += int((is_known(truth) & ~observed).sum())
-        at = np.flatnonzero(is_known(truth) & observed)
+        self.unobserved += int((is_labelled(truth) & ~observed).sum())
+        at = np.flatnonzero(is_labelled(truth) & observed)
         answers = sums.answers()[at] if sums.pixels.any() else np.zeros((len(at), 0), "float32")
         return Batch(truth[at], unit[at], features[at], answers)
 
@@ -264,7 +265,7 @@ class Reader:
 
 def parcel_truth(pixels: np.ndarray, members: Members, classes: int) -> np.ndarray:
     """Return the class of most labelled pixels of each parcel, or the mean of its values."""
-    known = is_known(pixels)
+    known = is_labelled(pixels)
     parcel, pixels = members.parcel[known], pixels[known]
     if pixels.dtype.kind == "f":
         total = np.bincount(parcel, pixels, minlength=members.count)
@@ -298,11 +299,6 @@ def class_codes(config: Any, places: Places, ignore: frozenset[str]) -> Int[np.n
         )
     numbers = {name: number for number, name in enumerate(config.classes)}
     return np.array([-1 if name in ignore else numbers[name] for name in names], "int64")
-
-
-def is_known(truth: np.ndarray) -> Bool[np.ndarray, "..."]:
-    """Find what has a truth: numbers of classes from 0, values that are numbers."""
-    return np.isfinite(truth) if truth.dtype.kind == "f" else truth >= 0
 
 
 def unlabelled(truth: np.ndarray) -> float | int:

@@ -24,8 +24,8 @@ from timo.mapping.checking import groups_of, seen
 from timo.mapping.chips import answer_table
 from timo.mapping.geotiff import grid_transform
 from timo.mapping.scoring import (
+    Extent,
     Part,
-    Place,
     Scored,
     Tiling,
     answer,
@@ -59,7 +59,7 @@ class Members:
         row, column = np.nonzero(numbers >= 0)
         return cls(numbers[row, column].astype("int64"), row, column, count)
 
-    def within(self, place: Place) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def within(self, place: Extent) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return parcel, row and column of the pixels in the inner part of a tile, counted from where it begins."""
         rows, columns = place.inner
         some = slice(*np.searchsorted(self.row, (rows.start, rows.stop)))
@@ -81,7 +81,7 @@ class ParcelSums:
 
     def add(self, part: Part, held: Scored) -> None:
         """Add a tile."""
-        place: Place = part.key[1]
+        place: Extent = part.key[1]
         parcel, row, column = self.members.within(place)
         valid = seen(part.x, groups_of(config_of(self.model)))[place.within][:, row, column]
         self.observed += np.bincount(parcel[valid.any(axis=0)], minlength=self.members.count)

@@ -34,8 +34,8 @@ class Tiling:
 
 
 @dataclass(frozen=True)
-class Place:
-    """The place of a tile: what the model sees of the cube, and the part of that which the map takes."""
+class Extent:
+    """The extent of a tile: what the model sees of the cube, and the part of that which the map takes."""
 
     rows: slice
     columns: slice
@@ -68,7 +68,7 @@ class Part:
 Scored = list[tuple[np.ndarray, Tensor] | None]
 
 
-def tiles(height: int, width: int, tiling: Tiling) -> Iterator[list[Place]]:
+def tiles(height: int, width: int, tiling: Tiling) -> Iterator[list[Extent]]:
     """Yield the tiles of a map row by row."""
     tile, halo = tiling.tile, tiling.halo
     for top in range(0, height, tile):
@@ -78,7 +78,7 @@ def tiles(height: int, width: int, tiling: Tiling) -> Iterator[list[Place]]:
             north, west = max(top - halo, 0), max(left - halo, 0)
             rows = slice(north, min(top + inner[0] + halo, height))
             columns = slice(west, min(left + inner[1] + halo, width))
-            row.append(Place(rows, columns, (top - north, left - west, *inner)))
+            row.append(Extent(rows, columns, (top - north, left - west, *inner)))
         yield row
 
 
@@ -86,7 +86,7 @@ def parts_of(
     model: Segmenter,
     cube: xr.DataArray,
     tiling: Tiling,
-    wanted: Callable[[Place], bool] = lambda _: True,
+    wanted: Callable[[Extent], bool] = lambda _: True,
     key: Any = None,
     *,
     like_others: bool = False,
@@ -115,10 +115,10 @@ def tile_parts(  # noqa: PLR0917 - of a place, and how it is cut
     dates: np.ndarray,
     shape: tuple[int, int],
     tiling: Tiling,
-    wanted: Callable[[Place], bool],
+    wanted: Callable[[Extent], bool],
     key: Any,
 ) -> Iterator[Part]:
-    """Yield the parts of a place that a model is to see; their keys are pairs of `key` and `Place`.
+    """Yield the parts of a place that a model is to see; their keys are pairs of `key` and `Extent`.
 
     `read` returns the values (t c h w) of rows and columns. A chip is one part. Of pixels and parcels the tiles that
     are `wanted` are yielded. The windows of a parcel are those of the whole place, so that its tiles can be summed up.

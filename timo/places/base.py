@@ -122,6 +122,11 @@ class BasePlaces(Sequence[Place]):
         return self._source.in_memory
 
     @property
+    def packed(self) -> bool:
+        """Whether the places lie in a packed store, of which single windows are read."""
+        return self._source.packed
+
+    @property
     def names(self) -> Sequence[str]:
         """Name of each place."""
         return self._column(self._source.names) or []

@@ -9,8 +9,6 @@ from torch import Tensor
 
 from timo.errors import TimoError
 
-UNLABELLED = -1
-
 
 class NumberError(TimoError, IndexError):
     """Raised for a number beyond the last; ends an iteration over the numbers."""

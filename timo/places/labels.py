@@ -13,9 +13,10 @@ import xarray as xr
 from timo.checks import Count, NotNegative, Positive, checked
 from timo.cube import check_grid
 from timo.cube.check import Gridded
+from timo.cube.labels import UNLABELLED
 from timo.errors import TimoError
 from timo.places.burning import Cells, Grid
-from timo.places.names import UNLABELLED, Naming, ordered_names
+from timo.places.names import Naming, ordered_names
 from timo.places.rasters import Resampling, carry, is_raster, open_raster
 from timo.places.report import class_table, feature_report, raster_report, value_table
 from timo.places.settling import Conflicts, settle

@@ -12,6 +12,7 @@ import pandas as pd
 import xarray as xr
 
 from timo import cube as cubes
+from timo.cancel import Stop, obey
 from timo.checks import Count, PathLike, Positive, Seed, Share, checked
 from timo.compute import OnStep, Steps
 from timo.errors import TimoError
@@ -26,6 +27,7 @@ from timo.places.series import read_series
 from timo.places.source import Items, Source
 from timo.places.split import By, Split
 from timo.sensors import Sensor
+from timo.sources.fetching import load
 
 Item = Place | xr.DataArray | tuple[Any, ...] | Callable[[], Any]
 
@@ -83,13 +85,26 @@ class Places(BasePlaces):
         self._source: Source = Items(made)
         self._numbers: np.ndarray | None = None
 
-    def load(self) -> Places:
-        """Bring all places into memory."""
+    @checked
+    def load(self, *, stop: Stop | None = None) -> Places:
+        """Bring all places into memory.
+
+        Parameters
+        ----------
+        stop : threading.Event or callable, optional
+            Asked before each place, and while one is read.
+
+        Raises
+        ------
+        CancelledError
+            If `stop` said so.
+        """
         loaded = []
         for number, place in enumerate(self):
+            obey(stop)
             cube, labels = self.open(number)
             labels = None if labels is None else labels.compute()
-            loaded.append(replace(place, cube=cubes.check(cube.compute()), labels=labels))
+            loaded.append(replace(place, cube=cubes.check(load(cube, stop)), labels=labels))
         return Places(loaded)
 
     @checked
@@ -370,7 +385,7 @@ def places_of(data: Any, labels: xr.DataArray | None = None) -> Places:
     """Return places of what a function was given: places, a cube with its labels, or cubes alone."""
     if isinstance(data, Places):
         if labels is not None:
-            raise TimoError("Places have their labels with them: leave labels= out.")
+            raise TimoError("Places have their labels with them: leave labels out.")
         return data
     if isinstance(data, str | Path):
         return Places.from_store(data)

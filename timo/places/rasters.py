@@ -18,11 +18,12 @@ from rasterio.warp import reproject
 from timo.checks import described, plain
 from timo.crs import read_crs, transformer
 from timo.cube import check_grid, grid_mismatch
+from timo.cube.labels import UNLABELLED
 from timo.cube.netcdf import netcdf_engine
 from timo.cube.nodata import own_nodata
 from timo.errors import TimoError
 from timo.places.burning import Grid
-from timo.places.names import UNLABELLED, Naming, make_naming, name_of
+from timo.places.names import Naming, make_naming, name_of
 
 Resampling = Literal["majority", "nearest", "mean"]
 SUFFIXES = (".tif", ".tiff", ".vrt", ".img", ".jp2", ".asc", ".bil", ".nc", ".nc4", ".zarr")

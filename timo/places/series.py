@@ -15,8 +15,9 @@ import xarray as xr
 from timo.checks import PathLike, checked
 from timo.crs import LONLAT, read_crs
 from timo.cube import band_groups, check_values, days_since_epoch, observed
+from timo.cube.labels import UNLABELLED
 from timo.errors import TimoError
-from timo.places.chip import UNLABELLED, Chip
+from timo.places.chip import Chip
 from timo.places.names import make_naming, name_of
 from timo.places.observations import (
     Observations,

@@ -121,6 +121,8 @@ class Source:
     folds: Sequence[int | str | None] | None = None
     # Whether nothing has to be read from disk.
     in_memory = False
+    # Whether single windows are read from disk as fast as from memory.
+    packed = False
     # Whether labels may say which pixels belong together.
     has_groups = True
     # Counts of labels (place, class), where they are known without reading the labels.

@@ -351,7 +351,14 @@ def split_of(places: BasePlaces, given: Any) -> Split | None:
             raise TimoError(f"split must be one of {names}, or a split; got {given!r}.")
         return make_split(places, given, None, Options())  # type: ignore[arg-type]
     if isinstance(given, xr.DataArray):
-        given = Split([given], block_m=float(given.attrs.get("block_m", 0)))
+        if len(places) > 1:
+            raise TimoError(
+                f'One array cannot split {len(places)} places: give split="place", "group", "fold" or "block", or what '
+                "places.split(...) gives."
+            )
+        numbers = check_part(given, places.open(0)[0])
+        part = given.copy(data=numbers.astype("int8"))
+        given = Split([part], block_m=float(given.attrs.get("block_m", 0)))
     elif not isinstance(given, Split):
         given = Split(list(given))
     return check_split(places, given, [TRAIN])

@@ -12,10 +12,11 @@ import shapely
 
 from timo.checks import described, plain
 from timo.crs import crs_name, short_name
+from timo.cube.labels import UNLABELLED
 from timo.errors import TimoError
 from timo.places.burning import Cells, Grid, burn
 from timo.places.dated import Held, hold
-from timo.places.names import UNLABELLED, Naming, make_naming, name_of
+from timo.places.names import Naming, make_naming, name_of
 from timo.places.tables import find_column
 from timo.places.vectors import Vectors, repaired
 

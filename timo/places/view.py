@@ -10,7 +10,8 @@ import xarray as xr
 from jaxtyping import Bool, Float
 
 from timo import cube as cubes
-from timo.places.chip import UNLABELLED, Chip
+from timo.cube.labels import UNLABELLED
+from timo.places.chip import Chip
 from timo.places.place import bands_of, is_labelled
 
 Dates = np.ndarray | slice

@@ -2,14 +2,15 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from timo.places.chip import UNLABELLED
+from timo.cube.labels import UNLABELLED
+from timo.models.tasks import unit_of
 
 Batch = dict[str, Tensor]
 
@@ -77,11 +78,6 @@ def answers(scores: Tensor, batch: Batch, config: Any, gap_weight: float = 1.0) 
         return Answers(scores, last, torch.ones_like(last, dtype=scores.dtype))
     weight = torch.where(observed, 1.0, gap_weight)
     return Answers(scores.flatten(0, 1), labels.flatten(0, 1), weight.flatten(0, 1))
-
-
-def unit_of(config: Any) -> Literal["pixel", "chip", "parcel"]:
-    """Return what a model answers for; a module of another make that does not say it answers for pixels."""
-    return getattr(config, "unit", "pixel")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Bool
 
-from timo.places.chip import UNLABELLED, Chip
+from timo.cube.labels import UNLABELLED
+from timo.places.chip import Chip
 from timo.places.view import zeroed
 
 

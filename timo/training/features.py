@@ -19,7 +19,7 @@ from timo.compute import OnStep, Steps
 from timo.errors import TimoError
 from timo.mapping.predict import as_map
 from timo.mapping.scoring import (
-    Place,
+    Extent,
     Tiling,
     groups_of,
     readable,
@@ -32,7 +32,8 @@ from timo.mapping.scoring import (
 from timo.models.heads import SegmentationHead
 from timo.models.tasks import TiMo
 from timo.places.source import digest
-from timo.training.inputs import evaluating, load
+from timo.sources.fetching import load
+from timo.training.inputs import evaluating
 
 # Parts of a segmentation head at full resolution: what learns on kept features. All before it is frozen.
 FREE = ("detail", "details", "merge", "over_dates", "classifier")
@@ -52,7 +53,7 @@ class Window:
 class Tile:
     """Features of a part of the cube."""
 
-    place: Place
+    place: Extent
     windows: list[Window]
 
 
@@ -142,7 +143,7 @@ class Features:
         return seen(self.cube.values, self.groups)
 
     @checked
-    def values(self, place: Place) -> np.ndarray:
+    def values(self, place: Extent) -> np.ndarray:
         """Return the values of the cube (t, c, h, w) that a tile sees."""
         return self.cube.values[:, :, place.rows, place.columns]
 
@@ -216,7 +217,7 @@ class Features:
                 )
         return as_map(data, model, self.cube, self.tiling)
 
-    def _window(self, model: TiMo, place: Place, run: np.ndarray, half: bool) -> Window:
+    def _window(self, model: TiMo, place: Extent, run: np.ndarray, half: bool) -> Window:
         x = torch.from_numpy(np.ascontiguousarray(self.values(place)[run]))[None]
         dates = torch.from_numpy(cubes.days_since_epoch(self.cube.time)[run])[None]
         image, valid = model.normalise(x)
@@ -252,7 +253,7 @@ def frozen_digest(model: TiMo) -> str:
     return hashed.hexdigest()
 
 
-def _size(model: TiMo, place: Place, runs: list[np.ndarray]) -> int:
+def _size(model: TiMo, place: Extent, runs: list[np.ndarray]) -> int:
     """Return the bytes of the features of a tile in single precision."""
     config = model.config
     channels = 2 * config.detail or config.head_width

@@ -18,12 +18,11 @@ from timo.checks import Count, PathLike, Range, Seed, checked
 from timo.compute import OnStep
 from timo.errors import TimoError
 from timo.mapping.residuals import HeldOutErrors
-from timo.models.tasks import Segmenter, TiMo
+from timo.models.tasks import Segmenter, TiMo, unit_of
 from timo.models.weights import save
 from timo.places import Places
 from timo.places.split import By, Split
 from timo.training import run as harness
-from timo.training.answers import unit_of
 from timo.training.batches import Batches, Numbered, make_loader
 from timo.training.inputs import (
     TRAIN,

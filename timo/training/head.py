@@ -19,12 +19,12 @@ from torch.nn import functional as F
 from timo.cancel import Stop, is_stopped
 from timo.checks import Count, NotNegative, Positive, Seed, checked
 from timo.compute import OnStep, Steps
+from timo.cube.labels import UNLABELLED
 from timo.errors import TimoError, warn
 from timo.models.frames import Frames
 from timo.models.heads import Detail, SegmentationHead, enlarge
 from timo.models.tasks import TiMo
 from timo.places import Places
-from timo.places.chip import UNLABELLED
 from timo.training.answers import last_label
 from timo.training.features import FREE, Features, Tile, head_of
 from timo.training.inputs import evaluating, gather, learning

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,15 +11,14 @@ import xarray as xr
 from torch import nn
 
 from timo import cube as cubes
-from timo.cancel import Stop, obey
+from timo.cancel import Stop
 from timo.errors import TimoError
-from timo.models.tasks import Segmenter, config_of
+from timo.models.tasks import Segmenter, config_of, unit_of
 from timo.places import Places
 from timo.places.place import is_labelled
-from timo.places.source import Items, check_units, digest
-from timo.places.split import By, Split, check_part, check_split
-from timo.sources.fetching import fetch
-from timo.training.answers import unit_of
+from timo.places.places import places_of
+from timo.places.source import check_units, digest
+from timo.places.split import By, Split, split_of
 from timo.training.windows import Windows
 
 TRAIN, VALIDATION = 0, 1
@@ -86,11 +85,7 @@ def gather(
 ) -> Given:
     """Return places, and their split, of what a training was given; refuse what the model cannot learn."""
     config = config_of(model)
-    if isinstance(data, Places):
-        if labels is not None:
-            raise TimoError("Places have their labels with them: leave labels out.")
-        places = data
-    else:
+    if not isinstance(data, Places):
         cubes.check(data, sensor=config.sensor)
         if labels is None:
             raise TimoError(
@@ -98,9 +93,9 @@ def gather(
             )
         cubes.check_labels(labels, data, numeric=config.task == "regression", unit=unit_of(config))
         check_model(model, data, labels)
-        places = Places([(data, labels)])
+    places = places_of(data, labels)
     _check_places(config, places)
-    return Given(places, _as_split(places, split))
+    return Given(places, split_of(places, split))
 
 
 def _split_digest(split: Split) -> str:
@@ -108,23 +103,6 @@ def _split_digest(split: Split) -> str:
         return digest(xr.DataArray(split.parts))
     parts = (split.part(number) for number in range(len(split)))
     return digest(*(xr.DataArray(part) for part in parts))
-
-
-def _as_split(places: Places, split: xr.DataArray | Split | By | None) -> Split | None:
-    if split is None:
-        return None
-    if isinstance(split, str):
-        return places.split(split)
-    if isinstance(split, xr.DataArray):
-        if len(places) > 1:
-            raise TimoError(
-                f'One array cannot split {len(places)} places: give split="place", "group", "fold" or "block", or what '
-                "places.split(...) gives."
-            )
-        numbers = check_part(split, places.open(0)[0])
-        part = split.copy(data=numbers.astype("int8"))
-        split = Split([part], "hand", float(split.attrs.get("block_m", 0)))
-    return check_split(places, split, [TRAIN])
 
 
 def load_places(places: Places, stop: Stop | None) -> Places:
@@ -135,25 +113,13 @@ def load_places(places: Places, stop: Stop | None) -> Places:
     CancelledError
         Once `stop` says so.
     """
-    if places.in_memory or not isinstance(places._source, Items):
+    if places.in_memory or places.packed:
         return places
     few = range(0, len(places), max(len(places) // _FEW, 1))
     size = np.mean([places.open(number)[0].nbytes for number in few]) * len(places)
     if size > MEMORY * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
         return places
-    loaded = []
-    for number, place in enumerate(places):
-        obey(stop)
-        cube, labels = places.open(number)
-        labels = None if labels is None else labels.compute()
-        loaded.append(replace(place, cube=load(cube, stop), labels=labels))
-    return Places(loaded)
-
-
-def load(cube: xr.DataArray, stop: Stop | None) -> xr.DataArray:
-    """Bring a cube into memory; raise `CancelledError` once `stop` says so."""
-    at_once = stop is None or cube.chunks is None
-    return cube.compute() if at_once else fetch(cube, progress=False, stop=stop)
+    return places.load(stop=stop)
 
 
 def check_model(model: Segmenter, cube: xr.DataArray, labels: xr.DataArray) -> None:

@@ -3,11 +3,11 @@
 import numpy as np
 import xarray as xr
 
+from timo.cube.labels import UNLABELLED
 from timo.errors import TimoError, warn
 from timo.mapping.predict import predict
 from timo.mapping.residuals import FEWEST_PIXELS, HeldOutErrors, held_out_errors
 from timo.models.tasks import TiMo
-from timo.places.chip import UNLABELLED
 from timo.training.inputs import VALIDATION, Given
 
 # Errors are averaged over the dates: a dozen of them are enough. To map more values than this would take longer than

@@ -12,7 +12,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from timo.checks import NotNegative, Positive, Range, checked
-from timo.models.tasks import TiMo
+from timo.models.tasks import TiMo, unit_of
 from timo.training import run as harness
 from timo.training.answers import (
     Answers,
@@ -22,7 +22,6 @@ from timo.training.answers import (
     answers,
     losses_of,
     only_observed,
-    unit_of,
 )
 
 

@@ -9,10 +9,11 @@ import xarray as xr
 from torch import Tensor, tensor
 from torch.utils.data import Dataset
 
-from timo.places.chip import UNLABELLED, Chip
+from timo.cube.labels import UNLABELLED
+from timo.models.tasks import unit_of
+from timo.places.chip import Chip
 from timo.places.place import is_labelled
 from timo.places.view import View
-from timo.training.answers import unit_of
 from timo.training.inputs import Given
 
 # Dates of a tile for a model that answers for each date: errors are averaged over them, and a dozen are enough.

@@ -11,10 +11,11 @@ from torch.utils.data import Dataset
 
 from timo.checks import Count, Range, Seed, Share, checked, whole
 from timo.cube.blocks import PARTS
+from timo.cube.labels import UNLABELLED
 from timo.errors import TimoError
 from timo.places import Places, Split
 from timo.places.base import masks_of
-from timo.places.chip import UNLABELLED, Chip, NumberError
+from timo.places.chip import Chip, NumberError
 from timo.places.view import View
 from timo.training.augment import hide, rotate, splice
 

@@ -194,6 +194,8 @@ def _coordinate(
 class PackedSource(Source):
     """The places of a store."""
 
+    packed = True
+
     def __init__(self, store: ChipStore) -> None:
         if not len(store):
             raise TimoError(f"the chip store '{store.path}' is empty: pack cubes into it")

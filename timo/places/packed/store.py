@@ -10,8 +10,9 @@ import rioxarray  # noqa: F401  registers .rio
 import xarray as xr
 
 from timo.checks import PathLike, checked
+from timo.cube.labels import UNLABELLED
 from timo.errors import TimoError
-from timo.places.chip import UNLABELLED, Chip, NumberError
+from timo.places.chip import Chip, NumberError
 from timo.places.packed.layout import NO_DATE, grid_of, read_root, read_table, shard_name
 from timo.places.packed.shard import DamagedError, ShardReader, decode
 

@@ -12,6 +12,7 @@ _NOW = {
     **{name: f"timo.training.{name}" for name in ("ChipOptions", "collate")},
     **{name: f"timo.training.chips.former.{name}" for name in ("ChipDataset", "StoreDataset")},
     "StoreOptions": "timo.training.chips.former.StoreOptions",
+    "UNLABELLED": "timo.cube.labels.UNLABELLED",
 }
 __all__ = list(_NOW)
 
