@@ -328,7 +328,7 @@ def test_a_declared_nodata_is_never_a_class(dtype, bear):
     assert mended.attrs["classes"] == ["none", "a", "b"]
     kept = timo.read_labels(spoilt, like=cube, classes={0: "other", 1: "a", 2: "b"})
     assert (check_labels(kept, cube).values == labels.values).all()
-    # One that does not occur, and -1, harm nobody.
+    # One that does not occur, and -1, do no harm.
     check_labels(labels.where(labels > 0, 1).rio.write_nodata(0), cube)
     check_labels(labels.astype("int16").rio.write_nodata(-1), cube)
 

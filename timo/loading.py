@@ -93,8 +93,8 @@ def load_model(
     normalisation : {"sensor", "data"}, optional
         For a new model: whether values are normalised by constants of the sensor (the default), the same for every
         cube, or by the mean and standard deviation of `data`: give the training part. Saved with the model. Bands
-        without constants (of a sensor of your own, terrain, weather) are normalised by the data in any case. Of more
-        than 1,000 places so many, evenly spread, are read.
+        without constants (of a sensor of your own, terrain, weather) are normalised by the data in any case. At
+        most 1,000 places, evenly spread, are read.
     seed : int
         Seed of the random weights of a new model; its head has such in any case.
     pretrained : bool, optional
@@ -117,7 +117,7 @@ def load_model(
     ------
     TimoError
         If the name is neither a size nor a folder of a model, the model does not fit the data, the classes or the
-        task, or pretrained weights are wanted where there are none that fit.
+        task, or no pretrained weights fit where they are wanted.
     """
     size = f"timo-{str(name).removeprefix('timo-')}"
     path = None if size.removeprefix("timo-") in SIZES else _existing(name)

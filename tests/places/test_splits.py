@@ -133,7 +133,7 @@ def test_blocks_are_shared_out_in_proportion_and_by_class():
 
 
 def test_a_named_group_is_one_in_all_places():
-    """A farm in two places: its fields in the one would tell what those in the other are."""
+    """A farm in two places: its fields in the one would give those in the other away."""
     places = Places(
         [make_pair(0, group=24, names="farm {}"), make_pair(1, group=24, names="farm {}")]
     )

@@ -140,7 +140,7 @@ def fold_of(groups: Int[np.ndarray, " n"], folds: int, seed: int) -> Int[np.ndar
 def thin(
     truth: np.ndarray, most: int, rng: np.random.Generator, least: int = 50
 ) -> Int[np.ndarray, " kept"]:
-    """Return at most about `most` random rows, in order, with at least `least` of each class where it has so many."""
+    """Return at most about `most` random rows, in order, with at least `least` of each class that has as many."""
     if len(truth) <= most:
         return np.arange(len(truth))
     order = rng.permutation(len(truth))

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 Figures = dict[str, np.ndarray]
 DRAWS = 1000
 LEVEL = 0.95
-# More units are merged at random into so many: the spread of the sums stays, the draws stay affordable.
+# Beyond this number, units are merged at random: the spread of the sums stays, the draws stay affordable.
 _MOST_UNITS = 20_000
 # Counts of draws and units that are held at once.
 _AT_ONCE = 4_000_000

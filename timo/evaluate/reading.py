@@ -317,7 +317,7 @@ def shared_periods(places: Places, more: Places | None, seed: int) -> Periods:
 
 
 def gathered(batches: Iterable[Batch], least: int) -> Iterator[Batch]:
-    """Yield the batches that hold anything, small ones joined to at least so many rows."""
+    """Yield the batches that hold anything, small ones joined to at least `least` rows."""
     held: list[Batch] = []
     for batch in batches:
         if len(batch.truth):

@@ -122,7 +122,7 @@ def _open(path: Path, name: str) -> xr.DataArray | xr.Dataset:
             assert isinstance(opened, xr.DataArray | xr.Dataset)
             return opened
         engine = "zarr" if suffix == ".zarr" else netcdf_engine()
-        # As it stands in the file: what is missing is told from what is a class by its number.
+        # As it stands in the file: its number distinguishes what is missing from a class.
         options: dict[str, Any] = {"engine": engine, "mask_and_scale": False}
         try:
             return xr.open_dataset(path, decode_coords="all", **options)

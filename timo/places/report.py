@@ -31,7 +31,7 @@ _LEFT_OUT = ["reason", "features", "pixels"]
 
 
 class LabelReport(str):
-    """Tell how labels were made, as text that prints, and as tables.
+    """Report how labels were made, as text that prints, and as tables.
 
     Attributes
     ----------

@@ -50,7 +50,7 @@ def read_csv(path: Path, as_text: str | None) -> pd.DataFrame:
 
 
 def locate(frame: pd.DataFrame, x: str | None, y: str | None, has_crs: bool, name: str) -> Located:
-    """Return the columns, a geometry each, the CRS if the names of the columns tell it, and notes for the report."""
+    """Return the columns, a geometry each, the CRS if the names of the columns show it, and notes for the report."""
     frame = frame.reset_index(drop=True)
     if (x is None) != (y is None):
         raise TimoError("x= and y= are given together: the columns of both coordinates.")

@@ -95,7 +95,7 @@ class Parcels:
 
     @classmethod
     def of(cls, scores: Float[Tensor, "b k h w"], batch: Batch) -> "Parcels":
-        """Sum up the observed pixels of the parcels of a batch; "place" tells the places of its chips apart."""
+        """Sum up the observed pixels of the parcels of a batch; "place" numbers the places of its chips."""
         parcels = batch["parcels"].long()
         number = batch.get("place", torch.arange(len(parcels), device=parcels.device))
         key = (number[:, None, None] << 32) + parcels

@@ -41,7 +41,7 @@ from timo.training.targets import ClassWeights, make_class_weights, target_of
 from timo.training.tiles import Tiles
 from timo.training.windows import ChipOptions, Windows
 
-# Dates of a chip for a model of the series: a season is told from another one by all that there is of it.
+# Dates of a chip for a model of the series: classes differ in their whole season.
 SERIES_DATES = (24, 48)
 # Chips of a batch; of single pixels, whose step costs its calls more than its numbers.
 BATCH, SINGLE_BATCH = 8, 32
