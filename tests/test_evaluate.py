@@ -20,7 +20,6 @@ from timo.evaluate.baselines import Baselines, fold_of, group_folds, thin
 from timo.evaluate.features import (
     Periods,
     group_sums,
-    interpolate,
     means_of,
     median,
     series_features,
@@ -208,9 +207,12 @@ def test_a_median_leaves_nan_out():
 
 
 def test_gaps_in_time_are_interpolated_and_ends_kept():
-    series = np.array([np.nan, 1.0, np.nan, np.nan, 4.0, np.nan])[:, None]
-    np.testing.assert_allclose(interpolate(series)[:, 0], [1, 1, 2, 3, 4, 4], rtol=1e-6)
-    assert np.isnan(interpolate(series * np.nan)).all()
+    series = np.float32([np.nan, 1.0, np.nan, np.nan, 4.0, np.nan])[:, None, None]
+    dates = np.arange("2020-01", "2020-07", dtype="datetime64[M]").astype("datetime64[D]")
+    periods = Periods.of([dates])
+    found = series_features(series, dates, periods)
+    np.testing.assert_allclose(found[0], [1, 1, 2, 3, 4, 4], rtol=1e-6)
+    assert np.isnan(series_features(series * np.nan, dates, periods)).all()
 
 
 def test_periods_are_months_from_the_first_or_of_the_calendar():

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+from timo.geostat.interpolation.in_time import fill_linear
+
 # Periods at most: those of a longer series have several months.
 _MOST_PERIODS = 24
 _MONTHS = 12
@@ -65,8 +67,8 @@ def series_features(
     medians = np.full((periods.count, *values.shape[1:]), np.nan, "float32")
     for number in np.unique(numbers):
         medians[number] = median(values[numbers == number])
-    filled = interpolate(medians)
-    return np.ascontiguousarray(filled.reshape(-1, filled.shape[-1]).T)
+    filled = fill_linear(medians.reshape(periods.count, -1), np.arange(float(periods.count)))
+    return np.ascontiguousarray(filled.reshape(-1, values.shape[-1]).T)
 
 
 def median(values: Float[np.ndarray, "t ..."]) -> Float[np.ndarray, "..."]:
@@ -78,20 +80,6 @@ def median(values: Float[np.ndarray, "t ..."]) -> Float[np.ndarray, "..."]:
         for position in (np.maximum(count - 1, 0) // 2, np.minimum(count // 2, len(values) - 1))
     )
     return np.where(count > 0, low + (high - low) / 2, np.float32("nan")).astype("float32")
-
-
-def interpolate(series: Float[np.ndarray, "p ..."]) -> Float[np.ndarray, "p ..."]:
-    """Fill NaN along the first axis: linearly between neighbours, the nearest value at the ends."""
-    known = np.isfinite(series)
-    at = np.arange(len(series)).reshape(-1, *[1] * (series.ndim - 1))
-    before = np.maximum.accumulate(np.where(known, at, -1), axis=0)
-    after = np.minimum.accumulate(np.where(known, at, len(series))[::-1], axis=0)[::-1]
-    # At the ends both neighbours are the same one; where there is none at all, NaN stays.
-    left = np.clip(np.where(before < 0, after, before), 0, len(series) - 1)
-    right = np.clip(np.where(after == len(series), before, after), 0, len(series) - 1)
-    low, high = (np.take_along_axis(series, index, axis=0) for index in (left, right))
-    share = (at - left) / np.maximum(right - left, 1)
-    return (low + (high - low) * share).astype("float32")
 
 
 def group_sums(
