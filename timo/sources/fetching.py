@@ -204,13 +204,13 @@ class _Session:
 _threads = threading.local()
 
 
-@checked(cancel="stop")
 def load(cube: xr.DataArray, stop: Stop | None) -> xr.DataArray:
     """Bring a cube into memory; raise `CancelledError` once `stop` says so."""
     at_once = stop is None or cube.chunks is None
     return cube.compute() if at_once else fetch(cube, progress=False, stop=stop)
 
 
+@checked(cancel="stop")
 def fetch(
     cube: xr.DataArray,
     *,
