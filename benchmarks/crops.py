@@ -9,7 +9,8 @@ Needs a folder with two places side by side, each a folder of files as ESA World
 Four settings: every other block of 160 m held out ("blocks": parcels reach over into the training blocks, for every
 model alike); the same with all of Sentinel-2 hidden on three of four dates ("clouds"); half of the blocks with whole
 parcels, and then the other half ("whole parcels"); trained on one place and tested on the other
-("france -> belgium_west"). Every result is a line of the file as soon as it is there, and is not run again.
+("france -> belgium_west"). U-TAE is trained beside TiMo, on the same chips, where there is one sensor, which is what it
+reads. Every result is a line of the file as soon as it is there, and is not run again.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ import numpy as np
 import pandas as pd
 import torch
 import xarray as xr
+from peers.inputs import PeerConfig
+from peers.utae import UTAE
 from scipy import ndimage
 
 import timo
@@ -56,21 +59,22 @@ class Run:
     sensors: str
     setting: str
     seed: int
+    model: str = "TiMo"
 
     @property
     def name(self) -> str:
-        return ", ".join((self.task, self.sensors, self.setting, f"seed {self.seed}"))
+        return ", ".join((self.model, self.task, self.sensors, self.setting, f"seed {self.seed}"))
 
 
 @dataclass(frozen=True)
 class Effort:
     """How long is trained."""
 
-    epochs: int = 16
+    epochs: int = 12
     chips: int = 240
     size: int = 16
     batch: int = 8
-    dates: tuple[int, int] = (12, 16)
+    dates: tuple[int, int] = (24, 48)
 
 
 def runs(places: list[str], seeds: range) -> Iterator[Run]:
@@ -81,7 +85,12 @@ def runs(places: list[str], seeds: range) -> Iterator[Run]:
             for sensors in ("S2", "S2 + S1"):
                 settings = ["blocks", "whole parcels", f"{one} -> {other}", f"{other} -> {one}"]
                 settings += ["clouds"] if task == "crop types" else []
-                yield from (Run(task, sensors, setting, seed) for setting in settings)
+                models = ["TiMo", "U-TAE"] if sensors == "S2" else ["TiMo"]
+                yield from (
+                    Run(task, sensors, setting, seed, model)
+                    for setting in settings
+                    for model in models
+                )
 
 
 def open_season(path: Path, sensor: str, year: int) -> xr.DataArray:
@@ -132,14 +141,23 @@ def open_places(folder: Path, names: list[str], run: Run) -> timo.Places:
     return timo.Places(list(zip(cubes, labels, strict=True)), names=names)
 
 
+def new_model(places: timo.Places, run: Run) -> torch.nn.Module:
+    model = timo.load_model(
+        "timo-tiny", places, task="segmentation", per_date=False, pretrained=False, seed=run.seed
+    )
+    if run.model == "TiMo":
+        return model
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(run.seed)
+        return UTAE(PeerConfig.like(model.config))
+
+
 def execute(folder: Path, names: list[str], run: Run, effort: Effort) -> dict[str, Any]:
     """Train and count one run."""
     torch.set_num_threads(1)
     began = time.monotonic()
     places = open_places(folder, names, run)
-    model = timo.load_model(
-        "timo-tiny", places, task="segmentation", per_date=False, pretrained=False, seed=run.seed
-    )
+    model, baselines = new_model(places, run), run.model == "TiMo"
     options: dict[str, Any] = {
         "epochs": effort.epochs,
         "chips_per_epoch": effort.chips,
@@ -151,16 +169,23 @@ def execute(folder: Path, names: list[str], run: Run, effort: Effort) -> dict[st
         first = names.index(run.setting.split(" -> ")[0])
         learnt, tested = places[[first]], places[[1 - first]]
         timo.finetune(model, learnt, seed=run.seed, **options)
-        result = timo.evaluate(model, tested, train=learnt, seed=run.seed)
+        result = timo.evaluate(model, tested, train=learnt, baselines=baselines, seed=run.seed)
     elif run.setting in {"blocks", "clouds"}:
         split = places.split(
             "block", size_m=BLOCK_M, scheme="checkerboard", fractions=(1, 0, 0), seed=run.seed
         )
         timo.finetune(model, places, split=split, seed=run.seed, **options)
-        result = timo.evaluate(model, places, split=split, seed=run.seed)
+        result = timo.evaluate(model, places, split=split, baselines=baselines, seed=run.seed)
     else:
         result = timo.cross_validate(
-            model, places, by="block", k=2, size_m=BLOCK_M, seed=run.seed, **options
+            model,
+            places,
+            by="block",
+            k=2,
+            size_m=BLOCK_M,
+            baselines=baselines,
+            seed=run.seed,
+            **options,
         )
     return {
         **asdict(run),
@@ -181,7 +206,7 @@ def report(lines: list[dict[str, Any]]) -> str:
             "task": line["task"],
             "setting": line["setting"],
             "sensors": line["sensors"],
-            "predictor": who,
+            "predictor": line["model"] if who == "model" else who,
         }
         | {"seed": line["seed"], "accuracy": own["overall_accuracy"], "f1": own["mean_f1"]}
         for line in lines

@@ -1079,6 +1079,7 @@ methods(
         "from_folder": lambda w: {"folder": w.tables, "cube": "{name}.nc", "label": "kind"},
         "from_store": lambda w: {"path": w.store},
         "group_names": lambda w: {"index": 0},
+        "load": lambda w: {},
         "open": lambda w: {"index": 0},
         "pack": lambda w: {"path": stored("places.zarr")},
         "split": lambda w: {"by": "fold", "fold": 2},

@@ -355,6 +355,18 @@ def test_a_saved_model_is_checked_against_places(tmp_path, cube):
         timo.load_model(folder, timo.Places([make_cube(("B2", "B8"))]))
 
 
+def test_single_pixels_start_from_random_weights_unless_asked(cube):
+    pixel = cube.isel(y=[3], x=[4])
+    for given in (pixel, timo.Places([pixel] * 2)):
+        assert (
+            timo.load_model("timo-tiny", given, CLASSES).config.initial_weights == "random (seed 0)"
+        )
+    asked = timo.load_model("timo-tiny", pixel, CLASSES, pretrained=True).config
+    assert "pretrained" in asked.initial_weights
+    mixed = timo.load_model("timo-tiny", timo.Places([pixel, cube]), CLASSES).config
+    assert "pretrained" in mixed.initial_weights
+
+
 def test_several_sensors_are_read_as_groups_of_bands(cube):
     message = "pretrained weights of timo-tiny never saw radar"
     with pytest.warns(UserWarning, match=message):

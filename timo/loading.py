@@ -101,7 +101,8 @@ def load_model(
         For a new model of a named size. True: the encoder starts from the pretrained weights that come with timo, of
         "timo-tiny" alone, which read the bands of any optical sensor. False: from random weights. None: from the
         pretrained ones where there are some, the options below leave the encoder what it is, and some sensor of the
-        data is optical (they never saw radar; True takes them for radar alone, too); from random weights otherwise.
+        data is optical (they never saw radar; True takes them for radar alone, too) and shows more than single pixels
+        (which were learnt faster without); from random weights otherwise.
         Beside an optical sensor, radar is read by kernels that no training has seen, which a warning says.
     **encoder
         Fields of `timo.models.EncoderConfig` for a new model, e.g. ``drop_path=0.1``. With ``stem="wavelength"`` the
@@ -242,6 +243,8 @@ def _from_size(
     why = "pretrained=False" if pretrained is False else _obstacle(saved, data, options)
     if not why and pretrained is None and not optical:
         why = "the pretrained ones never saw radar; pretrained=True takes them all the same"
+    if not why and pretrained is None and data.single:
+        why = "the pretrained ones know images: single pixels are learnt faster without"
     if saved is None or why:
         if pretrained:
             raise TimoError(

@@ -337,3 +337,25 @@ def test_a_target_of_any_unit_gives_the_same_figures(places, model_for):
         figures.append(history.validation_rmse.iloc[-1] / factor)
     assert figures[0] == pytest.approx(figures[1], rel=1e-3)
     assert torch.isfinite(torch.tensor(figures)).all()
+
+
+def test_an_epoch_of_single_pixels_has_more_chips_and_larger_batches(world, model_for):
+    cube, labels, _ = world
+    y, x = (int(i) for i in np.argwhere(labels.values >= 0)[0])
+    pixel = Places(
+        [(cube.isel(y=[y], x=[x]), labels.isel(y=[y], x=[x]).copy(data=[[n]])) for n in (0, 1)]
+    )
+    steps = []
+    for places in (Places([(cube, labels)]), pixel):
+        seen: list[int] = []
+        finetune(
+            model_for(),
+            places,
+            epochs=1,
+            chips=SMALL["chips"],
+            progress=False,
+            on_step=lambda report, seen=seen: seen.append(report.steps),
+            stop=lambda seen=seen: bool(seen),
+        )
+        steps.append(seen[0])
+    assert steps == [320 // 8, 640 // 32]

@@ -41,6 +41,12 @@ class Bands:
         return cls(tuple(str(band) for band in cube.band.values), get_sensor(sensor), cube)
 
     @property
+    def single(self) -> bool:
+        """Return whether they are of single pixels."""
+        given = self.given
+        return given.single if isinstance(given, Places) else given.shape[2:] == (1, 1)
+
+    @property
     def groups(self) -> tuple[int, ...]:
         """Return the sizes of the groups of bands; empty for one."""
         groups = cubes.band_groups(self.bands, self.sensor)

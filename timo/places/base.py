@@ -97,6 +97,12 @@ class BasePlaces(Sequence[Place]):
         return self.head.bands
 
     @property
+    def single(self) -> bool:
+        """Whether places are single pixels, by some of them."""
+        some = np.linspace(0, len(self) - 1, min(len(self), 8)).astype(int)
+        return all(self.view(int(number)).shape == (1, 1) for number in some)
+
+    @property
     def sensor(self) -> str | None:
         """Name of the sensor; None where the cubes do not say it."""
         return self.head.sensor

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import pandas as pd
 import xarray as xr
 from lightning.pytorch.callbacks import Callback, EarlyStopping
@@ -43,8 +42,9 @@ from timo.training.windows import ChipOptions, Windows
 
 # Dates of a chip for a model of the series: classes differ in their whole season.
 SERIES_DATES = (24, 48)
-# Chips of a batch; of single pixels, whose step costs its calls more than its numbers.
-BATCH, SINGLE_BATCH = 8, 32
+# Chips of a batch and of an epoch, and those of single pixels, of which a chip says little.
+BATCH, CHIPS = 8, 320
+SINGLE_BATCH, SINGLE_CHIPS = 32, 640
 # Most of a place's side that a model of whole places sees at once.
 CHIP_SIZE = 128
 
@@ -90,7 +90,7 @@ def finetune(
     *,
     split: xr.DataArray | Split | By | None = None,
     epochs: Count = 20,
-    chips_per_epoch: Count = 320,
+    chips_per_epoch: Count | None = None,
     batch_size: Count | None = None,
     chips: ChipOptions | None = None,
     optimisation: Optimisation | None = None,
@@ -128,8 +128,8 @@ def finetune(
         = training, 1 = validation, all else is not touched; see `timo.cube.split_blocks`. By default all labels train
         and there is no validation.
     epochs, chips_per_epoch, batch_size : int
-        Length of the training. A batch has 8 chips by default, or 32 where all places are single pixels. Chips of
-        different sizes are put into batches of similar ones.
+        Length of the training. By default an epoch has 320 chips in batches of 8, or 640 in batches of 32 where all
+        places are single pixels. Chips of different sizes are put into batches of similar ones.
     chips : ChipOptions, optional
         How chips are drawn. By default as `ChipOptions` says for a model of each date; 24 to 48 dates and no splicing
         for a model of the series; up to 128 x 128 pixels where the label is that of a whole place.
@@ -198,7 +198,8 @@ def finetune(
         seconds = time.monotonic() - began
         return _keep(model, home, Finetuned(pd.DataFrame(), -1, seconds, True, split=kept))
     config, places = model.config, given.places
-    batch_size = batch_size or (SINGLE_BATCH if are_single(places) else BATCH)
+    usual = (SINGLE_BATCH, SINGLE_CHIPS) if places.single else (BATCH, CHIPS)
+    batch_size, chips_per_epoch = batch_size or usual[0], chips_per_epoch or usual[1]
     chips, optimisation = chips or default_chips(config), optimisation or Optimisation()
     part = None if given.split is None else TRAIN
     train = Windows(
@@ -248,12 +249,6 @@ def finetune(
     seconds = time.monotonic() - began
     result = Finetuned(history.table(), history.epoch, seconds, stopped, errors, kept)
     return _keep(model, home, result)
-
-
-def are_single(places: Places) -> bool:
-    """Return whether places are single pixels, by some of them: a step of a few of those costs what its calls cost."""
-    some = np.linspace(0, len(places) - 1, min(len(places), 8)).astype(int)
-    return all(places.view(int(number)).shape == (1, 1) for number in some)
 
 
 def default_chips(config: Any) -> ChipOptions:
