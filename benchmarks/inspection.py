@@ -23,9 +23,10 @@ import torch
 import xarray as xr
 
 from timo.inspection import attention_at, rollout_at
+from timo.models.answering import ModelConfig
 from timo.models.config import encoder_config
 from timo.models.encoder import STRIDES
-from timo.models.tasks import ModelConfig, TiMo, build
+from timo.models.tasks import TiMo, build
 
 BANDS = ("B2", "B3", "B4", "B8", "B8A", "B11")
 CPU = torch.device("cpu")

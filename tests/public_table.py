@@ -166,8 +166,9 @@ class World:
     @functools.cached_property
     def model(self) -> Any:
         """A model of the smallest kind for the cube."""
+        from timo.models.answering import ModelConfig
         from timo.models.config import EncoderConfig
-        from timo.models.tasks import ModelConfig, TiMo
+        from timo.models.tasks import TiMo
 
         encoder = EncoderConfig(
             in_channels=6, dims=(8, 8, 8, 8), depths=(1, 1, 1, 1), heads=(1, 1, 1, 1)

@@ -16,7 +16,7 @@ from sklearn import metrics
 import timo
 from timo.errors import TimoError
 from timo.evaluate import Evaluation, baselines, cross_validate, evaluate
-from timo.evaluate.baselines import Baselines, fold_of, group_folds, thin
+from timo.evaluate.baselines import Baselines, thin
 from timo.evaluate.features import (
     Periods,
     group_sums,
@@ -32,9 +32,11 @@ from timo.evaluate.figures import (
     resample,
 )
 from timo.mapping import export
+from timo.models.answering import ModelConfig
 from timo.models.config import EncoderConfig
-from timo.models.tasks import ModelConfig, build
+from timo.models.tasks import build
 from timo.places import Places, Split
+from timo.training.regression import fold_of, group_folds
 
 mpl.use("agg")
 few = settings(max_examples=30, deadline=None)

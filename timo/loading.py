@@ -15,10 +15,12 @@ import xarray as xr
 
 from timo import cube as cubes
 from timo.atomic import check_name
-from timo.checks import PathLike, Range, Seed, checked, did_you_mean
+from timo.checks import PathLike, Range, Seed, Share, checked, did_you_mean
 from timo.errors import TimoError, warn
+from timo.models.answering import UNITS, ModelConfig, PixelConfig, Task, Unit
 from timo.models.config import SIZES, EncoderConfig, check_overrides, encoder_config
-from timo.models.tasks import ModelConfig, Task, TiMo, Unit, build
+from timo.models.pixel import PixelModel
+from timo.models.tasks import TiMo, build, build_pixel
 from timo.models.weights import CONFIG, WEIGHTS, SavedEncoder, kind_of, load, load_encoder
 from timo.places.bands import Bands
 from timo.places.places import Places
@@ -27,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 # The folders of timo/weights; each holds what `save_encoder` writes and, for people, a model card.
 SHIPPED = ("timo-tiny",)
+# The name of a model of single pixels, and the weight that such a path has in another model.
+PIXEL, PIXEL_SHARE = "pixel", 0.5
 # Options that may be changed for an existing encoder: its weights keep their meaning.
 FREE = ("drop_path", "checkpoint")
 _MAKE = (
@@ -57,8 +61,9 @@ def load_model(
     normalisation: Literal["sensor", "data"] | None = None,
     seed: Seed = 0,
     pretrained: bool | None = None,
+    pixel: Share | None = None,
     **encoder: Any,
-) -> TiMo:
+) -> Any:
     """Load a saved model, or make a new one for a cube or for places, and their classes.
 
     A new "timo-tiny" starts from the pretrained encoder that comes with timo, wherever it can; the initial weights
@@ -69,6 +74,8 @@ def load_model(
     name : str or path
         "timo-tiny", "timo-small", "timo-base", "timo-large" or "timo-huge" for a new model; the folder of a model that
         `timo.save` wrote; or the folder of an encoder that `timo.pretrain` wrote, for a new model that starts from it.
+        "pixel" for a new model of single pixels (`timo.models.PixelModel`): a regression of each pixel and date, or a
+        small model of its series.
     data : xarray.DataArray, Places or sequence of xarray.DataArray, optional
         The cube, the places, or the cubes of several sensors (`timo.cube.join`) that it is to read; needed for a new
         model. A saved model is checked against it. Values are checked too (`timo.cube.check`), those of a lazy cube
@@ -104,6 +111,9 @@ def load_model(
         data is optical (they never saw radar; True takes them for radar alone, too) and shows more than single pixels
         (which were learnt faster without); from random weights otherwise.
         Beside an optical sensor, radar is read by kernels that no training has seen, which a warning says.
+    pixel : float, optional
+        For a new model: the weight in the answer of what single pixels say without their surroundings, 0 to 1; half by
+        default, and 0 for chips. It keeps outlines sharp; training fits it beside the encoder.
     **encoder
         Fields of `timo.models.EncoderConfig` for a new model, e.g. ``drop_path=0.1``. With ``stem="wavelength"`` the
         wavelengths are those of the sensor's bands unless they are given. With pretrained weights: ``drop_path`` and
@@ -111,7 +121,7 @@ def load_model(
 
     Returns
     -------
-    TiMo
+    TiMo or PixelModel
         In evaluation mode.
 
     Raises
@@ -120,13 +130,14 @@ def load_model(
         If the name is neither a size nor a folder of a model, the model does not fit the data, the classes or the
         task, or no pretrained weights fit where they are wanted.
     """
+    alone = name == PIXEL
     size = f"timo-{str(name).removeprefix('timo-')}"
-    path = None if size.removeprefix("timo-") in SIZES else _existing(name)
+    path = None if alone or size.removeprefix("timo-") in SIZES else _existing(name)
     asked: dict[str, Any] = {"task": task, "unit": unit, "per_date": per_date}
     asked |= {"target": target, "interval": None if interval is None else float(interval)}
     asked = {option: value for option, value in asked.items() if value is not None}
-    if path is not None and kind_of(path) == "model":
-        new = encoder | {"pretrained": pretrained, "normalisation": normalisation}
+    if path is not None and kind_of(path) in {"model", "pixel"}:
+        new = encoder | {"pretrained": pretrained, "normalisation": normalisation, "pixel": pixel}
         if given := sorted(option for option, value in new.items() if value is not None):
             raise TimoError(f"{given} are options of a new model, {str(path)!r} is a saved one")
         return _saved(path, data, asked | ({} if classes is None else {"classes": tuple(classes)}))
@@ -134,14 +145,24 @@ def load_model(
     options = check_overrides(encoder)
     assert data is not None  # or `_answer` would have refused
     described = Bands.of(data)
+    of_data = normalisation == "data"
+    if alone:
+        if given := sorted(
+            {n for n, v in {"pretrained": pretrained, "pixel": pixel}.items() if v} | options.keys()
+        ):
+            raise TimoError(
+                f'{given} are options of an encoder, and "{PIXEL}" has none: leave them out'
+            )
+        return _new_pixel(described, answer, of_data, seed)
+    answer["pixel"] = pixel
     if path is not None:
         start = _from_folder(path, described, options, pretrained)
     else:
         start = _from_size(size, described, options, pretrained, seed)
-    return _new(start, described, answer, normalisation or "sensor", seed)
+    return _new(start, described, answer, of_data, seed)
 
 
-def _saved(path: Path, data: Any, asked: Mapping[str, Any]) -> TiMo:
+def _saved(path: Path, data: Any, asked: Mapping[str, Any]) -> TiMo | PixelModel:
     """Load a saved model, and refuse one that is not what was asked for or does not read the data."""
     model = load(path)
     for option, value in asked.items():
@@ -190,12 +211,31 @@ def _check_labels_of(places: Places | None, task: str, wanted: str) -> None:
         )
 
 
-def _new(start: _Start, data: Bands, answer: dict[str, Any], normalisation: str, seed: int) -> TiMo:
+def _new_pixel(data: Bands, answer: dict[str, Any], of_data: bool, seed: int) -> PixelModel:
+    """Make a model of single pixels."""
+    mean, std = data.normalisation(data.bands, {}, of_data)
+    config = PixelConfig(
+        bands=data.bands,
+        mean=mean,
+        std=std,
+        sensor=data.sensor.name,
+        groups=data.groups,
+        indices=data.indices(data.bands),
+        **answer,
+    )
+    return build_pixel(config, seed)
+
+
+def _new(start: _Start, data: Bands, answer: dict[str, Any], of_data: bool, seed: int) -> TiMo:
     """Make a model with a random head; the encoder's weights are random as well unless it starts from others."""
     saved = start.saved
     # Kernels of its own bands read nothing else.
     bands = saved.bands if saved is not None and saved.config.stem == "plain" else data.bands
-    mean, std = data.normalisation(bands, _trained_with(data, saved), normalisation == "data")
+    mean, std = data.normalisation(bands, _trained_with(data, saved), of_data)
+    unit = answer.get("unit") or UNITS[answer["task"]][0]
+    share = answer.pop("pixel")
+    if share is None:
+        share = 0.0 if unit == "chip" else PIXEL_SHARE
     config = ModelConfig(
         encoder=start.config,
         bands=bands,
@@ -203,6 +243,8 @@ def _new(start: _Start, data: Bands, answer: dict[str, Any], normalisation: str,
         std=std,
         sensor=data.sensor.name,
         initial_weights=start.initial_weights,
+        pixel=share,
+        indices=data.indices(bands),
         **answer,
     )
     model = build(config, seed)

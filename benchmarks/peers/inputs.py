@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Real
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from timo.models.tasks import ModelConfig
+from timo.models.answering import ModelConfig
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,11 @@ import xarray as xr
 from einops import rearrange
 from plain_attention import median_over_time
 
+from timo.models.answering import ModelConfig
 from timo.models.attention import SpatiotemporalAttention
 from timo.models.config import EncoderConfig
 from timo.models.encoder import STRIDES
-from timo.models.tasks import ModelConfig, build
+from timo.models.tasks import build
 
 BANDS = ("B2", "B3", "B4")
 KINDS = ("d-stga", "stga", "global", "global")

@@ -21,8 +21,9 @@ from timo.errors import TimoError
 from timo.mapping import compute, export, predict
 from timo.mapping.provenance import weights_hash
 from timo.mapping.scoring import windows as _windows
+from timo.models.answering import ModelConfig
 from timo.models.config import EncoderConfig
-from timo.models.tasks import ModelConfig, TiMo, build
+from timo.models.tasks import TiMo, build
 from timo.training import ChipOptions, Optimisation, finetune
 
 few = settings(max_examples=30, deadline=None)

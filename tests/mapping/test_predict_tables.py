@@ -14,9 +14,10 @@ import timo
 from timo.errors import TimoError
 from timo.mapping import export, predict
 from timo.mapping.parcels import members_of
+from timo.models.answering import ModelConfig
 from timo.models.config import EncoderConfig
 from timo.models.heads import pool_parcels
-from timo.models.tasks import ModelConfig, build
+from timo.models.tasks import build
 from timo.places import Places
 
 BANDS, CLASSES = ("B4", "B8"), ("barley", "maize", "wheat")

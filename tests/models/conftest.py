@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from timo.models.answering import ModelConfig
 from timo.models.config import EncoderConfig
 from timo.models.encoder import TiMoEncoder
-from timo.models.tasks import ModelConfig, TiMo
+from timo.models.tasks import TiMo
 
 BANDS = ("B2", "B3", "B4")
 

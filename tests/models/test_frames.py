@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 
 from timo.errors import TimoError
 from timo.inspection.running import borrowed
+from timo.models.answering import ModelConfig
 from timo.models.config import EncoderConfig
 from timo.models.frames import Frames
 from timo.models.mim import MaskedConfig
-from timo.models.tasks import ModelConfig, TiMo, build
+from timo.models.tasks import TiMo, build
 
 few = settings(max_examples=10, deadline=None)
 GROUPS = (3, 2)

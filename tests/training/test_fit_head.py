@@ -12,8 +12,9 @@ from training_runs import same, weights_of
 import timo
 from timo.cancel import CancelledError
 from timo.errors import TimoError
+from timo.models.answering import ModelConfig
 from timo.models.config import EncoderConfig
-from timo.models.tasks import ModelConfig, build
+from timo.models.tasks import build
 from timo.training.features import FREE
 from timo.training.head import _samples, _scores
 

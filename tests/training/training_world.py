@@ -6,8 +6,9 @@ import rioxarray  # noqa: F401
 import torch
 import xarray as xr
 
+from timo.models.answering import ModelConfig
 from timo.models.config import EncoderConfig
-from timo.models.tasks import ModelConfig, TiMo
+from timo.models.tasks import TiMo
 
 BANDS = ("B4", "B8")
 CLASSES = ("forest", "other")

@@ -17,8 +17,9 @@ from timo_widgets.attention.view import FOUND
 from timo_widgets.base.state import State
 
 from timo import inspection
+from timo.models.answering import ModelConfig
 from timo.models.config import EncoderConfig
-from timo.models.tasks import ModelConfig, build
+from timo.models.tasks import build
 
 BANDS = ("B2", "B3", "B4", "B8")
 

@@ -18,8 +18,9 @@ from timo_widgets.run import view
 from timo_widgets.run.runner import Runner
 
 import timo
+from timo.models.answering import ModelConfig
 from timo.models.config import EncoderConfig
-from timo.models.tasks import ModelConfig, build
+from timo.models.tasks import build
 
 CLASSES = ["forest", "other"]
 

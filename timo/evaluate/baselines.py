@@ -5,25 +5,18 @@ For a regression: the mean, a ridge regression, a random forest.
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from timo.errors import TimoError
+from timo.training.regression import best_strength, fit, logistic, ridge, sklearn
 
 MAJORITY, MEAN = "majority class", "mean"
 LOGISTIC, RIDGE, FOREST = "logistic regression", "ridge regression", "random forest"
-# Rows that the baselines learn from, and those by which the strength of the penalty is chosen.
-MOST_ROWS, _MOST_TRIED = 20_000, 3_000
-_FOLDS = 3
-# From strong to weak, each ten times the one before.
-_STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0)
+# Rows that the baselines learn from.
+MOST_ROWS = 20_000
 _TREES = 100
-
-Fit = Callable[..., Any]
 
 
 def baseline_names(regression: bool) -> tuple[str, ...]:
@@ -74,67 +67,14 @@ class Baselines:
         return np.where(np.isfinite(features), features, self.means)
 
     def _fit(self, x: np.ndarray, y: np.ndarray, groups: np.ndarray, seed: int) -> None:
-        forests = _sklearn("ensemble")
+        forests = sklearn("ensemble")
         _, linear, forest = baseline_names(self.regression)
-        make = _ridge if self.regression else _logistic
+        make = ridge if self.regression else logistic
         kind = forests.RandomForestRegressor if self.regression else forests.RandomForestClassifier
         trees = kind(_TREES, max_features="sqrt", min_samples_leaf=2, n_jobs=-1, random_state=seed)
-        self.strength = _best_strength(make, x, y, groups, seed)
-        with warnings.catch_warnings():
-            # Of a fit that ended at its most steps: it is as good as it gets for a baseline.
-            warnings.simplefilter("ignore")
-            self.fitted = {linear: make(self.strength).fit(x, y), forest: trees.fit(x, y)}
-
-
-def _logistic(strength: float) -> Any:
-    linear = _sklearn("linear_model")
-    return _standardised(linear.LogisticRegression(C=strength, max_iter=300, tol=1e-3))
-
-
-def _ridge(strength: float) -> Any:
-    return _standardised(_sklearn("linear_model").Ridge(alpha=1 / strength))
-
-
-def _standardised(estimator: Any) -> Any:
-    scaler = _sklearn("preprocessing").StandardScaler()
-    return _sklearn("pipeline").make_pipeline(scaler, estimator)
-
-
-def _best_strength(make: Fit, x: np.ndarray, y: np.ndarray, groups: np.ndarray, seed: int) -> float:
-    """Return the strength that predicts whole groups best that were held out, of all or of a random part of the rows.
-
-    The stronger penalty of equals; 1 where there are too few groups to hold one out.
-    """
-    if len(y) > _MOST_TRIED:
-        some = np.random.default_rng(seed).choice(len(y), _MOST_TRIED, replace=False)
-        x, y, groups = x[some], y[some], groups[some]
-    scores = np.zeros(len(_STRENGTHS))
-    tried = 0
-    for train, test in group_folds(groups, _FOLDS, seed):
-        if y.dtype.kind != "f" and len(np.unique(y[train])) < 2:
-            continue
-        tried += 1
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            scores += [make(s).fit(x[train], y[train]).score(x[test], y[test]) for s in _STRENGTHS]
-    return _STRENGTHS[int(scores.argmax())] if tried else 1.0
-
-
-def group_folds(
-    groups: Int[np.ndarray, " n"], folds: int, seed: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield rows to train on and to test on, whole groups in either; none where there is one group."""
-    fold = fold_of(groups, folds, seed)
-    for number in np.unique(fold):
-        if (fold != number).any():
-            yield np.flatnonzero(fold != number), np.flatnonzero(fold == number)
-
-
-def fold_of(groups: Int[np.ndarray, " n"], folds: int, seed: int) -> Int[np.ndarray, " n"]:
-    """Return the fold of each row: the groups are shared out at random, about as many to each fold."""
-    names, place = np.unique(groups, return_inverse=True)
-    order = np.random.default_rng(seed).permutation(len(names))
-    return (order % folds)[place]
+        self.strength = best_strength(make, x, y, groups, seed)
+        models = {linear: make(self.strength), forest: trees}
+        self.fitted = {name: fit(model, x, y) for name, model in models.items()}
 
 
 def thin(
@@ -158,14 +98,3 @@ def thin(
 def _most_frequent(truth: Int[np.ndarray, " n"]) -> int:
     numbers, counts = np.unique(truth, return_counts=True)
     return int(numbers[counts.argmax()])
-
-
-def _sklearn(part: str) -> Any:
-    import importlib
-
-    try:
-        return importlib.import_module(f"sklearn.{part}")
-    except ImportError as error:
-        raise TimoError(
-            "The baselines need scikit-learn: install it with pip install 'timo[train]', or pass baselines=False."
-        ) from error

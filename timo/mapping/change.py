@@ -1,8 +1,10 @@
 """From a probability per date to one of all dates, and to the year in which a class was lost."""
 
+import warnings
 from collections.abc import Hashable
 from typing import Annotated
 
+import dask.array
 import numpy as np
 import pandas as pd
 import rioxarray  # noqa: F401 - registers .rio
@@ -10,6 +12,7 @@ import xarray as xr
 
 from timo.checks import Count, Positive, Range, checked, described
 from timo.cube.composite import season_years
+from timo.cube.grid import cell_size_m
 from timo.errors import TimoError, warn
 
 NO_DATA, NO_LOSS = -1, 0
@@ -78,6 +81,8 @@ def loss_year(
     evidence: Positive = 9.0,
     consecutive: Count = 2,
     before: Annotated[float, Range(most=MAX_TRUST)] = 9.0,
+    outline: xr.DataArray | None = None,
+    reach_m: Positive = 30.0,
 ) -> xr.Dataset:
     """Detect the year in which each pixel stopped belonging to a class.
 
@@ -91,6 +96,11 @@ def loss_year(
     A cut after the season's last clear date is of the next year: with the months June to August, a cut in autumn is
     dated to the first summer in which it is seen. A season that runs over the turn of the year is of the year in which
     it ends: with (12, 2), December 2018 is of the southern summer of 2019.
+
+    What sees the surroundings of a pixel draws a clearing too wide. With an `outline`, the probability of the same
+    class from single pixels, a pixel is kept only if its own log-odds fell at least half as far as those of the pixel
+    within `reach_m`, lost in the same year, that fell the furthest: the outline runs where half of a pixel was cut. The
+    fall is that from the median of the season's dates before the loss to the lowest median of its season and the next.
 
     Parameters
     ----------
@@ -107,6 +117,12 @@ def loss_year(
     before : float
         Sum of log-odds for the class that must have been seen before, less those against it, 12 at most; 9: three
         dates at odds of 20 to 1.
+
+    outline : xarray.DataArray, optional
+        The same as `probability`, of a model of single pixels: ``timo.predict(model.pixel, cube)``.
+    reach_m : float
+        Metres to the pixels that a pixel's fall is compared with, to each side; on the sample 20 to 40 m gave the same
+        agreement within .01.
 
     Returns
     -------
@@ -160,7 +176,80 @@ def loss_year(
         dask="parallelized",
         output_dtypes=["int32", "float32", "bool"],
     )
+    if outline is not None:
+        index = _outlined(index, _like(outline, probability).isel(time=within), years, reach_m)
     return _dated(index, reached, seen, seasonal.assign_coords(year=("time", years)))
+
+
+def _like(outline: xr.DataArray, probability: xr.DataArray) -> xr.DataArray:
+    """Return the outline in the order of the probability, or refuse what is no probability of the same cube."""
+    if set(outline.dims) != {"time", "y", "x"} or any(
+        not np.array_equal(outline[dim], probability[dim]) for dim in outline.dims
+    ):
+        raise TimoError(
+            "outline must have the dates and pixels of the probability, (time, y, x). Use "
+            'timo.predict(model.pixel, cube).probability.sel({"class": ...}) of the same cube.'
+        )
+    _check_kind(outline)
+    return outline.transpose("time", "y", "x")
+
+
+def _outlined(
+    index: xr.DataArray, outline: xr.DataArray, years: np.ndarray, reach_m: float
+) -> xr.DataArray:
+    """Return the date of loss of the pixels whose own log-odds fell at least half as far as their neighbours'."""
+    if outline.chunks:
+        outline = outline.chunk(time=-1)
+    if index.chunks and not outline.chunks:
+        outline = outline.chunk(dict(zip(index.dims, index.chunks, strict=True)))
+    fall = xr.apply_ufunc(
+        _fall,
+        outline,
+        index,
+        input_core_dims=[["time"], []],
+        kwargs={"years": years},
+        dask="parallelized",
+        output_dtypes=["float32"],
+    )
+    since = _of_dates(index, np.append(years, NO_LOSS))
+    reach = [max(round(reach_m / cell), 1) for cell in cell_size_m(outline)]
+    options = {"depth": dict(enumerate(reach)), "boundary": 0, "dtype": "int32"}
+    arrays = [array.transpose("y", "x").data for array in (index, since, fall)]
+    if any(isinstance(array, dask.array.Array) for array in arrays):
+        kept = dask.array.map_overlap(_half_as_far, *arrays, reach=reach, **options)
+    else:
+        kept = _half_as_far(*arrays, reach=reach)
+    return index.transpose("y", "x").copy(data=kept)
+
+
+def _fall(probability: np.ndarray, index: np.ndarray, *, years: np.ndarray) -> np.ndarray:
+    """Return how far the log-odds of each lost pixel fell; NaN where there is no date before or after."""
+    p = np.clip(_in_range(probability), 1e-6, 1 - 1e-6)
+    odds, fall = np.log(p / (1 - p)), np.full(index.shape, np.nan, "float32")
+    with warnings.catch_warnings():
+        # Of pixels that were not seen before, or since.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        for first in np.unique(index[index >= 0]):
+            here = index == first
+            series = odds[here]
+            after = np.arange(len(years)) >= first
+            seasons = [after & (years == years[first] + later) for later in (0, 1)]
+            lows = [np.nanmedian(series[:, season], axis=-1) for season in seasons]
+            fall[here] = np.nanmedian(series[:, ~after], axis=-1) - np.fmin(*lows)
+    return fall
+
+
+def _half_as_far(
+    index: np.ndarray, since: np.ndarray, fall: np.ndarray, *, reach: list[int]
+) -> np.ndarray:
+    """Return the index, -1 where the fall is less than half of the furthest near by that is of the same year."""
+    kept, size = index.copy(), tuple(2 * r + 1 for r in reach)
+    for year in np.unique(since[since > NO_LOSS]):
+        lost = since == year
+        around = np.pad(np.where(lost, np.nan_to_num(fall), 0), [(r, r) for r in reach])
+        furthest = np.lib.stride_tricks.sliding_window_view(around, size).max(axis=(-2, -1))
+        kept[lost & (fall < furthest / 2)] = -1
+    return kept
 
 
 def _check_kind(probability: xr.DataArray) -> None:
@@ -227,16 +316,20 @@ def _dated(
     dates = seasonal.time.values.astype("datetime64[ns]")
     years = np.append(seasonal.year.values, NO_LOSS).astype("int16")
     days = np.append(dates, np.datetime64("NaT", "ns"))
-    year = xr.apply_ufunc(lambda i: years[i], index, dask="parallelized", output_dtypes=["int16"])
-    date = xr.apply_ufunc(
-        lambda i: days[i], index, dask="parallelized", output_dtypes=["datetime64[ns]"]
-    )
+    year, date = _of_dates(index, years), _of_dates(index, days)
     year = year.where(seen, NO_DATA).astype("int16")
     year.attrs = {"long_name": "year of loss", "flags": "0 = no loss, -1 = no data"}
     date.attrs = {"long_name": "first date seen without the class"}
     reached.attrs = {"long_name": "largest sum of log-odds against the class", "units": "1"}
     result = xr.Dataset({"loss_year": year, "loss_date": date, "evidence": reached})
     return result.drop_vars("class", errors="ignore").rio.write_crs(seasonal.rio.crs)
+
+
+def _of_dates(index: xr.DataArray, values: np.ndarray) -> xr.DataArray:
+    """Return the value of the date of each pixel; the last one is that of no date."""
+    return xr.apply_ufunc(
+        lambda i: values[i], index, dask="parallelized", output_dtypes=[values.dtype]
+    )
 
 
 def _first_loss(

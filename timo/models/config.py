@@ -155,12 +155,11 @@ def with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
 
 
-def check_reads_bands(config: Any) -> None:
-    """Check that a config has one band, one mean and one std for each channel of its encoder."""
+def check_reads_bands(config: Any, count: int) -> None:
+    """Check that a config has one band, one mean and one std for each of some channels."""
     for field in ("mean", "std"):
         # Whole numbers would make a tensor of whole numbers.
         object.__setattr__(config, field, tuple(map(float, getattr(config, field))))
-    count = config.encoder.in_channels
     if {len(config.bands), len(config.mean), len(config.std)} != {count}:
         raise TimoError(
             f"{count} channels need {count} bands, means and standard deviations, got "

@@ -59,7 +59,7 @@ class MaskedConfig:
     target: Target = "values"
 
     def __post_init__(self) -> None:
-        check_reads_bands(self)
+        check_reads_bands(self, self.encoder.in_channels)
         if self.encoder.groups:
             raise TimoError(
                 "an encoder is pretrained on one group of bands: pretrain on each sensor alone; a model of several "

@@ -16,10 +16,11 @@ from torch import Tensor
 
 from timo.checks import Count, PathLike, Range, checked, did_you_mean
 from timo.errors import TimoError
+from timo.models.answering import ModelConfig
 from timo.models.config import Attention, Blocks, Channels, EncoderConfig, Rate, with_tuples
 from timo.models.encoder import TiMoEncoder, seeded
 from timo.models.published import AutoencoderConfig, PublishedAutoencoder
-from timo.models.tasks import ModelConfig, TiMo
+from timo.models.tasks import TiMo
 from timo.models.transfer import (
     STEM_KERNEL,
     Bands,

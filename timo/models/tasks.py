@@ -1,122 +1,20 @@
 """A model that answers a question: an encoder, a head, and all that is needed to feed them."""
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Bool, Float, Real
 from torch import Tensor, nn
 
-from timo.checks import Positive, Range, checked, described
+from timo.checks import Positive, checked
 from timo.errors import TimoError
-from timo.models.config import Channels, EncoderConfig, Rate, check_reads_bands
+from timo.models.answering import UNITS, ModelConfig, PixelConfig, Unit, answer, with_target
 from timo.models.encoder import PhysicalModel, TiMoEncoder, check_series, seeded
 from timo.models.heads import ChipHead, SegmentationHead
+from timo.models.pixel import PixelModel, pooled
 
-Task = Literal["segmentation", "classification", "regression"]
-Unit = Literal["pixel", "chip", "parcel"]
-# What each task can answer for; the first is the default.
-UNITS: dict[str, tuple[Unit, ...]] = {
-    "segmentation": ("pixel",),
-    "classification": ("chip", "parcel"),
-    "regression": ("pixel", "chip", "parcel"),
-}
 # What training and mapping ask of a config.
 _SAID = ("bands", "classes", "task", "per_date", "sensor")
-
-
-@checked
-@dataclass(frozen=True)
-class ModelConfig:
-    """Configuration of a model: its encoder, bands, classes and normalisation; saved beside the weights.
-
-    Parameters
-    ----------
-    encoder : EncoderConfig
-        The encoder.
-    bands : tuple of str
-        Names of the bands, in the order of the channels.
-    classes : tuple of str
-        Names of the classes, in the order of the scores; none for a regression.
-    mean, std : tuple of float
-        Normalisation of each band, in the units of the cube (reflectance).
-    task : {"segmentation", "classification", "regression"}
-        A class for each pixel, a class for each chip or parcel, or a number.
-    per_date : bool
-        Scores for each date, or for the series; a parcel is scored for the series.
-    sensor : str
-        Sensor of the bands.
-    head_width, detail : int
-        Channels of the segmentation head and of its full-resolution path (0 leaves that out).
-    dropout : float
-        Before the classifier.
-    initial_weights : str
-        What the encoder's weights were before any fine-tuning, in words, e.g. "random (seed 0)"; empty where that was
-        not written down.
-    unit : {"pixel", "chip", "parcel"}
-        What one answer is for. By default pixels for segmentation and regression, chips for classification.
-    target, target_units : str
-        Name and unit of the number that a regression predicts.
-    target_mean, target_std : float
-        Its mean and standard deviation: scores are (value - mean) / std. Set by training (`TiMo.set_target`).
-    interval : float
-        Share of the true values that the interval of a regression is to hold; 0 leaves the interval out.
-    """
-
-    encoder: EncoderConfig
-    bands: tuple[str, ...]
-    classes: tuple[str, ...]
-    mean: tuple[float, ...]
-    std: tuple[Positive, ...]
-    task: Task = "segmentation"
-    per_date: bool = True
-    sensor: str = "sentinel-2"
-    head_width: Channels = 64
-    detail: Annotated[int, Range(least=0, most=4096)] = 16
-    dropout: Rate = 0.1
-    initial_weights: str = ""
-    unit: Unit | Literal[""] = ""
-    target: str = ""
-    target_units: str = ""
-    target_mean: float = 0.0
-    target_std: Positive = 1.0
-    interval: Annotated[float, Range(least=0, below=1)] = 0.9
-
-    def __post_init__(self) -> None:
-        check_reads_bands(self)
-        object.__setattr__(self, "unit", self.unit or UNITS[self.task][0])
-        for field in ("target_mean", "target_std", "interval"):
-            object.__setattr__(self, field, float(getattr(self, field)))
-        check_answer(self.task, self.unit, self.per_date)
-        check_classes(self.task, self.classes)
-
-    @property
-    def outputs(self) -> int:
-        """Return the number of scores: one a class, or value, low and high of a regression."""
-        if self.task == "regression":
-            return 3 if self.interval else 1
-        return len(self.classes)
-
-
-def check_answer(task: str, unit: str, per_date: bool) -> None:
-    """Refuse a unit that the task does not answer for, and parcels at each date."""
-    if unit not in UNITS[task]:
-        having = [name for name, units in UNITS.items() if unit in units]
-        raise TimoError(
-            f'unit="{unit}" is not one of task="{task}", which answers for a {" or ".join(UNITS[task])}: give '
-            f'task="{having[0]}"'
-        )
-    if unit == "parcel" and per_date:
-        raise TimoError("a parcel gets one answer for the series: give per_date=False")
-
-
-def check_classes(task: str, classes: tuple[str, ...]) -> None:
-    """Refuse too few classes, or any for a regression."""
-    if task == "regression":
-        if classes:
-            raise TimoError(f"a regression has no classes, got {classes}: leave them out")
-    elif len(classes) < 2 or len(set(classes)) != len(classes):
-        raise TimoError(f"at least two different classes are needed, got {classes}")
 
 
 class TiMo(PhysicalModel):
@@ -149,6 +47,11 @@ class TiMo(PhysicalModel):
                 dropout=config.dropout,
                 per_date=config.per_date,
             )
+        self.pixel: PixelModel | None = None
+        if config.pixel:
+            # Drawn apart: all else begins as in a model without.
+            with torch.random.fork_rng(devices=[]):
+                self.pixel = PixelModel(config.of_pixels)
 
     def forward(
         self,
@@ -178,12 +81,52 @@ class TiMo(PhysicalModel):
         TimoError
             If the shapes do not fit each other or the bands.
         """
+        context = self.context(x, dates, valid)
+        return context if self.pixel is None else self.with_pixels(context, x, dates, valid)
+
+    def context(
+        self,
+        x: Float[Tensor, "b t c h w"],
+        dates: Real[Tensor, "b t"] | None = None,
+        valid: Bool[Tensor, "b t *g h w"] | None = None,
+    ) -> Float[Tensor, "b ..."]:
+        """Compute the scores of encoder and head, as `forward` does, without the path of single pixels."""
         check_series(x, dates, valid, len(self.config.bands), self.groups)
         normalised, valid = self.normalise(x, valid)
         maps = self.encoder(normalised, dates, valid)
         if isinstance(self.head, SegmentationHead):
             return self.head(maps, normalised, valid)
         return self.head(maps, valid, self.config.per_date)
+
+    def with_pixels(
+        self,
+        context: Float[Tensor, "b ..."],
+        x: Float[Tensor, "b t c h w"],
+        dates: Real[Tensor, "b t"] | None = None,
+        valid: Bool[Tensor, "b t *g h w"] | None = None,
+    ) -> Float[Tensor, "b ..."]:
+        """Pool the scores of encoder and head with those of single pixels, where these were observed."""
+        if self.pixel is None:
+            return context
+        _, seen = self.normalise(x, valid)
+        seen = seen.any(dim=2) if self.groups else seen
+        if not self.config.per_date:
+            seen = seen.any(dim=1)
+        share = seen.unsqueeze(-3) * self.config.pixel
+        own = self.pixel(x, dates, valid)
+        return pooled(context, own, share, classes=self.config.task != "regression")
+
+    def opinions(
+        self,
+        x: Float[Tensor, "b t c h w"],
+        dates: Real[Tensor, "b t"] | None = None,
+        valid: Bool[Tensor, "b t *g h w"] | None = None,
+    ) -> list[Float[Tensor, "b ..."]]:
+        """Compute the scores of each path that learns by steps: a loss of each keeps one from leaning on the other."""
+        found = [self.context(x, dates, valid)]
+        if self.pixel is not None and not self.pixel.is_regression:
+            found.append(self.pixel(x, dates, valid))
+        return found
 
     def answer(self, scores: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
         """Return what scores say, in their shape: probabilities, or value, low and high in the unit of the target.
@@ -195,20 +138,7 @@ class TiMo(PhysicalModel):
         TimoError
             If they are not scores of this model.
         """
-        shape = tuple(scores.shape) if isinstance(scores, Tensor) else ()
-        axis = -1 if self.config.unit == "chip" or len(shape) < 3 else -3
-        if shape[axis:][:1] != (self.config.outputs,):
-            raise TimoError(
-                f"scores must be a torch.Tensor of what this model returns, {self.config.outputs} numbers for each "
-                f"{self.config.unit}, or of what pool_parcels makes of that; got {described(scores)}"
-            )
-        if self.config.task != "regression":
-            return scores.softmax(dim=axis)
-        answers = scores * self.config.target_std + self.config.target_mean
-        if not self.config.interval:
-            return answers
-        value, low, high = answers.split(1, dim=axis)
-        return torch.cat([value, torch.minimum(low, value), torch.maximum(high, value)], dim=axis)
+        return answer(self.config, scores)
 
     @checked
     def set_target(self, mean: float, std: Positive) -> None:
@@ -219,9 +149,9 @@ class TiMo(PhysicalModel):
         TimoError
             If the model is no regression, or they are not finite numbers, `std` above 0.
         """
-        if self.config.task != "regression":
-            raise TimoError(f"a model for {self.config.task} predicts no number: it has no target")
-        self.config = replace(self.config, target_mean=float(mean), target_std=float(std))
+        self.config = with_target(self.config, mean, std)
+        if self.pixel is not None:
+            self.pixel.set_target(mean, std)
 
     def extra_repr(self) -> str:
         """Return one line for the notebook."""
@@ -241,6 +171,12 @@ def build(config: ModelConfig, seed: int = 0) -> TiMo:
     """
     with seeded(seed):
         return TiMo(config).eval()
+
+
+def build_pixel(config: PixelConfig, seed: int = 0) -> PixelModel:
+    """Return a model of single pixels with random weights, as `build` does."""
+    with seeded(seed):
+        return PixelModel(config).eval()
 
 
 if TYPE_CHECKING:

@@ -15,10 +15,12 @@ from torch import Tensor, nn
 from timo.atomic import check_name, replacing
 from timo.checks import PathLike, Positive, checked
 from timo.errors import TimoError, warn
+from timo.models.answering import ModelConfig, PixelConfig
 from timo.models.config import EncoderConfig, check_reads_bands, with_tuples
 from timo.models.encoder import TiMoEncoder, seeded
 from timo.models.mim import MaskedAutoencoder, MaskedConfig
-from timo.models.tasks import ModelConfig, TiMo
+from timo.models.pixel import PixelModel
+from timo.models.tasks import TiMo
 from timo.models.transfer import within
 
 WEIGHTS, CONFIG = "weights.safetensors", "config.json"
@@ -37,18 +39,20 @@ class EncoderAlone:
     sensor: str
 
     def __post_init__(self) -> None:
-        check_reads_bands(self)
+        check_reads_bands(self, self.encoder.in_channels)
 
 
-Config = ModelConfig | MaskedConfig | EncoderAlone
+Config = ModelConfig | PixelConfig | MaskedConfig | EncoderAlone
 # What a folder may hold, and how it is read. Folders of before there were kinds hold models.
 KINDS: dict[str, type[Config]] = {
     "model": ModelConfig,
+    "pixel": PixelConfig,
     "autoencoder": MaskedConfig,
     "encoder": EncoderAlone,
 }
 READ_WITH = {
     "model": "timo.load_model(folder)",
+    "pixel": "timo.load_model(folder)",
     "autoencoder": 'timo.models.load(folder, kind="autoencoder")',
     "encoder": "timo.models.load_encoder(folder)",
 }
@@ -104,7 +108,7 @@ def save(
 
     Parameters
     ----------
-    model : TiMo or MaskedAutoencoder
+    model : TiMo, PixelModel or MaskedAutoencoder
     path : path
         Folder to write; an older model there is replaced.
 
@@ -122,12 +126,14 @@ def save(
     # By type: a subclass would be read back as what it inherits from, and answer otherwise.
     if type(model) is TiMo:
         return _write(path, "model", model.config, model.state_dict())
+    if type(model) is PixelModel:
+        return _write(path, "pixel", model.config, model.state_dict())
     if type(model) is MaskedAutoencoder:
         return _write(path, "autoencoder", model.config, model.state_dict())
     raise TimoError(
-        f"timo.save writes a TiMo or a MaskedAutoencoder, which can be loaded again; got a {type(model).__name__}. "
-        "Of a wrapper give the model inside (model.module, model._orig_mod); write a TiMoEncoder with "
-        "timo.models.save_encoder, any other module with safetensors.torch.save_model"
+        "timo.save writes a TiMo, a PixelModel or a MaskedAutoencoder, which can be loaded again; got a "
+        f"{type(model).__name__}. Of a wrapper give the model inside (model.module, model._orig_mod); write a "
+        "TiMoEncoder with timo.models.save_encoder, any other module with safetensors.torch.save_model"
     )
 
 
@@ -245,11 +251,13 @@ def not_finite(weights: Mapping[str, Tensor]) -> str:
 def _build(config: Config) -> nn.Module:
     if isinstance(config, EncoderAlone):
         return TiMoEncoder(config.encoder)
-    return TiMo(config) if isinstance(config, ModelConfig) else MaskedAutoencoder(config)
+    if isinstance(config, MaskedConfig):
+        return MaskedAutoencoder(config)
+    return TiMo(config) if isinstance(config, ModelConfig) else PixelModel(config)
 
 
 @overload
-def load(path: PathLike, kind: Literal["model"] = "model") -> TiMo: ...
+def load(path: PathLike, kind: Literal["model"] = "model") -> TiMo | PixelModel: ...
 
 
 @overload
@@ -259,7 +267,7 @@ def load(path: PathLike, kind: Literal["autoencoder"]) -> MaskedAutoencoder: ...
 @checked
 def load(
     path: PathLike, kind: Literal["model", "autoencoder"] = "model"
-) -> TiMo | MaskedAutoencoder:
+) -> TiMo | PixelModel | MaskedAutoencoder:
     """Read a model that `save` wrote.
 
     Parameters
@@ -271,7 +279,7 @@ def load(
 
     Returns
     -------
-    TiMo or MaskedAutoencoder
+    TiMo, PixelModel or MaskedAutoencoder
         On the CPU, in evaluation mode.
 
     Raises
@@ -281,7 +289,7 @@ def load(
     """
     path = _folder(path)
     entries = _read_config(path)
-    if entries.kind != kind:
+    if entries.kind != kind and (entries.kind, kind) != ("pixel", "model"):
         raise TimoError(
             f"{path} holds an encoder or model of another kind: expected {kind!r}, got {entries.kind!r}, which is "
             f"read with {READ_WITH[entries.kind]}"
@@ -292,12 +300,12 @@ def load(
     _check_fit(path, tensors, model.state_dict())
     _say_not_finite(path, tensors)
     model.load_state_dict(tensors)
-    assert isinstance(model, TiMo | MaskedAutoencoder)
+    assert isinstance(model, TiMo | PixelModel | MaskedAutoencoder)
     return model
 
 
 def kind_of(path: PathLike) -> str:
-    """Return what a folder holds: "model", "autoencoder" or "encoder"."""
+    """Return what a folder holds: "model", "pixel", "autoencoder" or "encoder"."""
     return _read_config(_folder(path)).kind
 
 
@@ -322,6 +330,10 @@ def load_encoder(path: PathLike) -> SavedEncoder:
     """
     path = _folder(path)
     entries = _read_config(path)
+    if isinstance(entries.config, PixelConfig) and not isinstance(entries.config, ModelConfig):
+        raise TimoError(
+            f"{path} holds a model of single pixels, which has no encoder; it is read with {READ_WITH['pixel']}"
+        )
     tensors = _read_weights(path, entries.checksum)
     if entries.kind != "encoder":
         tensors = within(tensors, "encoder.")
@@ -378,8 +390,9 @@ def _parse(text: str) -> _Entries:
         raise TimoError(f"not the config of a timo model of format {FORMAT}")
     try:
         options = with_tuples(entries[kind])
-        encoder = EncoderConfig(**with_tuples(options.pop("encoder", {})))
-        config = KINDS[kind](encoder=encoder, **options)
+        if kind != "pixel":
+            options["encoder"] = EncoderConfig(**with_tuples(options.get("encoder", {})))
+        config = KINDS[kind](**options)
     except (TypeError, ValueError, AttributeError) as error:
         raise TimoError(f"not the config of a timo {kind}: {error}") from error
     return _Entries(kind, config, entries.get("weights_sha256"), entries.get("card", {}))

@@ -20,6 +20,13 @@ from timo.sensors import Sensor, get_sensor
 
 logger = logging.getLogger(__name__)
 
+# Common names of the bands of normalised differences: of vegetation (NDVI, Rouse et al. 1974), of its moisture (NDMI,
+# Gao 1996) and of water (NDWI, McFeeters 1996).
+_INDICES = (
+    (("nir", "nir08"), ("red",)),
+    (("nir", "nir08"), ("swir16",)),
+    (("green",), ("nir", "nir08")),
+)
 # Most places that are read for `normalisation="data"`.
 MOST_PLACES = 1000
 
@@ -51,6 +58,16 @@ class Bands:
         """Return the sizes of the groups of bands; empty for one."""
         groups = cubes.band_groups(self.bands, self.sensor)
         return groups if len(groups) > 1 else ()
+
+    def indices(self, names: Sequence[str]) -> tuple[tuple[str, str], ...]:
+        """Return pairs of bands whose normalised differences are indices: NDVI, NDMI and NDWI, as far as there are."""
+        found = {band.common_name: band.name for band in reversed(self.sensor.select(names))}
+        pairs = []
+        for first, second in _INDICES:
+            a, b = (next((found[n] for n in one if n in found), None) for one in (first, second))
+            if a and b:
+                pairs.append((a, b))
+        return tuple(pairs)
 
     def opened(self) -> Iterator[xr.DataArray]:
         """Yield the cube, or those of places, evenly spread over all of them."""

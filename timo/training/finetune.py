@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import pandas as pd
+import torch
 import xarray as xr
 from lightning.pytorch.callbacks import Callback, EarlyStopping
 from torch.utils.data import DataLoader
@@ -17,6 +19,7 @@ from timo.checks import Count, PathLike, Range, Seed, checked
 from timo.compute import OnStep
 from timo.errors import TimoError
 from timo.mapping.residuals import HeldOutErrors
+from timo.models.pixel import PixelModel
 from timo.models.tasks import Segmenter, TiMo, unit_of
 from timo.models.weights import save
 from timo.places import Places
@@ -34,6 +37,7 @@ from timo.training.inputs import (
 )
 from timo.training.judging import judge
 from timo.training.module import FinetuneModule, History, Optimisation
+from timo.training.regression import fit_pixels
 from timo.training.resume import ResumeCheckpoint
 from timo.training.run import HISTORY, MODEL, RESUME, Decay, Run
 from timo.training.targets import ClassWeights, make_class_weights, target_of
@@ -115,8 +119,10 @@ def finetune(
 
     Parameters
     ----------
-    model : TiMo
-        A model from `timo.load_model`. It ends with the best weights, in evaluation mode, on the CPU.
+    model : TiMo or PixelModel
+        A model from `timo.load_model`. It ends with the best weights, in evaluation mode, on the CPU. What answers for
+        single pixels at each date, alone or as a path of another model, is a regression: it is fitted before the first
+        step, on chips without artificial changes and gaps.
     data : Places or xarray.DataArray
         Places with labels, or one cube, with the bands of the model. What lies on disk is loaded into memory if it
         takes no more than a quarter of it. Otherwise, and from a packed store, each chip is read when it is drawn,
@@ -224,8 +230,19 @@ def finetune(
     history = History(seed)
     model.has_learnt = True
     module = FinetuneModule(model, optimisation, weights, fused=len(places) > 1)
-    # An encoder whose rate is 0 is frozen, which saves time.
-    frozen = model.encoder.parameters() if optimisation.encoder_rate == 0 else ()
+    loaders = _loaders(module, train, validation, batch_size, workers)
+    regression = _regression_of(model)
+    if regression is not None:
+        fit_pixels(regression, train, seed)
+    if regression is model:
+        history.started = began
+        history.add(_judge_once(module, *loaders))
+        return _keep(model, home, _finished(model, given, validation, history, began, kept))
+    # An encoder whose rate is 0 is frozen, which saves time; a regression is fitted already.
+    still: list[torch.nn.Module] = []
+    still += [model.encoder] if optimisation.encoder_rate == 0 and isinstance(model, TiMo) else []
+    still += [] if regression is None else [regression]
+    frozen = [parameter for part in still for parameter in part.parameters()]
     with learning(frozen, False):
         stopped = harness.fit(
             Run(epochs, averaging, resume, progress, callbacks, stop, on_step),
@@ -233,7 +250,7 @@ def finetune(
             history,
             [] if patience is None else [EarlyStopping("validation_loss", patience=patience)],
             checkpoint=checkpoint,
-            loaders=_loaders(module, train, validation, batch_size, workers),
+            loaders=loaders,
             accelerator="auto",
             devices=1,
             logger=False,
@@ -242,13 +259,45 @@ def finetune(
         )
     if history.best is not None:
         model.load_state_dict(history.best)
+    done = _finished(model, given, None if stopped else validation, history, began, kept)
+    return _keep(model, home, replace(done, stopped=stopped))
+
+
+def _regression_of(model: Segmenter) -> PixelModel | None:
+    """Return what of a model is a regression of single pixels."""
+    pixels = model if isinstance(model, PixelModel) else getattr(model, "pixel", None)
+    return pixels if pixels is not None and pixels.is_regression else None
+
+
+@torch.no_grad()
+def _judge_once(
+    module: FinetuneModule, train: DataLoader, validation: DataLoader | None
+) -> dict[str, float]:
+    """Return the row of the history of a model that has no epochs."""
+    row = {"epoch": 0, "loss": float(np.mean([module.loss_of(batch) for batch in train]))}
+    if validation is None:
+        return row
+    module.on_validation_epoch_start()
+    for number, batch in enumerate(validation):
+        module.validation_step(batch, number)
+    return row | module.validated()
+
+
+def _finished(  # noqa: PLR0917 - of one run
+    model: Segmenter,
+    given: Given,
+    validation: Tiles | None,
+    history: History,
+    began: float,
+    split: Split | xr.DataArray | None,
+) -> Finetuned:
+    """Judge a model by its validation, if there is one, and return the result of its training."""
     errors = None
-    if validation is not None and not stopped:
+    if validation is not None:
         with harness.isolated():
             errors = judge(model, given)
     seconds = time.monotonic() - began
-    result = Finetuned(history.table(), history.epoch, seconds, stopped, errors, kept)
-    return _keep(model, home, result)
+    return Finetuned(history.table(), history.epoch, seconds, errors=errors, split=split)
 
 
 def default_chips(config: Any) -> ChipOptions:

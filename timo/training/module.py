@@ -74,11 +74,15 @@ class FinetuneModule(lightning.LightningModule):
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """Return the loss of a batch."""
-        judged = self._judged(batch, self.optimisation.gap_weight)
-        loss = judged.mean(self._losses(judged))
+        config, weight = self.model.config, self.optimisation.gap_weight
+        each = [answers(scores, batch, config, weight) for scores in self._opinions(batch)]
+        losses = torch.stack([judged.mean(self._losses(judged)) for judged in each])
         size = len(batch["x"])
-        self.log("loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=size)
-        return loss
+        self.log(
+            "loss", losses.mean(), on_step=False, on_epoch=True, prog_bar=True, batch_size=size
+        )
+        # Paths share no weights: the sum moves each as if it were alone.
+        return losses.sum()
 
     def on_validation_epoch_start(self) -> None:
         """Begin with zero."""
@@ -105,6 +109,18 @@ class FinetuneModule(lightning.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log what the history and early stopping read."""
         self.log_dict(self.validated(), prog_bar=False)
+
+    def _opinions(self, batch: Batch) -> list[Tensor]:
+        """Return the scores of each path of the model that learns by steps."""
+        given = batch["x"], batch["dates"], batch["valid"]
+        if isinstance(self.model, TiMo):
+            return self.model.opinions(*given)
+        return [self.model(*given)]
+
+    def loss_of(self, batch: Batch) -> float:
+        """Return the loss of a batch that is not learnt from."""
+        judged = self._judged(batch, self.optimisation.gap_weight)
+        return float(judged.mean(self._losses(judged)))
 
     def _judged(self, batch: Batch, gap_weight: float = 1.0) -> Answers:
         scores = self.model(batch["x"], batch["dates"], batch["valid"])

@@ -1,0 +1,187 @@
+"""What a model answers: its classes or numbers, for what, from which bands; and what its scores say."""
+
+from dataclasses import dataclass, fields, replace
+from typing import Annotated, Literal, TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from timo.checks import Positive, Range, Share, checked, described
+from timo.errors import TimoError
+from timo.models.config import Channels, EncoderConfig, Rate, check_reads_bands
+
+Task = Literal["segmentation", "classification", "regression"]
+Unit = Literal["pixel", "chip", "parcel"]
+Config = TypeVar("Config", bound="PixelConfig")
+# What each task can answer for; the first is the default.
+UNITS: dict[str, tuple[Unit, ...]] = {
+    "segmentation": ("pixel",),
+    "classification": ("chip", "parcel"),
+    "regression": ("pixel", "chip", "parcel"),
+}
+
+
+@checked
+@dataclass(frozen=True, kw_only=True)
+class PixelConfig:
+    """Configuration of what a model answers, and of a model of single pixels; saved beside the weights.
+
+    Parameters
+    ----------
+    bands : tuple of str
+        Names of the bands, in the order of the channels.
+    classes : tuple of str
+        Names of the classes, in the order of the scores; none for a regression.
+    mean, std : tuple of float
+        Normalisation of each band, in the units of the cube (reflectance).
+    task : {"segmentation", "classification", "regression"}
+        A class for each pixel, a class for each chip or parcel, or a number.
+    per_date : bool
+        Scores for each date, or for the series; a parcel is scored for the series.
+    sensor : str
+        Sensor of the bands.
+    unit : {"pixel", "chip", "parcel"}
+        What one answer is for. By default pixels for segmentation and regression, chips for classification.
+    target, target_units : str
+        Name and unit of the number that a regression predicts.
+    target_mean, target_std : float
+        Its mean and standard deviation: scores are (value - mean) / std. Set by training (`TiMo.set_target`).
+    interval : float
+        Share of the true values that the interval of a regression is to hold; 0 leaves the interval out.
+    indices : tuple of (str, str)
+        Pairs of bands whose normalised differences a single pixel is judged by.
+    groups : tuple of int
+        How many of the bands belong to each of several sensors; empty for one.
+    """
+
+    bands: tuple[str, ...]
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[Positive, ...]
+    task: Task = "segmentation"
+    per_date: bool = True
+    sensor: str = "sentinel-2"
+    unit: Unit | Literal[""] = ""
+    target: str = ""
+    target_units: str = ""
+    target_mean: float = 0.0
+    target_std: Positive = 1.0
+    interval: Annotated[float, Range(least=0, below=1)] = 0.9
+    indices: tuple[tuple[str, str], ...] = ()
+    groups: tuple[Channels, ...] = ()
+
+    def __post_init__(self) -> None:
+        # JSON knows lists alone.
+        object.__setattr__(self, "indices", tuple(map(tuple, self.indices)))
+        object.__setattr__(self, "unit", self.unit or UNITS[self.task][0])
+        for field in ("target_mean", "target_std", "interval"):
+            object.__setattr__(self, field, float(getattr(self, field)))
+        self._check_bands()
+        check_answer(self.task, self.unit, self.per_date)
+        check_classes(self.task, self.classes)
+        if unknown := {band for pair in self.indices for band in pair} - set(self.bands):
+            raise TimoError(f"indices are pairs of the bands {self.bands}; got {sorted(unknown)}")
+
+    def _check_bands(self) -> None:
+        check_reads_bands(self, len(self.bands))
+        if self.groups and (len(self.groups) < 2 or sum(self.groups) != len(self.bands)):
+            raise TimoError(
+                f"groups share out the {len(self.bands)} bands among two sensors or more; got {self.groups}"
+            )
+
+    @property
+    def outputs(self) -> int:
+        """Return the number of scores: one a class, or value, low and high of a regression."""
+        if self.task == "regression":
+            return 3 if self.interval else 1
+        return len(self.classes)
+
+
+@checked
+@dataclass(frozen=True)
+class ModelConfig(PixelConfig):
+    """Configuration of a model: its encoder, and what `PixelConfig` holds; saved beside the weights.
+
+    Parameters
+    ----------
+    encoder : EncoderConfig
+        The encoder, whose groups of bands are those of the model.
+    head_width, detail : int
+        Channels of the segmentation head and of its full-resolution path (0 leaves that out).
+    dropout : float
+        Before the classifier.
+    initial_weights : str
+        What the encoder's weights were before any fine-tuning, in words, e.g. "random (seed 0)"; empty where that was
+        not written down.
+    pixel : float
+        Weight of what single pixels say, without their surroundings, in the answer; 0 leaves that path out.
+    """
+
+    encoder: EncoderConfig
+    head_width: Channels = 64
+    detail: Annotated[int, Range(least=0, most=4096)] = 16
+    dropout: Rate = 0.1
+    initial_weights: str = ""
+    pixel: Share = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "groups", self.encoder.groups)
+        object.__setattr__(self, "pixel", float(self.pixel))
+        super().__post_init__()
+        if self.pixel and self.unit == "chip":
+            raise TimoError("a chip has no single pixels to answer for: leave pixel out")
+
+    def _check_bands(self) -> None:
+        check_reads_bands(self, self.encoder.in_channels)
+
+    @property
+    def of_pixels(self) -> PixelConfig:
+        """Return the config of the path of single pixels."""
+        return PixelConfig(**{f.name: getattr(self, f.name) for f in fields(PixelConfig)})
+
+
+def check_answer(task: str, unit: str, per_date: bool) -> None:
+    """Refuse a unit that the task does not answer for, and parcels at each date."""
+    if unit not in UNITS[task]:
+        having = [name for name, units in UNITS.items() if unit in units]
+        raise TimoError(
+            f'unit="{unit}" is not one of task="{task}", which answers for a {" or ".join(UNITS[task])}: give '
+            f'task="{having[0]}"'
+        )
+    if unit == "parcel" and per_date:
+        raise TimoError("a parcel gets one answer for the series: give per_date=False")
+
+
+def check_classes(task: str, classes: tuple[str, ...]) -> None:
+    """Refuse too few classes, or any for a regression."""
+    if task == "regression":
+        if classes:
+            raise TimoError(f"a regression has no classes, got {classes}: leave them out")
+    elif len(classes) < 2 or len(set(classes)) != len(classes):
+        raise TimoError(f"at least two different classes are needed, got {classes}")
+
+
+def answer(config: Config, scores: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+    """Return what scores of a model of this config say, see `TiMo.answer`."""
+    shape = tuple(scores.shape) if isinstance(scores, Tensor) else ()
+    axis = -1 if config.unit == "chip" or len(shape) < 3 else -3
+    if shape[axis:][:1] != (config.outputs,):
+        raise TimoError(
+            f"scores must be a torch.Tensor of what this model returns, {config.outputs} numbers for each "
+            f"{config.unit}, or of what pool_parcels makes of that; got {described(scores)}"
+        )
+    if config.task != "regression":
+        return scores.softmax(dim=axis)
+    answers = scores * config.target_std + config.target_mean
+    if not config.interval:
+        return answers
+    value, low, high = answers.split(1, dim=axis)
+    return torch.cat([value, torch.minimum(low, value), torch.maximum(high, value)], dim=axis)
+
+
+def with_target(config: Config, mean: float, std: float) -> Config:
+    """Return the config with the mean and standard deviation of the number that is predicted."""
+    if config.task != "regression":
+        raise TimoError(f"a model for {config.task} predicts no number: it has no target")
+    return replace(config, target_mean=float(mean), target_std=float(std))
