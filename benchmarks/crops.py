@@ -70,7 +70,7 @@ class Run:
 class Effort:
     """How long is trained."""
 
-    epochs: int = 12
+    epochs: int = 10
     chips: int = 240
     size: int = 16
     batch: int = 8

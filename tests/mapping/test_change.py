@@ -506,3 +506,71 @@ def test_no_date_in_the_season_is_one_error_that_names_the_months(lazy):
 def test_options_that_are_nan_are_refused_by_name(option):
     with pytest.raises(TimoError, match=f"{option} must be"):
         loss_year(series(*FOREST), **{option: np.nan})
+
+
+# --- the outline: how far a pixel's own probability fell
+
+
+def blurred(width=9, cut=(3, 6), height=5):
+    """A clearing of some columns in 2019, cut by half in the one beside it; what surroundings make of it is wider."""
+    dates = pd.DatetimeIndex(SUMMERS)
+    gone = dates.year >= 2019
+    own = np.full((len(dates), height, width), YES, "float32")
+    own[np.ix_(gone, range(height), range(*cut))] = NO
+    # Half cut: log-odds fall half as far less a little; a tenth cut: a tenth.
+    odds = np.log(YES / NO)
+    for column, share in ((cut[0] - 1, 0.55), (cut[1], 0.1)):
+        own[np.ix_(gone, range(height), [column])] = 1 / (1 + np.exp(-(1 - 2 * share) * odds))
+    wide = own.copy()
+    wide[np.ix_(gone, range(height), range(cut[0] - 2, cut[1] + 2))] = NO
+    return to_probability(wide, dates), to_probability(own, dates)
+
+
+def test_an_outline_keeps_what_fell_at_least_half_as_far():
+    wide, own = blurred()
+    plain = loss_year(wide, **RULE).loss_year
+    assert (plain.isel(y=2) == [0, 2019, 2019, 2019, 2019, 2019, 2019, 2019, 0]).all()
+    sharp = loss_year(wide, outline=own, **RULE)
+    assert (sharp.loss_year.isel(y=2) == [0, 0, 2019, 2019, 2019, 2019, 0, 0, 0]).all()
+    assert (np.isnat(sharp.loss_date) == (sharp.loss_year == 0)).all()
+    # Its evidence stays that of the model.
+    xr.testing.assert_equal(sharp.evidence, loss_year(wide, **RULE).evidence)
+
+
+def test_an_outline_compares_with_what_is_within_reach():
+    wide, own = blurred()
+    gone = own.time.dt.year >= 2019
+    own[{"x": 7}] = xr.where(gone, 0.7, own.isel(x=7))
+    columns = [2019, 0, 2019], [2019, 0, 0]
+    for reach, expected in zip((10.0, 30.0), columns, strict=True):
+        sharp = loss_year(wide, outline=own, reach_m=reach, **RULE).loss_year
+        assert (sharp.isel(y=2, x=slice(5, 8)) == expected).all()
+    alone = series(*FOREST * 3, NO, NO, NO)
+    weak = series(*FOREST * 3, 0.6, 0.6, 0.6)
+    assert loss_year(alone, outline=weak, **RULE).loss_year.item() == 2019
+
+
+@pytest.mark.parametrize("chunks", [{"time": -1, "y": 2, "x": 3}, {"time": 4, "y": 3, "x": 2}])
+def test_an_outline_of_chunks_is_that_of_the_whole(chunks):
+    wide, own = blurred()
+    whole = loss_year(wide, outline=own, **RULE)
+    lazy = loss_year(wide.chunk(chunks), outline=own.chunk(chunks), **RULE)
+    assert lazy.loss_year.chunks
+    xr.testing.assert_equal(lazy.compute(), whole)
+    xr.testing.assert_equal(loss_year(wide.chunk(chunks), outline=own, **RULE).compute(), whole)
+    xr.testing.assert_equal(loss_year(wide, outline=own.chunk(chunks), **RULE).compute(), whole)
+
+
+def test_an_outline_without_dates_before_or_after_changes_nothing():
+    wide, own = blurred()
+    never = own.where(own.time.dt.year < 2019)
+    xr.testing.assert_equal(loss_year(wide, outline=never, **RULE), loss_year(wide, **RULE))
+
+
+def test_an_outline_of_something_else_is_refused():
+    wide, own = blurred()
+    for other in (own.isel(x=slice(4)), own.isel(time=slice(3)), own.isel(time=0)):
+        with pytest.raises(TimoError, match="dates and pixels of the probability"):
+            loss_year(wide, outline=other, **RULE)
+    with pytest.raises(TimoError, match="from 0 to 1"):
+        loss_year(wide, outline=own * 100, **RULE)

@@ -198,10 +198,12 @@ def _outlined(
     index: xr.DataArray, outline: xr.DataArray, years: np.ndarray, reach_m: float
 ) -> xr.DataArray:
     """Return the date of loss of the pixels whose own log-odds fell at least half as far as their neighbours'."""
-    if outline.chunks:
-        outline = outline.chunk(time=-1)
-    if index.chunks and not outline.chunks:
-        outline = outline.chunk(dict(zip(index.dims, index.chunks, strict=True)))
+    if index.size == 1:
+        return index
+    lazy = index if index.chunks else outline if outline.chunks else None
+    if lazy is not None:
+        sizes = {dim: lazy.chunksizes[dim] for dim in ("y", "x")}
+        index, outline = index.chunk(sizes), outline.chunk(sizes | {"time": -1})
     fall = xr.apply_ufunc(
         _fall,
         outline,

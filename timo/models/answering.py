@@ -72,8 +72,6 @@ class PixelConfig:
     groups: tuple[Channels, ...] = ()
 
     def __post_init__(self) -> None:
-        # JSON knows lists alone.
-        object.__setattr__(self, "indices", tuple(map(tuple, self.indices)))
         object.__setattr__(self, "unit", self.unit or UNITS[self.task][0])
         for field in ("target_mean", "target_std", "interval"):
             object.__setattr__(self, field, float(getattr(self, field)))

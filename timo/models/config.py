@@ -152,7 +152,11 @@ def check_wavelengths(wavelengths: Sequence[float | int]) -> tuple[float, ...]:
 
 def with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return options with tuples, which the configs hold, for the lists that JSON knows."""
-    return {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+    return {name: _with_tuples(value) for name, value in values.items()}
+
+
+def _with_tuples(value: Any) -> Any:
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
 
 
 def check_reads_bands(config: Any, count: int) -> None:

@@ -166,9 +166,8 @@ def pooled(
     classes : bool
         Whether the scores are of classes.
     """
+    both = [context, pixel]
     if classes:
-        context, pixel = (
-            scores.log_softmax(dim=-3).clamp(min=FLOOR) for scores in (context, pixel)
-        )
-    # Where one opinion counts alone it is as it was given, whatever the other says.
-    return torch.where(share == 0, context, (1 - share) * context + share * pixel)
+        both = [scores.log_softmax(dim=-3).clamp(min=FLOOR) for scores in both]
+    # Where one opinion counts alone it is as it was given.
+    return torch.where(share == 0, context, (1 - share) * both[0] + share * both[1])

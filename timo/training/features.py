@@ -190,7 +190,8 @@ class Features:
         Parameters
         ----------
         model : TiMo
-            A model on the CPU, of which nothing has learnt since but the full-resolution part of its head.
+            A model on the CPU, of which nothing has learnt since but the full-resolution part of its head, and its path
+            of single pixels.
         stop : threading.Event or callable, optional
             Asked before each layer.
 
@@ -207,15 +208,21 @@ class Features:
         data = np.empty(shape, "float32")
         with _answering(model, stop):
             for tile in self.tiles:
-                scored = (
-                    (w.dates, head_of(model).finish(*self.inputs(model, tile, w))[0])
-                    for w in tile.windows
-                )
+                scored = ((w.dates, self._scores(model, tile, w)) for w in tile.windows)
                 values, place = self.values(tile.place), tile.place
                 data[(..., *place.inner)] = tile_answers(
                     scored, model, values, place.crop, self.tiling
                 )
         return as_map(data, model, self.cube, self.tiling)
+
+    def days(self, window: Window) -> Tensor:
+        """Return the dates of a window in days since 1970-01-01, (1 t)."""
+        return torch.from_numpy(cubes.days_since_epoch(self.cube.time)[window.dates])[None]
+
+    def _scores(self, model: TiMo, tile: Tile, window: Window) -> Tensor:
+        scores = head_of(model).finish(*self.inputs(model, tile, window))
+        x = torch.from_numpy(np.ascontiguousarray(self.values(tile.place)[window.dates]))[None]
+        return model.with_pixels(scores, x, self.days(window))[0]
 
     def _window(self, model: TiMo, place: Extent, run: np.ndarray, half: bool) -> Window:
         x = torch.from_numpy(np.ascontiguousarray(self.values(place)[run]))[None]
@@ -245,7 +252,7 @@ def frozen_digest(model: TiMo) -> str:
     hashed = hashlib.sha256(
         repr((model.config.bands, model.config.mean, model.config.std)).encode()
     )
-    free = tuple(f"head.{part}." for part in FREE)
+    free = ("pixel.", *(f"head.{part}." for part in FREE))
     for name, weight in model.state_dict().items():
         if not name.startswith(free):
             hashed.update(name.encode())

@@ -23,11 +23,13 @@ from timo.cube.labels import UNLABELLED
 from timo.errors import TimoError, warn
 from timo.models.frames import Frames
 from timo.models.heads import Detail, SegmentationHead, enlarge
+from timo.models.pixel import PixelModel
 from timo.models.tasks import TiMo
 from timo.places import Places
 from timo.training.answers import last_label
 from timo.training.features import FREE, Features, Tile, head_of
 from timo.training.inputs import evaluating, gather, learning
+from timo.training.regression import fit_rows, rows_of
 
 # Two convolutions of 3 x 3: what the full-resolution path sees of a pixel's surroundings, to each side.
 REACH = 2
@@ -77,6 +79,8 @@ class Samples:
     patches: list[
         Float[Tensor, "t p _c 5 5"]
     ]  # the image of each sensor and its validity around each pixel
+    values: Float[Tensor, "1 t c 1 p"]
+    dates: Float[Tensor, "1 t"]
     labels: Int[Tensor, "t p"]
     valid: Bool[Tensor, "t *g p"]
     of: Frames | None
@@ -101,7 +105,8 @@ def fit_head(
 
     For few labels, and for answers in seconds. Of a segmentation head (`timo.models.heads.SegmentationHead`), all that
     is at a resolution of 4 pixels is frozen, and kept in `features`; what is at full resolution learns: the detail
-    path, its merging with the enlarged features, the pooling over the dates of a model of the series, the classifier.
+    path, its merging with the enlarged features, the pooling over the dates of a model of the series, the classifier,
+    and the path of single pixels, which for an answer at each date is fitted as a regression.
     Only labelled pixels are gone through, with every class counting the same. The same call gives the same weights.
     Labels without dates are true on all dates on which the pixel was observed.
 
@@ -171,6 +176,8 @@ def fit_head(
         for tile in one.tiles
         for some in _samples(model, one, tile, which)
     ]
+    if model.pixel is not None and model.pixel.is_regression:
+        _fit_pixels(model.pixel, samples, seed)
     rates = (learning_rate, weight_decay)
     model.has_learnt = True
     history = _learn(
@@ -184,6 +191,20 @@ def fit_head(
         ready - started,
         len(history) < steps,
     )
+
+
+def _fit_pixels(pixels: PixelModel, samples: list[Samples], seed: int) -> None:
+    """Fit the regression of single pixels; all dates of a pixel are one group."""
+    rows, groups, count = [], [], 0
+    for one in samples:
+        observed = one.valid.any(dim=1) if one.valid.ndim == 3 else one.valid
+        labels = one.labels.masked_fill(~observed, UNLABELLED)
+        rows.append(rows_of(pixels, one.values[0], one.dates[0], None, labels[:, None]))
+        number = torch.arange(labels.shape[1]).expand(labels.shape) + count
+        groups.append(number[labels != UNLABELLED].numpy())
+        count += labels.shape[1]
+    features, truth = (np.concatenate(parts) for parts in zip(*rows, strict=True))
+    fit_rows(pixels, features, truth, np.concatenate(groups), seed)
 
 
 def _warn_of_random(model: TiMo) -> None:
@@ -270,7 +291,11 @@ def _samples(
                 name: getattr(of, name)[..., *at].unsqueeze(-1) for name in ("valid", "observed")
             }
             of = replace(of, **pixels)
-        yield Samples(coarse.contiguous(), patches, some, valid[0][..., *at], of)
+        x = torch.from_numpy(features.values(tile.place)[window.dates][..., *at])[
+            None, ..., None, :
+        ]
+        days = features.days(window)
+        yield Samples(coarse.contiguous(), patches, x, days, some, valid[0][..., *at], of)
 
 
 def _patches(pixels: Float[Tensor, "t c h w"], at: tuple[Any, ...]) -> Tensor:
@@ -294,6 +319,8 @@ def _learn(
     head, (rate, decay) = head_of(model), rates
     # What learns; the model is in evaluation, so that nothing is left to chance.
     parts = [part for name in FREE if (part := getattr(head, name, None)) is not None]
+    if model.pixel is not None and not model.pixel.is_regression:
+        parts.append(model.pixel)
     parameters = [p for part in parts for p in part.parameters()]
     weights = _class_weights(samples, len(model.config.classes))
     losses: list[float] = []
@@ -307,10 +334,15 @@ def _learn(
                 break
             kept = _kept(head, batch, generator)
             scores, labels = zip(*(_scores(head, samples, kept) for samples in batch), strict=True)
-            loss = F.cross_entropy(
-                torch.cat(scores), torch.cat(labels), weight=weights, ignore_index=UNLABELLED
-            )
-            losses.append(float(loss.detach()))
+            every = [torch.cat(scores)]
+            if model.pixel in parts:
+                every.append(torch.cat([_pixel_scores(model, samples) for samples in batch]))
+            each = [
+                F.cross_entropy(one, torch.cat(labels), weight=weights, ignore_index=UNLABELLED)
+                for one in every
+            ]
+            loss = torch.stack(each).sum()
+            losses.append(float(loss.detach()) / len(each))
             if not math.isfinite(losses[-1]):
                 raise TimoError(
                     f"The training diverged: the loss is {losses[-1]}. Give a lower learning_rate."
@@ -355,6 +387,13 @@ def _scores(
     return head.classifier(pooled)[0, ..., 0].T, last_label(samples.labels[None, ..., None])[
         0, :, 0
     ]
+
+
+def _pixel_scores(model: TiMo, samples: Samples) -> Float[Tensor, "n k"]:
+    """Return the scores (n, k) of all labelled pixels of the series by themselves."""
+    assert model.pixel is not None
+    scores = model.pixel(samples.values, samples.dates)
+    return rearrange(scores, "1 k 1 p -> p k")
 
 
 def _fine(head: SegmentationHead, samples: Samples) -> Float[Tensor, "n d 1 1"]:

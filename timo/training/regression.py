@@ -58,12 +58,12 @@ def rows_of(
     model: PixelModel,
     x: torch.Tensor,
     dates: torch.Tensor,
-    valid: torch.Tensor,
+    valid: torch.Tensor | None,
     labels: torch.Tensor,
     **_: Any,
 ) -> tuple[Float[np.ndarray, "n f"], np.ndarray]:
     """Return what a model reads of each labelled and observed pixel and date of a chip, and the labels."""
-    features, valid = model.features(x[None], dates[None], valid[None])
+    features, valid = model.features(x[None], dates[None], None if valid is None else valid[None])
     observed = seen(valid)[0]
     labels = labels.expand(observed.shape) if labels.ndim == observed.ndim else labels
     known = observed & is_labelled(labels)
