@@ -70,7 +70,7 @@ class Run:
 class Effort:
     """How long is trained."""
 
-    epochs: int = 10
+    epochs: int = 8
     chips: int = 240
     size: int = 16
     batch: int = 8

@@ -79,7 +79,7 @@ def test_features_are_bands_indices_and_season_by_name():
 
 def test_groups_of_bands_say_which_were_observed():
     model = random_weights(build_pixel(config(groups=(2, 1), indices=(("nir", "red"),))))
-    assert model.feature_names[3:5] == ("observed 1", "observed 2")
+    assert model.feature_names[4:6] == ("observed 1", "observed 2")
     x, dates, _ = series()
     valid = torch.rand(2, 4, 2, 5, 6, generator=torch.Generator().manual_seed(1)) > 0.4
     hidden = x.clone()

@@ -66,7 +66,7 @@ def check_weights(model: Segmenter) -> None:
 
 def groups_of(config: Any) -> tuple[int, ...]:
     """Return how many bands of a model belong to each sensor."""
-    return getattr(getattr(config, "encoder", None), "groups", ()) or (len(config.bands),)
+    return getattr(getattr(config, "encoder", config), "groups", ()) or (len(config.bands),)
 
 
 def seen(x: Float[np.ndarray, "t c h w"], groups: Sequence[int]) -> Bool[np.ndarray, "t h w"]:

@@ -13,7 +13,7 @@ from timo.models.config import Channels, EncoderConfig, Rate, check_reads_bands
 
 Task = Literal["segmentation", "classification", "regression"]
 Unit = Literal["pixel", "chip", "parcel"]
-Config = TypeVar("Config", bound="PixelConfig")
+Config = TypeVar("Config", "PixelConfig", "ModelConfig")
 # What each task can answer for; the first is the default.
 UNITS: dict[str, tuple[Unit, ...]] = {
     "segmentation": ("pixel",),
@@ -22,10 +22,42 @@ UNITS: dict[str, tuple[Unit, ...]] = {
 }
 
 
+class _Answer:
+    """What configs of models have in common."""
+
+    bands: tuple[str, ...]
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    task: Task
+    per_date: bool
+    unit: Unit | Literal[""]
+    interval: float
+    indices: tuple[tuple[str, str], ...]
+
+    def _check(self, channels: int) -> None:
+        """Check a config of a model of some channels, and put what was left open in its place."""
+        object.__setattr__(self, "unit", self.unit or UNITS[self.task][0])
+        for field in ("target_mean", "target_std", "interval"):
+            object.__setattr__(self, field, float(getattr(self, field)))
+        check_reads_bands(self, channels)
+        check_answer(self.task, self.unit, self.per_date)
+        check_classes(self.task, self.classes)
+        if unknown := {band for pair in self.indices for band in pair} - set(self.bands):
+            raise TimoError(f"indices are pairs of the bands {self.bands}; got {sorted(unknown)}")
+
+    @property
+    def outputs(self) -> int:
+        """Return the number of scores: one a class, or value, low and high of a regression."""
+        if self.task == "regression":
+            return 3 if self.interval else 1
+        return len(self.classes)
+
+
 @checked
-@dataclass(frozen=True, kw_only=True)
-class PixelConfig:
-    """Configuration of what a model answers, and of a model of single pixels; saved beside the weights.
+@dataclass(frozen=True)
+class PixelConfig(_Answer):
+    """Configuration of a model of single pixels; saved beside the weights.
 
     Parameters
     ----------
@@ -72,39 +104,25 @@ class PixelConfig:
     groups: tuple[Channels, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "unit", self.unit or UNITS[self.task][0])
-        for field in ("target_mean", "target_std", "interval"):
-            object.__setattr__(self, field, float(getattr(self, field)))
-        self._check_bands()
-        check_answer(self.task, self.unit, self.per_date)
-        check_classes(self.task, self.classes)
-        if unknown := {band for pair in self.indices for band in pair} - set(self.bands):
-            raise TimoError(f"indices are pairs of the bands {self.bands}; got {sorted(unknown)}")
-
-    def _check_bands(self) -> None:
-        check_reads_bands(self, len(self.bands))
+        self._check(len(self.bands))
         if self.groups and (len(self.groups) < 2 or sum(self.groups) != len(self.bands)):
             raise TimoError(
                 f"groups share out the {len(self.bands)} bands among two sensors or more; got {self.groups}"
             )
 
-    @property
-    def outputs(self) -> int:
-        """Return the number of scores: one a class, or value, low and high of a regression."""
-        if self.task == "regression":
-            return 3 if self.interval else 1
-        return len(self.classes)
-
 
 @checked
 @dataclass(frozen=True)
-class ModelConfig(PixelConfig):
-    """Configuration of a model: its encoder, and what `PixelConfig` holds; saved beside the weights.
+class ModelConfig(_Answer):
+    """Configuration of a model: its encoder, bands, classes and normalisation; saved beside the weights.
 
     Parameters
     ----------
     encoder : EncoderConfig
         The encoder, whose groups of bands are those of the model.
+    bands, classes, mean, std, task, per_date, sensor, unit, target, target_units, target_mean, target_std, interval, \
+    indices
+        As in `PixelConfig`.
     head_width, detail : int
         Channels of the segmentation head and of its full-resolution path (0 leaves that out).
     dropout : float
@@ -117,26 +135,37 @@ class ModelConfig(PixelConfig):
     """
 
     encoder: EncoderConfig
+    bands: tuple[str, ...]
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[Positive, ...]
+    task: Task = "segmentation"
+    per_date: bool = True
+    sensor: str = "sentinel-2"
     head_width: Channels = 64
     detail: Annotated[int, Range(least=0, most=4096)] = 16
     dropout: Rate = 0.1
     initial_weights: str = ""
+    unit: Unit | Literal[""] = ""
+    target: str = ""
+    target_units: str = ""
+    target_mean: float = 0.0
+    target_std: Positive = 1.0
+    interval: Annotated[float, Range(least=0, below=1)] = 0.9
     pixel: Share = 0.0
+    indices: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "groups", self.encoder.groups)
         object.__setattr__(self, "pixel", float(self.pixel))
-        super().__post_init__()
+        self._check(self.encoder.in_channels)
         if self.pixel and self.unit == "chip":
             raise TimoError("a chip has no single pixels to answer for: leave pixel out")
-
-    def _check_bands(self) -> None:
-        check_reads_bands(self, self.encoder.in_channels)
 
     @property
     def of_pixels(self) -> PixelConfig:
         """Return the config of the path of single pixels."""
-        return PixelConfig(**{f.name: getattr(self, f.name) for f in fields(PixelConfig)})
+        own = {f.name: getattr(self, f.name) for f in fields(PixelConfig) if f.name != "groups"}
+        return PixelConfig(**own, groups=self.encoder.groups)
 
 
 def check_answer(task: str, unit: str, per_date: bool) -> None:

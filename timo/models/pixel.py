@@ -1,9 +1,10 @@
 """Scores of single pixels, without their surroundings: at full resolution in space and time."""
 
 import math
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 import torch
-from einops import rearrange
 from jaxtyping import Bool, Float, Real
 from torch import Tensor, nn
 
@@ -12,13 +13,50 @@ from timo.errors import TimoError
 from timo.models.answering import PixelConfig, answer, with_target
 from timo.models.embedding import YEAR
 from timo.models.encoder import PhysicalModel, check_series
-from timo.models.frames import spread
+from timo.models.frames import Frames
 from timo.models.heads import DATE_GROUPS, DatePooling, Layer
 
 # Channels of a model of series, and harmonics of the year that it reads; a regression reads the first.
 WIDTH, HARMONICS = 32, 3
 # Least log-probability that counts where two opinions are pooled: neither overrules the other.
 FLOOR = -6.0
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Bands of one sensor, and pairs of them, by their position in the cube."""
+
+    bands: slice
+    pairs: tuple[tuple[int, int], ...]
+    names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, config: PixelConfig, bands: slice) -> "_Part":
+        own = config.bands[bands]
+        given = [pair for pair in config.indices if set(pair) <= set(own)]
+        pairs = tuple((config.bands.index(a), config.bands.index(b)) for a, b in given)
+        return cls(bands, pairs, (*own, *(f"({a} - {b}) / ({a} + {b})" for a, b in given)))
+
+    def read(
+        self,
+        image: Float[Tensor, "b t c h w"],
+        x: Float[Tensor, "b t c h w"],
+        seen: Bool[Tensor, "b t 1 h w"],
+    ) -> Float[Tensor, "b t f h w"]:
+        """Return the normalised bands, and the normalised differences of the physical values."""
+        read = [image[:, :, self.bands]]
+        for left, right in self.pairs:
+            a, b = x[:, :, left : left + 1], x[:, :, right : right + 1]
+            # Reflectances in deep shadow are a little under zero: the ratio is kept in its range.
+            ratio = ((a - b) / (a + b).clamp(min=1e-6)).clamp(-1, 1)
+            read.append(torch.where(seen, ratio, 0.0))
+        return torch.cat(read, dim=2)
+
+
+def _slices(groups: tuple[int, ...], count: int) -> list[slice]:
+    """Return the channels of each group of bands."""
+    ends = (0, *accumulate(groups or (count,)))
+    return [slice(*pair) for pair in pairwise(ends)]
 
 
 class PixelModel(PhysicalModel):
@@ -43,31 +81,35 @@ class PixelModel(PhysicalModel):
             )
         self.config = config
         self.has_learnt = False
-        self._pairs = [tuple(map(config.bands.index, pair)) for pair in config.indices]
         self.harmonics = 1 if config.per_date else HARMONICS
-        count = len(config.bands) + len(self._pairs) + len(self.groups) + 2 * self.harmonics
-        self.layers: nn.Sequential | None = None
+        self._parts = [_Part.of(config, part) for part in _slices(self.groups, len(config.bands))]
+        counts = [len(part.names) + 2 * self.harmonics for part in self._parts]
+        self.inputs: nn.ModuleList | None = None
         if config.per_date:
-            self.classifier = nn.Conv2d(count, config.outputs, 1)
+            self.classifier = nn.Conv2d(len(self.feature_names), config.outputs, 1)
             for parameter in self.classifier.parameters():
                 nn.init.zeros_(parameter)
-        else:
-            self.layers = nn.Sequential(Layer(count, WIDTH, 1), Layer(WIDTH, WIDTH, 1))
-            self.over_dates = DatePooling(WIDTH, math.gcd(WIDTH, DATE_GROUPS))
-            self.classifier = nn.Conv2d(WIDTH, config.outputs, 1)
+            return
+        self.inputs = nn.ModuleList([Layer(counts[0], WIDTH, 1)])
+        self.second = Layer(WIDTH, WIDTH, 1)
+        self.over_dates = DatePooling(WIDTH, math.gcd(WIDTH, DATE_GROUPS))
+        self.classifier = nn.Conv2d(WIDTH, config.outputs, 1)
+        # Drawn apart: all else begins as in a model of the first sensor.
+        with torch.random.fork_rng(devices=[]):
+            self.inputs.extend(Layer(count, WIDTH, 1) for count in counts[1:])
 
     @property
     def is_regression(self) -> bool:
         """Whether it is fitted at once, and not by steps."""
-        return self.layers is None
+        return self.inputs is None
 
     @property
     def feature_names(self) -> tuple[str, ...]:
-        """Names of what it reads of a pixel and date, in order."""
+        """Names of what a regression reads of a pixel and date, in order."""
+        read = [name for part in self._parts for name in part.names]
         groups = [f"observed {number + 1}" for number in range(len(self.groups))]
-        indices = [f"({a} - {b}) / ({a} + {b})" for a, b in self.config.indices]
         season = [f"{name} {k + 1}" for k in range(self.harmonics) for name in ("sine", "cosine")]
-        return (*self.config.bands, *groups, *indices, *season)
+        return (*read, *groups, *season)
 
     def features(
         self,
@@ -75,25 +117,25 @@ class PixelModel(PhysicalModel):
         dates: Real[Tensor, "b t"] | None,
         valid: Bool[Tensor, "b t *g h w"] | None = None,
     ) -> tuple[Float[Tensor, "b t f h w"], Bool[Tensor, "b t *g h w"]]:
-        """Return what is read of each pixel and date, and where there is an observation."""
-        image, valid = self.normalise(x, valid)
-        parts = [image]
+        """Return what a regression reads of each pixel and date, and where there is an observation."""
+        parts, season, valid = self._read(x, dates, valid)
         if self.groups:
-            parts.append(valid.to(image.dtype))
-        each = spread(valid, self.groups)
-        for left, right in self._pairs:
-            a, b = x[:, :, left], x[:, :, right]
-            # Reflectances in deep shadow are a little under zero: the ratio is kept in its range.
-            ratio = ((a - b) / (a + b).clamp(min=1e-6)).clamp(-1, 1)
-            seen = each[:, :, left if self.groups else 0]
-            parts.append(torch.where(seen, ratio, 0.0)[:, :, None])
+            parts = [*parts, valid.to(season.dtype)]
+        return torch.cat([*parts, season], dim=2), valid
+
+    def _read(
+        self, x: Tensor, dates: Tensor | None, valid: Tensor | None
+    ) -> tuple[list[Float[Tensor, "b t _f h w"]], Tensor, Bool[Tensor, "b t *g h w"]]:
+        """Return bands and indices of each sensor, zero where not observed, the season, and what was observed."""
+        image, valid = self.normalise(x, valid)
+        flags = valid.split(1, dim=2) if self.groups else [valid[:, :, None]]
+        parts = [part.read(image, x, seen) for part, seen in zip(self._parts, flags, strict=True)]
         days = torch.zeros(x.shape[:2], device=x.device) if dates is None else dates
         angle = (2 * math.pi / YEAR) * (days.double() % YEAR)
-        for order in range(1, self.harmonics + 1):
-            for wave in ((order * angle).sin(), (order * angle).cos()):
-                one = wave.to(image.dtype)[:, :, None, None, None]
-                parts.append(one.expand(-1, -1, 1, *x.shape[-2:]))
-        return torch.cat(parts, dim=2), valid
+        orders = range(1, self.harmonics + 1)
+        waves = [wave for k in orders for wave in ((k * angle).sin(), (k * angle).cos())]
+        season = torch.stack(waves, dim=2).to(image.dtype)[..., None, None]
+        return parts, season.expand(-1, -1, -1, *x.shape[-2:]), valid
 
     def forward(
         self,
@@ -109,15 +151,18 @@ class PixelModel(PhysicalModel):
             If the shapes do not fit each other or the bands.
         """
         check_series(x, dates, valid, len(self.config.bands), self.groups)
-        read, valid = self.features(x, dates, valid)
-        frames = rearrange(read, "b t f h w -> (b t) f h w")
-        if self.layers is None:
-            return self.classifier(frames).unflatten(0, x.shape[:2])
-        cell = x.shape[-2:] == (1, 1)
-        for layer in self.layers:
-            frames = layer(frames, cell)
-        seen = valid.any(dim=2) if self.groups else valid
-        return self.classifier(self.over_dates(frames.unflatten(0, x.shape[:2]), seen))
+        if self.inputs is None:
+            read, _ = self.features(x, dates, valid)
+            return self.classifier(read.flatten(0, 1)).unflatten(0, x.shape[:2])
+        parts, season, valid = self._read(x, dates, valid)
+        series = [torch.cat([part, season], dim=2) for part in parts]
+        if self.groups:
+            of = Frames.of(valid)
+            frames, valid = of.each(series, self.inputs), of.valid
+        else:
+            frames = self.inputs[0](series[0].flatten(0, 1)).unflatten(0, x.shape[:2])
+        coded = self.second(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
+        return self.classifier(self.over_dates(coded, valid))
 
     def answer(self, scores: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
         """Return what scores say, in their shape: probabilities, or value, low and high in the unit of the target.

@@ -330,7 +330,7 @@ def load_encoder(path: PathLike) -> SavedEncoder:
     """
     path = _folder(path)
     entries = _read_config(path)
-    if isinstance(entries.config, PixelConfig) and not isinstance(entries.config, ModelConfig):
+    if isinstance(entries.config, PixelConfig):
         raise TimoError(
             f"{path} holds a model of single pixels, which has no encoder; it is read with {READ_WITH['pixel']}"
         )

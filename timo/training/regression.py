@@ -83,7 +83,11 @@ def fit_rows(
         return
     if values:
         truth = (truth - model.config.target_mean) / model.config.target_std
-    make = ridge if values else balanced
+    # What is the same everywhere, as a sensor that saw nothing, changes nothing, to the bit.
+    varies = np.ptp(features, axis=0) > 0
+    if not varies.any():
+        return
+    features, make = features[:, varies], ridge if values else balanced
     fitted = fit(make(best_strength(make, features, truth, groups, seed)), features, truth)
     scaler, linear = fitted[0], fitted[-1]
     slopes = np.atleast_2d(linear.coef_) / scaler.scale_
@@ -95,12 +99,20 @@ def fit_rows(
         offsets = offsets + np.array([0.0, *errors][: model.config.outputs])
     else:
         slopes, offsets = _of_all_classes(slopes, offsets, linear.classes_, model.config.outputs)
+    slopes = _spread(slopes, varies)
     with torch.no_grad():
         weight, bias = model.classifier.weight, model.classifier.bias
         weight.copy_(torch.from_numpy(slopes).to(weight)[..., None, None])
         assert bias is not None
         bias.copy_(torch.from_numpy(offsets).to(bias))
     model.has_learnt = True
+
+
+def _spread(slopes: np.ndarray, varies: np.ndarray) -> np.ndarray:
+    """Return the slopes of all features; zero of those that were left out."""
+    every = np.zeros((len(slopes), len(varies)))
+    every[:, varies] = slopes
+    return every
 
 
 def _of_all_classes(
