@@ -65,7 +65,19 @@ MODULES = (
 PLAIN = {"Chip", "TimoError"}
 # In the hot path of torch or of a loader; `timo.predict`, `create_encoder` and `ChipStore.read` stand before them.
 HOT = {"forward", "encode", "decode", "normalise", "extra_repr", "tensors"}
-HOT |= {"clear_dates", "read_dates", "read_array", "decoded", "seconds", "shape", "valid"}
+HOT |= {
+    "context",
+    "opinions",
+    "with_pixels",
+    "features",
+    "clear_dates",
+    "read_dates",
+    "read_array",
+    "decoded",
+    "seconds",
+    "shape",
+    "valid",
+}
 Call = tuple[Callable[..., Any], dict[str, Any]]
 
 
@@ -424,6 +436,7 @@ methods(
     lambda w: timo.Features(w.model, w.cube),
     {
         "check": lambda w: {"model": w.model},
+        "days": lambda w: {"window": first(w)[2]},
         "inputs": lambda w: dict(
             zip(("model", "tile", "window"), (w.model, *first(w)[1:]), strict=True)
         ),
@@ -704,6 +717,13 @@ simple(
             "mean": (0.2,) * 6,
             "std": (0.1,) * 6,
         },
+        "PixelConfig": lambda w: {
+            "bands": BANDS,
+            "classes": ("forest", "other"),
+            "mean": (0.2,) * 6,
+            "std": (0.1,) * 6,
+        },
+        "PixelModel": lambda w: {"config": timo.load_model("pixel", w.cube, ["a", "b"]).config},
         "PublishedAutoencoder": lambda w: {"config": small_autoencoder()},
         "SavedEncoder": lambda w: {**vars(timo.models.load_encoder(w.encoder_folder))},
         "TiMo": lambda w: {"config": w.model.config},
@@ -725,6 +745,14 @@ simple(
             "state_dict": w.model.encoder.state_dict(),
             "encoder": w.model.encoder,
         },
+    },
+)
+methods(
+    "timo.models.PixelModel",
+    lambda w: timo.load_model("pixel", w.cube, task="regression"),
+    {
+        "answer": lambda w: {"scores": torch.zeros(1, 3, 4, 4)},
+        "set_target": lambda w: {"mean": 20.0, "std": 4.0},
     },
 )
 methods(

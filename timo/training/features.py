@@ -215,6 +215,7 @@ class Features:
                 )
         return as_map(data, model, self.cube, self.tiling)
 
+    @checked
     def days(self, window: Window) -> Tensor:
         """Return the dates of a window in days since 1970-01-01, (1 t)."""
         return torch.from_numpy(cubes.days_since_epoch(self.cube.time)[window.dates])[None]

@@ -25,9 +25,8 @@ from timo.training.answers import (
     only_observed,
 )
 
-
-# Learning rate of a small model of single pixels, relative to that of a head. Simulated farmland was learnt as well with
-# 1 to 20, real crops better the higher it was.
+# Learning rate of a small model of single pixels, relative to that of a head. Simulated farmland was learnt as well
+# with 1 as with 20, real crops better the higher it was.
 PIXEL_RATE = 10.0
 
 
