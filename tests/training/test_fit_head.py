@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -65,6 +66,22 @@ def test_the_map_of_the_features_is_that_of_predict(world, new_model, per_date, 
     for name in ("probability", "entropy"):
         np.testing.assert_allclose(got[name], expected[name], atol=1e-5)
     assert (got.label == expected.label).mean() > 0.999
+
+
+@pytest.mark.parametrize("per_date", [True, False])
+def test_the_path_of_single_pixels_learns_from_clicks_and_is_in_the_map(world, new_model, per_date):
+    cube, labels, _ = world
+    bands = tuple(cube.band.values)
+    config = replace(new_model(per_date=per_date).config, pixel=0.5, indices=(bands[:2],))
+    model = build(config)
+    features = timo.Features(model, cube)
+    before = {name: weight.clone() for name, weight in model.pixel.state_dict().items()}
+    timo.fit_head(model, cube, clicks(labels), features=features, steps=20)
+    assert any(not torch.equal(w, before[name]) for name, w in model.pixel.state_dict().items())
+    got, expected = features.predict(model), timo.predict(model, cube).compute()
+    np.testing.assert_allclose(got.probability, expected.probability, atol=1e-5)
+    own = accuracy(timo.predict(model.pixel, cube).compute(), labels, clicks(labels))
+    assert own > 0.85
 
 
 def test_half_precision_takes_half_and_gives_nearly_the_same(world, new_model):
@@ -329,7 +346,7 @@ def joint(grid):
     return timo.cube.join(first, second), labels
 
 
-def joint_model(per_date=True, detail=4):
+def joint_model(per_date=True, detail=4, pixel=0.0):
     small = {"dims": (8, 8, 16, 16), "depths": (1,) * 4, "heads": (1, 1, 2, 2)}
     return build(
         ModelConfig(
@@ -342,14 +359,17 @@ def joint_model(per_date=True, detail=4):
             sensor="sentinel-2+sentinel-1",
             head_width=8,
             detail=detail,
+            pixel=pixel,
+            indices=(("B8", "B4"),),
         )
     )
 
 
+@pytest.mark.parametrize("pixel", [0.0, 0.5])
 @pytest.mark.parametrize("per_date", [True, False])
-def test_several_sensors_have_features_that_predict_as_the_model_does(joint, per_date):
+def test_several_sensors_have_features_that_predict_as_the_model_does(joint, per_date, pixel):
     cube, labels = joint
-    model = joint_model(per_date)
+    model = joint_model(per_date, pixel=pixel)
     done = timo.fit_head(model, cube, clicks(labels), steps=30)
     assert done.history.loss.iloc[-1] < 0.6 * done.history.loss.iloc[0]
     got, expected = done.features.predict(model), timo.predict(model, cube).compute()

@@ -265,8 +265,8 @@ def finetune(
 
 def _regression_of(model: Segmenter) -> PixelModel | None:
     """Return what of a model is a regression of single pixels."""
-    pixels = model if isinstance(model, PixelModel) else getattr(model, "pixel", None)
-    return pixels if pixels is not None and pixels.is_regression else None
+    pixels = model.pixel if isinstance(model, TiMo) else model
+    return pixels if isinstance(pixels, PixelModel) and pixels.is_regression else None
 
 
 @torch.no_grad()
