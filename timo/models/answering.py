@@ -1,7 +1,7 @@
 """What a model answers: its classes or numbers, for what, from which bands; and what its scores say."""
 
 from dataclasses import dataclass, fields, replace
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -10,10 +10,10 @@ from torch import Tensor
 from timo.checks import Positive, Range, Share, checked, described
 from timo.errors import TimoError
 from timo.models.config import Channels, EncoderConfig, Rate, check_reads_bands
+from timo.models.encoder import PhysicalModel
 
 Task = Literal["segmentation", "classification", "regression"]
 Unit = Literal["pixel", "chip", "parcel"]
-Config = TypeVar("Config", "PixelConfig", "ModelConfig")
 # What each task can answer for; the first is the default.
 UNITS: dict[str, tuple[Unit, ...]] = {
     "segmentation": ("pixel",),
@@ -189,26 +189,50 @@ def check_classes(task: str, classes: tuple[str, ...]) -> None:
         raise TimoError(f"at least two different classes are needed, got {classes}")
 
 
-def answer(config: Config, scores: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
-    """Return what scores of a model of this config say, see `TiMo.answer`."""
-    shape = tuple(scores.shape) if isinstance(scores, Tensor) else ()
-    axis = -1 if config.unit == "chip" or len(shape) < 3 else -3
-    if shape[axis:][:1] != (config.outputs,):
-        raise TimoError(
-            f"scores must be a torch.Tensor of what this model returns, {config.outputs} numbers for each "
-            f"{config.unit}, or of what pool_parcels makes of that; got {described(scores)}"
-        )
-    if config.task != "regression":
-        return scores.softmax(dim=axis)
-    answers = scores * config.target_std + config.target_mean
-    if not config.interval:
-        return answers
-    value, low, high = answers.split(1, dim=axis)
-    return torch.cat([value, torch.minimum(low, value), torch.maximum(high, value)], dim=axis)
+class AnsweringModel(PhysicalModel):
+    """A model whose scores mean classes, or a number, of pixels, chips or parcels."""
 
+    def __init__(self, config: Any, groups: tuple[int, ...]) -> None:
+        super().__init__(config.mean, config.std, groups)
+        self.config = config
+        # Whether it was trained on labels since it was made: then it may know what is to be held out.
+        self.has_learnt = False
 
-def with_target(config: Config, mean: float, std: float) -> Config:
-    """Return the config with the mean and standard deviation of the number that is predicted."""
-    if config.task != "regression":
-        raise TimoError(f"a model for {config.task} predicts no number: it has no target")
-    return replace(config, target_mean=float(mean), target_std=float(std))
+    def answer(self, scores: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+        """Return what scores say, in their shape: probabilities, or value, low and high in the unit of the target.
+
+        Scores of pixels are (..., k, h, w), of chips and of pooled parcels (..., k).
+
+        Raises
+        ------
+        TimoError
+            If they are not scores of this model.
+        """
+        config = self.config
+        shape = tuple(scores.shape) if isinstance(scores, Tensor) else ()
+        axis = -1 if config.unit == "chip" or len(shape) < 3 else -3
+        if shape[axis:][:1] != (config.outputs,):
+            raise TimoError(
+                f"scores must be a torch.Tensor of what this model returns, {config.outputs} numbers for each "
+                f"{config.unit}, or of what pool_parcels makes of that; got {described(scores)}"
+            )
+        if config.task != "regression":
+            return scores.softmax(dim=axis)
+        answers = scores * config.target_std + config.target_mean
+        if not config.interval:
+            return answers
+        value, low, high = answers.split(1, dim=axis)
+        return torch.cat([value, torch.minimum(low, value), torch.maximum(high, value)], dim=axis)
+
+    @checked
+    def set_target(self, mean: float, std: Positive) -> None:
+        """Set the mean and standard deviation of the number that a regression predicts.
+
+        Raises
+        ------
+        TimoError
+            If the model is no regression, or they are not finite numbers, `std` above 0.
+        """
+        if self.config.task != "regression":
+            raise TimoError(f"a model for {self.config.task} predicts no number: it has no target")
+        self.config = replace(self.config, target_mean=float(mean), target_std=float(std))

@@ -8,11 +8,10 @@ import torch
 from jaxtyping import Bool, Float, Real
 from torch import Tensor, nn
 
-from timo.checks import Positive, checked
 from timo.errors import TimoError
-from timo.models.answering import PixelConfig, answer, with_target
+from timo.models.answering import AnsweringModel, PixelConfig
 from timo.models.embedding import YEAR
-from timo.models.encoder import PhysicalModel, check_series
+from timo.models.encoder import check_series
 from timo.models.frames import Frames
 from timo.models.heads import DATE_GROUPS, DatePooling, Layer
 
@@ -59,7 +58,7 @@ def _slices(groups: tuple[int, ...], count: int) -> list[slice]:
     return [slice(*pair) for pair in pairwise(ends)]
 
 
-class PixelModel(PhysicalModel):
+class PixelModel(AnsweringModel):
     """Scores of each pixel from its own values alone.
 
     For an answer at each date a linear model of the bands, of normalised differences of bands and of the season, which
@@ -74,13 +73,12 @@ class PixelModel(PhysicalModel):
     """
 
     def __init__(self, config: PixelConfig) -> None:
-        super().__init__(config.mean, config.std, config.groups)
+        super().__init__(config, config.groups)
         if config.unit == "chip":
             raise TimoError(
                 'a model of single pixels does not answer for chips: give unit="pixel" or unit="parcel"'
             )
-        self.config = config
-        self.has_learnt = False
+        self.config: PixelConfig
         self.harmonics = 1 if config.per_date else HARMONICS
         self._parts = [_Part.of(config, part) for part in _slices(self.groups, len(config.bands))]
         counts = [len(part.names) + 2 * self.harmonics for part in self._parts]
@@ -163,27 +161,6 @@ class PixelModel(PhysicalModel):
             frames = self.inputs[0](series[0].flatten(0, 1)).unflatten(0, x.shape[:2])
         coded = self.second(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
         return self.classifier(self.over_dates(coded, valid))
-
-    def answer(self, scores: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
-        """Return what scores say, in their shape: probabilities, or value, low and high in the unit of the target.
-
-        Raises
-        ------
-        TimoError
-            If they are not scores of this model.
-        """
-        return answer(self.config, scores)
-
-    @checked
-    def set_target(self, mean: float, std: Positive) -> None:
-        """Set the mean and standard deviation of the number that a regression predicts.
-
-        Raises
-        ------
-        TimoError
-            If the model is no regression, or they are not finite numbers, `std` above 0.
-        """
-        self.config = with_target(self.config, mean, std)
 
     def extra_repr(self) -> str:
         """Return one line for the notebook."""

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from timo.checks import Positive, checked
 from timo.errors import TimoError
-from timo.models.answering import UNITS, ModelConfig, PixelConfig, Unit, answer, with_target
-from timo.models.encoder import PhysicalModel, TiMoEncoder, check_series, seeded
+from timo.models.answering import UNITS, AnsweringModel, ModelConfig, PixelConfig, Unit
+from timo.models.encoder import TiMoEncoder, check_series, seeded
 from timo.models.heads import ChipHead, SegmentationHead
 from timo.models.pixel import PixelModel, pooled
 
@@ -17,7 +17,7 @@ from timo.models.pixel import PixelModel, pooled
 _SAID = ("bands", "classes", "task", "per_date", "sensor")
 
 
-class TiMo(PhysicalModel):
+class TiMo(AnsweringModel):
     """Encoder and head: from the physical values of a series to scores, and from those to answers.
 
     Parameters
@@ -27,10 +27,8 @@ class TiMo(PhysicalModel):
 
     @checked
     def __init__(self, config: ModelConfig) -> None:
-        super().__init__(config.mean, config.std, config.encoder.groups)
-        self.config = config
-        # Whether it was trained on labels since it was made: then it may know what is to be held out.
-        self.has_learnt = False
+        super().__init__(config, config.encoder.groups)
+        self.config: ModelConfig
         self.encoder = TiMoEncoder(config.encoder)
         dims = config.encoder.dims
         self.head: SegmentationHead | ChipHead
@@ -128,28 +126,10 @@ class TiMo(PhysicalModel):
             found.append(self.pixel(x, dates, valid))
         return found
 
-    def answer(self, scores: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
-        """Return what scores say, in their shape: probabilities, or value, low and high in the unit of the target.
-
-        Scores of pixels are (..., k, h, w), of chips and of pooled parcels (..., k).
-
-        Raises
-        ------
-        TimoError
-            If they are not scores of this model.
-        """
-        return answer(self.config, scores)
-
     @checked
     def set_target(self, mean: float, std: Positive) -> None:
-        """Set the mean and standard deviation of the number that a regression predicts.
-
-        Raises
-        ------
-        TimoError
-            If the model is no regression, or they are not finite numbers, `std` above 0.
-        """
-        self.config = with_target(self.config, mean, std)
+        """Set the mean and standard deviation of the number that a regression predicts, for every path."""
+        super().set_target(mean, std)
         if self.pixel is not None:
             self.pixel.set_target(mean, std)
 
