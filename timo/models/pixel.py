@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from timo.errors import TimoError
 from timo.models.answering import AnsweringModel, PixelConfig
+from timo.models.bands import precise
 from timo.models.embedding import YEAR
 from timo.models.encoder import check_series
 from timo.models.frames import Frames
@@ -129,7 +130,7 @@ class PixelModel(AnsweringModel):
         flags = valid.split(1, dim=2) if self.groups else [valid[:, :, None]]
         parts = [part.read(image, x, seen) for part, seen in zip(self._parts, flags, strict=True)]
         days = torch.zeros(x.shape[:2], device=x.device) if dates is None else dates
-        angle = (2 * math.pi / YEAR) * (days.double() % YEAR)
+        angle = (2 * math.pi / YEAR) * (days.to(precise(x.device)) % YEAR)
         orders = range(1, self.harmonics + 1)
         waves = [wave for k in orders for wave in ((k * angle).sin(), (k * angle).cos())]
         season = torch.stack(waves, dim=2).to(image.dtype)[..., None, None]
