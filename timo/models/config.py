@@ -115,8 +115,7 @@ class EncoderConfig:
     @property
     def slices(self) -> tuple[slice, ...]:
         """Return the channels of each group of bands."""
-        ends = (0, *accumulate(self.groups or (self.in_channels,)))
-        return tuple(slice(*pair) for pair in pairwise(ends))
+        return slices_of(self.groups, self.in_channels)
 
     @property
     def parts(self) -> "tuple[EncoderConfig, ...]":
@@ -133,6 +132,11 @@ class EncoderConfig:
             )
             for part in self.slices
         )
+
+
+def slices_of(groups: tuple[int, ...], count: int) -> tuple[slice, ...]:
+    """Return the channels of each group of bands; all of them where there is one sensor."""
+    return tuple(slice(*pair) for pair in pairwise((0, *accumulate(groups or (count,)))))
 
 
 def check_wavelengths(wavelengths: Sequence[float | int]) -> tuple[float, ...]:

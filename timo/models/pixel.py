@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
 
 import torch
 from jaxtyping import Bool, Float, Real
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from timo.errors import TimoError
 from timo.models.answering import AnsweringModel, PixelConfig
 from timo.models.bands import precise
+from timo.models.config import slices_of
 from timo.models.embedding import YEAR
 from timo.models.encoder import check_series
 from timo.models.frames import Frames
@@ -53,12 +53,6 @@ class _Part:
         return torch.cat(read, dim=2)
 
 
-def _slices(groups: tuple[int, ...], count: int) -> list[slice]:
-    """Return the channels of each group of bands."""
-    ends = (0, *accumulate(groups or (count,)))
-    return [slice(*pair) for pair in pairwise(ends)]
-
-
 class PixelModel(AnsweringModel):
     """Scores of each pixel from its own values alone.
 
@@ -81,7 +75,7 @@ class PixelModel(AnsweringModel):
             )
         self.config: PixelConfig
         self.harmonics = 1 if config.per_date else HARMONICS
-        self._parts = [_Part.of(config, part) for part in _slices(self.groups, len(config.bands))]
+        self._parts = [_Part.of(config, part) for part in slices_of(self.groups, len(config.bands))]
         counts = [len(part.names) + 2 * self.harmonics for part in self._parts]
         self.inputs: nn.ModuleList | None = None
         if config.per_date:

@@ -10,6 +10,7 @@ from timo.checks import Positive, checked
 from timo.errors import TimoError
 from timo.models.answering import UNITS, AnsweringModel, ModelConfig, PixelConfig, Unit
 from timo.models.encoder import TiMoEncoder, check_series, seeded
+from timo.models.frames import finite
 from timo.models.heads import ChipHead, SegmentationHead
 from timo.models.pixel import PixelModel, pooled
 
@@ -79,8 +80,7 @@ class TiMo(AnsweringModel):
         TimoError
             If the shapes do not fit each other or the bands.
         """
-        context = self.context(x, dates, valid)
-        return context if self.pixel is None else self.with_pixels(context, x, dates, valid)
+        return self.with_pixels(self.context(x, dates, valid), x, dates, valid)
 
     def context(
         self,
@@ -103,10 +103,11 @@ class TiMo(AnsweringModel):
         dates: Real[Tensor, "b t"] | None = None,
         valid: Bool[Tensor, "b t *g h w"] | None = None,
     ) -> Float[Tensor, "b ..."]:
-        """Pool the scores of encoder and head with those of single pixels, where these were observed."""
+        """Pool the scores of encoder and head with those of single pixels, if any, where these were observed."""
         if self.pixel is None:
             return context
-        _, seen = self.normalise(x, valid)
+        complete = finite(x, self.groups)
+        seen = complete if valid is None else valid & complete
         seen = seen.any(dim=2) if self.groups else seen
         if not self.config.per_date:
             seen = seen.any(dim=1)

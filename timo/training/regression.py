@@ -65,7 +65,6 @@ def rows_of(
     """Return what a model reads of each labelled and observed pixel and date of a chip, and the labels."""
     features, valid = model.features(x[None], dates[None], None if valid is None else valid[None])
     observed = seen(valid)[0]
-    labels = labels.expand(observed.shape) if labels.ndim == observed.ndim else labels
     known = observed & is_labelled(labels)
     return features[0].movedim(1, -1)[known].numpy(), labels[known].numpy()
 
