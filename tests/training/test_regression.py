@@ -32,7 +32,7 @@ def scores_of(model, features):
 
 
 @pytest.mark.parametrize("classes", [("x", "y"), ("x", "y", "z")])
-def test_classes_are_told_apart_each_counting_the_same(classes):
+def test_classes_are_separated_and_each_counts_the_same(classes):
     model = build_pixel(PixelConfig(classes=classes, **NAMES))
     features, rng = rows(model)
     truth = np.digitize(features[:, 0] - features[:, 1], np.linspace(-1, 1, len(classes) - 1))
