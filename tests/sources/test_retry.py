@@ -464,6 +464,39 @@ def test_a_page_in_place_of_the_pixels_is_transient():
     assert sort_earthengine_error(caught.value).kind == "transient"
 
 
+def test_a_reply_that_python_failed_to_parse_beside_other_threads_is_transient(monkeypatch):
+    """No fault of the reply: literals parsed in several threads at a time (CPython issue 106905)."""
+
+    def parse(_text):
+        raise SystemError("AST constructor recursion depth mismatch (before=48, after=43)")
+
+    buffer = io.BytesIO()
+    np.save(buffer, np.zeros((5, 6), dtype=[("B2", "f4"), ("B3", "f4")]))
+    whole = buffer.getvalue()
+
+    def read():
+        return np.load(io.BytesIO(whole))
+
+    monkeypatch.setattr("ast.literal_eval", parse)
+    with pytest.raises(SystemError) as caught:
+        read()
+    assert sort_earthengine_error(caught.value).kind == "transient"
+    assert sort_earthengine_error(SystemError("of other code")).kind == "unknown"
+    monkeypatch.undo()
+    attempts = []
+
+    def now_and_then():
+        attempts.append(None)
+        if len(attempts) == 1:
+            with monkeypatch.context() as patch:
+                patch.setattr("ast.literal_eval", parse)
+                return read()
+        return read()
+
+    assert Retry(initial_s=0).call(now_and_then).shape == (5, 6)
+    assert len(attempts) == 2
+
+
 # --- nothing secret
 
 SECRET = st.text(

@@ -104,8 +104,13 @@ def sort_earthengine_error(error: BaseException) -> Sorted:
         return Sorted("unknown", message)
     # Raised while NumPy or the JSON reader read a reply.
     readers = [f.f_globals.get("__name__", "") for f, _ in walk_tb(error.__traceback__)]
-    if isinstance(error, ValueError | EOFError) and any(map(_READERS.match, readers)):
-        return Sorted("transient", f"the reply was cut short or garbled ({message})")
+    if any(map(_READERS.match, readers)):
+        if isinstance(error, ValueError | EOFError):
+            return Sorted("transient", f"the reply was cut short or garbled ({message})")
+        # Python before 3.12.1 now and then parses no literal, as NumPy's header is, where threads do so at the same
+        # time (github.com/python/cpython/issues/106905); the next attempt finds nothing wrong.
+        if isinstance(error, SystemError):
+            return Sorted("transient", message)
     names = {(c.__module__.partition(".")[0], c.__name__) for c in type(error).__mro__}
     if not _is_passing(error) and not {module for module, _ in names} & _LIBRARIES:
         return Sorted("unknown", message)
