@@ -4,8 +4,11 @@ From the root of the repository::
 
     python benchmarks/accuracy.py                     # the sample: every model, three seeds
     python benchmarks/accuracy.py --cube my.zarr --labels my_labels.zarr --months 1 12
+    python benchmarks/accuracy.py --fields FOLDER --place belgium_west --block 160   # crop types
     python benchmarks/accuracy.py --quick             # within a minute, to see that it works
     python benchmarks/accuracy.py --tune              # learning rates, on squares of the training part
+
+FOLDER is that of ``benchmarks/crops.py``.
 
 The task is one class per pixel for the whole series, so that peers that give one answer compete on their own ground.
 Training and test places are squares of 200 m in a checkerboard. Labels of test squares never reach a model; their
@@ -14,8 +17,9 @@ observations may be seen as surroundings of training pixels, by all models alike
 of steps, the same optimiser. It is trained once a seed and tested under every condition, in windows of the size of the
 chips, half overlapping.
 
-The **random forest** is trained anew for each condition, on monthly medians of the very dates and gaps that it is
-tested with: it is fitted to each condition, where one neural model must serve all.
+The **random forest** and the **logistic regression** (strength by cross-validation over squares) are trained anew for
+each condition, on monthly medians of the very dates and gaps that they are tested with: they are fitted to each
+condition, where one neural model must serve all.
 
 Conditions: a number of clear-enough dates of April to October of the label year, three nested draws of each (fewer
 months would not hold 16 dates on the sample); and eight of them with a share of the observations hidden by the gaps
@@ -37,13 +41,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import crops
 import numpy as np
 import torch
 from peers.conditions import conditions
 from peers.inputs import PeerConfig
 from peers.report import costs, not_led, summarise, tables
 from peers.task import SAMPLE_YEAR, Task, from_paths, make_task, sample
-from peers.testing import classify, classify_by_forest, score, share_hidden
+from peers.testing import classify, classify_by_medians, score, share_hidden
 from peers.unet3d import UNet3D
 from peers.utae import UTAE
 from torch import nn
@@ -113,7 +118,7 @@ def new_peer(task: Task, seed: int, kind: Callable[..., nn.Module], **options: A
 
 
 def make_model(name: str, task: Task, seed: int, weights: Path | None) -> nn.Module:
-    """A new model; the random forest has none."""
+    """A new model; the classical ones have none."""
     if name == "timo-pretrained":
         return pretrained(task, seed, weights)
     makers: dict[str, Callable[[], nn.Module]] = {
@@ -127,7 +132,8 @@ def make_model(name: str, task: Task, seed: int, weights: Path | None) -> nn.Mod
 
 
 NEURAL = tuple(LEARNING_RATES)
-MODELS = (*NEURAL, "forest")
+CLASSICAL = ("forest", "regression")
+MODELS = (*NEURAL, *CLASSICAL)
 
 
 def train(
@@ -166,8 +172,8 @@ def measure(
     )
     result: dict[str, Any] = {"model": name, "seed": seed, "rate": rate, "parameters": None}
     started = time.monotonic()
-    if name == "forest":
-        maps = [classify_by_forest(task, c, seed, settings.trees) for c in drawn]
+    if name in CLASSICAL:
+        maps = [classify_by_medians(task, c, name, seed, settings.trees) for c in drawn]
         result["seconds"] = time.monotonic() - started
     else:
         model = make_model(name, task, seed, weights)
@@ -216,7 +222,7 @@ def run(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         if name == "timo-pretrained" and (why := lacking(arguments.pretrained)):
             print(f"{name}: left out, {why}", flush=True)
             continue
-        tuned = arguments.tune and name != "forest"
+        tuned = arguments.tune and name not in CLASSICAL
         for rate in TRIED if tuned else (LEARNING_RATES.get(name, 0.0),):
             identity = key(task, settings, name, rate, arguments.pretrained)
             for seed in arguments.seeds:
@@ -261,6 +267,17 @@ def progress(result: dict[str, Any]) -> str:
 
 def open_task(arguments: argparse.Namespace) -> Task:
     """The sample, or what is given by path."""
+    if arguments.fields is not None:
+        cube, labels = crops.open_fields(arguments.fields / arguments.place)
+        return make_task(
+            cube,
+            labels,
+            labels,
+            year=None,
+            months=(1, 12),
+            block_m=arguments.block,
+            validation=arguments.tune,
+        )
     if (arguments.cube is None) != (arguments.labels is None):
         raise TimoError("a cube of your own needs labels of your own: give --cube and --labels")
     own = arguments.cube is not None
@@ -290,6 +307,8 @@ def parse(command: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=Settings.epochs)
     parser.add_argument("--cube", type=Path, help=".zarr or .nc of a cube; default: the sample")
     parser.add_argument("--labels", type=Path, help=".zarr or .nc of (y, x) labels on its grid")
+    parser.add_argument("--fields", type=Path, help="folder of places with crop types")
+    parser.add_argument("--place", default="belgium_west", help="a place in it")
     parser.add_argument("--year", type=int, help="dates of this year alone; the sample: 2018")
     parser.add_argument("--months", type=int, nargs=2, default=(4, 10), help="growing season")
     parser.add_argument("--block", type=float, default=200, help="side of a square in metres")

@@ -135,6 +135,13 @@ def open_labels(folder: Path, cube: xr.DataArray, run: Run) -> xr.DataArray:
     return labels.assign_coords(group=(("y", "x"), parcels.astype("int32")))
 
 
+def open_fields(folder: Path) -> tuple[xr.DataArray, xr.DataArray]:
+    """Open the season of one place, Sentinel-2, and its crop types."""
+    run = Run("crop types", "S2", "blocks", 0)
+    cube = open_cube(folder, run)
+    return cube, open_labels(folder, cube, run)
+
+
 def open_places(folder: Path, names: list[str], run: Run) -> timo.Places:
     cubes = [open_cube(folder / name, run) for name in names]
     labels = [open_labels(folder / n, c, run) for n, c in zip(names, cubes, strict=True)]

@@ -68,6 +68,7 @@ HOT = {"forward", "encode", "decode", "normalise", "extra_repr", "tensors"}
 HOT |= {
     "context",
     "opinions",
+    "attend",
     "with_pixels",
     "features",
     "clear_dates",

@@ -17,7 +17,7 @@ from timo import cube as cubes
 from timo.atomic import check_name
 from timo.checks import PathLike, Range, Seed, Share, checked, did_you_mean
 from timo.errors import TimoError, warn
-from timo.models.answering import UNITS, ModelConfig, PixelConfig, Task, Unit
+from timo.models.answering import UNITS, Form, ModelConfig, PixelConfig, Task, Unit
 from timo.models.config import SIZES, EncoderConfig, check_overrides, encoder_config
 from timo.models.pixel import PixelModel
 from timo.models.tasks import TiMo, build, build_pixel
@@ -30,7 +30,9 @@ logger = logging.getLogger(__name__)
 # The folders of timo/weights; each holds what `save_encoder` writes and, for people, a model card.
 SHIPPED = ("timo-tiny",)
 # The name of a model of single pixels, and the weight that such a path has in another model.
-PIXEL, PIXEL_SHARE = "pixel", 0.5
+PIXEL_SHARE = 0.5
+# Models of single pixels, and their form.
+PIXEL: dict[PathLike, Form] = {"pixel": "regression", "pixel-series": "both"}
 # Options that may be changed for an existing encoder: its weights keep their meaning.
 FREE = ("drop_path", "checkpoint")
 _MAKE = (
@@ -74,8 +76,9 @@ def load_model(
     name : str or path
         "timo-tiny", "timo-small", "timo-base", "timo-large" or "timo-huge" for a new model; the folder of a model that
         `timo.save` wrote; or the folder of an encoder that `timo.pretrain` wrote, for a new model that starts from it.
-        "pixel" for a new model of single pixels (`timo.models.PixelModel`): a regression of each pixel and date, or a
-        small model of its series.
+        "pixel" for a new regression of single pixels (`timo.models.PixelModel`), of each date or, with
+        ``per_date=False``, of their course through the year; "pixel-series" for that, pooled with a small network of the
+        series.
     data : xarray.DataArray, Places or sequence of xarray.DataArray, optional
         The cube, the places, or the cubes of several sensors (`timo.cube.join`) that it is to read; needed for a new
         model. A saved model is checked against it. Values are checked too (`timo.cube.check`), those of a lazy cube
@@ -130,7 +133,9 @@ def load_model(
         If the name is neither a size nor a folder of a model, the model does not fit the data, the classes or the
         task, or no pretrained weights fit where they are wanted.
     """
-    alone = name == PIXEL
+    alone = name in PIXEL
+    if name == "pixel-series" and per_date is None:
+        per_date = False
     size = f"timo-{str(name).removeprefix('timo-')}"
     path = None if alone or size.removeprefix("timo-") in SIZES else _existing(name)
     asked: dict[str, Any] = {"task": task, "unit": unit, "per_date": per_date}
@@ -151,9 +156,9 @@ def load_model(
             {n for n, v in {"pretrained": pretrained, "pixel": pixel}.items() if v} | options.keys()
         ):
             raise TimoError(
-                f'{given} are options of an encoder, and "{PIXEL}" has none: leave them out'
+                f'{given} are options of an encoder, and "{name}" has none: leave them out'
             )
-        return _new_pixel(described, answer, of_data, seed)
+        return _new_pixel(described, answer | {"form": PIXEL[name]}, of_data, seed)
     answer["pixel"] = pixel
     if path is not None:
         start = _from_folder(path, described, options, pretrained)

@@ -5,7 +5,7 @@ import torch
 from jaxtyping import Int
 from torch import nn
 
-from peers import forest
+from peers import medians
 from peers.conditions import Condition
 from peers.task import Task
 from timo.cube import days_since_epoch, valid_mask
@@ -46,15 +46,17 @@ def classify(
     return best
 
 
-def classify_by_forest(
-    task: Task, condition: Condition, seed: int, trees: int
+def classify_by_medians(
+    task: Task, condition: Condition, kind: str, seed: int, trees: int
 ) -> Int[np.ndarray, "h w"]:
-    """Class of each pixel by a random forest trained on the same dates and gaps, in the training squares."""
+    """Class of each pixel by a classical model trained on the same dates and gaps, in the training squares."""
     some = task.cube.isel(time=condition.when)
     visible = some.where(~condition.hidden[:, None])
     jobs = torch.get_num_threads()
-    features = forest.monthly_medians(visible)
-    return forest.classify(features, task.labels.values, trees=trees, seed=seed, jobs=jobs)
+    features = medians.monthly_medians(visible)
+    return medians.classify(
+        features, task.labels.values, kind=kind, trees=trees, seed=seed, jobs=jobs
+    )
 
 
 def score(truth: np.ndarray, said: np.ndarray, focus: int) -> dict[str, float]:

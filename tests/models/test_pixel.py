@@ -38,9 +38,17 @@ def random_weights(model):
     return model
 
 
-@pytest.mark.parametrize("per_date", [True, False])
-def test_a_pixel_does_not_know_its_neighbours(per_date):
-    model = random_weights(build_pixel(config(per_date=per_date)))
+KINDS = [
+    {"per_date": True},
+    {"per_date": False},
+    {"per_date": False, "form": "attention"},
+    {"per_date": False, "form": "both"},
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_pixel_does_not_know_its_neighbours(kind):
+    model = random_weights(build_pixel(config(**kind)))
     x, dates, valid = series()
     valid[:, :, 0, 0] = True
     before = model(x, dates, valid)
@@ -51,9 +59,9 @@ def test_a_pixel_does_not_know_its_neighbours(per_date):
     assert not torch.allclose(before, after)
 
 
-@pytest.mark.parametrize("per_date", [True, False])
-def test_what_is_masked_changes_nothing(per_date):
-    model = random_weights(build_pixel(config(per_date=per_date)))
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_masked_changes_nothing(kind):
+    model = random_weights(build_pixel(config(**kind)))
     x, dates, valid = series()
     filled = torch.where(valid[:, :, None], x, 1e3)
     holes = torch.where(valid[:, :, None], x, torch.nan)
@@ -73,8 +81,24 @@ def test_features_are_bands_indices_and_season_by_name():
         (nir - swir) / (nir + swir), rel=1e-5
     )
     angle = 2 * np.pi * (18000 % 365.2425) / 365.2425
-    assert found["sine 1"] == pytest.approx(np.sin(angle), abs=1e-5)
-    assert found["cosine 1"] == pytest.approx(np.cos(angle), abs=1e-5)
+    assert found["sine of the year"] == pytest.approx(np.sin(angle), abs=1e-5)
+    assert found["cosine of the year"] == pytest.approx(np.cos(angle), abs=1e-5)
+
+
+def test_a_regression_of_the_series_reads_the_course_of_the_year():
+    model = build_pixel(config(per_date=False))
+    x, _, _ = series(t=2, size=(1, 1))
+    dates = torch.tensor([[17532 + 3, 17532 + 180]] * 2)  # 2018: the first part, and the twelfth
+    read, _ = model.features(x, dates)
+    found = dict(zip(model.feature_names, read[0, :, 0, 0].tolist(), strict=True))
+    assert len(found) == 5 * 24
+    red, nir, _ = x[0, 0, :, 0, 0].tolist()
+    assert found["red, 1/24 of the year"] == pytest.approx((red - 0.1) / 0.1, rel=1e-5)
+    ratio = (nir - red) / (nir + red)
+    assert found["(nir - red) / (nir + red), 1/24 of the year"] == pytest.approx(ratio, rel=1e-5)
+    assert found["red, 12/24 of the year"] == pytest.approx(
+        (float(x[0, 1, 0]) - 0.1) / 0.1, rel=1e-5
+    )
 
 
 def test_groups_of_bands_say_which_were_observed():
@@ -110,6 +134,16 @@ def test_no_opinion_overrules_the_other():
     assert torch.equal(values, (sure + other) / 2)
 
 
+def test_both_forms_of_a_pixel_are_pooled_in_equal_parts():
+    both = random_weights(build_pixel(config(per_date=False, form="both")))
+    x, dates, valid = series()
+    parts = [build_pixel(config(per_date=False, form=form)) for form in ("regression", "attention")]
+    for part in parts:
+        part.load_state_dict(both.state_dict(), strict=False)
+    told = [part(x, dates, valid).log_softmax(1).clamp(min=FLOOR) for part in parts]
+    assert torch.allclose(both(x, dates, valid), (told[0] + told[1]) / 2, atol=1e-5)
+
+
 @pytest.mark.parametrize("per_date", [True, False])
 def test_a_path_of_pixels_counts_where_they_were_observed(per_date):
     whole = ModelConfig(
@@ -132,8 +166,9 @@ def test_a_path_of_pixels_counts_where_they_were_observed(per_date):
     assert len(model.opinions(x, dates, valid)) == (1 if per_date else 2)
 
 
-def test_models_of_pixels_are_saved_and_read(tmp_path):
-    model = random_weights(build_pixel(config(per_date=False)))
+@pytest.mark.parametrize("kind", KINDS)
+def test_models_of_pixels_are_saved_and_read(tmp_path, kind):
+    model = random_weights(build_pixel(config(**kind)))
     folder = save(model, tmp_path / "pixel")
     read = load(folder)
     assert isinstance(read, PixelModel)
@@ -151,6 +186,8 @@ def test_models_of_pixels_are_saved_and_read(tmp_path):
 def test_bad_configs_are_refused():
     with pytest.raises(TimoError, match="indices are pairs of the bands"):
         config(indices=(("nir", "green"),))
+    with pytest.raises(TimoError, match="sums up a series: give per_date=False"):
+        config(form="attention")
     with pytest.raises(TimoError, match="groups share out the 3 bands"):
         config(groups=(2, 2))
     with pytest.raises(TimoError, match="does not answer for chips"):

@@ -9,7 +9,8 @@ import timo
 from timo.errors import TimoError
 from timo.models.answering import PixelConfig
 from timo.models.tasks import build_pixel
-from timo.training import ChipOptions
+from timo.places import Places
+from timo.training import ChipOptions, Windows, regression
 from timo.training.regression import fit_rows
 
 NAMES = {"bands": ("a", "b"), "mean": (0.0, 0.0), "std": (1.0, 1.0)}
@@ -28,7 +29,7 @@ def rows(model, count=600, seed=0):
 
 def scores_of(model, features):
     with torch.no_grad():
-        return model.classifier(torch.from_numpy(features)[..., None, None])[..., 0, 0].numpy()
+        return model.regression(torch.from_numpy(features)[..., None, None])[..., 0, 0].numpy()
 
 
 @pytest.mark.parametrize("classes", [("x", "y"), ("x", "y", "z")])
@@ -81,10 +82,12 @@ def test_values_and_their_interval_are_those_of_the_labels():
     assert 0.75 < ((truth >= low) & (truth <= high)).mean() < 0.85
 
 
-@pytest.mark.parametrize("per_date", [True, False])
-def test_a_model_of_single_pixels_goes_from_training_to_a_map(world, tmp_path, per_date):
+@pytest.mark.parametrize(
+    ("name", "per_date"), [("pixel", True), ("pixel", False), ("pixel-series", False)]
+)
+def test_a_model_of_single_pixels_goes_from_training_to_a_map(world, tmp_path, name, per_date):
     cube, labels, split = world
-    model = timo.load_model("pixel", cube, labels.attrs["classes"], per_date=per_date)
+    model = timo.load_model(name, cube, labels.attrs["classes"], per_date=per_date)
     done = timo.finetune(model, cube, labels, split=split, epochs=1, folder=tmp_path, **SMALL)
     assert {"loss", "validation_loss", "validation_accuracy"} <= set(done.history)
     assert done.epoch == 0
@@ -96,14 +99,46 @@ def test_a_model_of_single_pixels_goes_from_training_to_a_map(world, tmp_path, p
     assert figures.table.overall_accuracy.iloc[0] > 0.5
 
 
-def test_the_path_of_a_model_is_the_regression_alone(world):
+@pytest.mark.parametrize("per_date", [True, False])
+def test_the_path_of_a_model_is_the_regression_alone(world, per_date):
     cube, labels, split = world
-    alone = timo.load_model("pixel", cube, labels.attrs["classes"])
+    answer = {"classes": labels.attrs["classes"], "per_date": per_date}
+    alone = timo.load_model("pixel", cube, **answer)
     timo.finetune(alone, cube, labels, split=split, **SMALL)
-    both = timo.load_model("timo-tiny", cube, labels.attrs["classes"], pretrained=False)
+    both = timo.load_model("timo-tiny", cube, pretrained=False, **answer)
     timo.finetune(both, cube, labels, split=split, epochs=1, **SMALL)
     for name, weight in alone.state_dict().items():
         assert torch.equal(weight, both.pixel.state_dict()[name]), name
+
+
+def test_the_penalty_is_chosen_by_ground_that_was_held_out(world, monkeypatch):
+    """Chips overlap: a pixel is in the same group in each of them, and its group lies together."""
+    cube, labels, _ = world
+    seen = {}
+    monkeypatch.setattr(
+        regression, "best_strength", lambda *given: seen.update(groups=given[3]) or 1.0
+    )
+    model = timo.load_model("pixel", cube, labels.attrs["classes"])
+    options = ChipOptions(size=8, dates=(1, 1))
+    windows = Windows(Places([(cube, labels)]), 40, options, 0)
+    regression.fit_pixels(model, windows, 0)
+    squares = [-(-cube.sizes[d] // 8) for d in "yx"]
+    assert 4 < len(np.unique(seen["groups"])) <= squares[0] * squares[1]
+    known = np.zeros((3, 8, 8), bool)
+    known[1, 2, 7] = known[2, 0, 0] = True
+    assert regression._grounds(known, (5, 14, 3), 8).tolist() == [[5, 2, 1], [5, 1, 0]]
+    place, row, column = windows.corner(7)
+    assert place == 0
+    assert 0 <= row <= cube.sizes["y"] - 8
+    assert 0 <= column <= cube.sizes["x"] - 8
+
+
+def test_a_series_model_of_pixels_answers_for_the_series(world):
+    cube, labels, _ = world
+    model = timo.load_model("pixel-series", cube, labels.attrs["classes"])
+    assert not model.config.per_date
+    with pytest.raises(TimoError, match="sums up a series: give per_date=False"):
+        timo.load_model("pixel-series", cube, labels.attrs["classes"], per_date=True)
 
 
 def test_options_of_an_encoder_are_refused(world):

@@ -14,6 +14,7 @@ from timo.models.encoder import PhysicalModel
 
 Task = Literal["segmentation", "classification", "regression"]
 Unit = Literal["pixel", "chip", "parcel"]
+Form = Literal["regression", "attention", "both"]
 # What each task can answer for; the first is the default.
 UNITS: dict[str, tuple[Unit, ...]] = {
     "segmentation": ("pixel",),
@@ -85,6 +86,9 @@ class PixelConfig(_Answer):
         Pairs of bands whose normalised differences a single pixel is judged by.
     groups : tuple of int
         How many of the bands belong to each of several sensors; empty for one.
+    form : {"regression", "attention", "both"}
+        A regression, fitted at once; a small network that attends to the dates of a series, trained by steps; or both,
+        pooled.
     """
 
     bands: tuple[str, ...]
@@ -102,9 +106,14 @@ class PixelConfig(_Answer):
     interval: Annotated[float, Range(least=0, below=1)] = 0.9
     indices: tuple[tuple[str, str], ...] = ()
     groups: tuple[Channels, ...] = ()
+    form: Form = "regression"
 
     def __post_init__(self) -> None:
         self._check(len(self.bands))
+        if self.form != "regression" and self.per_date:
+            raise TimoError(
+                f'form="{self.form}" sums up a series: give per_date=False, or form="regression"'
+            )
         if self.groups and (len(self.groups) < 2 or sum(self.groups) != len(self.bands)):
             raise TimoError(
                 f"groups share out the {len(self.bands)} bands among two sensors or more; got {self.groups}"
@@ -164,8 +173,10 @@ class ModelConfig(_Answer):
     @property
     def of_pixels(self) -> PixelConfig:
         """Return the config of the path of single pixels."""
-        own = {f.name: getattr(self, f.name) for f in fields(PixelConfig) if f.name != "groups"}
-        return PixelConfig(**own, groups=self.encoder.groups)
+        names = {f.name for f in fields(PixelConfig)} - {"groups", "form"}
+        form: Form = "regression" if self.per_date else "both"
+        own = {name: getattr(self, name) for name in names}
+        return PixelConfig(**own, groups=self.encoder.groups, form=form)
 
 
 def check_answer(task: str, unit: str, per_date: bool) -> None:

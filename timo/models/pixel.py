@@ -1,9 +1,11 @@
 """Scores of single pixels, without their surroundings: at full resolution in space and time."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from einops import rearrange
 from jaxtyping import Bool, Float, Real
 from torch import Tensor, nn
 
@@ -15,8 +17,9 @@ from timo.models.embedding import YEAR
 from timo.models.encoder import check_series
 from timo.models.frames import Frames
 from timo.models.heads import DATE_GROUPS, DatePooling, Layer
+from timo.models.profile import PARTS, yearly_profile
 
-# Channels of a model of series, and harmonics of the year that it reads; a regression reads the first.
+# Channels of a model that attends to dates, and harmonics of the year that it reads; a regression reads the first.
 WIDTH, HARMONICS = 32, 3
 # Least log-probability that counts where two opinions are pooled: neither overrules the other.
 FLOOR = -6.0
@@ -53,13 +56,44 @@ class _Part:
         return torch.cat(read, dim=2)
 
 
+class SeriesNetwork(nn.Module):
+    """Two layers a date, pooled over the dates with learnt weights (after L-TAE, Garnot & Landrieu 2020).
+
+    `counts` are the features of a pixel and date, of each sensor.
+    """
+
+    def __init__(self, counts: Sequence[int], outputs: int) -> None:
+        super().__init__()
+        self.inputs = nn.ModuleList([Layer(counts[0], WIDTH, 1)])
+        self.second = Layer(WIDTH, WIDTH, 1)
+        self.over_dates = DatePooling(WIDTH, math.gcd(WIDTH, DATE_GROUPS))
+        self.classifier = nn.Conv2d(WIDTH, outputs, 1)
+        # Drawn apart: all else begins as in a model of the first sensor.
+        with torch.random.fork_rng(devices=[]):
+            self.inputs.extend(Layer(count, WIDTH, 1) for count in counts[1:])
+
+    def forward(
+        self, series: Sequence[Float[Tensor, "b t _f h w"]], valid: Bool[Tensor, "b t *g h w"]
+    ) -> Float[Tensor, "b k h w"]:
+        """Compute scores from the features of each sensor and where it observed."""
+        if len(series) > 1:
+            of = Frames.of(valid)
+            frames, valid = of.each(series, self.inputs), of.valid
+        else:
+            dates = series[0].shape[:2]
+            frames = self.inputs[0](series[0].flatten(0, 1)).unflatten(0, dates)
+        coded = self.second(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
+        return self.classifier(self.over_dates(coded, valid))
+
+
 class PixelModel(AnsweringModel):
     """Scores of each pixel from its own values alone.
 
-    For an answer at each date a linear model of the bands, of normalised differences of bands and of the season, which
-    training fits as a regression (`timo.training.regression`): a map of it takes a second, and its coefficients explain
-    it. For an answer of the series two layers a date, pooled over the dates with learnt weights (after L-TAE, Garnot &
-    Landrieu 2020), which training moves by steps.
+    ``form="regression"`` is a linear model, which training fits at once (`timo.training.regression`): a map of it takes
+    a second, and its coefficients explain it. It reads the bands and normalised differences of bands: for an answer at
+    each date those of the date, and the season; for an answer of the series their course through the year
+    (`timo.models.profile.yearly_profile`). ``form="attention"``, for an answer of the series, is a small network
+    (`SeriesNetwork`), which training moves by steps; ``form="both"`` pools the two in equal parts (`pooled`).
 
     Parameters
     ----------
@@ -74,50 +108,51 @@ class PixelModel(AnsweringModel):
                 'a model of single pixels does not answer for chips: give unit="pixel" or unit="parcel"'
             )
         self.config: PixelConfig
-        self.harmonics = 1 if config.per_date else HARMONICS
         self._parts = [_Part.of(config, part) for part in slices_of(self.groups, len(config.bands))]
-        counts = [len(part.names) + 2 * self.harmonics for part in self._parts]
-        self.inputs: nn.ModuleList | None = None
-        if config.per_date:
-            self.classifier = nn.Conv2d(len(self.feature_names), config.outputs, 1)
-            for parameter in self.classifier.parameters():
+        self.regression: nn.Conv2d | None = None
+        self.network: SeriesNetwork | None = None
+        if config.form != "attention":
+            self.regression = nn.Conv2d(len(self.feature_names), config.outputs, 1)
+            for parameter in self.regression.parameters():
                 nn.init.zeros_(parameter)
-            return
-        self.inputs = nn.ModuleList([Layer(counts[0], WIDTH, 1)])
-        self.second = Layer(WIDTH, WIDTH, 1)
-        self.over_dates = DatePooling(WIDTH, math.gcd(WIDTH, DATE_GROUPS))
-        self.classifier = nn.Conv2d(WIDTH, config.outputs, 1)
-        # Drawn apart: all else begins as in a model of the first sensor.
-        with torch.random.fork_rng(devices=[]):
-            self.inputs.extend(Layer(count, WIDTH, 1) for count in counts[1:])
-
-    @property
-    def is_regression(self) -> bool:
-        """Whether it is fitted at once, and not by steps."""
-        return self.inputs is None
+        if config.form != "regression":
+            counts = [len(part.names) + 2 * HARMONICS for part in self._parts]
+            self.network = SeriesNetwork(counts, config.outputs)
 
     @property
     def feature_names(self) -> tuple[str, ...]:
-        """Names of what a regression reads of a pixel and date, in order."""
+        """Names of what a regression reads of a pixel, at a date or of the series, in order."""
         read = [name for part in self._parts for name in part.names]
         groups = [f"observed {number + 1}" for number in range(len(self.groups))]
-        season = [f"{name} {k + 1}" for k in range(self.harmonics) for name in ("sine", "cosine")]
-        return (*read, *groups, *season)
+        if not self.config.per_date:
+            parts = range(1, PARTS + 1)
+            return (*(f"{name}, {k}/{PARTS} of the year" for name in read for k in parts), *groups)
+        return (*read, *groups, "sine of the year", "cosine of the year")
 
     def features(
         self,
         x: Float[Tensor, "b t c h w"],
         dates: Real[Tensor, "b t"] | None,
         valid: Bool[Tensor, "b t *g h w"] | None = None,
-    ) -> tuple[Float[Tensor, "b t f h w"], Bool[Tensor, "b t *g h w"]]:
-        """Return what a regression reads of each pixel and date, and where there is an observation."""
-        parts, season, valid = self._read(x, dates, valid)
+    ) -> tuple[Float[Tensor, "b *t f h w"], Bool[Tensor, "b t *g h w"]]:
+        """Return what a regression reads of each pixel, at each date or of the series; and where it was observed."""
+        parts, season, valid = self._read(x, dates, valid, 1)
+        if self.config.per_date:
+            if self.groups:
+                parts = [*parts, valid.to(season.dtype)]
+            return torch.cat([*parts, season], dim=2), valid
+        flags = valid.unbind(dim=2) if self.groups else [valid]
+        days = torch.zeros(x.shape[:2], device=x.device) if dates is None else dates
+        courses = [
+            rearrange(yearly_profile(part, seen, days), "b k f h w -> b (f k) h w")
+            for part, seen in zip(parts, flags, strict=True)
+        ]
         if self.groups:
-            parts = [*parts, valid.to(season.dtype)]
-        return torch.cat([*parts, season], dim=2), valid
+            courses.append(valid.any(dim=1).to(season.dtype))
+        return torch.cat(courses, dim=1), valid
 
     def _read(
-        self, x: Tensor, dates: Tensor | None, valid: Tensor | None
+        self, x: Tensor, dates: Tensor | None, valid: Tensor | None, harmonics: int
     ) -> tuple[list[Float[Tensor, "b t _f h w"]], Tensor, Bool[Tensor, "b t *g h w"]]:
         """Return bands and indices of each sensor, zero where not observed, the season, and what was observed."""
         image, valid = self.normalise(x, valid)
@@ -125,7 +160,7 @@ class PixelModel(AnsweringModel):
         parts = [part.read(image, x, seen) for part, seen in zip(self._parts, flags, strict=True)]
         days = torch.zeros(x.shape[:2], device=x.device) if dates is None else dates
         angle = (2 * math.pi / YEAR) * (days.to(precise(x.device)) % YEAR)
-        orders = range(1, self.harmonics + 1)
+        orders = range(1, harmonics + 1)
         waves = [wave for k in orders for wave in ((k * angle).sin(), (k * angle).cos())]
         season = torch.stack(waves, dim=2).to(image.dtype)[..., None, None]
         return parts, season.expand(-1, -1, -1, *x.shape[-2:]), valid
@@ -144,18 +179,28 @@ class PixelModel(AnsweringModel):
             If the shapes do not fit each other or the bands.
         """
         check_series(x, dates, valid, len(self.config.bands), self.groups)
-        if self.inputs is None:
-            read, _ = self.features(x, dates, valid)
-            return self.classifier(read.flatten(0, 1)).unflatten(0, x.shape[:2])
-        parts, season, valid = self._read(x, dates, valid)
-        series = [torch.cat([part, season], dim=2) for part in parts]
-        if self.groups:
-            of = Frames.of(valid)
-            frames, valid = of.each(series, self.inputs), of.valid
-        else:
-            frames = self.inputs[0](series[0].flatten(0, 1)).unflatten(0, x.shape[:2])
-        coded = self.second(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
-        return self.classifier(self.over_dates(coded, valid))
+        if self.regression is None:
+            return self.attend(x, dates, valid)
+        read, _ = self.features(x, dates, valid)
+        if self.config.per_date:
+            return self.regression(read.flatten(0, 1)).unflatten(0, x.shape[:2])
+        told = self.regression(read)
+        if self.network is None:
+            return told
+        share = torch.full_like(told[:, :1], 0.5)
+        classes = self.config.task != "regression"
+        return pooled(self.attend(x, dates, valid), told, share, classes=classes)
+
+    def attend(
+        self,
+        x: Float[Tensor, "b t c h w"],
+        dates: Real[Tensor, "b t"] | None = None,
+        valid: Bool[Tensor, "b t *g h w"] | None = None,
+    ) -> Float[Tensor, "b k h w"]:
+        """Compute the scores of the network alone, which learns by steps."""
+        assert self.network is not None
+        parts, season, valid = self._read(x, dates, valid, HARMONICS)
+        return self.network([torch.cat([part, season], dim=2) for part in parts], valid)
 
     def extra_repr(self) -> str:
         """Return one line for the notebook."""

@@ -121,10 +121,10 @@ class TiMo(AnsweringModel):
         dates: Real[Tensor, "b t"] | None = None,
         valid: Bool[Tensor, "b t *g h w"] | None = None,
     ) -> list[Float[Tensor, "b ..."]]:
-        """Compute the scores of each path that learns by steps: a loss of each keeps one from leaning on the other."""
+        """Compute the scores of each part that learns by steps: a loss of each keeps one from leaning on the other."""
         found = [self.context(x, dates, valid)]
-        if self.pixel is not None and not self.pixel.is_regression:
-            found.append(self.pixel(x, dates, valid))
+        if self.pixel is not None and self.pixel.network is not None:
+            found.append(self.pixel.attend(x, dates, valid))
         return found
 
     @checked

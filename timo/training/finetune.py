@@ -120,9 +120,9 @@ def finetune(
     Parameters
     ----------
     model : TiMo or PixelModel
-        A model from `timo.load_model`. It ends with the best weights, in evaluation mode, on the CPU. What answers for
-        single pixels at each date, alone or as a path of another model, is a regression: it is fitted before the first
-        step, on chips without artificial changes and gaps.
+        A model from `timo.load_model`. It ends with the best weights, in evaluation mode, on the CPU. A regression of
+        single pixels, alone or as a path of another model, is fitted before the first step, on chips without artificial
+        changes and gaps.
     data : Places or xarray.DataArray
         Places with labels, or one cube, with the bands of the model. What lies on disk is loaded into memory if it
         takes no more than a quarter of it. Otherwise, and from a packed store, each chip is read when it is drawn,
@@ -231,10 +231,12 @@ def finetune(
     model.has_learnt = True
     module = FinetuneModule(model, optimisation, weights, fused=len(places) > 1)
     loaders = _loaders(module, train, validation, batch_size, workers)
-    regression = _regression_of(model)
-    if regression is not None:
-        fit_pixels(regression, train, seed)
-    if regression is model:
+    own = model.pixel if isinstance(model, TiMo) else model
+    pixels = own if isinstance(own, PixelModel) else None
+    regression = None if pixels is None else pixels.regression
+    if pixels is not None and regression is not None:
+        fit_pixels(pixels, train, seed)
+    if pixels is model and model.network is None:
         history.started = began
         history.add(_judge_once(module, *loaders))
         return _keep(model, home, _finished(model, given, validation, history, began, kept))
@@ -261,12 +263,6 @@ def finetune(
         model.load_state_dict(history.best)
     done = _finished(model, given, None if stopped else validation, history, began, kept)
     return _keep(model, home, replace(done, stopped=stopped))
-
-
-def _regression_of(model: Segmenter) -> PixelModel | None:
-    """Return what of a model is a regression of single pixels."""
-    pixels = model.pixel if isinstance(model, TiMo) else model
-    return pixels if isinstance(pixels, PixelModel) and pixels.is_regression else None
 
 
 @torch.no_grad()

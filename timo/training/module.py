@@ -80,14 +80,22 @@ class FinetuneModule(lightning.LightningModule):
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """Return the loss of a batch."""
         config, weight = self.model.config, self.optimisation.gap_weight
-        each = [answers(scores, batch, config, weight) for scores in self._opinions(batch)]
+        given = batch["x"], batch["dates"], batch["valid"]
+        each = [answers(scores, batch, config, weight) for scores in self._opinions(*given)]
         losses = torch.stack([judged.mean(self._losses(judged)) for judged in each])
         size = len(batch["x"])
         self.log(
             "loss", losses.mean(), on_step=False, on_epoch=True, prog_bar=True, batch_size=size
         )
-        # Paths share no weights: the sum moves each as if it were alone.
+        # They share no weights: the sum moves each as if it were alone.
         return losses.sum()
+
+    def _opinions(self, *given: Tensor) -> list[Tensor]:
+        """Return the scores of each part of the model that learns by steps."""
+        if isinstance(self.model, TiMo):
+            return self.model.opinions(*given)
+        alone = self.model.attend if isinstance(self.model, PixelModel) else self.model
+        return [alone(*given)]
 
     def on_validation_epoch_start(self) -> None:
         """Begin with zero."""
@@ -114,13 +122,6 @@ class FinetuneModule(lightning.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log what the history and early stopping read."""
         self.log_dict(self.validated(), prog_bar=False)
-
-    def _opinions(self, batch: Batch) -> list[Tensor]:
-        """Return the scores of each path of the model that learns by steps."""
-        given = batch["x"], batch["dates"], batch["valid"]
-        if isinstance(self.model, TiMo):
-            return self.model.opinions(*given)
-        return [self.model(*given)]
 
     def loss_of(self, batch: Batch) -> float:
         """Return the loss of a batch that is not learnt from."""

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import importlib
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from timo.errors import TimoError
 from timo.models.pixel import FLOOR, PixelModel
-from timo.training.answers import is_labelled, seen
+from timo.training.answers import is_labelled, last_label, seen
 from timo.training.windows import ChipOptions, Windows
 
 # From strong to weak, each ten times the one before.
 STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0)
 # Rows by which the strength of the penalty is chosen, and folds of whole groups of them.
 _MOST_TRIED, _FOLDS = 3_000, 3
-# Chips that the regression is fitted on, and its pixels and dates at most.
-_CHIPS, _MOST_ROWS = 96, 100_000
+# Chips that the regression is fitted on, and its rows and values at most.
+_CHIPS, _MOST_ROWS, _MOST_VALUES = 96, 100_000, 2_000_000
 
 Fit = Callable[..., Any]
 
@@ -33,7 +34,12 @@ def fit_pixels(model: PixelModel, windows: Windows, seed: int) -> None:
     artificial changes and gaps of a training, which are meant for what sees more than a pixel.
     """
     options = ChipOptions(
-        windows.options.size, windows.options.dates, windows.options.min_clear, hide=0, splice=0
+        windows.options.size,
+        windows.options.dates,
+        windows.options.min_clear,
+        rotate=False,
+        hide=0,
+        splice=0,
     )
     drawn = Windows(
         windows.places,
@@ -44,14 +50,32 @@ def fit_pixels(model: PixelModel, windows: Windows, seed: int) -> None:
         split=windows.split,
         unit=windows.unit,
     )
-    chips = [drawn[number] for number in range(len(drawn))]
-    rows = [rows_of(model, **chip) for chip in chips]
-    groups = np.repeat(np.arange(len(rows)), [len(truth) for _, truth in rows])
-    features, truth = (np.concatenate(parts) for parts in zip(*rows, strict=True))
-    if len(truth) > _MOST_ROWS:
-        some = np.random.default_rng(seed).choice(len(truth), _MOST_ROWS, replace=False)
+    rows = [rows_of(model, **drawn[number]) for number in range(len(drawn))]
+    features = np.concatenate([read for read, _, _ in rows])
+    truth = np.concatenate([given for _, given, _ in rows])
+    grounds = [
+        _grounds(known, drawn.corner(number), options.size or sys.maxsize)
+        for number, (_, _, known) in enumerate(rows)
+    ]
+    groups = np.unique(np.concatenate(grounds), axis=0, return_inverse=True)[1].ravel()
+    most = min(_MOST_ROWS, _MOST_VALUES // features.shape[1])
+    if len(truth) > most:
+        some = np.random.default_rng(seed).choice(len(truth), most, replace=False)
         features, truth, groups = features[some], truth[some], groups[some]
     fit_rows(model, features, truth, groups, seed)
+
+
+def _grounds(
+    known: Bool[np.ndarray, "*t h w"], corner: tuple[int, int, int], side: int
+) -> Int[np.ndarray, "n 3"]:
+    """Return which ground each row of a chip is of: its place, and the square there, `side` pixels wide.
+
+    Chips overlap: only whole squares can be held out for the choice of the penalty.
+    """
+    place, *corners = corner
+    inside = np.argwhere(known)[:, -2:]
+    squares = (inside + corners) // side
+    return np.insert(squares, 0, place, axis=1)
 
 
 def rows_of(
@@ -61,12 +85,17 @@ def rows_of(
     valid: torch.Tensor | None,
     labels: torch.Tensor,
     **_: Any,
-) -> tuple[Float[np.ndarray, "n f"], np.ndarray]:
-    """Return what a model reads of each labelled and observed pixel and date of a chip, and the labels."""
+) -> tuple[Float[np.ndarray, "n f"], np.ndarray, Bool[np.ndarray, "*t h w"]]:
+    """Return what a model reads of each labelled and observed pixel of a chip, the labels, and where they are.
+
+    At each date, or of the series, whose label is the last.
+    """
     features, valid = model.features(x[None], dates[None], None if valid is None else valid[None])
-    observed = seen(valid)[0]
-    known = observed & is_labelled(labels)
-    return features[0].movedim(1, -1)[known].numpy(), labels[known].numpy()
+    observed, given = seen(valid)[0], labels
+    if not model.config.per_date:
+        observed, given = observed.any(dim=0), last_label(labels[None])[0]
+    known = observed & is_labelled(given)
+    return features[0].movedim(-3, -1)[known].numpy(), given[known].numpy(), known.numpy()
 
 
 def fit_rows(
@@ -100,7 +129,8 @@ def fit_rows(
         slopes, offsets = _of_all_classes(slopes, offsets, linear.classes_, model.config.outputs)
     slopes = _spread(slopes, varies)
     with torch.no_grad():
-        weight, bias = model.classifier.weight, model.classifier.bias
+        assert model.regression is not None
+        weight, bias = model.regression.weight, model.regression.bias
         weight.copy_(torch.from_numpy(slopes).to(weight)[..., None, None])
         assert bias is not None
         bias.copy_(torch.from_numpy(offsets).to(bias))

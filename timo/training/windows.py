@@ -276,6 +276,11 @@ class Windows(Dataset):
 
     # The draw of a window.
 
+    def corner(self, index: int) -> tuple[int, int, int]:
+        """Return the place of a window, and the row and column that it begins at there, before it is turned."""
+        draw = self._draw(index)
+        return draw.place, draw.rows.start, draw.columns.start
+
     def _begin(self, index: int) -> tuple[int, np.random.Generator]:
         """Return the number of a window, checked, and its random numbers."""
         number = whole(index, "index")
