@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 
 from timo.errors import TimoError
 from timo.models.pixel import FLOOR, PixelModel
+from timo.models.tasks import Segmenter, TiMo
 from timo.training.answers import is_labelled, seen
 from timo.training.windows import ChipOptions, Windows
 
@@ -24,6 +25,15 @@ _MOST_TRIED, _FOLDS = 3_000, 3
 _CHIPS, _MOST_ROWS = 96, 100_000
 
 Fit = Callable[..., Any]
+
+
+def fit_regression(model: Segmenter, windows: Windows, seed: int) -> PixelModel | None:
+    """Fit what of a model is a regression of single pixels, in place, and return it; None where nothing is."""
+    pixels = model.pixel if isinstance(model, TiMo) else model
+    if not isinstance(pixels, PixelModel) or not pixels.is_regression:
+        return None
+    fit_pixels(pixels, windows, seed)
+    return pixels
 
 
 def fit_pixels(model: PixelModel, windows: Windows, seed: int) -> None:
