@@ -106,14 +106,15 @@ def finetune(
         and there is no validation.
     epochs, chips_per_epoch, batch_size : int, optional
         Length of the training. By default 20 epochs of 320 chips in batches of 8, or 640 in batches of 32 where all
-        places are single pixels; of more chips, up to ten times as many, where they are needed to draw each tile of a
-        chip's size that has training labels, or each labelled single pixel, ten times on average. Chips of different
-        sizes are put into batches of similar ones.
+        places are single pixels. Where that is too short to draw each tile of a chip's size that has training labels,
+        or each labelled single pixel, ten times on average, an epoch has more chips, ten times as many at most. Chips
+        of different sizes are put into batches of similar ones.
     budget : str, float or timedelta, optional
         Time for the steps and their validation, in place of `epochs`: "5min", "1h 30min", or a number of seconds. A few
-        steps are timed first, and the training gets as many epochs as fit (one shorter one where none fits), with its
-        learning rate going down to the end. If the machine gets slower meanwhile, it ends a quarter over the budget.
-        To load data before and to judge errors afterwards is not counted.
+        steps are timed first, which counts, and the training gets as many epochs as fit, of at most `chips_per_epoch`
+        chips; where none fits, a shorter one. If the machine gets slower meanwhile, it ends a quarter over the budget.
+        Loading data before, fitting a regression and judging the errors afterwards do not count. Another time the
+        length may be another; the one of `Finetuned.length`, given as options, gives the same weights.
     chips : ChipOptions, optional
         How chips are drawn. By default as `ChipOptions` says for a model of each date; 24 to 48 dates and no splicing
         for a model of the series; up to 128 x 128 pixels where the label is that of a whole place.

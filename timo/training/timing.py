@@ -99,7 +99,14 @@ def plan(
         return speed.timed(length, tiles), []
     spent = time.monotonic() - began
     # Of a budget that is used up already, the shortest training.
-    length = speed.within(max(budget_s - spent, 0.0), length, tiles)
+    left = max(budget_s - spent, 0.0)
+    length = speed.within(left, length, tiles)
+    expected = speed.seconds(length, tiles)
+    if expected > GRACE * left:
+        warn(
+            f"budget={budget_s:g} s is too short for one step, its validation and the timing of both, which take about "
+            f"{spent + expected:.1f} s: the training is that one step. Give a larger budget."
+        )
     validation = min(tiles, length.chips) * speed.tile
     return length, [Deadline(GRACE * budget_s - spent - validation, length)]
 
@@ -225,8 +232,8 @@ class Deadline(Callback):
         if self.last is not None:
             warn(
                 f"The budget was used up after {self.last} of {self.length.steps} steps: this machine, or reading the "
-                "chips, got slower. The model is the best so far, but the learning rate had not come down yet. Train "
-                "again with a larger budget, or with fewer other programs running."
+                "chips, got slower. The model can be used, but its learning rate had not come down yet. Train again "
+                "with a larger budget, or with fewer other programs running."
             )
 
 
