@@ -53,6 +53,18 @@ class StepReport:
 OnStep = Callable[[StepReport], Any]
 
 
+def time_text(seconds: float) -> str:
+    """Say seconds as a person does: 42 s, 3 min 5 s, 1 h 2 min."""
+    if not math.isfinite(seconds):
+        return ""
+    whole = max(round(seconds), 0)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
 def report_to(on_step: Callable[[Any], Any], report: StepReport) -> None:
     """Call the user's function with a report; an error of its own says what the function takes."""
     try:

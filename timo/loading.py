@@ -77,8 +77,8 @@ def load_model(
         "timo-tiny", "timo-small", "timo-base", "timo-large" or "timo-huge" for a new model; the folder of a model that
         `timo.save` wrote; or the folder of an encoder that `timo.pretrain` wrote, for a new model that starts from it.
         "pixel" for a new regression of single pixels (`timo.models.PixelModel`), of each date or, with
-        ``per_date=False``, of their course through the year; "pixel-series" for that, pooled with a small network of the
-        series.
+        ``per_date=False``, of their course through the year; "pixel-series" for that, pooled with a small network of
+        the series.
     data : xarray.DataArray, Places or sequence of xarray.DataArray, optional
         The cube, the places, or the cubes of several sensors (`timo.cube.join`) that it is to read; needed for a new
         model. A saved model is checked against it. Values are checked too (`timo.cube.check`), those of a lazy cube

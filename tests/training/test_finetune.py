@@ -405,9 +405,9 @@ def test_nothing_else_is_said(world, new_model, capfd):
 # --- errors
 
 BAD_OPTIONS = {
-    "epochs": ({"epochs": 0}, "epochs must be a whole number of 1 or more; got 0"),
+    "epochs": ({"epochs": 0}, "epochs must be a whole number of 1 or more or None; got 0"),
     "text": ({"epochs": "3"}, "Write epochs=3, without quotes"),
-    "flag": ({"epochs": True}, "epochs must be a whole number of 1 or more; got True"),
+    "flag": ({"epochs": True}, "epochs must be a whole number of 1 or more or None; got True"),
     "batch": ({"batch_size": -1}, "batch_size must be .* got -1"),
     "patience": ({"patience": 0}, "patience must be a whole number of 1 or more or None; got 0"),
     "no validation": ({"patience": 2}, "patience needs validation pixels: give a split with 1"),

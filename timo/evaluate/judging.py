@@ -145,8 +145,8 @@ def cross_validate(
     ignore, baselines, window, seed
         As of `evaluate`; `seed` is also that of the folds and the training.
     **options
-        Options of `timo.finetune`, such as ``epochs=10``. All other folds train; with ``patience`` the fold before
-        the tested one validates instead.
+        Options of `timo.finetune`, such as ``epochs=10``, or ``budget="5min"`` for each fold. All other folds train;
+        with ``patience`` the fold before the tested one validates instead.
 
     Returns
     -------

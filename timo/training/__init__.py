@@ -7,7 +7,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "chips": ["ChipDataset"],
         "features": ["Features"],
-        "finetune": ["Finetuned", "finetune"],
+        "finetune": ["finetune"],
+        "finetuned": ["Finetuned"],
         "head": ["FittedHead", "fit_head"],
         "labels": ["labels_in_time"],
         "module": ["Optimisation"],

@@ -93,12 +93,22 @@ class Batches(Sampler[list[Number]]):
         return [sorted(batches[place]) for place in rng.permutation(len(batches))]
 
 
+def batches_of(chips: windows.Windows, size: int, done: Callable[[], int]) -> Batches:
+    """Return the batches of labelled windows: of places of different sizes, similar ones come together."""
+    sizes = Numbered(chips).size if len(chips.places) > 1 else None
+    return Batches(done, len(chips), size, sizes=sizes, seed=chips.seed)
+
+
 def _cut(numbers: Sequence[int], size: int) -> list[list[int]]:
     return [list(numbers[start : start + size]) for start in range(0, len(numbers), size)]
 
 
 def make_loader(
-    chips: Dataset, batches: Batches, workers: int = 0, *, pinned: bool = False
+    chips: Dataset,
+    batches: Sampler[list[Number]] | Sequence[list[Number]],
+    workers: int = 0,
+    *,
+    pinned: bool = False,
 ) -> DataLoader:
     """Return a loader of batches, which `workers` processes read ahead."""
     return DataLoader(

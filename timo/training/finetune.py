@@ -2,30 +2,27 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import pandas as pd
 import torch
 import xarray as xr
 from lightning.pytorch.callbacks import Callback, EarlyStopping
 from torch.utils.data import DataLoader
 
-from timo.atomic import replacing
 from timo.cancel import CancelledError, Stop
 from timo.checks import Count, PathLike, Range, Seed, checked
 from timo.compute import OnStep
 from timo.errors import TimoError
-from timo.mapping.residuals import HeldOutErrors
 from timo.models.pixel import PixelModel
 from timo.models.tasks import Segmenter, TiMo, unit_of
-from timo.models.weights import save
 from timo.places import Places
 from timo.places.split import By, Split
 from timo.training import run as harness
-from timo.training.batches import Batches, Numbered, make_loader
+from timo.training.batches import Batches, Numbered, batches_of, make_loader
+from timo.training.finetuned import Finetuned, finished, keep
 from timo.training.inputs import (
     TRAIN,
     VALIDATION,
@@ -35,55 +32,28 @@ from timo.training.inputs import (
     learning,
     load_places,
 )
-from timo.training.judging import judge
+from timo.training.length import GRACE, Budget, budget_seconds
 from timo.training.module import FinetuneModule, History, Optimisation
-from timo.training.regression import fit_pixels
+from timo.training.regression import fit_regression
 from timo.training.resume import ResumeCheckpoint
-from timo.training.run import HISTORY, MODEL, RESUME, Decay, Run
-from timo.training.targets import ClassWeights, make_class_weights, target_of
+from timo.training.run import MODEL, RESUME, Decay, Run
+from timo.training.targets import ClassWeights, make_class_weights, scale_target
 from timo.training.tiles import Tiles
+from timo.training.timing import Deadline, announce, asked_length, length_left, plan
 from timo.training.windows import ChipOptions, Windows
 
 # Dates of a chip for a model of the series: classes differ in their whole season.
 SERIES_DATES = (24, 48)
-# Chips of a batch and of an epoch, and those of single pixels, of which a chip says little.
-BATCH, CHIPS = 8, 320
-SINGLE_BATCH, SINGLE_CHIPS = 32, 640
 # Most of a place's side that a model of whole places sees at once.
 CHIP_SIZE = 128
-
-
-@checked
-@dataclass(frozen=True)
-class Finetuned:
-    """Result of a fine-tuning.
-
-    Attributes
-    ----------
-    history : DataFrame
-        One row an epoch: loss, validation_loss, seconds, and of classes validation_accuracy and validation_f1 (mean
-        over the classes that have validation labels), of values validation_rmse, validation_mae and validation_r2.
-    epoch : int
-        Epoch whose weights the model holds: the one of the lowest validation loss, the last without validation. -1:
-        stopped before the first step.
-    seconds : float
-        Wall time of this call.
-    stopped : bool
-        Whether `stop` ended it before its end.
-    errors : HeldOutErrors or None
-        How far the errors on the validation pixels are alike (`timo.mapping.held_out_errors`); print
-        ``errors.summary``. For classes of pixels and a split inside places, of which the one with the most validation
-        pixels is looked at. None: anything else, stopped, or too few pixels.
-    split : Split, DataArray or None
-        The split, for `timo.evaluate`.
-    """
-
-    history: pd.DataFrame
-    epoch: int
-    seconds: float
-    stopped: bool = False
-    errors: HeldOutErrors | None = None
-    split: Split | xr.DataArray | None = None
+# Of `lightning.Trainer`.
+_TRAINER: dict[str, Any] = {
+    "accelerator": "auto",
+    "devices": 1,
+    "logger": False,
+    "gradient_clip_val": 1.0,
+    "deterministic": "warn",
+}
 
 
 @checked(cube="data")
@@ -93,7 +63,8 @@ def finetune(
     labels: xr.DataArray | None = None,
     *,
     split: xr.DataArray | Split | By | None = None,
-    epochs: Count = 20,
+    epochs: Count | None = None,
+    budget: Budget | None = None,
     chips_per_epoch: Count | None = None,
     batch_size: Count | None = None,
     chips: ChipOptions | None = None,
@@ -133,9 +104,17 @@ def finetune(
         What trains and what validates. A word stands for ``places.split(word)``. Of one cube an array (y, x) will do: 0
         = training, 1 = validation, all else is not touched; see `timo.cube.split_blocks`. By default all labels train
         and there is no validation.
-    epochs, chips_per_epoch, batch_size : int
-        Length of the training. By default an epoch has 320 chips in batches of 8, or 640 in batches of 32 where all
-        places are single pixels. Chips of different sizes are put into batches of similar ones.
+    epochs, chips_per_epoch, batch_size : int, optional
+        Length of the training. By default 20 epochs of 320 chips in batches of 8, or 640 in batches of 32 where all
+        places are single pixels. Where that is too short to draw each tile of a chip's size that has training labels,
+        or each labelled single pixel, ten times on average, an epoch has more chips, ten times as many at most. Chips
+        of different sizes are put into batches of similar ones.
+    budget : str, float or timedelta, optional
+        Time for the steps and their validation, in place of `epochs`: "5min", "1h 30min", or a number of seconds. A few
+        steps are timed first, which counts, and the training gets as many epochs as fit, of at most `chips_per_epoch`
+        chips; where none fits, a shorter one. If the machine gets slower meanwhile, it ends a quarter over the budget.
+        Loading data before, fitting a regression and judging the errors afterwards do not count. Another time the
+        length may be another; the one of `Finetuned.length`, given as options, gives the same weights.
     chips : ChipOptions, optional
         How chips are drawn. By default as `ChipOptions` says for a model of each date; 24 to 48 dates and no splicing
         for a model of the series; up to 128 x 128 pixels where the label is that of a whole place.
@@ -157,9 +136,9 @@ def finetune(
         Where to write the resume checkpoint after each epoch and, at the end, ``history.csv`` and ``model/``.
     resume : bool
         Resume from the checkpoint that a killed run left in `folder`, if there is one, and end with the weights of the
-        whole run. All but `workers` must be given as before.
+        whole run. All but `workers` must be given as before; of a `budget` the length is that of the killed run.
     progress : bool
-        Show a progress bar.
+        Time a few steps, say how long the training will take, and show a progress bar.
     callbacks : sequence of lightning.Callback
         Further callbacks.
     stop : threading.Event or callable, optional
@@ -178,7 +157,7 @@ def finetune(
     -----
     UserWarning
         If a part of the split lacks a class, or if those errors are alike farther than the blocks of the split are
-        wide: the validation is too good.
+        wide: the validation is too good. Or if a training was ended by its `budget` before all its steps.
 
     Raises
     ------
@@ -192,108 +171,127 @@ def finetune(
     Validation is counted as `timo.evaluate` counts: on observed pixels, each once, in fixed tiles of a chip's size, at
     up to 12 dates for a model of each date; parcels whole. Of more tiles than `chips_per_epoch`, that many are drawn.
     """
-    began = time.monotonic()
+    began, budget_s = time.monotonic(), budget_seconds(budget, epochs)
     harness.need_folder(folder, resume=resume)
     given = gather(model, data, labels, split)
     kept = split if isinstance(split, xr.DataArray) else given.split
     home = harness.open_folder(folder, MODEL)
+
+    def stopped_early() -> Finetuned:
+        # Before the first step.
+        seconds = time.monotonic() - began
+        return keep(model, home, Finetuned(pd.DataFrame(), -1, seconds, True, split=kept))
+
     try:
         given = replace(given, places=load_places(given.places, stop))
     except CancelledError:
-        # Before the first step: the model is what it was.
-        seconds = time.monotonic() - began
-        return _keep(model, home, Finetuned(pd.DataFrame(), -1, seconds, True, split=kept))
-    config, places = model.config, given.places
-    usual = (SINGLE_BATCH, SINGLE_CHIPS) if places.single else (BATCH, CHIPS)
-    batch_size, chips_per_epoch = batch_size or usual[0], chips_per_epoch or usual[1]
+        return stopped_early()
+    config = model.config
     chips, optimisation = chips or default_chips(config), optimisation or Optimisation()
-    part = None if given.split is None else TRAIN
+    left = home / RESUME if resume and home is not None and (home / RESUME).exists() else None
+    length = asked_length(given, chips.size, epochs, chips_per_epoch, batch_size)
+    if left is not None and budget_s is not None:
+        length = length_left(left, length)
     train = Windows(
-        places, chips_per_epoch, chips, seed, part=part, split=given.split, unit=unit_of(config)
+        given.places,
+        length.chips,
+        chips,
+        seed,
+        part=None if given.split is None else TRAIN,
+        split=given.split,
+        unit=unit_of(config),
     )
-    validation = _validation(given, config, chips, chips_per_epoch, seed)
-    if patience is not None and validation is None:
+    validation = _validation(given, config, chips, length.chips, seed)
+    if patience is not None:
+        _need(validation)
+    check_observed(train)
+    weights = make_class_weights(class_weights, given, train.classes.tolist(), config)
+    scale_target(model, given)
+    history = History(seed)
+    model.has_learnt = True
+    module = FinetuneModule(model, optimisation, weights, fused=len(given.places) > 1)
+    regression = fit_regression(model, train, seed)
+    if isinstance(model, PixelModel) and model.network is None:
+        history.started = began
+        history.add(module.judged(*_loaders(module, train, validation, length.batch)))
+        return keep(model, home, finished(model, given, validation, history, began, kept))
+    run = Run(length.epochs, averaging, resume, progress, callbacks, stop, on_step)
+    deadlines = [] if budget_s is None else [Deadline(GRACE * budget_s, length)]
+    with learning(_still(model, optimisation, regression), False):
+        if left is None and (progress or budget_s is not None):
+            timed = plan(
+                module,
+                (train, validation),
+                length,
+                run,
+                workers=workers,
+                budget_s=budget_s,
+                **_TRAINER,
+            )
+            if timed is None:
+                return stopped_early()
+            length, deadlines = timed
+            train.length = length.chips
+            if validation is not None and len(validation) > length.chips:
+                validation = _validation(given, config, chips, length.chips, seed)
+        announce(length, shown=progress)
+        early = [] if patience is None else [EarlyStopping("validation_loss", patience=patience)]
+        stopped = harness.fit(
+            replace(run, epochs=length.epochs),
+            module,
+            history,
+            [*early, *deadlines],
+            checkpoint=_checkpoint(
+                home,
+                given,
+                {} if budget_s is None else {"budget": budget_s},
+                model=config,
+                epochs=length.epochs,
+                chips_per_epoch=length.chips,
+                batch_size=length.batch,
+                seed=seed,
+                averaging=averaging,
+                patience=patience,
+                chips=chips,
+                optimisation=optimisation,
+                class_weights=class_weights,
+            ),
+            loaders=_loaders(module, train, validation, length.batch, workers),
+            **_TRAINER,
+        )
+    for deadline in deadlines:
+        deadline.warn()
+    if history.best is not None:
+        model.load_state_dict(history.best)
+    done = finished(model, given, None if stopped else validation, history, began, kept)
+    return keep(model, home, replace(done, stopped=stopped, length=length))
+
+
+def _checkpoint(
+    home: Path | None, given: Given, others: dict[str, Any], **choices: Any
+) -> ResumeCheckpoint | None:
+    """Return what writes the resume checkpoint, which knows the choices and the data by their names."""
+    if home is None:
+        return None
+    said = {name: repr(value) for name, value in (choices | others).items()}
+    return ResumeCheckpoint(home / RESUME, "finetune", said | given.plan())
+
+
+def _still(
+    model: Segmenter, optimisation: Optimisation, regression: torch.nn.Module | None
+) -> list[torch.nn.Parameter]:
+    """Return what no step moves: a regression is fitted already; an encoder whose rate is 0 saves time."""
+    parts: list[torch.nn.Module] = [] if regression is None else [regression]
+    if isinstance(model, TiMo) and optimisation.encoder_rate == 0:
+        parts.append(model.encoder)
+    return [parameter for part in parts for parameter in part.parameters()]
+
+
+def _need(validation: Tiles | None) -> None:
+    if validation is None:
         raise TimoError(
             "patience needs validation pixels: give a split with 1 where to validate, see timo.cube.split_blocks"
         )
-    check_observed(train)
-    weights = make_class_weights(class_weights, given, train.classes.tolist(), config)
-    checkpoint = None
-    if home is not None:
-        choices = {"model": config, "epochs": epochs, "chips_per_epoch": chips_per_epoch}
-        choices |= {"batch_size": batch_size, "seed": seed, "averaging": averaging}
-        choices |= {"patience": patience, "chips": chips, "optimisation": optimisation}
-        plan = {n: repr(value) for n, value in (choices | {"class_weights": class_weights}).items()}
-        checkpoint = ResumeCheckpoint(home / RESUME, "finetune", plan | given.plan())
-    if config.task == "regression" and (config.target_mean, config.target_std) == (0, 1):
-        model.set_target(*target_of(given))
-    history = History(seed)
-    model.has_learnt = True
-    module = FinetuneModule(model, optimisation, weights, fused=len(places) > 1)
-    loaders = _loaders(module, train, validation, batch_size, workers)
-    own = model.pixel if isinstance(model, TiMo) else model
-    pixels = own if isinstance(own, PixelModel) else None
-    regression = None if pixels is None else pixels.regression
-    if pixels is not None and regression is not None:
-        fit_pixels(pixels, train, seed)
-    if pixels is model and model.network is None:
-        history.started = began
-        history.add(_judge_once(module, *loaders))
-        return _keep(model, home, _finished(model, given, validation, history, began, kept))
-    # An encoder whose rate is 0 is frozen, which saves time; a regression is fitted already.
-    still: list[torch.nn.Module] = []
-    still += [model.encoder] if optimisation.encoder_rate == 0 and isinstance(model, TiMo) else []
-    still += [] if regression is None else [regression]
-    frozen = [parameter for part in still for parameter in part.parameters()]
-    with learning(frozen, False):
-        stopped = harness.fit(
-            Run(epochs, averaging, resume, progress, callbacks, stop, on_step),
-            module,
-            history,
-            [] if patience is None else [EarlyStopping("validation_loss", patience=patience)],
-            checkpoint=checkpoint,
-            loaders=loaders,
-            accelerator="auto",
-            devices=1,
-            logger=False,
-            gradient_clip_val=1.0,
-            deterministic="warn",
-        )
-    if history.best is not None:
-        model.load_state_dict(history.best)
-    done = _finished(model, given, None if stopped else validation, history, began, kept)
-    return _keep(model, home, replace(done, stopped=stopped))
-
-
-@torch.no_grad()
-def _judge_once(
-    module: FinetuneModule, train: DataLoader, validation: DataLoader | None
-) -> dict[str, float]:
-    """Return the row of the history of a model that has no epochs."""
-    row = {"epoch": 0, "loss": float(np.mean([module.loss_of(batch) for batch in train]))}
-    if validation is None:
-        return row
-    module.on_validation_epoch_start()
-    for number, batch in enumerate(validation):
-        module.validation_step(batch, number)
-    return row | module.validated()
-
-
-def _finished(  # noqa: PLR0917 - of one run
-    model: Segmenter,
-    given: Given,
-    validation: Tiles | None,
-    history: History,
-    began: float,
-    split: Split | xr.DataArray | None,
-) -> Finetuned:
-    """Judge a model by its validation, if there is one, and return the result of its training."""
-    errors = None
-    if validation is not None:
-        with harness.isolated():
-            errors = judge(model, given)
-    seconds = time.monotonic() - began
-    return Finetuned(history.table(), history.epoch, seconds, errors=errors, split=split)
 
 
 def default_chips(config: Any) -> ChipOptions:
@@ -306,29 +304,11 @@ def default_chips(config: Any) -> ChipOptions:
     return chips if config.per_date else replace(chips, dates=SERIES_DATES, splice=0.0)
 
 
-def _keep(model: TiMo, home: Path | None, result: Finetuned) -> Finetuned:
-    """Write what a run ends with; the checkpoint of one that was stopped stays, to resume from."""
-    if home is not None:
-        with replacing(home / HISTORY) as partial:
-            result.history.to_csv(partial, index=False)
-        save(model, home / MODEL)
-        if not result.stopped:
-            (home / RESUME).unlink(missing_ok=True)
-    return result
-
-
 def _loaders(
-    module: FinetuneModule, train: Windows, validation: Tiles | None, size: int, workers: int
+    module: FinetuneModule, train: Windows, validation: Tiles | None, size: int, workers: int = 0
 ) -> tuple[DataLoader, DataLoader | None]:
     """Return the batches to train on and those to validate on."""
-    several = len(train.places) > 1
-    batches = Batches(
-        lambda: module.current_epoch * len(batches),
-        len(train),
-        size,
-        sizes=Numbered(train).size if several else None,
-        seed=train.seed,
-    )
+    batches = batches_of(train, size, lambda: module.current_epoch * len(batches))
     held = None
     if validation is not None:
         fixed = Batches(lambda: 0, len(validation), size)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from timo.checks import NotNegative, Positive, Range, checked
 from timo.models.pixel import PixelModel
@@ -127,6 +128,17 @@ class FinetuneModule(lightning.LightningModule):
         """Return the loss of a batch that is not learnt from."""
         judged = self._judged(batch, self.optimisation.gap_weight)
         return float(judged.mean(self._losses(judged)))
+
+    @torch.no_grad()
+    def judged(self, train: DataLoader, validation: DataLoader | None) -> dict[str, float]:
+        """Return the row of the history of a model that has no epochs."""
+        row = {"epoch": 0, "loss": float(np.mean([self.loss_of(batch) for batch in train]))}
+        if validation is None:
+            return row
+        self.on_validation_epoch_start()
+        for number, batch in enumerate(validation):
+            self.validation_step(batch, number)
+        return row | self.validated()
 
     def _judged(self, batch: Batch, gap_weight: float = 1.0) -> Answers:
         scores = self.model(batch["x"], batch["dates"], batch["valid"])

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 
 from timo.errors import TimoError
 from timo.models.pixel import FLOOR, PixelModel
+from timo.models.tasks import Segmenter, TiMo
 from timo.training.answers import is_labelled, last_label, seen
 from timo.training.windows import ChipOptions, Windows
 
@@ -25,6 +26,15 @@ _MOST_TRIED, _FOLDS = 3_000, 3
 _CHIPS, _MOST_ROWS, _MOST_VALUES = 96, 100_000, 2_000_000
 
 Fit = Callable[..., Any]
+
+
+def fit_regression(model: Segmenter, windows: Windows, seed: int) -> torch.nn.Module | None:
+    """Fit what of a model is a regression of single pixels, in place, and return it; None where nothing is."""
+    pixels = model.pixel if isinstance(model, TiMo) else model
+    if not isinstance(pixels, PixelModel) or pixels.regression is None:
+        return None
+    fit_pixels(pixels, windows, seed)
+    return pixels.regression
 
 
 def fit_pixels(model: PixelModel, windows: Windows, seed: int) -> None:

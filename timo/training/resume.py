@@ -17,6 +17,7 @@ from timo.atomic import replacing
 from timo.cancel import CancelledError
 from timo.errors import TimoError
 
+Kind = Literal["finetune", "pretrain"]
 # By which a checkpoint says what wrote it.
 _KEYS = {"finetune": "ResumeCheckpoint", "pretrain": "PretrainCheckpoint"}
 
@@ -32,7 +33,7 @@ class ResumeCheckpoint(Checkpoint):
     def __init__(
         self,
         path: Path,
-        run: Literal["finetune", "pretrain"],
+        run: Kind,
         plan: dict[str, str],
         every: int | None = None,
     ) -> None:
@@ -52,24 +53,11 @@ class ResumeCheckpoint(Checkpoint):
             self.path.unlink(missing_ok=True)
         if not resume or not self.path.exists():
             return None
-        remedy = f"remove it, or give resume=False to train again from the start ({self.path})"
-        try:
-            checkpoint = torch.load(self.path, map_location="cpu", weights_only=True, mmap=True)
-            saved = checkpoint["callbacks"][self.state_key]["plan"]
-        except (
-            OSError,
-            RuntimeError,
-            EOFError,
-            LookupError,
-            TypeError,
-            pickle.PickleError,
-        ) as error:
-            raise TimoError(
-                f"The resume checkpoint is damaged or not one of timo.{self.run}: {remedy}."
-            ) from error
+        saved = read_plan(self.path, self.run)
         if differing := sorted(n for n, value in self.plan.items() if saved.get(n) != value):
             raise TimoError(
-                f"The resume checkpoint is of another run, {', '.join(differing)} differ: give the same, or {remedy}."
+                f"The resume checkpoint is of another run, {', '.join(differing)} differ: give the same, or "
+                f"{_remedy(self.path)}."
             )
         return self.path
 
@@ -137,6 +125,35 @@ class ResumeCheckpoint(Checkpoint):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over the state of an earlier run."""
         self.stopped = state["stopped"]
+
+
+def read_plan(path: Path, run: Kind) -> dict[str, str]:
+    """Return the plan of the run that left a checkpoint, each choice as its `repr`.
+
+    Raises
+    ------
+    TimoError
+        If it is damaged or one of another kind of run.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        return dict(checkpoint["callbacks"][_KEYS[run]]["plan"])
+    except (
+        OSError,
+        RuntimeError,
+        EOFError,
+        LookupError,
+        TypeError,
+        ValueError,
+        pickle.PickleError,
+    ) as error:
+        raise TimoError(
+            f"The resume checkpoint is damaged or not one of timo.{run}: {_remedy(path)}."
+        ) from error
+
+
+def _remedy(path: Path) -> str:
+    return f"remove it, or give resume=False to train again from the start ({path})"
 
 
 def is_first() -> bool:

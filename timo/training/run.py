@@ -71,7 +71,7 @@ def open_folder(folder: PathLike | None, *outputs: str) -> Path | None:
 def fit(
     run: Run,
     module: lightning.LightningModule,
-    history: "History",
+    history: Callback,
     others: Sequence[Callback] = (),
     *,
     checkpoint: ResumeCheckpoint | None = None,

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from timo.checks import NotNegative
 from timo.errors import TimoError
+from timo.models.tasks import Segmenter
 from timo.training.inputs import TRAIN, Given, check_highest
 
 ClassWeights = Literal["balanced"] | Sequence[NotNegative] | Mapping[str, NotNegative]
@@ -75,6 +76,13 @@ def class_counts(given: Given, classes: int) -> np.ndarray:
     for number in given.some(TRAIN):
         counts += np.bincount(given.labels(number, TRAIN), minlength=classes)
     return counts
+
+
+def scale_target(model: Segmenter, given: Given) -> None:
+    """Give a new regression the scale of the training labels; a trained one keeps its own."""
+    config = model.config
+    if config.task == "regression" and (config.target_mean, config.target_std) == (0, 1):
+        model.set_target(*target_of(given))
 
 
 def target_of(given: Given) -> tuple[float, float]:

@@ -141,6 +141,32 @@ class Tiles(Dataset):
         return replace(chip, labels=labels, parcels=parcels)
 
 
+def count_tiles(given: Given, part: int, size: int | None) -> int:
+    """Count the tiles of a part, as `Tiles` lays them: those of `size` pixels that hold a label.
+
+    One for each place with a label as a whole. Of many places some are looked at, and the count is for all.
+    """
+    numbers = given.some(part)
+    if not len(numbers):
+        return 0
+    counts = [_count_tiles(given, int(number), part, size) for number in numbers]
+    return round(float(np.mean(counts)) * len(given.numbers(part)))
+
+
+def _count_tiles(given: Given, number: int, part: int, size: int | None) -> int:
+    view, belongs = given.places.view(number), given.part(number)
+    if view.labels is None:
+        return 0
+    known = _labelled(view.labels, view.shape)
+    if not isinstance(belongs, int):
+        known &= belongs.values == part
+    if size is None or view.labels.ndim < 2:
+        return int(known.any())
+    for axis in (0, 1):
+        known = np.logical_or.reduceat(known, np.arange(0, known.shape[axis], size), axis=axis)
+    return int(known.sum())
+
+
 def _labelled(labels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Return where pixels have a label on any date, (h, w): everywhere, if the label is that of the whole place."""
     found = is_labelled(labels)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import html
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
+from timo.compute import time_text
 
 from ..base.chart import SeriesChart
 from ..base.style import OKABE_ITO, figure_png
@@ -23,18 +24,6 @@ WORDS = {
     "cancelled": "cancelled",
     "failed": "failed",
 }
-
-
-def time_text(seconds: float) -> str:
-    """Say seconds as a person does: 42 s, 3 min 5 s, 1 h 2 min."""
-    if not math.isfinite(seconds):
-        return ""
-    whole = max(round(seconds), 0)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def status_text(job: Job | None) -> str:
