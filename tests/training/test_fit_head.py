@@ -17,7 +17,7 @@ from timo.models.answering import ModelConfig
 from timo.models.config import EncoderConfig
 from timo.models.tasks import build
 from timo.training.features import FREE
-from timo.training.head import _samples, _scores
+from timo.training.samples import _samples_of_tile, scores_of
 
 # The small models of these tests are random; the tests of that warning stand at the end.
 pytestmark = pytest.mark.filterwarnings("ignore:The encoder is random")
@@ -142,7 +142,7 @@ def test_pixels_are_learnt_as_the_whole_head_sees_them(world, new_model, per_dat
     given = np.where(observed, few.values, -1)
     # Of inner tiles as well: the border of a tile is not the edge of a map.
     tile = features.tiles[0]
-    scored = [_scores(model.head, s) for s in _samples(model, features, tile, given)]
+    scored = [scores_of(model.head, s) for s in _samples_of_tile(model, features, tile, given, 0)]
     inputs = features.inputs(model, tile, tile.windows[0])
     with torch.no_grad():
         whole = model.head.finish(*inputs)[0]
@@ -390,7 +390,9 @@ def test_pixels_of_several_sensors_are_learnt_as_the_whole_head_sees_them(joint,
     few = clicks(labels.isel(y=slice(2, -2), x=slice(2, -2))).reindex_like(labels, fill_value=-1)
     given = np.where(features.observed, few.values, -1).astype("int16")
     for tile in features.tiles[:2]:
-        scored = [_scores(model.head, s) for s in _samples(model, features, tile, given)]
+        scored = [
+            scores_of(model.head, s) for s in _samples_of_tile(model, features, tile, given, 0)
+        ]
         inputs = features.inputs(model, tile, tile.windows[0])
         with torch.no_grad():
             whole = model.head.finish(*inputs)[0]
