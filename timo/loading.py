@@ -18,7 +18,7 @@ from timo.atomic import check_name
 from timo.checks import PathLike, Range, Seed, Share, checked, did_you_mean
 from timo.errors import TimoError, warn
 from timo.models.answering import UNITS, ModelConfig, PixelConfig, Task, Unit
-from timo.models.config import SIZES, EncoderConfig, check_overrides, encoder_config
+from timo.models.config import PIXEL, SIZES, EncoderConfig, check_overrides, encoder_config
 from timo.models.pixel import PixelModel
 from timo.models.tasks import TiMo, build, build_pixel
 from timo.models.weights import CONFIG, WEIGHTS, SavedEncoder, kind_of, load, load_encoder
@@ -29,8 +29,8 @@ logger = logging.getLogger(__name__)
 
 # The folders of timo/weights; each holds what `save_encoder` writes and, for people, a model card.
 SHIPPED = ("timo-tiny",)
-# The name of a model of single pixels, and the weight that such a path has in another model.
-PIXEL, PIXEL_SHARE = "pixel", 0.5
+# The weight that a path of single pixels has in a new model.
+PIXEL_SHARE = 0.5
 # Options that may be changed for an existing encoder: its weights keep their meaning.
 FREE = ("drop_path", "checkpoint")
 _MAKE = (

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 import xarray as xr
@@ -13,10 +13,11 @@ from timo.compute import OnStep
 from timo.errors import TimoError, warn
 from timo.models.tasks import TiMo
 from timo.places import Places
+from timo.training.choosing import Choice, choose, groups_of
 from timo.training.features import Features
 from timo.training.inputs import gather
 from timo.training.samples import draw_labels, samples_of
-from timo.training.steps import fit_pixels_of, learn
+from timo.training.steps import learn
 
 
 @checked
@@ -33,9 +34,16 @@ class FittedHead:
     pixels : dict of str to int
         Labelled pixels of each class that were learnt from.
     seconds : float
-        Wall time of this call; `feature_seconds` of it went into features that were not given.
+        Wall time of this call; `feature_seconds` of it went into features that were not given, `choice_seconds` into
+        the cross-validation.
     stopped : bool
         Whether `stop` ended it before its end.
+    choice : DataFrame or None
+        What the cross-validation found for "both", "encoder" and "pixels": the weight of single pixels that each stands
+        for (`pixel`), the share of held-out labels that are right, as the mean over the classes (`accuracy`), and how
+        many groups of neighbouring labels there were (`groups`). None: nothing was chosen.
+    summary : str
+        One line about that, or why nothing could be chosen; empty where nothing was to be.
     """
 
     features: Features | list[Features]
@@ -44,6 +52,9 @@ class FittedHead:
     seconds: float
     feature_seconds: float
     stopped: bool = False
+    choice_seconds: float = 0.0
+    choice: pd.DataFrame | None = None
+    summary: str = ""
 
 
 @checked(cube="data")
@@ -57,6 +68,7 @@ def fit_head(
     learning_rate: Positive = 1e-2,
     weight_decay: NotNegative = 1e-2,
     most_pixels: Count = 1000,
+    cross_validate: bool = True,
     seed: Seed = 0,
     stop: Stop | None = None,
     on_step: OnStep | None = None,
@@ -69,6 +81,12 @@ def fit_head(
     and the path of single pixels, which for an answer at each date is fitted as a regression.
     Only labelled pixels are gone through, with every class counting the same. The same call gives the same weights.
     Labels without dates are true on all dates on which the pixel was observed.
+
+    Of a model with a path of single pixels, the labels choose what answers: the encoder's features, the pixel's own
+    values, or both. Groups of neighbouring labels are held out in up to three folds, the head learns in each from the
+    rest, and ``model.config.pixel``, the weight of single pixels, becomes that of the candidate with the most held-out
+    labels right, every class counting the same: 0, 1, or 0.5 for both, which also win ties. Then all labels are learnt
+    from. Print ``.summary``.
 
     Parameters
     ----------
@@ -86,6 +104,9 @@ def fit_head(
         Peak of a cosine that falls to 0, and the decay.
     most_pixels : int
         Most labelled pixels of each class to learn from; of more, that many are drawn.
+    cross_validate : bool
+        Choose what answers, as above. False: the weight of single pixels stays as it is, as it does where the labels of
+        a class are one group of neighbours.
     seed : int
         Seed of these draws, and of the part of the coarse features that each step sees.
     stop : threading.Event or callable, optional
@@ -106,7 +127,7 @@ def fit_head(
         refused), a band has no observation at all, fewer than two classes are labelled on observed dates, or an option
         makes no sense.
     CancelledError
-        If `stop` said so before the first step: the model is what it was.
+        If `stop` said so before the first step, of the cross-validation not counted: the model is what it was.
 
     Warns
     -----
@@ -131,10 +152,24 @@ def fit_head(
     noted = [places.view(i).labels for i in range(len(places))]
     given, pixels = draw_labels(noted, every, model.config.classes, most_pixels, seed)
     samples = samples_of(model, every, given)
+    drawn = time.monotonic()
     rates = (learning_rate, weight_decay)
+    choice = Choice(None, None, "")
+    if cross_validate and model.pixel is not None:
+        choice = choose(
+            model,
+            samples,
+            groups_of(noted),
+            steps=steps,
+            rates=rates,
+            seed=seed,
+            stop=stop,
+            on_step=on_step,
+        )
+    if choice.weight is not None:
+        model.config = replace(model.config, pixel=choice.weight, keep_pixel=True)
+    chosen = time.monotonic()
     model.has_learnt = True
-    if model.pixel is not None and model.pixel.is_regression:
-        fit_pixels_of(model.pixel, samples, seed)
     history = learn(model, samples, steps=steps, rates=rates, seed=seed, stop=stop, on_step=on_step)
     return FittedHead(
         every if isinstance(data, Places) else every[0],
@@ -143,6 +178,9 @@ def fit_head(
         time.monotonic() - started,
         ready - started,
         len(history) < steps,
+        chosen - drawn,
+        choice.table,
+        choice.summary,
     )
 
 

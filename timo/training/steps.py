@@ -39,7 +39,9 @@ def learn(
     stop: Stop | None,
     on_step: OnStep | None,
 ) -> pd.DataFrame:
-    """Move the weights; return the loss of each step."""
+    """Fit the regression of single pixels, if there is one, and move the weights; return the loss of each step."""
+    if model.pixel is not None and model.pixel.is_regression:
+        _fit_regression(model.pixel, samples, seed)
     head, (rate, decay) = head_of(model), rates
     # What learns; the model is in evaluation, so that nothing is left to chance.
     parts = [part for name in FREE if (part := getattr(head, name, None)) is not None]
@@ -93,7 +95,7 @@ def _kept(
     return kept / (1 - COARSE_DROPOUT)
 
 
-def fit_pixels_of(pixel: PixelModel, samples: list[Samples], seed: int) -> None:
+def _fit_regression(pixel: PixelModel, samples: list[Samples], seed: int) -> None:
     """Fit the regression of single pixels; all dates of a pixel are one group."""
     rows, groups = [], []
     for one in samples:
