@@ -113,7 +113,8 @@ def load_model(
         Beside an optical sensor, radar is read by kernels that no training has seen, which a warning says.
     pixel : float, optional
         For a new model: the weight in the answer of what single pixels say without their surroundings, 0 to 1; half by
-        default, and 0 for chips. It keeps outlines sharp; training fits it beside the encoder.
+        default, and 0 for chips. It keeps outlines sharp; training fits it beside the encoder, and `timo.fit_head`
+        sets the weight by cross-validation.
     **encoder
         Fields of `timo.models.EncoderConfig` for a new model, e.g. ``drop_path=0.1``. With ``stem="wavelength"`` the
         wavelengths are those of the sensor's bands unless they are given. With pretrained weights: ``drop_path`` and

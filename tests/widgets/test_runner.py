@@ -342,6 +342,7 @@ def scattered(cube):
     return xr.DataArray(values, coords, ("y", "x"), attrs={"classes": CLASSES})
 
 
+@pytest.mark.filterwarnings("ignore:The encoder is random")
 def test_a_few_click_map_says_what_the_labels_chose(runner, state, scattered, cube, small):
     model = build(replace(small.config, pixel=0.5))
     state.labels, state.model = scattered, copy.deepcopy(model)

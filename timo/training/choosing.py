@@ -205,7 +205,7 @@ def _table(right: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "pixel": pd.Series(WEIGHTS),
-            "accuracy": by_group.sum(),
+            "accuracy": by_group.sum().round(6),
             "standard_error": ahead.std() * math.sqrt(len(ahead)),
             "groups": len(ahead),
         }
@@ -230,9 +230,11 @@ def _summary(table: pd.DataFrame, best: str, folds: int) -> str:
         for name, accuracy in zip(WEIGHTS, table.accuracy, strict=True)
         if name != best
     )
+    close = " What is better by less than a standard error is not chosen."
     return (
         f"Chosen by cross-validation: {names[best]}, {table.accuracy[best]:.3f} of held-out labels right ({others}; "
         f"every class counts the same, {table.groups.iloc[0]} groups of neighbouring labels in {folds} folds)."
+        f"{close if table.accuracy.max() > table.accuracy[best] else ''}"
     )
 
 

@@ -40,8 +40,9 @@ class FittedHead:
         Whether `stop` ended it before its end.
     choice : DataFrame or None
         What the cross-validation found for "both", "encoder" and "pixels": the weight of single pixels that each stands
-        for (`pixel`), the share of held-out labels that are right, as the mean over the classes (`accuracy`), and how
-        many groups of neighbouring labels there were (`groups`). None: nothing was chosen.
+        for (`pixel`), the share of held-out labels that are right, as the mean over the classes (`accuracy`), the
+        standard error of its difference from that of both (`standard_error`), and how many groups of neighbouring
+        labels there were (`groups`). None: nothing was chosen.
     summary : str
         One line about that, or why nothing could be chosen; empty where nothing was to be.
     """
@@ -83,10 +84,10 @@ def fit_head(
     Labels without dates are true on all dates on which the pixel was observed.
 
     Of a model with a path of single pixels, the labels choose what answers: the encoder's features, the pixel's own
-    values, or both. Groups of neighbouring labels are held out in up to three folds, the head learns in each from the
-    rest, and ``model.config.pixel``, the weight of single pixels, becomes that of the candidate with the most held-out
-    labels right, every class counting the same: 0, 1, or 0.5 for both, which also win ties. Then all labels are learnt
-    from. Print ``.summary``.
+    values, or both. Groups of neighbouring labels are held out in up to three folds, and the head learns in each from
+    the rest. Another answer than both is chosen if it has more held-out labels right, every class counting the same, by
+    more than a standard error of the difference. ``model.config.pixel``, the weight of single pixels, becomes 0, 1, or
+    0.5 for both. Then all labels are learnt from. Print ``.summary``.
 
     Parameters
     ----------
@@ -127,7 +128,7 @@ def fit_head(
         refused), a band has no observation at all, fewer than two classes are labelled on observed dates, or an option
         makes no sense.
     CancelledError
-        If `stop` said so before the first step, of the cross-validation not counted: the model is what it was.
+        If `stop` said so before the first step on all labels: the model is what it was.
 
     Warns
     -----
