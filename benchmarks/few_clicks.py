@@ -1,21 +1,25 @@
 """Few-click mapping on the sample: how long from labels to the new map, and how good it is on the held-out tree cover.
 
 So many pixels of each class are clicked at random, in the tree cover of 2018; the head of a model with a frozen encoder
-learns them, and the cube is mapped. The accuracy is that on all other pixels, of the mean probability over the dates.
-Beside it, what a logistic regression of the reflectances of the pixel alone makes of the same clicks.
+learns them, and the cube is mapped. The accuracy is that on all other pixels, of the mean probability over the dates:
+of the encoder's features alone, of the regression of single pixels alone, of both, and of the one that the clicks chose
+by cross-validation.
 
-    python benchmarks/few_clicks.py --clicks 20 --draws 5 --years 1
+    python benchmarks/few_clicks.py --clicks 20 --draws 10 --years 1
 """
 
 import argparse
 import time
+from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import torch
 import xarray as xr
-from sklearn.linear_model import LogisticRegression
 
 import timo
+
+ANSWERS = {"encoder": 0.0, "both": 0.5, "pixels": 1.0}
 
 
 def main() -> None:
@@ -26,42 +30,52 @@ def main() -> None:
     print(
         f"{cube.sizes['time']} dates of {cube.sizes['y']} x {cube.sizes['x']}, {options.clicks} clicks a class"
     )
-    print(
-        f"{'start':<12} {'draw':>4} {'features s':>10} {'head s':>7} {'map s':>6} {'accuracy':>8} {'balanced':>8}"
-    )
-    for name, pretrained in (("pretrained", True), ("random", False)):
-        _run_encoder(name, cube, truth, options, pretrained=pretrained)
-    for draw in range(options.draws):
-        started = time.monotonic()
-        few = draw_clicks(truth, options.clicks, draw)
-        scores = judge(_pixels(cube, few), truth, few)
-        _print("pixel alone", draw, (0.0, 0.0, time.monotonic() - started), scores)
+    for start in options.start:
+        rows = pd.DataFrame(_rows(cube, truth, options, pretrained=start == "pretrained"))
+        print(f"\n{start} encoder, balanced accuracy of each answer on the other pixels")
+        print(rows.round(3).to_string(index=False))
+        print(rows.drop(columns=["draw", "chosen"]).mean().round(4).to_string())
+        if options.save:
+            rows.to_csv(f"{options.save}_{start}.csv", index=False)
 
 
-def _run_encoder(
-    name: str,
-    cube: xr.DataArray,
-    truth: xr.DataArray,
-    options: argparse.Namespace,
-    *,
-    pretrained: bool,
-) -> None:
+def _rows(cube, truth, options, *, pretrained):
+    """Yield a row a draw."""
     model = timo.load_model(
         "timo-tiny", data=cube, classes=truth.attrs["classes"], pretrained=pretrained
     )
-    fresh = {key: value.clone() for key, value in model.state_dict().items()}
+    fresh, config = {key: value.clone() for key, value in model.state_dict().items()}, model.config
     started = time.monotonic()
     features = timo.Features(model, cube)
     took = time.monotonic() - started
     for draw in range(options.draws):
         model.load_state_dict(fresh)
+        model.config = config
         few = draw_clicks(truth, options.clicks, draw)
         done = timo.fit_head(model, cube, few, features=features, steps=options.steps)
+        print(done.summary, flush=True)
+        assert done.choice is not None
+        chosen = model.config.pixel
         started = time.monotonic()
-        result = features.predict(model)
-        seconds = (took, done.seconds, time.monotonic() - started)
-        forest = result.probability.isel({"class": 1}).mean("time").values
-        _print(name, draw, seconds, judge(forest, truth, few))
+        features.predict(model)
+        row = {
+            "draw": draw,
+            "features_s": took,
+            "choice_s": done.choice_seconds,
+            "head_s": done.seconds - done.choice_seconds - done.feature_seconds,
+            "map_s": time.monotonic() - started,
+            "chosen": next(name for name, pixel in ANSWERS.items() if pixel == chosen),
+        }
+        for name, pixel in ANSWERS.items():
+            model.config = replace(model.config, pixel=pixel)
+            forest = features.predict(model).probability.isel({"class": 1}).mean("time").values
+            row[f"{name}_all"], row[name] = judge(forest, truth, few)
+            row[f"{name}_cv"] = done.choice.accuracy[name]
+            row[f"{name}_se"] = done.choice.standard_error[name]
+        yield row | {
+            "chosen_all": row[f"{row['chosen']}_all"],
+            "chosen_balanced": row[row["chosen"]],
+        }
 
 
 def draw_clicks(truth: xr.DataArray, each: int, draw: int) -> xr.DataArray:
@@ -80,38 +94,19 @@ def judge(forest: np.ndarray, truth: xr.DataArray, few: xr.DataArray) -> tuple[f
     return float(right[held].mean()), float(np.mean(each))
 
 
-def _pixels(cube: xr.DataArray, few: xr.DataArray) -> np.ndarray:
-    """Probability of the second class from the reflectances of each pixel and date, mean over the dates."""
-    values = np.moveaxis(cube.values, 1, -1)
-    seen = np.isfinite(values).all(axis=-1)
-    labels = np.broadcast_to(few.values, seen.shape)
-    learnt = seen & (labels >= 0)
-    mean, std = values[learnt].mean(axis=0), values[learnt].std(axis=0)
-    regression = LogisticRegression(class_weight="balanced", C=0.01, max_iter=500)
-    regression.fit((values[learnt] - mean) / std, labels[learnt])
-    forest = np.full(seen.shape, np.nan)
-    forest[seen] = regression.predict_proba((values[seen] - mean) / std)[:, 1]
-    return np.nanmean(forest, axis=0)
-
-
-def _print(
-    name: str, draw: int, seconds: tuple[float, float, float], scores: tuple[float, float]
-) -> None:
-    features, head, mapped = seconds
-    print(
-        f"{name:<12} {draw:>4} {features:>10.2f} {head:>7.2f} {mapped:>6.2f} {scores[0]:>8.3f} {scores[1]:>8.3f}"
-    )
-
-
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clicks", type=int, default=20, help="pixels of each class")
-    parser.add_argument("--draws", type=int, default=5, help="how often clicks are drawn")
+    parser.add_argument("--draws", type=int, default=10, help="how often clicks are drawn")
     parser.add_argument(
         "--years", type=int, default=1, help="years of the cube, the last of them 2018"
     )
     parser.add_argument("--steps", type=int, default=60, help="steps of the head's training")
+    parser.add_argument(
+        "--start", nargs="*", default=["pretrained", "random"], help="weights of the encoder"
+    )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--save", help="begin of the names of CSV files with all figures")
     return parser.parse_args()
 
 

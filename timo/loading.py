@@ -18,7 +18,7 @@ from timo.atomic import check_name
 from timo.checks import PathLike, Range, Seed, Share, checked, did_you_mean
 from timo.errors import TimoError, warn
 from timo.models.answering import UNITS, Form, ModelConfig, PixelConfig, Task, Unit
-from timo.models.config import SIZES, EncoderConfig, check_overrides, encoder_config
+from timo.models.config import PIXEL, SIZES, EncoderConfig, check_overrides, encoder_config
 from timo.models.pixel import PixelModel
 from timo.models.tasks import TiMo, build, build_pixel
 from timo.models.weights import CONFIG, WEIGHTS, SavedEncoder, kind_of, load, load_encoder
@@ -29,10 +29,10 @@ logger = logging.getLogger(__name__)
 
 # The folders of timo/weights; each holds what `save_encoder` writes and, for people, a model card.
 SHIPPED = ("timo-tiny",)
-# The name of a model of single pixels, and the weight that such a path has in another model.
+# The weight that a path of single pixels has in a new model.
 PIXEL_SHARE = 0.5
 # Models of single pixels, and their form.
-PIXEL: dict[PathLike, Form] = {"pixel": "regression", "pixel-series": "both"}
+PIXELS: dict[PathLike, Form] = {PIXEL: "regression", "pixel-series": "both"}
 # Options that may be changed for an existing encoder: its weights keep their meaning.
 FREE = ("drop_path", "checkpoint")
 _MAKE = (
@@ -116,7 +116,8 @@ def load_model(
         Beside an optical sensor, radar is read by kernels that no training has seen, which a warning says.
     pixel : float, optional
         For a new model: the weight in the answer of what single pixels say without their surroundings, 0 to 1; half by
-        default, and 0 for chips. It keeps outlines sharp; training fits it beside the encoder.
+        default, and 0 for chips. It keeps outlines sharp; training fits it beside the encoder, and `timo.fit_head`
+        sets the weight by cross-validation.
     **encoder
         Fields of `timo.models.EncoderConfig` for a new model, e.g. ``drop_path=0.1``. With ``stem="wavelength"`` the
         wavelengths are those of the sensor's bands unless they are given. With pretrained weights: ``drop_path`` and
@@ -133,7 +134,7 @@ def load_model(
         If the name is neither a size nor a folder of a model, the model does not fit the data, the classes or the
         task, or no pretrained weights fit where they are wanted.
     """
-    alone = name in PIXEL
+    alone = name in PIXELS
     if name == "pixel-series" and per_date is None:
         per_date = False
     size = f"timo-{str(name).removeprefix('timo-')}"
@@ -158,7 +159,7 @@ def load_model(
             raise TimoError(
                 f'{given} are options of an encoder, and "{name}" has none: leave them out'
             )
-        return _new_pixel(described, answer | {"form": PIXEL[name]}, of_data, seed)
+        return _new_pixel(described, answer | {"form": PIXELS[name]}, of_data, seed)
     answer["pixel"] = pixel
     if path is not None:
         start = _from_folder(path, described, options, pretrained)

@@ -177,10 +177,14 @@ def test_models_of_pixels_are_saved_and_read(tmp_path, kind):
     assert torch.equal(read(x, dates, valid), model(x, dates, valid))
     with pytest.raises(TimoError, match="model of single pixels, which has no encoder"):
         load_encoder(folder)
-    whole = build(ModelConfig(ENCODER, classes=("a", "b"), indices=INDICES, pixel=0.3, **NAMES))
-    again = load(save(whole, tmp_path / "whole"))
-    assert again.config == whole.config
-    assert torch.equal(again(x, dates, valid), whole(x, dates, valid))
+    whole = ModelConfig(ENCODER, classes=("a", "b"), indices=INDICES, pixel=0.3, **NAMES)
+    for weight in (0.3, 1.0, 0.0):
+        # A weight of 0 leaves the path out, unless it is to be kept.
+        model = build(replace(whole, pixel=weight, keep_pixel=weight == 0))
+        again = load(save(model, tmp_path / "whole"))
+        assert again.config == model.config
+        assert again.pixel is not None
+        assert torch.equal(again(x, dates, valid), model(x, dates, valid))
 
 
 def test_bad_configs_are_refused():

@@ -16,8 +16,9 @@ from timo.errors import TimoError
 from timo.models.answering import ModelConfig
 from timo.models.config import EncoderConfig
 from timo.models.tasks import build
+from timo.training import choosing
 from timo.training.features import FREE
-from timo.training.head import _samples, _scores
+from timo.training.samples import _samples_of_tile, scores_of
 
 # The small models of these tests are random; the tests of that warning stand at the end.
 pytestmark = pytest.mark.filterwarnings("ignore:The encoder is random")
@@ -142,7 +143,7 @@ def test_pixels_are_learnt_as_the_whole_head_sees_them(world, new_model, per_dat
     given = np.where(observed, few.values, -1)
     # Of inner tiles as well: the border of a tile is not the edge of a map.
     tile = features.tiles[0]
-    scored = [_scores(model.head, s) for s in _samples(model, features, tile, given)]
+    scored = [scores_of(model.head, s) for s in _samples_of_tile(model, features, tile, given, 0)]
     inputs = features.inputs(model, tile, tile.windows[0])
     with torch.no_grad():
         whole = model.head.finish(*inputs)[0]
@@ -390,7 +391,9 @@ def test_pixels_of_several_sensors_are_learnt_as_the_whole_head_sees_them(joint,
     few = clicks(labels.isel(y=slice(2, -2), x=slice(2, -2))).reindex_like(labels, fill_value=-1)
     given = np.where(features.observed, few.values, -1).astype("int16")
     for tile in features.tiles[:2]:
-        scored = [_scores(model.head, s) for s in _samples(model, features, tile, given)]
+        scored = [
+            scores_of(model.head, s) for s in _samples_of_tile(model, features, tile, given, 0)
+        ]
         inputs = features.inputs(model, tile, tile.windows[0])
         with torch.no_grad():
             whole = model.head.finish(*inputs)[0]
@@ -446,3 +449,146 @@ def test_models_that_do_not_answer_for_pixels_are_refused(world):
         timo.fit_head(chip, cube, clicks(labels))
     with pytest.raises(TimoError, match="a model that answers for pixels; this one is for classif"):
         timo.Features(chip, cube)
+
+
+# --- what answers is chosen
+
+
+def with_pixels(new_model, **options):
+    """A model with a path of single pixels."""
+    config = replace(new_model(**options).config, pixel=0.5, indices=(("B8", "B4"),))
+    return build(config)
+
+
+def be_right(monkeypatch, names):
+    """Let the candidates of these names be right about all that is held out, and the others about nothing."""
+
+    def answer(_, samples, groups):
+        known = samples.labels[samples.labels >= 0].numpy()
+        group = groups[samples.pixels.expand(samples.labels.shape)[samples.labels >= 0]]
+        return pd.DataFrame(
+            {"group": group, "label": known} | {name: name in names for name in choosing.WEIGHTS}
+        )
+
+    monkeypatch.setattr(choosing, "_right", answer)
+
+
+@pytest.mark.parametrize(
+    "right", [["encoder"], ["pixels"], ["both"], ["pixels", "encoder", "both"]]
+)
+def test_what_is_best_at_held_out_labels_answers(world, new_model, monkeypatch, tmp_path, right):
+    cube, labels, _ = world
+    model = with_pixels(new_model)
+    be_right(monkeypatch, right)
+    done = timo.fit_head(model, cube, clicks(labels), steps=3)
+    assert model.config.pixel == choosing.WEIGHTS[right[-1]]
+    assert done.choice.accuracy.to_dict() == {n: float(n in right) for n in choosing.WEIGHTS}
+    assert done.seconds > done.choice_seconds > 0
+    # All that a model does, it does with each weight; and another choice can follow.
+    expected = timo.predict(model, cube).compute().probability
+    np.testing.assert_allclose(done.features.predict(model).probability, expected, atol=1e-5)
+    again = timo.load_model(timo.save(model, tmp_path / "m"), cube)
+    assert again.config == model.config
+    assert same(weights_of(again), weights_of(model))
+    assert timo.predict(again, cube).compute().probability.identical(expected)
+    asked = timo.inspection.attention_at(model, cube, row=20, col=20, time=cube.time[0], stage=1)
+    assert float(asked.weight.sum()) == pytest.approx(1, abs=1e-5)
+    be_right(monkeypatch, ["both"])
+    timo.fit_head(again, cube, clicks(labels), features=done.features, steps=3)
+    assert again.config.pixel == 0.5
+
+
+def test_alone_each_path_answers_as_it_is(world, new_model):
+    cube, labels, _ = world
+    model = with_pixels(new_model)
+    timo.fit_head(model, cube, clicks(labels), steps=3)
+    x = torch.from_numpy(cube.values[None, :3])
+    dates = torch.arange(3.0)[None] + 18_000
+    model.config = replace(model.config, pixel=0.0)
+    assert torch.equal(model(x, dates), model.context(x, dates))
+    model.config = replace(model.config, pixel=1.0)
+    seen = model.normalise(x)[1][0].unsqueeze(1).expand(-1, 2, -1, -1)
+    assert torch.equal(model(x, dates)[0][seen], model.pixel(x, dates)[0][seen])
+    # Where nothing was observed single pixels have nothing to say.
+    assert torch.equal(model(x, dates)[0][~seen], model.context(x, dates)[0][~seen])
+
+
+@pytest.mark.parametrize("per_date", [True, False])
+def test_the_choice_is_told_and_the_same_each_time(world, new_model, per_date):
+    cube, labels, _ = world
+    models = [with_pixels(new_model, per_date=per_date) for _ in range(2)]
+    before = weights_of(models[0])
+    features, reports = timo.Features(models[0], cube), []
+    with pytest.raises(CancelledError, match="the model is what it was"):
+        timo.fit_head(
+            models[0],
+            cube,
+            clicks(labels),
+            features=features,
+            stop=lambda: len(reports) == 4,
+            on_step=reports.append,
+        )
+    assert same(weights_of(models[0]), before)
+    assert [report.step for report in reports] == [1, 2, 3, 4]
+    assert np.isnan([report.loss for report in reports]).all()
+    done = [timo.fit_head(m, cube, clicks(labels), features=features, steps=5) for m in models]
+    assert same(*map(weights_of, models))
+    assert done[0].choice.equals(done[1].choice)
+    assert done[0].summary == done[1].summary
+    assert done[0].choice.accuracy.between(0.5, 1).all()
+    assert "of held-out labels right" in done[0].summary
+    assert f"{done[0].choice.groups.iloc[0]} groups of neighbouring labels in 3 folds" in (
+        done[0].summary
+    )
+
+
+def test_without_groups_to_hold_out_the_weight_stays(world, new_model):
+    cube, labels, _ = world
+    model, few = with_pixels(new_model), labels.copy(data=np.full(labels.shape, -1, "int8"))
+    few.data[:, ::7] = np.where(labels.values == 1, 1, -1)[:, ::7]
+    row, column = np.argwhere(labels.values == 0)[30]
+    few.data[row, column] = 0
+    done = timo.fit_head(model, cube, few, steps=2)
+    assert done.choice is None
+    assert "the labels of 'forest' are one group of neighbours" in done.summary
+    assert model.config.pixel == 0.5
+    done = timo.fit_head(
+        model, cube, clicks(labels), features=done.features, steps=2, cross_validate=False
+    )
+    assert (done.choice, done.summary, model.config.pixel) == (None, "", 0.5)
+    done = timo.fit_head(new_model(), cube, clicks(labels), steps=2)
+    assert (done.choice, done.summary) == (None, "")
+
+
+def test_neighbours_are_one_group_and_what_is_wide_is_cut():
+    labels = np.full((2, 80, 80), -1, "int8")
+    labels[0, 3, 3], labels[1, 3, 7] = 0, 1  # four pixels apart
+    labels[0, 3, 20] = 1
+    labels[0, 40:76] = 0  # 36 x 80 pixels
+    groups = choosing.groups_of([labels, labels[0, :10]])
+    first, second = groups[:6400].reshape(80, 80), groups[6400:].reshape(10, 80)
+    assert (first > 0).sum() == (labels >= 0).any(axis=0).sum()
+    assert first[3, 3] == first[3, 7] != first[3, 20] > 0
+    assert len(np.unique(first[40:76])) == 6
+    assert set(np.unique(first)) & set(np.unique(second)) == {0}
+
+
+def test_every_class_is_in_the_rest_of_each_fold():
+    rng = np.random.default_rng(0)
+    label = np.r_[rng.integers(0, 3, 40), 3, 3]
+    pairs = pd.DataFrame({"group": 1 + np.arange(42), "label": label})
+    folds = choosing._folds(pairs, seed=1)
+    assert sorted(folds.unique()) == [0, 1]
+    table = pd.crosstab(folds.loc[pairs.group].to_numpy(), pairs.label.to_numpy())
+    assert (table.sum() - table > 0).all(axis=None)
+    assert table.sum(axis=1).max() - table.sum(axis=1).min() <= 1
+    assert choosing._folds(pairs[:-1], seed=1) == 3
+
+
+def test_what_is_no_clear_gain_is_left_to_both():
+    table = pd.DataFrame(
+        {"accuracy": [0.90, 0.93, 0.95], "standard_error": [0, 0.02, 0.06]},
+        index=["both", "encoder", "pixels"],
+    )
+    assert choosing._best(table) == "encoder"
+    assert choosing._best(table.assign(standard_error=0.06)) == "both"

@@ -51,6 +51,8 @@ def test_the_app(app, page, shot, desk):
     app.says("Fine-tune: cancelled")
     app.press("Few-click map")
     app.says("Few-click map: done", 120)
+    # A patch of each class: nothing can be held out, and that is said.
+    app.says("Not chosen by cross-validation: the labels of")
     shot("voila-4-train")
     app.tab("Map")
     app.wait_for_image()
@@ -62,10 +64,28 @@ def test_the_app(app, page, shot, desk):
     app.click_map((0.5, 0.55))
     app.says("of all weight", 60)
     shot("voila-6-inspect")
+
+    # A model of single pixels, from training to inspection.
+    app.tab("Train")
+    size = app.box.get_by_label("New model", exact=True).locator("visible=true").first
+    size.select_option("pixel")
+    app.says("no few-click map, no pretrained weights and no attention")
+    assert app.button("Few-click map").is_disabled()
+    app.press("Fine-tune")
+    app.says("Fine-tune: done", 60)
+    app.press("Predict")
+    app.says("Predict: done", 60)
+    shot("voila-4-pixel")
+    app.tab("Inspect")
+    app.says("it has no attention to show")
+    app.tab("Train")
+    size.select_option("timo-tiny")
+    assert app.button("Few-click map").is_enabled()
     app.tab("Code")
     code = app.box.locator("textarea:visible").first.input_value()
     assert "timo.open_cube('sample'" in code
     assert "timo.fit_head(model, cube, labels)" in code
+    assert "timo.load_model('pixel', data=cube, classes=['forest', 'open'])" in code
     app.press("Export as notebook")
     app.says("Written: workbench_export.ipynb")
     assert (desk / "notebooks" / "workbench_export.ipynb").exists()

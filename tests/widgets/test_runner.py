@@ -1,10 +1,12 @@
 """The runner, from the kernel's side: what its buttons do to the state, and what it shows."""
 
+import copy
 import gc
 import html
 import threading
 import time
 import types
+from dataclasses import replace
 
 import ipywidgets
 import numpy as np
@@ -13,13 +15,15 @@ import pytest
 import rioxarray  # noqa: F401
 import torch
 import xarray as xr
+from timo_widgets.app.recipe import read_recipe
+from timo_widgets.attention.inspector import AttentionInspector
 from timo_widgets.base.state import State
 from timo_widgets.run import view
 from timo_widgets.run.runner import Runner
 
 import timo
 from timo.models.answering import ModelConfig
-from timo.models.config import EncoderConfig
+from timo.models.config import PIXEL, EncoderConfig
 from timo.models.tasks import build
 
 CLASSES = ["forest", "other"]
@@ -323,3 +327,83 @@ def test_the_views_say_it_in_words():
     assert (chart.dates, chart.series[0]["values"]) == (["1"], [0.5])
     view.show_losses(chart, [])
     assert (chart.dates, chart.series) == ([], [])
+
+
+# --- what answers: pixels, encoder, or both
+
+
+@pytest.fixture
+def scattered(cube):
+    """Labels in several places of each class: some can be held out."""
+    values = np.full(cube.shape[-2:], -1, "int16")
+    for row in (3, 13, 23):
+        values[row : row + 3, 3:6], values[row : row + 3, 30:33] = 0, 1
+    coords = {name: cube[name] for name in ("y", "x", "spatial_ref")}
+    return xr.DataArray(values, coords, ("y", "x"), attrs={"classes": CLASSES})
+
+
+@pytest.mark.filterwarnings("ignore:The encoder is random")
+def test_a_few_click_map_says_what_the_labels_chose(runner, state, scattered, cube, small):
+    model = build(replace(small.config, pixel=0.5))
+    state.labels, state.model = scattered, copy.deepcopy(model)
+    runner.few_clicks()
+    assert runner.wait(120)
+    assert runner.message.kind == "info"
+    assert runner.message.text.startswith("Chosen by cross-validation: ")
+    assert "6 groups of neighbouring labels in 3 folds" in runner.message.text
+    assert "Chosen by cross-validation" in runner.lines.value
+    names = {"timo": timo, "model": model, "cube": cube, "labels": scattered}
+    for line in state.code:
+        exec(line, names)  # noqa: S102 - the promise is that it runs
+    assert names["model"].config == state.model.config
+    expected = names["result"].compute()
+    np.testing.assert_allclose(state.result.probability, expected.probability, atol=1e-5)
+    # With a clump of each class nothing can be held out.
+    state.labels = scattered.where(scattered.y > 930, -1).astype("int16")
+    runner.few_clicks()
+    assert runner.wait(120)
+    assert "Not chosen by cross-validation" in runner.message.text
+
+
+def test_a_model_of_single_pixels_is_trained_mapped_and_saved(runner, state, cube, labels, small):
+    assert PIXEL in runner.options.size.options
+    runner.options.start.value = "new"
+    runner.options.size.value = PIXEL
+    assert "without its surroundings" in runner.note.text
+    for one in (runner.few_button, runner.pretrain_button, runner.options.epochs):
+        assert one.disabled
+    assert not runner.finetune_button.disabled
+    runner.finetune()
+    runner.predict()
+    assert runner.wait(60)
+    assert runner.message.text == ""
+    assert isinstance(state.model, timo.models.PixelModel)
+    assert state.code == [
+        "model = timo.load_model('pixel', data=cube, classes=['forest', 'other'])",
+        "timo.finetune(model, cube, labels, seed=0, folder='runs/finetune')",
+        "result = timo.predict(model, cube)",
+    ]
+    names = {"timo": timo, "cube": cube, "labels": labels}
+    for line in state.code:
+        exec(line, names)  # noqa: S102 - the promise is that it runs
+    assert state.result.probability.identical(names["result"].compute().probability)
+    assert (state.result.label[0, :, 22:] == 1).mean() > 0.9
+    assert read_recipe(state.code).start == ""
+    assert timo.export(state.result, "map.tif").exists()
+    # The present model is one, too; of another both go again.
+    runner.options.start.value = "present"
+    assert runner.few_button.disabled
+    runner.few_clicks()
+    assert runner.wait(60)
+    assert "model of single pixels has none: press Fine-tune" in runner.message.text
+    state.model = small
+    assert not runner.few_button.disabled
+    assert runner.note.text == ""
+
+
+def test_the_inspector_says_that_single_pixels_have_no_attention(cube, state):
+    inspector = AttentionInspector(state=state)
+    state.look_at(5, 5)
+    state.model = timo.load_model(PIXEL, cube, CLASSES)
+    assert "answers for each pixel by itself" in inspector.message.text
+    inspector.close()

@@ -140,7 +140,10 @@ class ModelConfig(_Answer):
         What the encoder's weights were before any fine-tuning, in words, e.g. "random (seed 0)"; empty where that was
         not written down.
     pixel : float
-        Weight of what single pixels say, without their surroundings, in the answer; 0 leaves that path out.
+        Weight of what single pixels say, without their surroundings, in the answer: 0 to 1.
+    keep_pixel : bool
+        Whether the path of single pixels is there even where its weight is 0, so that it may be given another:
+        `timo.fit_head` sets the weight by cross-validation. False: a weight of 0 leaves the path out.
     """
 
     encoder: EncoderConfig
@@ -163,12 +166,18 @@ class ModelConfig(_Answer):
     interval: Annotated[float, Range(least=0, below=1)] = 0.9
     pixel: Share = 0.0
     indices: tuple[tuple[str, str], ...] = ()
+    keep_pixel: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "pixel", float(self.pixel))
         self._check(self.encoder.in_channels)
-        if self.pixel and self.unit == "chip":
+        if self.has_pixels and self.unit == "chip":
             raise TimoError("a chip has no single pixels to answer for: leave pixel out")
+
+    @property
+    def has_pixels(self) -> bool:
+        """Return whether the model has a path of single pixels."""
+        return self.pixel > 0 or self.keep_pixel
 
     @property
     def of_pixels(self) -> PixelConfig:

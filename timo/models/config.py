@@ -175,6 +175,8 @@ def check_reads_bands(config: Any, count: int) -> None:
         )
 
 
+# The name of a model of single pixels, which has no size.
+PIXEL = "pixel"
 # tiny and small are ours, for laptops; base, large and huge are the published sizes (TiMo, supplement).
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": {"dims": (32, 64, 128, 256), "depths": (1, 1, 2, 1), "heads": (1, 2, 4, 8)},

@@ -232,4 +232,5 @@ def pooled(
     if classes:
         both = [scores.log_softmax(dim=-3).clamp(min=FLOOR) for scores in both]
     # Where one opinion counts alone it is as it was given.
-    return torch.where(share == 0, context, (1 - share) * both[0] + share * both[1])
+    mean = torch.where(share == 1, pixel, (1 - share) * both[0] + share * both[1])
+    return torch.where(share == 0, context, mean)

@@ -47,7 +47,7 @@ class TiMo(AnsweringModel):
                 per_date=config.per_date,
             )
         self.pixel: PixelModel | None = None
-        if config.pixel:
+        if config.has_pixels:
             # Drawn apart: all else begins as in a model without.
             with torch.random.fork_rng(devices=[]):
                 self.pixel = PixelModel(config.of_pixels)
@@ -104,7 +104,7 @@ class TiMo(AnsweringModel):
         valid: Bool[Tensor, "b t *g h w"] | None = None,
     ) -> Float[Tensor, "b ..."]:
         """Pool the scores of encoder and head with those of single pixels, if any, where these were observed."""
-        if self.pixel is None:
+        if self.pixel is None or not self.config.pixel:
             return context
         complete = finite(x, self.groups)
         seen = complete if valid is None else valid & complete

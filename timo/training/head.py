@@ -1,44 +1,23 @@
 """Few-click mapping: a frozen encoder, a few labelled pixels, and a head that learns from them in seconds."""
 
-import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import cycle, islice
-from typing import Any
 
-import numpy as np
 import pandas as pd
-import torch
 import xarray as xr
-from einops import rearrange
-from jaxtyping import Bool, Float, Int
-from torch import Tensor
-from torch.nn import functional as F
 
-from timo.cancel import Stop, is_stopped
+from timo.cancel import Stop
 from timo.checks import Count, NotNegative, Positive, Seed, checked
-from timo.compute import OnStep, Steps
-from timo.cube.labels import UNLABELLED
+from timo.compute import OnStep
 from timo.errors import TimoError, warn
-from timo.models.frames import Frames
-from timo.models.heads import Detail, SegmentationHead, enlarge
-from timo.models.pixel import PixelModel
 from timo.models.tasks import TiMo
 from timo.places import Places
-from timo.training.answers import last_label
-from timo.training.features import FREE, Features, Tile, head_of
-from timo.training.inputs import evaluating, gather, learning
-from timo.training.regression import fit_rows, rows_of
-
-# Two convolutions of 3 x 3: what the full-resolution path sees of a pixel's surroundings, to each side.
-REACH = 2
-# Share of the coarse features' channels that a step does not see. From few clicks a head learns the place, which they
-# show well, rather than what grows there: on the sample, three draws of 20 clicks a class, 94 % of the other pixels
-# are right with it and 92 % without.
-COARSE_DROPOUT = 0.8
-# Labelled pixels and dates of a step: more make it long.
-BATCH = 8192
+from timo.training.choosing import Choice, choose, groups_of
+from timo.training.features import Features
+from timo.training.inputs import gather
+from timo.training.samples import draw_labels, samples_of
+from timo.training.steps import learn
 
 
 @checked
@@ -55,9 +34,17 @@ class FittedHead:
     pixels : dict of str to int
         Labelled pixels of each class that were learnt from.
     seconds : float
-        Wall time of this call; `feature_seconds` of it went into features that were not given.
+        Wall time of this call; `feature_seconds` of it went into features that were not given, `choice_seconds` into
+        the cross-validation.
     stopped : bool
         Whether `stop` ended it before its end.
+    choice : DataFrame or None
+        What the cross-validation found for "both", "encoder" and "pixels": the weight of single pixels that each stands
+        for (`pixel`), the share of held-out labels that are right, as the mean over the classes (`accuracy`), the
+        standard error of its difference from that of both (`standard_error`), and how many groups of neighbouring
+        labels there were (`groups`). None: nothing was chosen.
+    summary : str
+        One line about that, or why nothing could be chosen; empty where nothing was to be.
     """
 
     features: Features | list[Features]
@@ -66,24 +53,9 @@ class FittedHead:
     seconds: float
     feature_seconds: float
     stopped: bool = False
-
-
-@dataclass(frozen=True)
-class Samples:
-    """Labelled pixels of a window of dates, as the full-resolution part of a head reads them.
-
-    A frame (f) is a date; of several sensors, a date of one of them, and `of` says which.
-    """
-
-    coarse: Float[Tensor, "f p d"]
-    patches: list[
-        Float[Tensor, "t p _c 5 5"]
-    ]  # the image of each sensor and its validity around each pixel
-    values: Float[Tensor, "1 t c 1 p"]
-    dates: Float[Tensor, "1 t"]
-    labels: Int[Tensor, "t p"]
-    valid: Bool[Tensor, "t *g p"]
-    of: Frames | None
+    choice_seconds: float = 0.0
+    choice: pd.DataFrame | None = None
+    summary: str = ""
 
 
 @checked(cube="data")
@@ -97,6 +69,7 @@ def fit_head(
     learning_rate: Positive = 1e-2,
     weight_decay: NotNegative = 1e-2,
     most_pixels: Count = 1000,
+    cross_validate: bool = True,
     seed: Seed = 0,
     stop: Stop | None = None,
     on_step: OnStep | None = None,
@@ -106,9 +79,15 @@ def fit_head(
     For few labels, and for answers in seconds. Of a segmentation head (`timo.models.heads.SegmentationHead`), all that
     is at a resolution of 4 pixels is frozen, and kept in `features`; what is at full resolution learns: the detail
     path, its merging with the enlarged features, the pooling over the dates of a model of the series, the classifier,
-    and the path of single pixels, which for an answer at each date is fitted as a regression.
+    and the path of single pixels, whose regression is fitted at once.
     Only labelled pixels are gone through, with every class counting the same. The same call gives the same weights.
     Labels without dates are true on all dates on which the pixel was observed.
+
+    Of a model with a path of single pixels, the labels choose what answers: the encoder's features, the pixel's own
+    values, or both. Groups of neighbouring labels are held out in up to three folds, and the head learns in each from
+    the rest. Another answer than both is chosen if it has more held-out labels right, every class counting the same, by
+    more than a standard error of the difference. ``model.config.pixel``, the weight of single pixels, becomes 0, 1, or
+    0.5 for both. Then all labels are learnt from. Print ``.summary``.
 
     Parameters
     ----------
@@ -126,6 +105,9 @@ def fit_head(
         Peak of a cosine that falls to 0, and the decay.
     most_pixels : int
         Most labelled pixels of each class to learn from; of more, that many are drawn.
+    cross_validate : bool
+        Choose what answers, as above. False: the weight of single pixels stays as it is, as it does where the labels of
+        a class are one group of neighbours.
     seed : int
         Seed of these draws, and of the part of the coarse features that each step sees.
     stop : threading.Event or callable, optional
@@ -146,7 +128,7 @@ def fit_head(
         refused), a band has no observation at all, fewer than two classes are labelled on observed dates, or an option
         makes no sense.
     CancelledError
-        If `stop` said so before the first step: the model is what it was.
+        If `stop` said so before the first step on all labels: the model is what it was.
 
     Warns
     -----
@@ -169,20 +151,27 @@ def fit_head(
         every = _check_features(features, model, places)
     ready = time.monotonic()
     noted = [places.view(i).labels for i in range(len(places))]
-    given, pixels = _choose(noted, every, model.config.classes, most_pixels, seed)
-    samples = [
-        some
-        for one, which in zip(every, given, strict=True)
-        for tile in one.tiles
-        for some in _samples(model, one, tile, which)
-    ]
-    if model.pixel is not None and model.pixel.is_regression:
-        _fit_pixels(model.pixel, samples, seed)
+    given, pixels = draw_labels(noted, every, model.config.classes, most_pixels, seed)
+    samples = samples_of(model, every, given)
+    drawn = time.monotonic()
     rates = (learning_rate, weight_decay)
+    choice = Choice(None, None, "")
+    if cross_validate and model.pixel is not None:
+        choice = choose(
+            model,
+            samples,
+            groups_of(noted),
+            steps=steps,
+            rates=rates,
+            seed=seed,
+            stop=stop,
+            on_step=on_step,
+        )
+    if choice.weight is not None:
+        model.config = replace(model.config, pixel=choice.weight, keep_pixel=True)
+    chosen = time.monotonic()
     model.has_learnt = True
-    history = _learn(
-        model, samples, steps=steps, rates=rates, seed=seed, stop=stop, on_step=on_step
-    )
+    history = learn(model, samples, steps=steps, rates=rates, seed=seed, stop=stop, on_step=on_step)
     return FittedHead(
         every if isinstance(data, Places) else every[0],
         history,
@@ -190,21 +179,10 @@ def fit_head(
         time.monotonic() - started,
         ready - started,
         len(history) < steps,
+        chosen - drawn,
+        choice.table,
+        choice.summary,
     )
-
-
-def _fit_pixels(pixels: PixelModel, samples: list[Samples], seed: int) -> None:
-    """Fit the regression of single pixels; all dates of a pixel are one group."""
-    rows, groups, count = [], [], 0
-    for one in samples:
-        observed = one.valid.any(dim=1) if one.valid.ndim == 3 else one.valid
-        labels = one.labels.masked_fill(~observed, UNLABELLED)
-        rows.append(rows_of(pixels, one.values[0], one.dates[0], None, labels[:, None]))
-        number = torch.arange(labels.shape[1]).expand(labels.shape) + count
-        groups.append(number[labels != UNLABELLED].numpy())
-        count += labels.shape[1]
-    features, truth = (np.concatenate(parts) for parts in zip(*rows, strict=True))
-    fit_rows(pixels, features, truth, np.concatenate(groups), seed)
 
 
 def _warn_of_random(model: TiMo) -> None:
@@ -232,215 +210,3 @@ def _check_features(
     for number, one in enumerate(every):
         one.check(model, places.open(number)[0])
     return every
-
-
-def _choose(
-    labels: Sequence[Int[np.ndarray, "*t y x"]],
-    features: Sequence[Features],
-    classes: tuple[str, ...],
-    most: int,
-    seed: int,
-) -> tuple[list[Int[np.ndarray, "t y x"]], dict[str, int]]:
-    """Return labels of each date, -1 where unlabelled, unobserved or not drawn, and the pixels of each class."""
-    given = [
-        np.where(one.observed, noted, np.int16(UNLABELLED))
-        for one, noted in zip(features, labels, strict=True)
-    ]
-    latest = [last_label(torch.from_numpy(one)[None])[0].numpy() for one in given]
-    every = np.concatenate([one.ravel() for one in latest])
-    kept, pixels, rng = np.zeros(every.shape, bool), {}, np.random.default_rng(seed)
-    for number, name in enumerate(classes):
-        places = np.flatnonzero(every == number)
-        if len(places) > most:
-            places = rng.choice(places, most, replace=False)
-        kept[places] = True
-        pixels[name] = len(places)
-    if sum(count > 0 for count in pixels.values()) < 2:
-        got = ", ".join(f"{name}: {count}" for name, count in pixels.items())
-        raise TimoError(
-            f"At least two classes need labelled pixels that were observed on some date; got {got}. Label more."
-        )
-    ends = np.cumsum([one.size for one in latest])
-    chosen = zip(given, latest, np.split(kept, ends[:-1]), strict=True)
-    return [np.where(k.reshape(at.shape), g, UNLABELLED) for g, at, k in chosen], pixels
-
-
-def _samples(
-    model: TiMo, features: Features, tile: Tile, given: Int[np.ndarray, "t y x"]
-) -> Iterator[Samples]:
-    """Yield the labelled pixels of a tile, window by window; those of its border are another tile's."""
-    top, left = tile.place.crop[:2]
-    labels = given[(slice(None), *tile.place.inner)]
-    rows, columns = np.nonzero((labels != UNLABELLED).any(axis=0))
-    if not len(rows):
-        return
-    labels = labels[:, rows, columns]
-    at = (rows + top, columns + left)
-    for window in tile.windows:
-        some = torch.from_numpy(labels[window.dates].astype("int64"))
-        if not (some != UNLABELLED).any():
-            continue
-        frames, image, valid = features.inputs(model, tile, window)
-        coarse = enlarge(frames, valid.shape[-2:])[..., *at].permute(0, 2, 1)
-        flags = valid[0] if valid.ndim == 5 else valid[0][:, None]
-        parts = zip(image[0].split(features.groups, 1), flags.split(1, 1), strict=True)
-        patches = [_patches(torch.cat([x, seen.to(x.dtype)], dim=1), at) for x, seen in parts]
-        of = Frames.of(valid) if valid.ndim == 5 else None
-        if of is not None:
-            pixels = {
-                name: getattr(of, name)[..., *at].unsqueeze(-1) for name in ("valid", "observed")
-            }
-            of = replace(of, **pixels)
-        x = torch.from_numpy(features.values(tile.place)[window.dates][..., *at])[
-            None, ..., None, :
-        ]
-        days = features.days(window)
-        yield Samples(coarse.contiguous(), patches, x, days, some, valid[0][..., *at], of)
-
-
-def _patches(pixels: Float[Tensor, "t c h w"], at: tuple[Any, ...]) -> Tensor:
-    """Return what lies around some pixels, (t p c 5 5); beyond the edge of the tile zero, as for the convolutions."""
-    size = 2 * REACH + 1
-    around = F.pad(pixels, (REACH,) * 4).unfold(2, size, 1).unfold(3, size, 1)
-    return around[:, :, *at].permute(0, 2, 1, 3, 4).contiguous()
-
-
-def _learn(
-    model: TiMo,
-    samples: list[Samples],
-    *,
-    steps: int,
-    rates: tuple[float, float],
-    seed: int,
-    stop: Stop | None,
-    on_step: OnStep | None,
-) -> pd.DataFrame:
-    """Move the weights; return the loss of each step."""
-    head, (rate, decay) = head_of(model), rates
-    # What learns; the model is in evaluation, so that nothing is left to chance.
-    parts = [part for name in FREE if (part := getattr(head, name, None)) is not None]
-    if model.pixel is not None and not model.pixel.is_regression:
-        parts.append(model.pixel)
-    parameters = [p for part in parts for p in part.parameters()]
-    weights = _class_weights(samples, len(model.config.classes))
-    losses: list[float] = []
-    counted, generator = Steps(on_step), torch.Generator().manual_seed(seed)
-    counted.begin(steps)
-    with evaluating(model), torch.enable_grad(), learning(parameters, True):
-        optimiser = torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-        for batch in islice(cycle(_batches(samples)), steps):
-            if is_stopped(stop):
-                break
-            kept = _kept(head, batch, generator)
-            scores, labels = zip(*(_scores(head, samples, kept) for samples in batch), strict=True)
-            every = [torch.cat(scores)]
-            if model.pixel in parts:
-                every.append(torch.cat([_pixel_scores(model, samples) for samples in batch]))
-            each = [
-                F.cross_entropy(one, torch.cat(labels), weight=weights, ignore_index=UNLABELLED)
-                for one in every
-            ]
-            loss = torch.stack(each).sum()
-            losses.append(float(loss.detach()) / len(each))
-            if not math.isfinite(losses[-1]):
-                raise TimoError(
-                    f"The training diverged: the loss is {losses[-1]}. Give a lower learning_rate."
-                )
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            schedule.step()
-            counted.step(loss=losses[-1])
-    return pd.DataFrame({"step": range(1, len(losses) + 1), "loss": losses})
-
-
-def _kept(
-    head: SegmentationHead, batch: list[Samples], generator: torch.Generator
-) -> Tensor | None:
-    """Draw the factor of each coarse channel in a step; None where there is nothing else to learn from."""
-    if head.detail is None:
-        return None
-    channels = batch[0].coarse.shape[-1]
-    kept = torch.rand(channels, generator=generator) >= COARSE_DROPOUT
-    return kept / (1 - COARSE_DROPOUT)
-
-
-def _scores(
-    head: SegmentationHead, samples: Samples, kept: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """Return scores (n, k) and labels (n) of all labelled pixels, by date or of the series: the head on pixels."""
-    frames, of = len(samples.coarse), samples.of
-    coarse = samples.coarse if kept is None else samples.coarse * kept
-    full = coarse.flatten(0, 1)[..., None, None]
-    if head.merge is not None:
-        full = head.merge(torch.cat([full, _fine(head, samples)], dim=1))
-    if head.over_dates is None:
-        scores = head.classifier(full)
-        if of is not None:
-            by_frame = rearrange(scores, "(f p) k 1 1 -> 1 f k p 1", f=frames)
-            scores = rearrange(of.mean_by_date(by_frame), "1 t k p 1 -> (t p) k 1 1")
-        return scores[..., 0, 0], samples.labels.flatten()
-    series = rearrange(full, "(f p) d 1 1 -> 1 f d p 1", f=frames)
-    valid = samples.valid[None, ..., None] if of is None else of.valid
-    pooled = head.over_dates(series, valid)
-    return head.classifier(pooled)[0, ..., 0].T, last_label(samples.labels[None, ..., None])[
-        0, :, 0
-    ]
-
-
-def _pixel_scores(model: TiMo, samples: Samples) -> Float[Tensor, "n k"]:
-    """Return the scores (n, k) of all labelled pixels of the series by themselves."""
-    assert model.pixel is not None
-    scores = model.pixel(samples.values, samples.dates)
-    return rearrange(scores, "1 k 1 p -> p k")
-
-
-def _fine(head: SegmentationHead, samples: Samples) -> Float[Tensor, "n d 1 1"]:
-    """Return the features of the full-resolution path, pixel by pixel of each frame."""
-    assert head.detail is not None
-    details = [head.detail, *getattr(head, "details", ())]
-    if samples.of is None:
-        return _unpadded(head.detail, samples.patches[0].flatten(0, 1))
-    # As images: the patches of all pixels one below the other.
-    images = [rearrange(x, "t p c i j -> 1 t c (p i) j") for x in samples.patches]
-    fine = samples.of.each(images, [_on_patches(detail) for detail in details])
-    return rearrange(fine, "1 f d p 1 -> (f p) d 1 1")
-
-
-def _on_patches(detail: Detail) -> Callable[[Tensor], Tensor]:
-    def run(images: Float[Tensor, "m c pi j"]) -> Float[Tensor, "m d p 1"]:
-        patches = rearrange(images, "m c (p i) j -> (m p) c i j", i=2 * REACH + 1)
-        return rearrange(_unpadded(detail, patches), "(m p) d 1 1 -> m d p 1", m=len(images))
-
-    return run
-
-
-def _unpadded(detail: Detail, fine: Float[Tensor, "n c 5 5"]) -> Float[Tensor, "n d 1 1"]:
-    """Run the convolutions without a border: of each patch, the middle is left."""
-    for layer in detail.layers:
-        weight = layer.get_submodule("0").get_parameter("weight")
-        fine = F.conv2d(fine, weight)
-        for further in list(layer.children())[1:]:
-            fine = further(fine)
-    return fine
-
-
-def _class_weights(samples: list[Samples], classes: int) -> Tensor:
-    """Return weights by which every class counts the same."""
-    labels = torch.cat([s.labels[s.labels != UNLABELLED] for s in samples])
-    counts = torch.bincount(labels, minlength=classes)
-    return torch.where(counts > 0, 1 / counts.clamp(min=1), 0.0)
-
-
-def _batches(samples: list[Samples]) -> list[list[Samples]]:
-    """Share out the windows: all in one batch where the labels are few, otherwise as many as make a step short."""
-    batches: list[list[Samples]] = [[]]
-    size = 0
-    for one in samples:
-        if batches[-1] and size + one.labels.numel() > BATCH:
-            batches.append([])
-            size = 0
-        batches[-1].append(one)
-        size += one.labels.numel()
-    return batches

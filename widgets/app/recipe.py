@@ -88,11 +88,11 @@ def _values(steps: list[Step]) -> dict[str, Any]:
 
 
 def _start(step: Step) -> str:
-    """Return the folder that a model begins with; empty for a size."""
-    from timo.models.config import SIZES
+    """Return the folder that a model begins with; empty for a size, and for a model of single pixels."""
+    from timo.models.config import PIXEL, SIZES
 
     first = str(step.given[0])
-    return "" if first.removeprefix("timo-") in SIZES else first
+    return "" if first.removeprefix("timo-") in (*SIZES, PIXEL) else first
 
 
 def _with_names(step: Step, values: dict[str, Any], start: str) -> str:

@@ -12,6 +12,7 @@ import xarray as xr
 
 from timo.checks import NotNegative, checked
 from timo.models.encoder import STRIDES
+from timo.models.pixel import PixelModel
 from timo.models.tasks import TiMo
 
 from ..base.part import Part
@@ -21,6 +22,10 @@ from .view import AttentionView
 from .work import LAYERS, ROLLOUT, Asker, Likeness, Question, iso
 
 ATTENTION, ALIKE = "What it looks at", "Places like this one"
+SINGLE = (
+    "The present model answers for each pixel by itself, without its surroundings: it has no attention to show, and no "
+    "features to compare. Train one with an encoder in tab 4, e.g. timo-tiny."
+)
 KINDS = {
     "d-stga": "own frame and own place",
     "stga": "own frame and own place",
@@ -205,6 +210,9 @@ class AttentionInspector(PictureFallback, Part):
             missing = "cube: set state.cube" if state.cube is None else "model: train or load one"
             self.message.info(f"There is no {missing}.")
             return None
+        if isinstance(state.model, PixelModel):
+            self.message.info(SINGLE)
+            return None
         if not self.active:
             return None
         pixel = self._pixel()
@@ -226,7 +234,9 @@ class AttentionInspector(PictureFallback, Part):
         asks = [self.stages, self.blocks, self.heads] if self.mode == ATTENTION else [self.layers]
         self._choices.children = [*asks, self.windows]
         self.chart.layout.display = None if self.mode == ATTENTION else "none"
-        if self.state.model is None:
+        single = isinstance(self.state.model, PixelModel)
+        self._choices.layout.display = "none" if single else None
+        if self.state.model is None or single:
             return
         config = self.state.model.config.encoder
         stages = [

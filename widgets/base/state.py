@@ -52,7 +52,7 @@ class State(traitlets.HasTraits):
         Names of the classes, in order of their numbers.
     labels : xarray.DataArray or None
         (y, x) or (time, y, x) integers on the cube's grid, -1 = unlabelled.
-    model : timo.models.tasks.TiMo or None
+    model : timo.models.TiMo, timo.models.PixelModel or None
         The model.
     result : xarray.Dataset or None
         The map that it made: `probability`, `label`, `entropy`.

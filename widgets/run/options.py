@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import ipywidgets
 
+from timo.models.config import PIXEL
+from timo.models.config import SIZES as _SIZES
+
 from ..base.style import control
 from .tasks import NEW, PRESENT, Choices
 
-SIZES = ("timo-tiny", "timo-small", "timo-base", "timo-large", "timo-huge")
+SIZES = (*(f"timo-{size}" for size in _SIZES), PIXEL)
 _WIDE = "340px", "110px"
 _START = [("a new model", NEW), ("the present model", PRESENT)]
 
@@ -61,6 +64,11 @@ class Options:
             chosen = self.start.value if there else NEW
             self.start.options = options
             self.start.value = chosen
+
+    def trains(self, *, single: bool) -> None:
+        """Disable what means nothing for a model of single pixels, where one is to be trained."""
+        self.epochs.disabled = single and self.per_date.value
+        self.pretrained.disabled = self.size.value == PIXEL
 
     def offer(self, encoder: str) -> None:
         """Offer a pretrained encoder to start new models from, and choose it."""

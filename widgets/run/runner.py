@@ -12,10 +12,11 @@ import xarray as xr
 from timo.checks import NotNegative, checked
 from timo.cube import check_labels
 from timo.errors import TimoError
+from timo.models.config import PIXEL
 
 from ..base.part import Part, replace_earlier
 from ..base.state import State
-from ..base.style import PictureFallback, button, style_sheet
+from ..base.style import Message, PictureFallback, button, style_sheet
 from . import tasks, view
 from .jobs import Job, Queue
 from .options import Options
@@ -23,6 +24,7 @@ from .tasks import Choices, Inputs, Outcome
 
 _LEFT = {"align_items": "flex-start"}
 _SHOWN = ("cube", "labels", "classes", "model")
+FEW_TOOLTIP = "Train the head alone on a few labels, and map: in seconds"
 
 
 class Runner(PictureFallback, Part):
@@ -63,8 +65,10 @@ class Runner(PictureFallback, Part):
         Progress, a line about it, the curve, the log, and the jobs.
     advanced : ipywidgets.ToggleButton
         Shows the options that are not needed every day, and the button of the pretraining.
+    note : Message
+        What does not go with the model that is chosen.
     message : Message
-        Errors, with their remedy.
+        Errors, with their remedy; and what the labels chose in a few-click map (`timo.fit_head`).
     """
 
     @checked
@@ -83,7 +87,7 @@ class Runner(PictureFallback, Part):
         self._few = tasks.FewClicks()
         self.job: Job | None = None
         self.queue = Queue(self._show)
-        self.options = Options()
+        self.options, self.note = Options(), Message()
         # Not an Accordion: its headings cannot be reached by the keyboard.
         self.advanced = ipywidgets.ToggleButton(
             description="Advanced",
@@ -96,6 +100,8 @@ class Runner(PictureFallback, Part):
         self._make_progress()
         self.children = self._rooms()
         self.follow(self.state, self._refresh, *_SHOWN)
+        for one in (self.options.start, self.options.size, self.options.per_date):
+            self.follow(one, self._refresh, "value")
         self._refresh()
         replace_earlier(self)
 
@@ -106,7 +112,7 @@ class Runner(PictureFallback, Part):
         self.few_button = button(
             "Few-click map",
             "bolt",
-            "Train the head alone on a few labels, and map: in seconds",
+            FEW_TOOLTIP,
             self.few_clicks,
             "primary",
         )
@@ -142,6 +148,7 @@ class Runner(PictureFallback, Part):
             style_sheet(),
             ipywidgets.HTML(view.CSS, layout={"display": "none"}),
             self.options.panel,
+            self.note,
             actions,
             self.message,
             progress,
@@ -223,6 +230,8 @@ class Runner(PictureFallback, Part):
             self.state.model = outcome.model
         if outcome.result is not None:
             self.state.result = outcome.result
+        if outcome.note:
+            self.message.info(outcome.note)
         if outcome.encoder and not outcome.stopped:
             self.options.offer(outcome.encoder)
         for line in outcome.code:
@@ -256,10 +265,19 @@ class Runner(PictureFallback, Part):
         self.listed.value = view.jobs_html(jobs)
         self.cancel_button.disabled = all(job.ended for job in jobs)
         no_cube = self.state.cube is None
-        for one in (self.finetune_button, self.few_button, self.predict_button):
-            one.disabled = no_cube
-        self.pretrain_button.disabled = no_cube
         self.options.has_model(self.state.model is not None)
+        choices = self.options.choices
+        single = tasks.is_of_single_pixels(self.state.model, choices)
+        self.options.trains(single=single)
+        if single:
+            self.note.info(tasks.SINGLE)
+        else:
+            self.note.clear()
+        for one in (self.finetune_button, self.predict_button):
+            one.disabled = no_cube
+        self.few_button.disabled = no_cube or single
+        self.few_button.tooltip = tasks.NO_HEAD if single else FEW_TOOLTIP
+        self.pretrain_button.disabled = no_cube or choices.size == PIXEL
         if not jobs:
             self.status.value = f'<span role="status">{view.status_text(None)}</span>'
             view.show_losses(self.loss, [])

@@ -11,12 +11,21 @@ from typing import Any
 import xarray as xr
 
 from timo.errors import TimoError
+from timo.models.config import PIXEL
 
 from ..base.state import State
 from ..base.steps import CUBE, LABELS, MODEL, Step
 from .jobs import Job
 
 NEW, PRESENT = "new", "present"
+SINGLE = (
+    "A model of single pixels sees each pixel without its surroundings. Press Fine-tune to fit it, then Predict. It "
+    "has no encoder, and so no few-click map, no pretrained weights and no attention to inspect."
+)
+NO_HEAD = (
+    "The few-click map trains the head of an encoder, and a model of single pixels has none: press Fine-tune, which "
+    "fits it to the same labels."
+)
 _TRAINED = (MODEL, CUBE, LABELS)
 _PREDICT = Step("timo.predict", MODEL, CUBE, target="result")
 
@@ -30,7 +39,8 @@ class Choices:
     start : {"new", "present"}
         Train a new model, or the one of the state further.
     size : str
-        What a new model is made from: the name of a size, or the folder of a pretrained encoder.
+        What a new model is made from: the name of a size, "pixel" for a model of single pixels, or the folder of a
+        pretrained encoder.
     pretrained : bool
         Whether a new model of a named size starts from pretrained weights where there are some.
     per_date : bool
@@ -59,12 +69,13 @@ class Choices:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a job gave: parts of the state, the Python that does the same, and whether it was stopped early."""
+    """What a job gave: parts of the state, the Python for it, a line to show, and whether it was stopped early."""
 
     model: Any = None
     result: xr.Dataset | None = None
     encoder: str = ""
     code: list[str] = field(default_factory=list)
+    note: str = ""
     stopped: bool = False
 
 
@@ -134,6 +145,8 @@ def finetune(job: Job, inputs: Inputs, choices: Choices) -> Outcome:
     model, code = new_model(inputs, choices)
     job.begin_part("training")
     options: dict[str, Any] = {"epochs": choices.epochs, "seed": choices.seed}
+    if is_regression(model):
+        del options["epochs"]
     if (folder := choices.folder_of("finetune")) is not None:
         options |= {"folder": folder} | ({"resume": True} if choices.resume else {})
     done = timo.finetune(
@@ -147,6 +160,22 @@ def finetune(job: Job, inputs: Inputs, choices: Choices) -> Outcome:
     job.say(f"stopped after step {job.step}: {kept}")
     line = Step("timo.finetune", *_TRAINED, stopped=_stopped(job), **options)
     return Outcome(model, code=[*code, line], stopped=True)
+
+
+def is_of_single_pixels(model: Any, choices: Choices) -> bool:
+    """Return whether what is to be trained is a model of single pixels; `model` is the present one."""
+    if choices.start == NEW:
+        return choices.size == PIXEL
+    from timo.models.pixel import PixelModel
+
+    return isinstance(model, PixelModel)
+
+
+def is_regression(model: Any) -> bool:
+    """Return whether a model is a regression of single pixels, which is fitted at once, without epochs."""
+    from timo.models.pixel import PixelModel
+
+    return isinstance(model, PixelModel) and model.network is None
 
 
 def _stopped(job: Job) -> str:
@@ -178,10 +207,12 @@ class FewClicks:
         if done.stopped:
             line = Step("timo.fit_head", *_TRAINED, stopped="stopped")
             return Outcome(model, code=[*self._code, line], stopped=True)
+        if done.summary:
+            job.say(done.summary)
         job.say("mapping")
         result = self._features.predict(model, stop=job.stop)
         code = [*self._code, Step("timo.fit_head", *_TRAINED), _PREDICT]
-        return Outcome(model, result, code=code)
+        return Outcome(model, result, code=code, note=done.summary)
 
     def forget(self) -> None:
         """Free the memory."""
@@ -190,12 +221,15 @@ class FewClicks:
     def _prepare(self, job: Job, inputs: Inputs, choices: Choices) -> None:
         """Make model and features; keep them where they still fit."""
         import timo
+        from timo.models.pixel import PixelModel
 
         own = (choices.size, choices.pretrained, choices.per_date, choices.seed, inputs.classes)
         key = own if choices.start == NEW else (PRESENT, id(inputs.model))
         if self._key == key and self._holds(inputs.cube):
             return
         model, code = new_model(inputs, choices)
+        if isinstance(model, PixelModel):
+            raise TimoError(NO_HEAD)
         if not (self._holds(inputs.cube) and self._fits(model)):
             job.begin_part("computing the features of the encoder, once")
             self._features = timo.Features(model, inputs.cube, stop=job.stop, on_step=job.report)
