@@ -10,7 +10,9 @@ by cross-validation.
 
 import argparse
 import time
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -39,7 +41,9 @@ def main() -> None:
             rows.to_csv(f"{options.save}_{start}.csv", index=False)
 
 
-def _rows(cube, truth, options, *, pretrained):
+def _rows(
+    cube: xr.DataArray, truth: xr.DataArray, options: argparse.Namespace, *, pretrained: bool
+) -> Iterator[dict[str, float | str]]:
     """Yield a row a draw."""
     model = timo.load_model(
         "timo-tiny", data=cube, classes=truth.attrs["classes"], pretrained=pretrained
@@ -58,7 +62,7 @@ def _rows(cube, truth, options, *, pretrained):
         chosen = model.config.pixel
         started = time.monotonic()
         features.predict(model)
-        row = {
+        row: dict[str, Any] = {
             "draw": draw,
             "features_s": took,
             "choice_s": done.choice_seconds,

@@ -80,7 +80,8 @@ def test_the_app(app, page, shot, desk):
     app.says("it has no attention to show")
     app.tab("Train")
     size.select_option("timo-tiny")
-    assert app.button("Few-click map").is_enabled()
+    few = app.button("Few-click map").element_handle()
+    page.wait_for_function("button => !button.disabled", arg=few)
     app.tab("Code")
     code = app.box.locator("textarea:visible").first.input_value()
     assert "timo.open_cube('sample'" in code
