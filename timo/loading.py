@@ -29,8 +29,9 @@ logger = logging.getLogger(__name__)
 
 # The folders of timo/weights; each holds what `save_encoder` writes and, for people, a model card.
 SHIPPED = ("timo-tiny",)
-# The weight that a path of single pixels has in a new model.
-PIXEL_SHARE = 0.5
+# The weight that single pixels have in the answer of a new model at a date, and of the series: a regression counts as
+# much as encoder and head, and so does the network that attends to the dates of a series.
+PIXEL_SHARE, SERIES_SHARE = 1 / 2, 2 / 3
 # Models of single pixels, and their form.
 PIXELS: dict[PathLike, Form] = {PIXEL: "regression", "pixel-series": "both"}
 # Options that may be changed for an existing encoder: its weights keep their meaning.
@@ -241,7 +242,8 @@ def _new(start: _Start, data: Bands, answer: dict[str, Any], of_data: bool, seed
     unit = answer.get("unit") or UNITS[answer["task"]][0]
     share = answer.pop("pixel")
     if share is None:
-        share = 0.0 if unit == "chip" else PIXEL_SHARE
+        usual = PIXEL_SHARE if answer["per_date"] else SERIES_SHARE
+        share = 0.0 if unit == "chip" else usual
     config = ModelConfig(
         encoder=start.config,
         bands=bands,
