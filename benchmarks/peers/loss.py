@@ -49,10 +49,11 @@ def score(loss: np.ndarray) -> dict[str, float]:
         read area; patches; clearings of 0.1 ha or more of which half is found, their number, how many of them share
         their patch with another one found before; and patches that touch none.
     """
-    reading = timo.sample_clearings().values.astype(int)
+    reading = timo.sample_clearings()
     inside = np.broadcast_to(np.arange(len(reading))[:, None] >= FIRST_ROW, reading.shape)
-    mapped, true = np.isin(loss, YEARS) & inside, np.isin(reading, YEARS) & inside
-    both = mapped & true
+    maps = [reading.copy(data=np.where(inside, years, -1).astype(int)) for years in (loss, reading)]
+    exact, near_by = (timo.mapping.loss_agreement(*maps, years=YEARS, tolerance=t) for t in (0, 1))
+    mapped, true = (np.isin(years, YEARS) for years in maps)
     clearings, count = ndimage.label(true)
     large = [i for i in range(1, count + 1) if (clearings == i).sum() >= _CLEARING]
     patches, number = ndimage.label(mapped)
@@ -66,29 +67,18 @@ def score(loss: np.ndarray) -> dict[str, float]:
         if (patches == i).sum() >= _FALSE and not (near & (patches == i)).any()
     ]
     return {
-        "F1": _f1(mapped, true, 0),
-        "F1, 1 px": _f1(mapped, true, 1),
-        "precision": both.sum() / max(mapped.sum(), 1),
-        "recall": both.sum() / true.sum(),
-        "year right": float((loss[both] == reading[both]).mean()) if both.any() else np.nan,
-        "area": mapped.sum() / true.sum(),
+        "F1": exact["f1_loss"],
+        "F1, 1 px": near_by["f1_loss"],
+        "precision": exact["precision"],
+        "recall": exact["recall"],
+        "year right": exact["year_right"],
+        "area": exact["area_ratio"],
         "patches": number,
         "found": len(found),
         "of": len(large),
         "merged": len(homes) - len(set(homes)),
         "false": len(false),
     }
-
-
-def _f1(mapped: np.ndarray, true: np.ndarray, tolerance: int) -> float:
-    def wide(mask: np.ndarray) -> np.ndarray:
-        if not tolerance:
-            return mask
-        return ndimage.binary_dilation(mask, _NEIGHBOURS, iterations=tolerance)
-
-    precision = (mapped & wide(true)).sum() / max(mapped.sum(), 1)
-    recall = (true & wide(mapped)).sum() / true.sum()
-    return 2 * precision * recall / max(precision + recall, 1e-9)
 
 
 def pixel_classifier(kind: str, seed: int = 0, *, outlined: bool = False) -> np.ndarray:
