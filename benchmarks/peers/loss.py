@@ -168,7 +168,7 @@ def _features(cube: xr.DataArray) -> np.ndarray:
 
 
 def ccdc(band: str | None = None) -> np.ndarray:
-    """Map loss by CCDC with its defaults: the largest break of 2018 to 2020.
+    """Map loss by CCDC with its defaults: the year of the largest break, whenever it was.
 
     Parameters
     ----------
