@@ -684,6 +684,10 @@ simple(
             "labels": w.labels,
             "split": w.split,
         },
+        "loss_agreement": lambda w: {
+            "loss_year": w.loss.loss_year,
+            "reference": w.loss.loss_year,
+        },
         "mean_probability": lambda w: {"probability": w.result.probability},
         "pixel_areas": lambda w: {"labels": w.labels},
         "provenance": lambda w: {"model": w.model, "cube": w.cube},

@@ -29,6 +29,7 @@ accuracy = importlib.import_module("accuracy")
 conditions = importlib.import_module("peers.conditions")
 medians = importlib.import_module("peers.medians")
 inputs = importlib.import_module("peers.inputs")
+loss = importlib.import_module("peers.loss")
 report = importlib.import_module("peers.report")
 task_module = importlib.import_module("peers.task")
 testing = importlib.import_module("peers.testing")
@@ -442,3 +443,23 @@ def test_a_cube_needs_labels_and_a_season_with_dates(paths, tmp_path):
         accuracy.main([*paths, *QUICK, "--months", "1", "2"])
     with pytest.raises(TimoError, match="there is no"):
         accuracy.main(["--cube", str(tmp_path / "no.zarr"), *paths[2:], "--quick"])
+
+
+def test_a_loss_map_is_scored_by_pixels_and_by_clearings():
+    read = timo.sample_clearings().values.astype(int)
+    itself = loss.score(read)
+    assert (itself["F1"], itself["year right"], itself["area"]) == (1, 1, 1)
+    assert [itself[name] for name in ("patches", "found", "of", "merged", "false")] == [
+        43,
+        40,
+        40,
+        0,
+        0,
+    ]
+    # One patch over everything finds all of them as one; a block in the closed forest touches none.
+    whole = loss.score(np.full_like(read, 2019))
+    assert [whole[name] for name in ("patches", "found", "merged")] == [1, 40, 39]
+    block = np.zeros_like(read)
+    block[90:94, 40:44] = 2018
+    alone = loss.score(block)
+    assert [alone[name] for name in ("F1", "patches", "found", "false")] == [0, 1, 0, 1]

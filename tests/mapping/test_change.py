@@ -533,8 +533,42 @@ def test_an_outline_keeps_what_fell_at_least_half_as_far():
     sharp = loss_year(wide, outline=own, **RULE)
     assert (sharp.loss_year.isel(y=2) == [0, 0, 2019, 2019, 2019, 2019, 0, 0, 0]).all()
     assert (np.isnat(sharp.loss_date) == (sharp.loss_year == 0)).all()
-    # Its evidence stays that of the model.
-    xr.testing.assert_equal(sharp.evidence, loss_year(wide, **RULE).evidence)
+
+
+def test_with_an_outline_each_date_says_the_mean_of_both_log_odds():
+    wide, own = blurred()
+    evidence = loss_year(wide, outline=own, **RULE).evidence.isel(y=2).values
+    odds = np.log(YES / NO)
+    # Six dates: the model at its surest (more than a date may say) and a pixel that fell by .55, or by .1, of its way.
+    half, tenth = (6 * (odds - (1 - 2 * share) * odds) / 2 for share in (0.55, 0.1))
+    assert evidence == pytest.approx([0, 0, half, 18, 18, 18, tenth, 0, 0], abs=1e-4)
+    # Neither overrules the other: limited, they cancel out.
+    against = series(*FOREST * 3, 1e-6, 1e-6, 1e-6)
+    held = loss_year(against, outline=series(*FOREST * 3, 0.998, 0.998, 0.998), **RULE)
+    assert held.loss_year.item() == 0
+    # Where the pixel says nothing, the model says it alone.
+    silent = loss_year(against, outline=series(*FOREST * 3, NAN, NAN, NAN), **RULE)
+    assert silent.loss_year.item() == 2019
+    assert (loss_year(wide * NAN, outline=own, **RULE).loss_year == -1).all()
+
+
+def test_the_fall_is_that_of_the_mean_of_a_season_and_the_next():
+    wide, own = blurred()
+    gone = own.time.dt.year >= 2019
+    # Beside the clearing a pixel that fell on every other date only, half of the way; the model is surer than it.
+    wide[{"x": 2}] = xr.where(gone, 0.001, wide.isel(x=2)).transpose("time", "y")
+    turns = xr.where(gone & (np.arange(own.sizes["time"]) % 2 == 0), 0.003, own.isel(x=2))
+    own[{"x": 2}] = turns.transpose("time", "y")
+    assert (loss_year(wide, outline=own, **RULE).loss_year.isel(x=2) == 2019).all()
+    # What grew again in the third summer fell as far as it did before.
+    longer = pd.DatetimeIndex([*SUMMERS, *(f"{y}-07-15" for y in range(2021, 2026))])
+    back = [xr.full_like(p.isel(time=[0]), YES).isel(time=[0] * 5) for p in (wide, own)]
+    both = [
+        xr.concat([p, more], "time").assign_coords(time=longer).rio.write_crs(p.rio.crs)
+        for p, more in zip((wide, own), back, strict=True)
+    ]
+    grown = loss_year(both[0], outline=both[1], **RULE).loss_year
+    assert (grown == loss_year(wide, outline=own, **RULE).loss_year).all()
 
 
 def test_an_outline_compares_with_what_is_within_reach():

@@ -5,6 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "agreement": ["loss_agreement"],
         "area": ["AreaEstimate", "estimate_area", "loss_areas"],
         "change": ["loss_year", "mean_probability"],
         "export": ["export"],

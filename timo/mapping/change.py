@@ -1,10 +1,8 @@
 """From a probability per date to one of all dates, and to the year in which a class was lost."""
 
-import warnings
 from collections.abc import Hashable
 from typing import Annotated
 
-import dask.array
 import numpy as np
 import pandas as pd
 import rioxarray  # noqa: F401 - registers .rio
@@ -12,8 +10,9 @@ import xarray as xr
 
 from timo.checks import Count, Positive, Range, checked, described
 from timo.cube.composite import season_years
-from timo.cube.grid import cell_size_m
-from timo.errors import TimoError, warn
+from timo.errors import TimoError
+from timo.mapping.outline import checked_outline, outlined, pooled
+from timo.mapping.probabilities import check_kind, check_once, in_range, warn_of_labels
 
 NO_DATA, NO_LOSS = -1, 0
 # A single date never counts for more than this: odds of 20 to 1 (log). Undetected cloud shadow is one date, too.
@@ -22,9 +21,6 @@ MAX_EVIDENCE = 3.0
 MAX_TRUST = 4 * MAX_EVIDENCE
 # A mean of dates limits each to 19 to 1: an undetected cloud is sure, too.
 _CEILING = 0.95
-# Sums and means of float32 leave 0..1 by that much.
-_ROUNDING = 1e-4
-_SCALES = (100, 255, 10_000)
 _Month = Annotated[int, Range(1, 12)]
 _SEVERAL = (
     "Predictions of several models are put beside one another first: "
@@ -64,10 +60,10 @@ def mean_probability(
             f"probability must be numbers with the dimension {described(dim)}; got {probability.dtype} with "
             f"{list(probability.dims)}. Use result.probability of timo.predict."
         )
-    _check_kind(probability)
-    _check_once(probability.indexes.get(dim))
+    check_kind(probability)
+    check_once(probability.indexes.get(dim))
     p = xr.apply_ufunc(
-        _in_range, probability, dask="parallelized", output_dtypes=[probability.dtype]
+        in_range, probability, dask="parallelized", output_dtypes=[probability.dtype]
     ).clip(1 - _CEILING, _CEILING)
     log_odds = xr.apply_ufunc(np.log, p / (1 - p), dask="parallelized").mean(dim)
     return (1 / (1 + np.exp(-log_odds))).rename(probability.name).assign_attrs(probability.attrs)
@@ -98,9 +94,10 @@ def loss_year(
     it ends: with (12, 2), December 2018 is of the southern summer of 2019.
 
     What sees the surroundings of a pixel draws a clearing too wide. With an `outline`, the probability of the same
-    class from single pixels, a pixel is kept only if its own log-odds fell at least half as far as those of the pixel
-    within `reach_m`, lost in the same year, that fell the furthest: the outline runs where half of a pixel was cut. The
-    fall is that from the median of the season's dates before the loss to the lowest median of its season and the next.
+    class from single pixels, each date says the mean of both log-odds, and a pixel is kept only if its own log-odds
+    fell at least half as far as those of the pixel within `reach_m`, lost in the same year, that fell the furthest: the
+    outline runs where half of a pixel was cut. The fall is that from the mean of the season's dates before the loss to
+    the mean of those since, in its season and the next.
 
     Parameters
     ----------
@@ -147,7 +144,7 @@ def loss_year(
             f"loss_year takes the probability of one class, (time, y, x); got {probability.dtype}, {probability.dims}. "
             'Use result.probability.sel({"class": "forest"}).'
         )
-    _check_kind(probability)
+    check_kind(probability)
     if probability.rio.crs is None:
         raise TimoError(
             "The probability has no coordinate reference system. "
@@ -158,7 +155,7 @@ def loss_year(
         raise TimoError(
             "The probability's time must be datetime64. Use probability.assign_coords(time=pandas.to_datetime(...))."
         )
-    _check_once(dates)
+    check_once(dates)
     if not dates.is_monotonic_increasing:
         raise TimoError('The dates must ascend. Use probability.sortby("time").')
     probability = probability.transpose("time", "y", "x")
@@ -166,10 +163,14 @@ def loss_year(
     _check_season(dates, within, months)
     seasonal, years = probability.isel(time=within), years[within]
     if seasonal.chunks is None:
-        _warn_of_labels(seasonal.values)
+        warn_of_labels(seasonal.values)
+    said = seasonal
+    if outline is not None:
+        outline = checked_outline(outline, probability).isel(time=within)
+        said = pooled(seasonal, outline)
     index, reached, seen = xr.apply_ufunc(
         _first_loss,
-        seasonal.chunk(time=-1) if seasonal.chunks else seasonal,
+        said.chunk(time=-1) if said.chunks else said,
         input_core_dims=[["time"]],
         output_core_dims=[[], [], []],
         kwargs={"evidence": evidence, "consecutive": consecutive, "before": before},
@@ -177,130 +178,8 @@ def loss_year(
         output_dtypes=["int32", "float32", "bool"],
     )
     if outline is not None:
-        index = _outlined(index, _like(outline, probability).isel(time=within), years, reach_m)
+        index = outlined(index, outline, years, reach_m)
     return _dated(index, reached, seen, seasonal.assign_coords(year=("time", years)))
-
-
-def _like(outline: xr.DataArray, probability: xr.DataArray) -> xr.DataArray:
-    """Return the outline in the order of the probability, or refuse what is no probability of the same cube."""
-    if set(outline.dims) != {"time", "y", "x"} or any(
-        not np.array_equal(outline[dim], probability[dim]) for dim in outline.dims
-    ):
-        raise TimoError(
-            "outline must have the dates and pixels of the probability, (time, y, x). Use "
-            'timo.predict(model.pixel, cube).probability.sel({"class": ...}) of the same cube.'
-        )
-    _check_kind(outline)
-    return outline.transpose("time", "y", "x")
-
-
-def _outlined(
-    index: xr.DataArray, outline: xr.DataArray, years: np.ndarray, reach_m: float
-) -> xr.DataArray:
-    """Return the date of loss of the pixels whose own log-odds fell at least half as far as their neighbours'."""
-    if index.size == 1:
-        return index
-    lazy = index if index.chunks else outline if outline.chunks else None
-    if lazy is not None:
-        sizes = {dim: lazy.chunksizes[dim] for dim in ("y", "x")}
-        index, outline = index.chunk(sizes), outline.chunk(sizes | {"time": -1})
-    fall = xr.apply_ufunc(
-        _fall,
-        outline,
-        index,
-        input_core_dims=[["time"], []],
-        kwargs={"years": years},
-        dask="parallelized",
-        output_dtypes=["float32"],
-    )
-    since = _of_dates(index, np.append(years, NO_LOSS))
-    reach = [max(round(reach_m / cell), 1) for cell in cell_size_m(outline)]
-    options = {"depth": dict(enumerate(reach)), "boundary": 0, "dtype": "int32"}
-    arrays = [array.transpose("y", "x").data for array in (index, since, fall)]
-    if any(isinstance(array, dask.array.Array) for array in arrays):
-        kept = dask.array.map_overlap(_half_as_far, *arrays, reach=reach, **options)
-    else:
-        kept = _half_as_far(*arrays, reach=reach)
-    return index.transpose("y", "x").copy(data=kept)
-
-
-def _fall(probability: np.ndarray, index: np.ndarray, *, years: np.ndarray) -> np.ndarray:
-    """Return how far the log-odds of each lost pixel fell; NaN where there is no date before or after."""
-    p = np.clip(_in_range(probability), 1e-6, 1 - 1e-6)
-    odds, fall = np.log(p / (1 - p)), np.full(index.shape, np.nan, "float32")
-    with warnings.catch_warnings():
-        # Of pixels that were not seen before, or since.
-        warnings.simplefilter("ignore", RuntimeWarning)
-        for first in np.unique(index[index >= 0]):
-            here = index == first
-            series = odds[here]
-            after = np.arange(len(years)) >= first
-            seasons = [after & (years == years[first] + later) for later in (0, 1)]
-            lows = [np.nanmedian(series[:, season], axis=-1) for season in seasons]
-            fall[here] = np.nanmedian(series[:, ~after], axis=-1) - np.fmin(*lows)
-    return fall
-
-
-def _half_as_far(
-    index: np.ndarray, since: np.ndarray, fall: np.ndarray, *, reach: list[int]
-) -> np.ndarray:
-    """Return the index, -1 where the fall is less than half of the furthest near by that is of the same year."""
-    kept, size = index.copy(), tuple(2 * r + 1 for r in reach)
-    for year in np.unique(since[since > NO_LOSS]):
-        lost = since == year
-        around = np.pad(np.where(lost, np.nan_to_num(fall), 0), [(r, r) for r in reach])
-        furthest = np.lib.stride_tricks.sliding_window_view(around, size).max(axis=(-2, -1))
-        kept[lost & (fall < furthest / 2)] = -1
-    return kept
-
-
-def _check_kind(probability: xr.DataArray) -> None:
-    """Refuse what is no probability by its type or its attributes."""
-    if probability.dtype.kind != "f" or "classes" in probability.attrs:
-        raise TimoError(
-            f"Probabilities are floats from 0 to 1; got {probability.dtype}"
-            f"{' with the names of classes' if 'classes' in probability.attrs else ''}: labels, or scaled numbers. Use "
-            "result.probability of timo.predict, or divide scaled numbers, as in probability / 100."
-        )
-
-
-def _check_once(dates: pd.Index | None) -> None:
-    """Refuse a date that is there twice: what lay on the image would count as seen on two."""
-    if not isinstance(dates, pd.DatetimeIndex):
-        return
-    if dates.hasnans:
-        raise TimoError(
-            "A date is missing (NaT). Use probability.sel(time=probability.time.notnull())."
-        )
-    days = dates.normalize()
-    if days.has_duplicates:
-        raise TimoError(
-            f"The date {days[days.duplicated()][0]:%Y-%m-%d} is there more than once, and each date counts as seen for "
-            'itself. Use probability.assign_coords(time=probability.time.dt.floor("D")).groupby("time").mean().'
-        )
-
-
-def _in_range(values: np.ndarray) -> np.ndarray:
-    """Return probabilities, NaN apart; raise a `TimoError` where they cannot be any."""
-    if values.size:
-        low, high = np.fmin.reduce(values, axis=None), np.fmax.reduce(values, axis=None)
-        if low < -_ROUNDING or high > 1 + _ROUNDING:
-            scale = next((scale for scale in _SCALES if low >= 0 and high <= scale), None)
-            mended = f" / {scale}" if scale else ".where((probability >= 0) & (probability <= 1))"
-            raise TimoError(
-                f"Probabilities are from 0 to 1; these go from {low:g} to {high:g}. Use probability{mended}, or "
-                "result.probability of timo.predict."
-            )
-    return values
-
-
-def _warn_of_labels(values: np.ndarray) -> None:
-    zero, one = values == 0, values == 1
-    if zero.any() and one.any() and (zero | one | np.isnan(values)).all():
-        warn(
-            "All probabilities are 0 or 1, as those of labels are: each date counts as odds of 20 to 1. Use "
-            "result.probability of timo.predict where there is one."
-        )
 
 
 def _check_season(dates: pd.DatetimeIndex, within: np.ndarray, months: tuple[int, int]) -> None:
@@ -338,7 +217,7 @@ def _first_loss(
     probability: np.ndarray, *, evidence: float, consecutive: int, before: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the first date of the first loss (-1: none), the largest sum, and whether any date is clear."""
-    observed = np.isfinite(_in_range(probability))
+    observed = np.isfinite(in_range(probability))
     p = np.clip(np.where(observed, probability, 0.5), 1e-6, 1 - 1e-6)
     against = np.clip(np.log((1 - p) / p), -MAX_EVIDENCE, MAX_EVIDENCE)
     shape = probability.shape[:-1]
