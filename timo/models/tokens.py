@@ -15,6 +15,7 @@ area. What follows the stem is the same at each size.
 """
 
 import math
+from typing import Final
 
 import torch
 from jaxtyping import Float
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 # Pixels to a side of the tokens that the weights are of.
-FULL = 4
+FULL: Final = 4
 
 
 def halved(kernel: Float[Tensor, "d c k k"]) -> Float[Tensor, "d c k2 k2"]:
