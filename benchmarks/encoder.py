@@ -4,7 +4,9 @@ In turns, in one run: the encoder with fused attention (``fused``), with the joi
 (``plain``), in bfloat16 (``bf16``), and with STGA in stages 3 and 4 instead of attention over all tokens of all dates
 (``factorised``, an option for many dates); and Prithvi's encoder, where terratorch's module is at hand. A large matrix
 product is timed in the same turns: the floor of a form is its floating-point operations over that rate. The table gives
-medians over the rounds. Peak memory is that of a process of its own for each row. From the root of the repository::
+medians over the rounds; with ``--tokens 4 2 1``, of our forms with tokens of so many pixels each. With
+``--processor-time`` seconds are those that the process was given, which counts on a machine shared with others. Peak
+memory is that of a process of its own for each row. From the root of the repository::
 
     python benchmarks/encoder.py --sizes base --dates 3 6 12 24 --pixels 128 224 --json encoder.json
 """
@@ -17,6 +19,7 @@ import platform
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -55,6 +58,7 @@ class Case:
     step: str
     form: str
     peer: str = ""
+    token: int = 4
 
     @property
     def bands(self) -> int:
@@ -66,7 +70,7 @@ class Case:
                 module, _ = prithvi.load(Path(self.peer))
                 return prithvi.Prithvi(module, self.form, self.dates, self.pixels)
             options = {"attention": FACTORISED} if self.form == "factorised" else {}
-            return create_encoder(self.size, BANDS, **options)
+            return create_encoder(self.size, BANDS, token=self.token, **options)
 
     def run(self, model: nn.Module, device: torch.device) -> Callable[[], None]:
         """The step that is measured, on random input."""
@@ -87,7 +91,7 @@ class Case:
         """Why it cannot be run, or nothing."""
         if self.form != "plain":
             return ""
-        places, heads = (self.pixels // 4) ** 2, first_heads(self.size)
+        places, heads = (self.pixels // self.token) ** 2, first_heads(self.size)
         logits = 4 * heads * self.dates * places * (places + self.dates)
         wanted, there = COPIES[self.step] * logits, measures.available(device)
         if wanted < 0.8 * there:
@@ -136,7 +140,7 @@ def print_memory(case: Case, device: torch.device) -> None:
     """What the process of `memory_of` does."""
     # Libraries that are loaded at first use are no memory of the case.
     form = case.form if case.form in OURS else "fused"
-    small = dataclasses.replace(case, size="tiny", form=form, pixels=32, dates=2)
+    small = dataclasses.replace(case, size="tiny", form=form, pixels=32, dates=2, token=4)
     small.run(small.model(device), device)()
     run = case.run(case.model(device), device)
     taken = measures.peak(run, device)
@@ -144,19 +148,20 @@ def print_memory(case: Case, device: torch.device) -> None:
 
 
 def time_together(
-    cases: list[Case], repeats: int, device: torch.device, product: int
+    cases: list[Case], args: argparse.Namespace, device: torch.device
 ) -> tuple[dict[Case, float], float]:
     """Median seconds of each case and of the rate of products, in turns."""
-    rate = measures.product(device, product)
+    clock = time.process_time if args.processor_time else time.perf_counter
+    rate = measures.product(device, args.product, clock)
     runs = {case: case.run(case.model(device), device) for case in cases}
     times: dict[Case, list[float]] = {case: [] for case in cases}
     rates = []
     for run in runs.values():
         run()
-    for _ in range(repeats):
+    for _ in range(args.repeats):
         rates.append(rate())
         for case, run in runs.items():
-            times[case].append(measures.seconds(run, device))
+            times[case].append(measures.seconds(run, device, clock))
     medians = {case: statistics.median(taken) for case, taken in times.items()}
     return medians, statistics.median(rates)
 
@@ -166,10 +171,8 @@ def rows_of(
 ) -> Iterator[dict[str, Any]]:
     """The rows of one input and step."""
     skipped = {case: reason for case in cases if (reason := case.too_large(device))}
-    taken, rate = time_together(
-        [case for case in cases if case not in skipped], args.repeats, device, args.product
-    )
-    naive = next((t for case, t in taken.items() if case.form == "plain"), None)
+    taken, rate = time_together([case for case in cases if case not in skipped], args, device)
+    naives = {case.token: t for case, t in taken.items() if case.form == "plain"}
     for case in cases:
         row = dataclasses.asdict(case)
         row |= {"seconds": None, "GFLOP": None, "GFLOP/s of products": rate / 1e9}
@@ -180,7 +183,8 @@ def rows_of(
             row |= {"seconds": taken[case], "GFLOP": work / 1e9}
             # In bfloat16 the products have another rate.
             row["% of the floor"] = None if case.form == "bf16" else 100 * work / rate / taken[case]
-            row["times plain"] = (naive and case.form in OURS and naive / taken[case]) or None
+            naive = naives.get(case.token) if case.form in OURS else None
+            row["times plain"] = naive and naive / taken[case]
             row["MiB"] = None if args.no_memory else memory_of(case, args.threads)
         yield row
 
@@ -194,7 +198,7 @@ def linearity(rows: list[dict[str, Any]]) -> list[str]:
     table = pd.DataFrame(rows)
     table = table[table["seconds"].notna() & ~table["form"].isin(["plain", "bf16"])]
     lines = []
-    for key, group in table.groupby(["size", "pixels", "step", "form"], sort=False):
+    for key, group in table.groupby(["size", "pixels", "step", "form", "token"], sort=False):
         if len(group) < 2:
             continue
         dates, time, work = (group[name].to_numpy(float) for name in ("dates", "seconds", "GFLOP"))
@@ -239,7 +243,12 @@ def all_cases(args: argparse.Namespace, peer: str) -> Iterator[list[Case]]:
         for pixels in args.pixels:
             for step in args.steps:
                 for dates in args.dates:
-                    yield [Case(size, pixels, dates, step, form, peer) for form in forms]
+                    # A peer has patches of one size.
+                    yield [
+                        Case(size, pixels, dates, step, form, peer, token)
+                        for form in forms
+                        for token in (args.tokens if form in OURS else args.tokens[:1])
+                    ]
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
@@ -267,6 +276,7 @@ def show(rows: Iterable[dict[str, Any]], *, header: bool) -> str:
         "dates": "{:>5}",
         "step": "{:8}",
         "form": "{:13}",
+        "token": "{:>5}",
         "seconds": "{:>9.3f}",
         "times plain": "{:>11.2f}",
         "GFLOP": "{:>9.1f}",
@@ -289,12 +299,14 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--sizes", nargs="+", default=["base"])
     parser.add_argument("--dates", type=int, nargs="+", default=[3, 6, 12, 24])
     parser.add_argument("--pixels", type=int, nargs="+", default=[128, 224])
+    parser.add_argument("--tokens", type=int, nargs="+", default=[4], choices=(4, 2, 1))
     parser.add_argument("--steps", nargs="+", choices=COPIES, default=list(COPIES))
     parser.add_argument("--forms", nargs="+", choices=FORMS, default=list(FORMS))
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--product", type=int, default=2048, help="side of the matrix product")
     parser.add_argument("--peer", type=Path, help="terratorch's prithvi_mae.py, or a folder of it")
+    parser.add_argument("--processor-time", action="store_true", help="and not that of the clock")
     parser.add_argument("--no-memory", action="store_true", help="leave the peak memory out")
     parser.add_argument("--quick", action="store_true", help="seconds: does it run?")
     parser.add_argument("--json", type=Path, help="where to write the figures")

@@ -25,7 +25,6 @@ import xarray as xr
 from timo.inspection import attention_at, rollout_at
 from timo.models.answering import ModelConfig
 from timo.models.config import encoder_config
-from timo.models.encoder import STRIDES
 from timo.models.tasks import TiMo, build
 
 BANDS = ("B2", "B3", "B4", "B8", "B8A", "B11")
@@ -52,7 +51,8 @@ def chip(pixels: int, dates: int) -> xr.DataArray:
 
 def logits_mib(model: TiMo, cube: xr.DataArray, stage: int) -> float:
     """MiB of all logits of one block of a stage in float32, all heads."""
-    config, stride = model.config.encoder, STRIDES[stage - 1]
+    config = model.config.encoder
+    stride = config.strides[stage - 1]
     dates = cube.sizes["time"]
     places = (-(-cube.sizes["y"] // stride)) * (-(-cube.sizes["x"] // stride))
     row = dates * places if config.attention[stage - 1] == "global" else places + dates

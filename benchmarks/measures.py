@@ -19,13 +19,15 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def seconds(run: Callable[[], Any], device: torch.device) -> float:
+def seconds(
+    run: Callable[[], Any], device: torch.device, clock: Callable[[], float] = time.perf_counter
+) -> float:
     """Seconds of one call, the accelerator's work included."""
     synchronize(device)
-    start = time.perf_counter()
+    start = clock()
     run()
     synchronize(device)
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def _gyroscope(sq: list[int], sk: list[int], q: list[int], *_: Any, **__: Any) -> int:
@@ -63,7 +65,9 @@ def flops(run: Callable[[], Any]) -> int:
     return counter.get_total_flops()
 
 
-def product(device: torch.device, size: int) -> Callable[[], float]:
+def product(
+    device: torch.device, size: int, clock: Callable[[], float] = time.perf_counter
+) -> Callable[[], float]:
     """A large matrix product; each call gives its rate in floating-point operations a second."""
     a, b = torch.randn(2, size, size, device=device).unbind()
     # On an accelerator one product is over before the clock is read.
@@ -74,7 +78,7 @@ def product(device: torch.device, size: int) -> Callable[[], float]:
             for _ in range(count):
                 torch.mm(a, b)
 
-        return 2 * count * size**3 / seconds(run, device)
+        return 2 * count * size**3 / seconds(run, device, clock)
 
     rate()
     return rate

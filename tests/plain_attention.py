@@ -39,9 +39,10 @@ def stga(
     k: Float[Tensor, "b t n h d"],
     v: Float[Tensor, "b t n h d"],
     valid: Bool[Tensor, "b t n"],
+    log_share: float = 0.0,
 ) -> Float[Tensor, "b t n h d"]:
     """`timo.models.attention.stga`, by its formula."""
-    spatial = torch.einsum("btnhd,btmhd->bhtnm", q, k)
+    spatial = torch.einsum("btnhd,btmhd->bhtnm", q, k) + log_share
     temporal = torch.einsum("btnhd,bsnhd->bhnts", q, k)
     return _joint_attention(spatial, temporal, v, valid)
 

@@ -766,6 +766,7 @@ methods(
     {
         "answer": lambda w: {"scores": torch.zeros(1, 3, 4, 4)},
         "set_target": lambda w: {"mean": 20.0, "std": 4.0},
+        "with_token": lambda w: {"token": 2},
     },
 )
 

@@ -474,3 +474,34 @@ def test_the_former_name_of_the_data_works(cube):
     with pytest.warns(DeprecationWarning, match="cube= is called data= now"):
         model = timo.load_model("timo-tiny", cube=cube, classes=CLASSES)
     assert model.config.bands == ("B2", "B4", "B8")
+
+
+def test_the_size_of_a_token_is_a_choice_for_every_model(tmp_path, cube):
+    """New, pretrained and saved: the weights are the same for each (`timo.models.tokens`)."""
+    fine = timo.load_model("timo-tiny", cube, CLASSES, token=np.int64(2))
+    model = timo.load_model("timo-tiny", cube, CLASSES)
+    assert fine.config.encoder.token == 2
+    assert "pretrained" in fine.config.initial_weights
+    states = model.state_dict(), fine.state_dict()
+    assert all(torch.equal(states[0][name], weight) for name, weight in states[1].items())
+    folder = timo.save(model, tmp_path / "model")
+    again = timo.load_model(folder, cube, CLASSES, token=2)
+    dates, x = torch.tensor([[18_017.0, 18_048.0]]), torch.from_numpy(cube.values)[None]
+    with torch.no_grad():
+        assert torch.equal(again(x, dates), fine(x, dates))
+    assert timo.load_model(folder).config.encoder.token == 4
+    with pytest.raises(TimoError, match=r"\['drop_path'\] are options of a new model"):
+        timo.load_model(folder, token=2, drop_path=0.1)
+    with pytest.raises(TimoError, match="token must be one of 4, 2, 1; got 8"):
+        timo.load_model(folder, token=8)
+    pixel = timo.save(timo.load_model("pixel", cube, CLASSES), tmp_path / "pixel")
+    with pytest.raises(TimoError, match="has no tokens: leave token out"):
+        timo.load_model(pixel, token=2)
+
+
+def test_a_model_of_before_there_were_sizes_has_tokens_of_4(tmp_path, cube):
+    folder = timo.save(timo.load_model("timo-tiny", cube, CLASSES), tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    assert config["model"]["encoder"].pop("token") == 4
+    (folder / "config.json").write_text(json.dumps(config))
+    assert timo.load_model(folder).config.encoder.token == 4

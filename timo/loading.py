@@ -18,7 +18,14 @@ from timo.atomic import check_name
 from timo.checks import PathLike, Range, Seed, Share, checked, did_you_mean
 from timo.errors import TimoError, warn
 from timo.models.answering import UNITS, Form, ModelConfig, PixelConfig, Task, Unit
-from timo.models.config import PIXEL, SIZES, EncoderConfig, check_overrides, encoder_config
+from timo.models.config import (
+    PIXEL,
+    SIZES,
+    EncoderConfig,
+    Token,
+    check_overrides,
+    encoder_config,
+)
 from timo.models.pixel import PixelModel
 from timo.models.tasks import TiMo, build, build_pixel
 from timo.models.weights import CONFIG, WEIGHTS, SavedEncoder, kind_of, load, load_encoder
@@ -35,7 +42,7 @@ PIXEL_SHARE, SERIES_SHARE = 1 / 2, 2 / 3
 # Models of single pixels, and their form.
 PIXELS: dict[PathLike, Form] = {PIXEL: "regression", "pixel-series": "both"}
 # Options that may be changed for an existing encoder: its weights keep their meaning.
-FREE = ("drop_path", "checkpoint")
+FREE = ("drop_path", "checkpoint", "token")
 _MAKE = (
     "timo.open_cube opens a cube; cubes with labels are places: timo.Places([(cube, labels), ...])."
 )
@@ -116,13 +123,14 @@ def load_model(
         (which were learnt faster without); from random weights otherwise.
         Beside an optical sensor, radar is read by kernels that no training has seen, which a warning says.
     pixel : float, optional
-        For a new model: the weight in the answer of what single pixels say without their surroundings, 0 to 1; half by
-        default, and 0 for chips. It keeps outlines sharp; training fits it beside the encoder, and `timo.fit_head`
-        sets the weight by cross-validation.
+        For a new model: the weight in the answer of what single pixels say without their surroundings, 0 to 1. By
+        default 1/2 for an answer at each date, 2/3 for one of the series, and 0 for chips. It keeps outlines sharp;
+        training fits it beside the encoder, and `timo.fit_head` sets the weight by cross-validation.
     **encoder
         Fields of `timo.models.EncoderConfig` for a new model, e.g. ``drop_path=0.1``. With ``stem="wavelength"`` the
-        wavelengths are those of the sensor's bands unless they are given. With pretrained weights: ``drop_path`` and
-        ``checkpoint``, and with the stem of wavelengths ``wavelengths``; any other must be what it is already.
+        wavelengths are those of the sensor's bands unless they are given. With pretrained weights: ``drop_path``,
+        ``checkpoint`` and ``token``, and with the stem of wavelengths ``wavelengths``; any other must be what it is
+        already. For a saved model ``token`` alone (`timo.models.TiMo.with_token`): ``token=2`` for a sharper map.
 
     Returns
     -------
@@ -144,10 +152,13 @@ def load_model(
     asked |= {"target": target, "interval": None if interval is None else float(interval)}
     asked = {option: value for option, value in asked.items() if value is not None}
     if path is not None and kind_of(path) in {"model", "pixel"}:
-        new = encoder | {"pretrained": pretrained, "normalisation": normalisation, "pixel": pixel}
+        token = check_overrides(encoder).get("token")
+        new = {name: value for name, value in encoder.items() if name != "token"}
+        new |= {"pretrained": pretrained, "normalisation": normalisation, "pixel": pixel}
         if given := sorted(option for option, value in new.items() if value is not None):
             raise TimoError(f"{given} are options of a new model, {str(path)!r} is a saved one")
-        return _saved(path, data, asked | ({} if classes is None else {"classes": tuple(classes)}))
+        asked |= {} if classes is None else {"classes": tuple(classes)}
+        return _saved(path, data, asked, token)
     answer = _answer(data, classes, asked, name)
     options = check_overrides(encoder)
     assert data is not None  # or `_answer` would have refused
@@ -169,9 +180,17 @@ def load_model(
     return _new(start, described, answer, of_data, seed)
 
 
-def _saved(path: Path, data: Any, asked: Mapping[str, Any]) -> TiMo | PixelModel:
+def _saved(
+    path: Path, data: Any, asked: Mapping[str, Any], token: Token | None
+) -> TiMo | PixelModel:
     """Load a saved model, and refuse one that is not what was asked for or does not read the data."""
     model = load(path)
+    if token is not None:
+        if not isinstance(model, TiMo):
+            raise TimoError(
+                f"the model at {path} is of single pixels, which has no tokens: leave token out"
+            )
+        model = model.with_token(token)
     for option, value in asked.items():
         if (own := getattr(model.config, option)) != value:
             raise TimoError(

@@ -13,7 +13,6 @@ from plain_attention import median_over_time
 from timo.models.answering import ModelConfig
 from timo.models.attention import SpatiotemporalAttention
 from timo.models.config import EncoderConfig
-from timo.models.encoder import STRIDES
 from timo.models.tasks import build
 
 BANDS = ("B2", "B3", "B4")
@@ -21,9 +20,11 @@ KINDS = ("d-stga", "stga", "global", "global")
 HEADS = (2, 2, 4, 4)
 
 
-def make_model(attention=KINDS, norm="layer", seed=0):
+def make_model(attention=KINDS, norm="layer", seed=0, token=4):
     """Weights large enough that the softmax is far from even."""
-    config = EncoderConfig(3, (16, 32, 32, 32), (2, 1, 2, 1), HEADS, attention, norm=norm)
+    config = EncoderConfig(
+        3, (16, 32, 32, 32), (2, 1, 2, 1), HEADS, attention, norm=norm, token=token
+    )
     names = {"bands": BANDS, "classes": ("a", "b"), "mean": (0.1,) * 3, "std": (0.2,) * 3}
     model = build(ModelConfig(config, head_width=8, detail=0, **names), seed)
     generator = torch.Generator().manual_seed(seed)
@@ -76,6 +77,8 @@ def full_softmax(attention: SpatiotemporalAttention, x, valid):
         gate = attention.gate((q - q_space).float()[None])[0]
     for date in range(t):
         space = torch.einsum("nhd,mhd->hnm", q_space[date], k_space[date]) + gate[date].T[..., None]
+        if attention.kind == "stga":
+            space = space + attention.log_share
         logits[:, date, :, date] = space
         for other in set(range(t)) - {date}:
             raw = torch.einsum("nhd,nhd->hn", q[date], k[other])
@@ -107,7 +110,7 @@ def expected_row(model, cube, stage, block, query):
     before = sum(model.config.encoder.depths[: stage - 1])
     with torch.no_grad():
         attention, x, valid = inputs_of_attentions(model, cube)[before + block]
-        stride = STRIDES[stage - 1]
+        stride = model.config.encoder.strides[stage - 1]
         height, width = (-(-cube.sizes[d] // stride) for d in ("y", "x"))
         place = date * height * width + row // stride * width + col // stride
         weights = full_softmax(attention, x, valid)[:, place]

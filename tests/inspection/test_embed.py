@@ -37,6 +37,20 @@ def test_holds_the_features_of_the_encoder():
     assert found.rio.crs == cube.rio.crs
 
 
+def test_finer_tokens_give_finer_features():
+    model, cube = make_model(token=2), make_cube(t=2, h=32, w=32, missing=0.0).isel(time=[0])
+    found = embed(model, cube, stage=2, tile=16, halo=16)
+    with torch.no_grad():
+        x = (torch.from_numpy(cube.values)[None] - model.mean) / model.std
+        days = (cube.time.values - np.datetime64("1970-01-01")) / np.timedelta64(1, "D")
+        maps = model.encoder(x, torch.from_numpy(days)[None])[1][0]
+    assert maps.shape[-2:] == (8, 8)
+    by_hand = torch.nn.functional.interpolate(maps, scale_factor=4, mode="bilinear")[0]
+    np.testing.assert_allclose(found, by_hand, atol=1e-4)
+    with pytest.raises(TimoError, match="must be multiples of 16; got 24 and 16"):
+        embed(model, cube, tile=24, halo=16)
+
+
 def test_the_mean_is_over_the_dates_that_are_observed():
     model, cube = make_model(("stga",) * 4), make_cube(t=3, h=32, w=32, missing=0.0)
     one = embed(model, cube, date="2019-05-20", stage=1)

@@ -7,19 +7,19 @@ from naive_attention import full_softmax, inputs_of_attentions, make_cube, make_
 
 from timo.errors import TimoError
 from timo.inspection import rollout_at
-from timo.models.encoder import STRIDES
 
 
 def rollout_by_matrices(model, cube, stage, query):
     """(t, i, j) of stage 1: every matrix is built and multiplied."""
     date, row, col = query
-    sizes = [tuple(-(-cube.sizes[d] // stride) for d in ("y", "x")) for stride in STRIDES]
+    strides = model.config.encoder.strides
+    sizes = [tuple(-(-cube.sizes[d] // stride) for d in ("y", "x")) for stride in strides]
     dates = cube.sizes["time"]
     depths, seen = model.config.encoder.depths, inputs_of_attentions(model, cube)
     stages = [number for number in range(4) for _ in range(depths[number])]
     height, width = sizes[stage - 1]
     place = np.ravel_multi_index(
-        (date, row // STRIDES[stage - 1], col // STRIDES[stage - 1]), (dates, height, width)
+        (date, row // strides[stage - 1], col // strides[stage - 1]), (dates, height, width)
     )
     share = torch.zeros(dates * height * width, dtype=torch.float64)
     share[place] = 1
@@ -44,15 +44,18 @@ def spread(share, valid, size):
     return fine.flatten()
 
 
-@pytest.mark.parametrize("stage", [1, 2, 3, 4])
-def test_equals_the_product_of_the_matrices(stage):
-    model, cube = make_model(), make_cube(t=3, h=36, w=32)
+@pytest.mark.parametrize(
+    ("stage", "token", "size"),
+    [*((n, 4, 1) for n in (1, 2, 3, 4)), (2, 2, 2), (4, 2, 2), (3, 1, 4)],
+)
+def test_equals_the_product_of_the_matrices(stage, token, size):
+    model, cube = make_model(token=token), make_cube(t=3, h=36 // size, w=32 // size)
     with torch.no_grad():
-        expected = rollout_by_matrices(model, cube, stage, (2, 14, 21))
-    found = rollout_at(model, cube, time=cube.time[2], row=14, col=21, stage=stage)
+        expected = rollout_by_matrices(model, cube, stage, (2, 14 // size, 21 // size))
+    found = rollout_at(model, cube, time=cube.time[2], row=14 // size, col=21 // size, stage=stage)
     np.testing.assert_allclose(found.weight, expected, rtol=0, atol=1e-5)
     np.testing.assert_allclose(found.weight.sum(), 1, atol=1e-5)
-    assert found.attrs["stride"] == 4
+    assert found.attrs["stride"] == token
     assert float(found.weight.where(~found.observed, 0).max()) == 0
     # An even spread would pass with anything.
     assert float(found.weight.max()) > 2 * float(found.weight.mean())

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+import warnings
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -543,6 +544,37 @@ def test_tiled_and_untiled_maps_agree(trained):
     assert float((whole.label == labels).where(seen).mean()) > 0.95
     assert float((tiled.label == whole.label).where(seen).mean()) > 0.97
     assert float(abs(tiled.probability - whole.probability).mean()) < 0.02
+
+
+@pytest.mark.parametrize("token", [2, 1])
+def test_tiled_and_untiled_maps_agree_at_finer_tokens(trained, token):
+    """Of a model trained at 4, asked at 2 and 1: the map is another, and still knows the ground."""
+    model, cube, labels = trained
+    cube, labels = (a.isel(y=slice(64), x=slice(64)) for a in (cube.isel(time=slice(4)), labels))
+    fine = model.with_token(token)
+    whole = predict(fine, cube, tile=200, halo=0).compute()
+    tiled = predict(fine, cube, tile=32, halo=16).compute()
+    seen = whole.label >= 0
+    assert float((whole.label == labels).where(seen).mean()) > 0.9
+    assert float((tiled.label == whole.label).where(seen).mean()) > 0.97
+    assert float(abs(tiled.probability - whole.probability).mean()) < 0.02
+    assert not whole.probability.equals(
+        predict(model, cube, tile=200, halo=0).compute().probability
+    )
+
+
+def test_what_a_fine_map_costs_is_said_at_the_door():
+    cube = random_cube(1, 200, 200, gaps=0)
+    fine = make_timo().with_token(1)
+    with pytest.warns(UserWarning, match=r"36,864 tokens.*tile=96, halo=16") as said:
+        predict(fine, cube)
+    assert len(said) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        predict(fine, cube, tile=96, halo=16)
+        predict(fine, cube.isel(y=slice(128), x=slice(128)))
+        predict(fine.with_token(2), cube)
+        predict(fine.with_token(4), cube, tile=600)
 
 
 def test_timo_for_the_series():

@@ -302,7 +302,7 @@ def test_a_mask_that_does_not_fit_is_told(unchecked, model):
     ("change", "message"),
     [
         ({"unit": 12}, "power of two of at least 4, got 12"),
-        ({"unit": 2}, "unit must be a whole number from 4"),
+        ({"unit": 2}, "power of two of at least 4, got 2"),
         ({"target": "colour"}, "target must be one of 'values', 'frame', 'unit', 'batch'"),
         ({"bands": ("B2",)}, "3 channels need 3 bands"),
         ({"decoder_heads": 3}, "16 channels cannot be shared by 3 heads"),

@@ -69,6 +69,19 @@ def test_the_map_of_the_features_is_that_of_predict(world, new_model, per_date, 
     assert (got.label == expected.label).mean() > 0.999
 
 
+def test_features_are_of_a_model_with_tokens_of_one_size(world, new_model):
+    cube, labels, _ = world
+    model = new_model()
+    fine = model.with_token(2)
+    features, coarse = timo.Features(fine, cube), timo.Features(model, cube)
+    assert features.nbytes > 3 * coarse.nbytes
+    with pytest.raises(TimoError, match="or tokens of another size"):
+        coarse.check(fine)
+    timo.fit_head(fine, cube, clicks(labels), features=features, steps=20)
+    got, expected = features.predict(fine), timo.predict(fine, cube).compute()
+    np.testing.assert_allclose(got.probability, expected.probability, atol=1e-5)
+
+
 @pytest.mark.parametrize("per_date", [True, False])
 def test_the_path_of_single_pixels_learns_from_clicks_and_is_in_the_map(world, new_model, per_date):
     cube, labels, _ = world

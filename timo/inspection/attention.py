@@ -23,7 +23,6 @@ from timo.errors import TimoError
 from timo.inspection.query import Query, Stage, find_query, token_coords
 from timo.inspection.running import borrowed, look
 from timo.models.attention import SpatiotemporalAttention
-from timo.models.encoder import STRIDES
 from timo.models.median import median_over_time
 from timo.models.spatial import working_type
 from timo.models.tasks import TiMo
@@ -60,7 +59,7 @@ def attention_at(  # noqa: PLR0917 - a query is a place, a date, a stage, a bloc
     time : date
         The nearest date of the cube counts.
     stage : int
-        1 to 4, as in the paper; tokens of 4, 8, 16 and 32 pixels.
+        1 to 4, as in the paper; tokens of 4, 8, 16 and 32 pixels, or finer (`timo.models.EncoderConfig.token`).
     block : int or "mean"
         Block of the stage, counted from 0, or from the end: -1 is the last. "mean": mean over all blocks of the stage.
     head : int or "mean"
@@ -95,12 +94,13 @@ def attention_at(  # noqa: PLR0917 - a query is a place, a date, a stage, a bloc
     of_stage = attentions_of(ours, number)
     blocks = chosen(block, len(of_stage), "block", stage)
     heads = chosen(head, model.config.encoder.heads[number], "head", stage)
-    check_observed(cube, query, number)
+    stride = model.config.encoder.strides[number]
+    check_observed(cube, query, stride)
     weights, seen = _mean_weights(
-        ours, cube, query, stage=number, attentions=of_stage[blocks], heads=heads
+        ours, cube, query, stride=stride, attentions=of_stage[blocks], heads=heads
     )
     asked = {"stage": stage, "block": block, "head": head, "attention": of_stage[0].kind}
-    return as_dataset(weights, seen, cube, query, stage=number, asked=asked)
+    return as_dataset(weights, seen, cube, query, stride=stride, asked=asked)
 
 
 def attentions_of(model: TiMo, stage: int) -> list[SpatiotemporalAttention]:
@@ -118,9 +118,8 @@ def chosen(which: int | Literal["mean"], count: int, name: str, stage: int) -> s
     return slice(first, first + 1)
 
 
-def check_observed(cube: xr.DataArray, query: Query, stage: int) -> None:
-    """Refuse a query whose token has no valid pixel on its date."""
-    stride = STRIDES[stage]
+def check_observed(cube: xr.DataArray, query: Query, stride: int) -> None:
+    """Refuse a query whose token, of so many pixels, has no valid one on its date."""
     top, left = (position // stride * stride for position in (query.row, query.col))
     cell = cube.isel(y=slice(top, top + stride), x=slice(left, left + stride))
     if bool(cubes.valid_mask(cell.isel(time=[query.date])).any()):
@@ -143,14 +142,14 @@ def _mean_weights(
     cube: xr.DataArray,
     query: Query,
     *,
-    stage: int,
+    stride: int,
     attentions: list[SpatiotemporalAttention],
     heads: slice,
 ) -> tuple[Float[Tensor, "t n"], Bool[Tensor, "t n"]]:
     """Return the query's weights, mean over attentions of one stage and over heads; and which tokens are valid."""
     rows: list[Tensor] = []
     masks: list[Tensor] = []
-    place = place_of(cube, query, stage)
+    place = place_of(cube, query, stride)
 
     def see(attention: SpatiotemporalAttention, x: Tensor, valid: Tensor) -> None:
         found = weights_of(attention, x, valid, date=query.date, place=place, heads=heads)
@@ -188,8 +187,10 @@ def weights_of(
         offset = attention.gate((q - q_space)[None, None, None])[0, 0, 0]
     spatial = _logits(q_space, k_space)
     temporal = _logits(q, k[0, :, place])
-    if offset is not None:
-        spatial = spatial + offset[:, None].to(spatial.dtype)
+    # The gate, or where there is none, what a place counts beside a date.
+    spatial = spatial + (
+        attention.log_share if offset is None else offset[:, None].to(spatial.dtype)
+    )
     return _gyroscope(spatial, temporal, valid[0], date, place)
 
 
@@ -237,16 +238,15 @@ def _global(
     return logits.masked_fill(~valid.flatten(), -math.inf).softmax(dim=1).unflatten(1, valid.shape)
 
 
-def grid_of(cube: xr.DataArray, stage: int) -> tuple[int, int]:
-    """Return the rows and columns of tokens of a stage; those of the last ones may reach beyond the cube."""
-    height, width = (-(-cube.sizes[dim] // STRIDES[stage]) for dim in ("y", "x"))
+def grid_of(cube: xr.DataArray, stride: int) -> tuple[int, int]:
+    """Return the rows and columns of tokens of so many pixels; the last ones may reach beyond the cube."""
+    height, width = (-(-cube.sizes[dim] // stride) for dim in ("y", "x"))
     return height, width
 
 
-def place_of(cube: xr.DataArray, query: Query, stage: int) -> int:
-    """Return the number of the query's token within its frame."""
-    stride = STRIDES[stage]
-    return query.row // stride * grid_of(cube, stage)[1] + query.col // stride
+def place_of(cube: xr.DataArray, query: Query, stride: int) -> int:
+    """Return the number of the query's token, of so many pixels, within its frame."""
+    return query.row // stride * grid_of(cube, stride)[1] + query.col // stride
 
 
 def as_dataset(
@@ -255,12 +255,12 @@ def as_dataset(
     cube: xr.DataArray,
     query: Query,
     *,
-    stage: int,
+    stride: int,
     asked: dict[str, Any],
 ) -> xr.Dataset:
-    """Return weights on the grid of tokens, with the query in the attributes."""
-    coords = {"time": cube.time, **token_coords(cube, stage)}
-    grid, stride = grid_of(cube, stage), STRIDES[stage]
+    """Return weights on the grid of tokens of so many pixels, with the query in the attributes."""
+    coords = {"time": cube.time, **token_coords(cube, stride)}
+    grid = grid_of(cube, stride)
     values = weights.unflatten(1, grid).cpu().float().numpy()
     observed = valid.unflatten(1, grid).cpu().numpy()
     weight = xr.DataArray(values, dims=("time", "y", "x"), coords=coords)

@@ -18,7 +18,6 @@ from timo.checks import Count, Range, checked
 from timo.errors import TimoError
 from timo.inspection.query import Stage, find_pixel, nearest_date
 from timo.inspection.running import borrowed, feature_maps
-from timo.models.encoder import STRIDES
 from timo.models.tasks import TiMo
 
 # Below this variance, relative to the largest, a component is rounding.
@@ -47,12 +46,12 @@ def embed(
         The features of this date (the nearest of the cube), seen among the dates around it. None: the mean over all
         dates on which the pixel's token has an observation.
     stage : int or sequence of int
-        Features of which stages, 1 to 4, one after the other. Stage 1, the default, knows the place itself, at a
-        quarter of the resolution, and finds small things again best; stage 4 knows the surroundings. Each is
-        interpolated between the centres of its tokens.
+        Features of which stages, 1 to 4, one after the other. Stage 1, the default, knows the place itself, at the
+        resolution of its tokens (a quarter by default), and finds small things again best; stage 4 knows the
+        surroundings. Each is interpolated between the centres of its tokens.
     tile, halo : int
-        Pixels of a tile, and of the border around it that the model sees in addition; multiples of 32, so that tokens
-        lie the same in each tile.
+        Pixels of a tile, and of the border around it that the model sees in addition; multiples of a token of stage 4,
+        by default 32 pixels, so that tokens lie the same in each tile.
     window : int
         Dates that the model sees at once.
     stop : threading.Event or callable, optional
@@ -75,7 +74,7 @@ def embed(
     stages = [number - 1 for number in ([stage] if isinstance(stage, int) else stage)]
     if not stages:
         raise TimoError("stage names no stage: give one or several of 1 to 4.")
-    coarsest = STRIDES[-1]
+    coarsest = model.config.encoder.strides[-1]
     if tile % coarsest or halo % coarsest:
         raise TimoError(f"tile and halo must be multiples of {coarsest}; got {tile} and {halo}.")
     at = None if date is None else nearest_date(cube, date)
@@ -117,11 +116,12 @@ def _features(
     size = tuple(valid.shape[1:])
     totals: list[Any] = [0.0] * len(stages)
     counts: list[Any] = [0.0] * len(stages)
+    strides = [model.config.encoder.strides[number] for number in stages]
     for some in _windows(valid.flatten(1).any(dim=1).numpy(), at, window):
         maps = feature_maps(model, part.isel(time=some))
         for i, number in enumerate(stages):
             of_tokens = maps[number][0].float().cpu()
-            keep = _observed(valid[some], STRIDES[number], size)
+            keep = _observed(valid[some], strides[i], size)
             if at is not None:
                 here = [int(np.flatnonzero(some == at)[0])]
                 of_tokens, keep = of_tokens[here], keep[here]
@@ -132,8 +132,8 @@ def _features(
             (sum(model.config.encoder.dims[n] for n in stages), *size), np.nan, "float32"
         )
     layers = [
-        _to_pixels(total, count, STRIDES[number], size)
-        for total, count, number in zip(totals, counts, stages, strict=True)
+        _to_pixels(total, count, stride, size)
+        for total, count, stride in zip(totals, counts, strides, strict=True)
     ]
     return torch.cat(layers).numpy()
 

@@ -13,10 +13,11 @@ import xarray as xr
 from timo import cube as cubes
 from timo.checks import Count, Range, checked, described, whole
 from timo.errors import TimoError
-from timo.models.encoder import STRIDES
 
 # As in the paper.
-Stage = Annotated[int, Range(least=1, most=len(STRIDES))]
+Stage = Annotated[int, Range(least=1, most=4)]
+# Pixels to a side of the largest tokens there are; a multiple of all others.
+LARGEST = 32
 
 
 @dataclass(frozen=True)
@@ -88,9 +89,8 @@ def _position(cube: xr.DataArray, dim: str, value: Any) -> int:
     return int(number)
 
 
-def token_coords(cube: xr.DataArray, stage: int) -> dict[str, Any]:
-    """Return the centres of the tokens of a stage (counted from 0) in the cube's CRS, under the names y and x."""
-    stride = STRIDES[stage]
+def token_coords(cube: xr.DataArray, stride: int) -> dict[str, Any]:
+    """Return the centres of tokens of so many pixels in the cube's CRS, under the names y and x."""
     coords: dict[str, Any] = {}
     for dim in ("y", "x"):
         centres = cube[dim].values.astype("float64")
@@ -140,7 +140,7 @@ def neighbourhood(
         If the pixel or the date is not there, or the part would be empty.
     """
     query = find_query(cubes.check(cube), x=x, y=y, time=time, row=row, col=col)
-    # Cut at multiples of the coarsest stride: the tokens then are the same as those of the whole.
+    # Cut at multiples of the largest token: the tokens then are the same as those of the whole.
     part = cube.isel(
         y=_around(query.row, cube.sizes["y"], pixels), x=_around(query.col, cube.sizes["x"], pixels)
     )
@@ -155,6 +155,5 @@ def neighbourhood(
 def _around(position: int, size: int, pixels: int) -> slice:
     if size <= pixels:
         return slice(None)
-    step = STRIDES[-1]
-    start = np.clip(position - pixels // 2, 0, size - pixels) // step * step
+    start = np.clip(position - pixels // 2, 0, size - pixels) // LARGEST * LARGEST
     return slice(int(start), int(start) + pixels)

@@ -96,7 +96,8 @@ def rollout_at(  # noqa: PLR0917 - as attention_at
     cube = cubes.select_bands(cube, model.config.bands, model.config.sensor)
     number = stage - 1
     query = find_query(cube, x=x, y=y, time=time, row=row, col=col)
-    check_observed(cube, query, number)
+    strides = model.config.encoder.strides
+    check_observed(cube, query, strides[number])
     ours = borrowed(model)
     stages = {a: index for index in range(stage) for a in attentions_of(ours, index)}
     blocks: list[_Block] = []
@@ -106,15 +107,15 @@ def rollout_at(  # noqa: PLR0917 - as attention_at
 
     look(ours, cube, list(stages), see)
     shares = torch.zeros_like(blocks[-1].valid[0], dtype=torch.float64)
-    shares[query.date, place_of(cube, query, number)] = 1
+    shares[query.date, place_of(cube, query, strides[number])] = 1
     previous = number
     for block in reversed(blocks):
         if block.stage != previous:
-            shares = _handed_on(shares, block.valid[0], grid_of(cube, block.stage))
+            shares = _handed_on(shares, block.valid[0], grid_of(cube, strides[block.stage]))
             previous = block.stage
         shares = block.pulled_back(shares)
     asked = {"stage": stage, "block": "rollout", "head": "mean", "attention": "rollout"}
-    return as_dataset(shares, blocks[0].valid[0], cube, query, stage=0, asked=asked)
+    return as_dataset(shares, blocks[0].valid[0], cube, query, stride=strides[0], asked=asked)
 
 
 def _handed_on(

@@ -24,6 +24,7 @@ from timo.mapping.parcels import predict_parcels
 from timo.mapping.provenance import provenance
 from timo.mapping.scoring import (
     Tiling,
+    check_cost,
     outputs_of,
     scores,
     seen_windows,
@@ -102,7 +103,8 @@ def predict(
     Warns
     -----
     UserWarning
-        If parcels have no observed pixel; or when it is computed, if the map of a lazy cube has no data anywhere.
+        If the model has tokens finer than 4 pixels, and a tile so many of them that it takes long; if parcels have no
+        observed pixel; or when it is computed, if the map of a lazy cube has no data anywhere.
     """
     config = config_of(model)
     check_weights(model)
@@ -113,6 +115,7 @@ def predict(
             'parcels= go with one cube and a model of parcels: timo.load_model(..., task="classification", '
             f'unit="parcel", per_date=False); this model answers for a {unit}. Leave parcels= out.'
         )
+    check_cost(config, data, tiling)
     # A copy: the model may be trained further, or be in training, by the time that a map is computed.
     model = copy.deepcopy(model).eval()
     if unit != "pixel":

@@ -14,13 +14,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from timo import cube as cubes
+from timo.errors import warn
 from timo.mapping.checking import Look, groups_of, readable, seen
 from timo.models.tasks import Segmenter, config_of, unit_of
+from timo.models.tokens import FULL
 
 # Dates that a model sees at once, by default: one that answers for each date, and one that answers for the series.
 DATES_EACH, DATES_SERIES = 12, 64
 # Pixels times dates of a batch, and its parts: a single tile is more, pixel series are many.
 _BATCH_SIZE, _BATCH_PARTS = 200_000, 256
+# Tokens of a date in the first stage, those of 512 x 512 pixels at 4 pixels to a side: with more a tile takes minutes.
+_MOST_TOKENS = 128**2
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,24 @@ class Part:
 
 # The dates and the scores of each window, None of one in which nothing was observed.
 Scored = list[tuple[np.ndarray, Tensor] | None]
+
+
+def check_cost(config: Any, data: Any, tiling: Tiling) -> None:
+    """Warn of tiles with so many tokens, finer than 4 pixels, that attention among them takes long."""
+    token = getattr(getattr(config, "encoder", None), "token", FULL)
+    if token == FULL or unit_of(config) == "chip":
+        return
+    side = tiling.tile + 2 * tiling.halo
+    sizes = getattr(data, "sizes", {})
+    height, width = (-(-min(side, sizes.get(dim, side)) // token) for dim in ("y", "x"))
+    if height * width <= _MOST_TOKENS:
+        return
+    tile, halo = 96 * token, 16 * token
+    warn(
+        f"A tile of {side} x {side} pixels, border included, has {height * width:,} tokens of {token} pixel"
+        f"{'s' if token > 1 else ''} a date, and attention among them takes the square of that. Quicker are smaller "
+        f"tiles, tile={tile}, halo={halo}, or larger tokens, model.with_token({2 * token})."
+    )
 
 
 def tiles(height: int, width: int, tiling: Tiling) -> Iterator[list[Extent]]:

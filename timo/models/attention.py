@@ -22,14 +22,16 @@ def stga(
     k: Float[Tensor, "b t n h d"],
     v: Float[Tensor, "b t n h d"],
     valid: Bool[Tensor, "b t n"],
+    log_share: float = 0.0,
 ) -> Float[Tensor, "b t n h d"]:
     """Attend along the own frame and the own place: spatiotemporal gyroscope attention (STGA).
 
     Token (t, n) attends to the n tokens of its frame and the t - 1 other tokens of its place, in one softmax. There is
     no 1/sqrt(d), as published. Tokens that are not `valid` are never attended to; a token that sees no valid token gets
-    zero. Logits and softmax are in float32 at least.
+    zero. Logits and softmax are in float32 at least. `log_share` is added to the logits of the own frame.
     """
-    return gyroscope(q.flatten(0, 1), k.flatten(0, 1), q, k, v, None, valid)
+    offset = q.new_full(q.shape[:-1], log_share) if log_share else None
+    return gyroscope(q.flatten(0, 1), k.flatten(0, 1), q, k, v, offset, valid)
 
 
 def dstga(
@@ -72,18 +74,20 @@ class Gate(nn.Module):
 
     The Linear is shared by the heads. "batch" normalises over all queries of the batch as published; "layer" has a
     learnt scale and offset instead, so that a sample's output does not depend on its neighbours in the batch. The
-    statistics of "batch" count tokens without an observation too.
+    statistics of "batch" count tokens without an observation too. `log_share` is added (`timo.models.tokens`).
     """
 
-    def __init__(self, head_dim: int, norm: str) -> None:
+    def __init__(self, head_dim: int, norm: str, log_share: float = 0.0) -> None:
         super().__init__()
+        self.log_share = log_share
         self.linear = nn.Linear(head_dim, 1, bias=False)
         self.norm = nn.BatchNorm1d(1) if norm == "batch" else Affine(1)
 
     def forward(self, deviation: Float[Tensor, "b t n h d"]) -> Float[Tensor, "b t n h"]:
         scalar = self.linear(deviation)
         # BatchNorm's statistics run over rows: in the published code over b, h, t and n alike.
-        return F.relu(self.norm(scalar.reshape(-1, 1)).reshape(scalar.shape[:-1]))
+        scalar = F.relu(self.norm(scalar.reshape(-1, 1)).reshape(scalar.shape[:-1]))
+        return scalar + self.log_share if self.log_share else scalar
 
 
 class Affine(nn.Module):
@@ -99,15 +103,20 @@ class Affine(nn.Module):
 
 
 class SpatiotemporalAttention(nn.Module):
-    """Multi-head attention over the tokens of a series: global, STGA or D-STGA."""
+    """Multi-head attention over the tokens of a series: global, STGA or D-STGA.
 
-    def __init__(self, dim: int, heads: int, kind: Attention, norm: str) -> None:
+    `log_share` is what a place counts beside a date, as a logarithm: less than 0 for tokens finer than 4 pixels.
+    """
+
+    def __init__(
+        self, dim: int, heads: int, kind: Attention, norm: str, log_share: float = 0.0
+    ) -> None:
         super().__init__()
-        self.heads, self.kind = heads, kind
+        self.heads, self.kind, self.log_share = heads, kind, log_share
         self.q = nn.Linear(dim, dim)
         self.kv = nn.Linear(dim, 2 * dim)
         self.proj = nn.Linear(dim, dim)
-        self.gate = Gate(dim // heads, norm) if kind == "d-stga" else None
+        self.gate = Gate(dim // heads, norm, log_share) if kind == "d-stga" else None
 
     def forward(
         self, x: Float[Tensor, "*r c"], valid: Bool[Tensor, "b t n"], layout: Layout | None = None
@@ -134,4 +143,6 @@ class SpatiotemporalAttention(nn.Module):
         """Attend by this kind of attention, for given queries, keys and values."""
         if self.gate is not None:
             return dstga(q, k, v, valid, self.gate)
-        return (stga if self.kind == "stga" else global_attention)(q, k, v, valid)
+        if self.kind == "stga":
+            return stga(q, k, v, valid, self.log_share)
+        return global_attention(q, k, v, valid)

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Bool, Float, Int, Real
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from timo.errors import TimoError
-from timo.models.config import OPTICAL, check_wavelengths
+from timo.models.config import OPTICAL, Token, check_wavelengths
+from timo.models.tokens import FULL, convolve
 from timo.sensors import POLARISATIONS
 
 Wavelengths = Tensor | Sequence[float | int]
@@ -52,6 +52,8 @@ def wavelength_code(bands: Int[Tensor, " c"], channels: int) -> Float[Tensor, "c
 class WavelengthConv(nn.Module):
     """7 x 7 convolution, stride 2, without bias, whose kernels are made from the wavelengths of the bands.
 
+    For tokens finer than 4 pixels the kernels are made smaller (`timo.models.tokens`).
+
     Bands are summed in order of wavelength, in any order that they come in: permuting bands together with their
     wavelengths changes no bit of the output (among bands of one wavelength: none but the rounding of a sum).
 
@@ -61,8 +63,9 @@ class WavelengthConv(nn.Module):
     training included. `wavelengths` are the codes of the bands when the call gives none.
     """
 
-    def __init__(self, dim: int, wavelengths: Sequence[float | None]) -> None:
+    def __init__(self, dim: int, wavelengths: Sequence[float | None], token: Token = FULL) -> None:
         super().__init__()
+        self.token = token
         self.tokens = nn.Parameter(torch.empty(len(POLARISATIONS), CODE))
         self.hidden = nn.Sequential(
             nn.Linear(CODE, HIDDEN), nn.GELU(), nn.Linear(HIDDEN, HIDDEN), nn.GELU()
@@ -101,7 +104,7 @@ class WavelengthConv(nn.Module):
     ) -> Float[Tensor, "f d i j"]:
         bands = self.bands if wavelengths is None else as_bands(wavelengths, x.device)
         order = bands.argsort(stable=True)
-        return F.conv2d(x[:, order], self.kernels(bands[order]), stride=2, padding=SIZE // 2)
+        return convolve(x[:, order], self.kernels(bands[order]), self.token)
 
 
 def _known(bands: Int[Tensor, " c"]) -> Bool[Tensor, " c"]:

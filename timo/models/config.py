@@ -10,6 +10,8 @@ from timo.errors import TimoError
 from timo.sensors import POLARISATIONS
 
 Attention = Literal["d-stga", "stga", "global"]
+# Pixels to a side of a token of the first stage.
+Token = Literal[4, 2, 1]
 # More than any model has: a slip of the keyboard does not ask for terabytes of weights.
 Channels = Annotated[int, Range(least=1, most=8192)]
 Blocks = Annotated[int, Range(least=1, most=256)]
@@ -55,6 +57,12 @@ class EncoderConfig:
     groups : tuple of int
         Numbers of consecutive bands that are observed together, one number a sensor: (10, 2) for ten bands of
         Sentinel-2 and two of Sentinel-1. Each group observed at a date is a frame of its own. Empty: one group.
+    token : {4, 2, 1}
+        Pixels to a side of a token of the first stage; those of the others are 2, 4 and 8 times as large. The weights
+        are the same for each (`timo.models.tokens`): a model trained at one answers at another, with a sharper or a
+        quicker map. A finer one costs: at 2 there are 4 times as many tokens as at 4, at 1 there are 16 times as many,
+        and attention within a frame in the first stages, and over all dates in the last, takes the square of that, 16
+        and 256 times as long for the same area.
     """
 
     in_channels: Channels
@@ -70,6 +78,7 @@ class EncoderConfig:
     wavelengths: tuple[float | None, ...] = ()
     checkpoint: bool = False
     groups: tuple[Channels, ...] = ()
+    token: Token = 4
 
     def __post_init__(self) -> None:
         for field in ("dims", "depths", "heads", "attention"):
@@ -111,6 +120,11 @@ class EncoderConfig:
                 f"the stem of wavelengths needs all those of one group of bands, got {codes}: give them, or "
                 'stem="plain"'
             )
+
+    @property
+    def strides(self) -> tuple[int, int, int, int]:
+        """Return the pixels to a side of a token of each stage."""
+        return self.token, 2 * self.token, 4 * self.token, 8 * self.token
 
     @property
     def slices(self) -> tuple[slice, ...]:

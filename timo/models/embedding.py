@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from timo.errors import TimoError
 from timo.models.bands import WavelengthConv, Wavelengths, precise
 from timo.models.config import EncoderConfig
+from timo.models.tokens import FULL, convolve, merge, places
 
 YEAR = 365.2425
 # Days: from a revisit of two weeks to the whole Landsat archive.
@@ -32,14 +33,14 @@ class ChannelNorm(nn.LayerNorm):
 
 
 class Stem(nn.Module):
-    """Pixels to the tokens of stage 1, stride 4: two convolutions, and a LayerNorm."""
+    """Pixels to the tokens of stage 1: two convolutions, and a LayerNorm."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         dim = config.dims[0]
-        self.kind = config.stem
+        self.kind, self.token = config.stem, config.token
         if self.kind == "wavelength":
-            self.kernels = WavelengthConv(dim, config.wavelengths)
+            self.kernels = WavelengthConv(dim, config.wavelengths, config.token)
         else:
             self.conv1 = nn.Conv2d(config.in_channels, dim, 7, stride=2, padding=3, bias=False)
         self.norm1 = nn.BatchNorm2d(dim) if config.norm == "batch" else ChannelNorm(dim)
@@ -49,7 +50,7 @@ class Stem(nn.Module):
     def forward(
         self, x: Float[Tensor, "f c h w"], wavelengths: Wavelengths | None = None
     ) -> Float[Tensor, "f i j d"]:
-        x = self.conv2(F.relu(self.norm1(self._first(x, wavelengths))))
+        x = merge(F.relu(self.norm1(self._first(x, wavelengths))), self.conv2, self.token)
         return self.norm2(x.movedim(1, -1))
 
     def _first(self, x: Tensor, wavelengths: Wavelengths | None) -> Tensor:
@@ -62,7 +63,7 @@ class Stem(nn.Module):
                 "the plain stem knows a band by its position and cannot use wavelengths: leave them out, or make the "
                 'encoder with stem="wavelength"'
             )
-        return self.conv1(x)
+        return convolve(x, self.conv1.weight, self.token)
 
 
 class Downsample(nn.Module):
@@ -93,14 +94,15 @@ def index_code(count: int, channels: int, device: torch.device) -> Float[Tensor,
 
 
 def place_code(
-    height: int, width: int, channels: int, device: torch.device
+    height: int, width: int, channels: int, device: torch.device, token: int = FULL
 ) -> Float[Tensor, "{height} {width} c"]:
     """Code the places of a grid: the first half of the channels for the column, the second for the row (MAE).
 
-    Computed in float64 and rounded to float32, as published.
+    Counted in units of 4 pixels, so that a place has the same code at each size of a token. Computed in float64 and
+    rounded to float32, as published.
     """
     row, column = (
-        sincos(torch.arange(n, dtype=precise(device), device=device), channels // 2).float()
+        sincos(places(n, token, precise(device), device), channels // 2).float()
         for n in (height, width)
     )
     return torch.cat(
@@ -179,7 +181,7 @@ class Position(nn.Module):
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
-        self.mode = config.position
+        self.mode, self.token = config.position, config.token
         self.dates = FourierDates(config.dims[0] // 2) if self.mode == "fourier" else None
 
     def forward(
@@ -196,7 +198,7 @@ class Position(nn.Module):
             frame = self.dates(dates, present)
         else:
             frame = date_code(dates, present, half)
-        place = place_code(height, width, half, tokens.device)
+        place = place_code(height, width, half, tokens.device, self.token)
         # The first half of the channels for the frame, the second for the place.
         frame = F.pad(frame.to(tokens.dtype), (0, half))[..., None, None, :]
         return tokens + frame + F.pad(place.to(tokens.dtype), (half, 0))

@@ -21,8 +21,7 @@ from timo.models.embedding import Downsample, FourierDates, Position, Stem
 from timo.models.frames import Frames, finite, spread
 from timo.models.masking import units_with_any
 from timo.models.packed import Layout, worth_packing
-
-STRIDES = (4, 8, 16, 32)
+from timo.models.tokens import log_share
 
 
 class DropPath(nn.Module):
@@ -52,7 +51,9 @@ class Block(nn.Module):
         super().__init__()
         hidden = dim * config.mlp_ratio
         self.norm1 = nn.LayerNorm(dim, eps=1e-6)
-        self.attention = SpatiotemporalAttention(dim, heads, kind, config.norm)
+        self.attention = SpatiotemporalAttention(
+            dim, heads, kind, config.norm, log_share(config.token)
+        )
         self.norm2 = nn.LayerNorm(dim, eps=1e-6)
         self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
         self.drop_path = DropPath(drop_path)
@@ -132,6 +133,7 @@ class TiMoEncoder(nn.Module):
 
     Every frame goes through the same convolutions; attention mixes the frames. Takes any height, width and number of
     dates: the input is padded to whole tokens with invalid pixels inside, and no valid token attends to invalid ones.
+    How fine its tokens are is a choice (`EncoderConfig.token`), with the same weights for each.
     Of several groups of bands each has a stem (`EncoderConfig.parts`), and attention mixes the frames of all.
 
     Parameters
@@ -176,7 +178,7 @@ class TiMoEncoder(nn.Module):
         wavelengths: Wavelengths | None = None,
         packed: bool = False,
     ) -> list[Float[Tensor, "b _f _dim _i _j"]]:
-        """Compute four feature maps per date, at strides 4, 8, 16 and 32 (sizes rounded up).
+        """Compute four feature maps per date, at the strides of the config (4, 8, 16 and 32; sizes rounded up).
 
         Of several groups of bands, the maps are of the frames (`timo.models.frames.Frames.of(valid)`).
 
@@ -211,13 +213,13 @@ class TiMoEncoder(nn.Module):
         if valid is None:
             valid = torch.ones_like(finite(x, groups))
         packed = packed and not (self.training and self.config.norm == "batch")
-        x, valid = _pad(torch.where(spread(valid, groups), x, 0.0), valid)
+        x, valid = _pad(torch.where(spread(valid, groups), x, 0.0), valid, self.config.token)
         if groups:
             tokens, keep = self._embed_groups(x, dates, valid)
         else:
             frames = self.stem(rearrange(x, "b t c h w -> (b t) c h w"), wavelengths)
             tokens = rearrange(frames, "(b t) i j c -> b t i j c", b=len(x))
-            keep = units_with_any(valid, STRIDES[0])
+            keep = units_with_any(valid, self.config.token)
             tokens = self.position(tokens, dates, keep.flatten(2).any(dim=-1))
         maps = []
         for index, stage in enumerate(self.stages):
@@ -244,7 +246,7 @@ class TiMoEncoder(nn.Module):
             )
         frames = Frames.of(valid)
         tokens = frames.each(x.split(self.config.groups, dim=2), self._stems())
-        keep = units_with_any(frames.valid, STRIDES[0])
+        keep = units_with_any(frames.valid, self.config.token)
         tokens = self.position(tokens, dates.gather(1, frames.dates), keep.flatten(2).any(dim=-1))
         code = torch.cat([torch.zeros_like(self.group_code[:1]), self.group_code])
         return tokens + code[frames.groups][:, :, None, None], keep
@@ -329,10 +331,10 @@ def misfit(
 
 
 def _pad(
-    x: Float[Tensor, "b t c h w"], valid: Bool[Tensor, "b t *g h w"]
+    x: Float[Tensor, "b t c h w"], valid: Bool[Tensor, "b t *g h w"], token: int
 ) -> tuple[Float[Tensor, "b t c h2 w2"], Bool[Tensor, "b t *g h2 w2"]]:
     """Add zeros, marked invalid, to the right and below, up to whole tokens of the first stage."""
-    down, right = (-x.shape[-2] % STRIDES[0]), (-x.shape[-1] % STRIDES[0])
+    down, right = (-x.shape[-2] % token), (-x.shape[-1] % token)
     if not (down or right):
         return x, valid
     return F.pad(x, (0, right, 0, down)), F.pad(valid, (0, right, 0, down))

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from timo.models.embedding import ChannelNorm, convolve_cell
-from timo.models.encoder import STRIDES
 from timo.models.frames import Frames
+from timo.models.tokens import FULL
 
 POOL_SIZES = (1, 2, 3, 6)
 # Ways in which a series is summed up over its dates.
@@ -43,13 +43,15 @@ def _resize(x: Float[Tensor, "f c h w"], size: Sequence[int]) -> Float[Tensor, "
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
 
 
-def enlarge(frames: Float[Tensor, "f d i j"], size: Sequence[int]) -> Float[Tensor, "f d h w"]:
-    """Enlarge features of tokens to full resolution."""
+def enlarge(
+    frames: Float[Tensor, "f d i j"], size: Sequence[int], token: int = FULL
+) -> Float[Tensor, "f d h w"]:
+    """Enlarge features of tokens of 4, 2 or 1 pixels to full resolution."""
     height, width = size
     if _is_cell(frames):
         return frames.expand(-1, -1, height, width)
-    # Exactly four pixels to a token, then cropped: a size that is no multiple of 4 does not shift the map.
-    return _resize(frames, [4 * s for s in frames.shape[-2:]])[..., :height, :width]
+    # Exactly so many pixels to a token, then cropped: a size that is no multiple of it does not shift the map.
+    return _resize(frames, [token * s for s in frames.shape[-2:]])[..., :height, :width]
 
 
 class PyramidPooling(nn.Module):
@@ -99,8 +101,8 @@ class UPerNet(nn.Module):
 class Detail(nn.Module):
     """Full-resolution features of the pixel and its neighbours.
 
-    The encoder's finest map has a stride of 4 pixels: 40 m on Sentinel-2, as wide as a small clearing. This path gives
-    the head the outline back; the encoder says what it is.
+    The encoder's finest map has, by default, a stride of 4 pixels: 40 m on Sentinel-2, as wide as a small clearing.
+    This path gives the head the outline back; the encoder says what it is.
     """
 
     def __init__(self, in_channels: int, width: int) -> None:
@@ -147,7 +149,8 @@ class SegmentationHead(nn.Module):
     """Scores of every pixel, for each date or for the series: of classes, or of the numbers that a regression gives.
 
     `dims` are the channels of the encoder's four maps, `in_channels` the bands, or those of each of several groups,
-    `width` the channels inside the head, `detail` those of the full-resolution path; 0 leaves it out, as published.
+    `width` the channels inside the head, `detail` those of the full-resolution path; 0 leaves it out, as published;
+    `token` the pixels to a side of a token of the finest map.
     """
 
     def __init__(
@@ -160,8 +163,10 @@ class SegmentationHead(nn.Module):
         detail: int,
         dropout: float,
         per_date: bool = True,
+        token: int = FULL,
     ) -> None:
         super().__init__()
+        self.token = token
         sizes = [in_channels] if isinstance(in_channels, int) else list(in_channels)
         self.groups = tuple(sizes) if len(sizes) > 1 else ()
         self.pyramid = UPerNet(dims, width)
@@ -205,7 +210,7 @@ class SegmentationHead(nn.Module):
         """Compute scores from what `coarse` gave: all that is done at full resolution."""
         b = len(image)
         of = Frames.of(valid) if self.groups else None
-        full = enlarge(frames, image.shape[-2:])
+        full = enlarge(frames, image.shape[-2:], self.token)
         if self.merge is not None:
             fine = self._fine(image, valid, of)
             full = self.merge(torch.cat([full, fine], dim=1), _is_cell(image))
@@ -236,8 +241,9 @@ class SegmentationHead(nn.Module):
 class ChipHead(nn.Module):
     """Scores of a chip from the coarsest map: mean over its places, per date or over the dates too."""
 
-    def __init__(self, dim: int, outputs: int) -> None:
+    def __init__(self, dim: int, outputs: int, token: int = FULL) -> None:
         super().__init__()
+        self.stride = 8 * token
         self.classifier = nn.Linear(dim, outputs)
 
     def forward(
@@ -250,7 +256,7 @@ class ChipHead(nn.Module):
         coarse = maps[-1]
         of = Frames.of(valid) if valid.ndim == 5 else None
         rows, columns = coarse.shape[-2:]
-        stride = STRIDES[-1]
+        stride = self.stride
         height, width = valid.shape[-2:]
         padded = F.pad(
             (valid if of is None else of.valid).to(coarse.dtype),

@@ -19,7 +19,7 @@ from timo.checks import Positive, Range, checked
 from timo.errors import TimoError
 from timo.models.config import Blocks, Channels, EncoderConfig, check_reads_bands
 from timo.models.embedding import Position
-from timo.models.encoder import STRIDES, Block, PhysicalModel, TiMoEncoder, check_series, misfit
+from timo.models.encoder import Block, PhysicalModel, TiMoEncoder, check_series, misfit
 from timo.models.masking import units_with_any
 
 Target = Literal["values", "frame", "unit", "batch"]
@@ -38,7 +38,7 @@ class MaskedConfig:
     encoder, bands, mean, std, sensor
         Of the encoder that is pretrained, as in `timo.models.ModelConfig`.
     unit : int
-        Side of a mask unit in pixels, a power of two of at least 4 (published: 32).
+        Side of a mask unit in pixels, a power of two, no less than a token of the first stage (published: 32).
     decoder_dim, decoder_depth, decoder_heads : int
         Width, blocks and attention heads of the decoder (published: 512, 8, 16).
     target : {"values", "frame", "unit", "batch"}
@@ -52,7 +52,7 @@ class MaskedConfig:
     mean: tuple[float, ...]
     std: tuple[Positive, ...]
     sensor: str = "sentinel-2"
-    unit: Annotated[int, Range(least=STRIDES[0], most=4096)] = 32
+    unit: Annotated[int, Range(least=1, most=4096)] = 32
     decoder_dim: Channels = 128
     decoder_depth: Blocks = 2
     decoder_heads: Channels = 4
@@ -65,9 +65,9 @@ class MaskedConfig:
                 "an encoder is pretrained on one group of bands: pretrain on each sensor alone; a model of several "
                 "starts from the encoder of one"
             )
-        if self.unit & (self.unit - 1):
+        if self.unit & (self.unit - 1) or self.unit < self.encoder.token:
             raise TimoError(
-                f"unit must be a power of two of at least {STRIDES[0]}, got {self.unit}"
+                f"unit must be a power of two of at least {self.encoder.token}, got {self.unit}"
             )
         # Built once here, so that its own checks say what is wrong with the decoder's width and heads.
         _ = self.decoder
@@ -116,17 +116,17 @@ class Fusion(nn.Module):
 
     def __init__(self, config: MaskedConfig) -> None:
         super().__init__()
-        self.unit = config.unit
+        self.unit, self.strides = config.unit, config.encoder.strides
         self.layers = nn.ModuleList(
             nn.Linear(dim * max(config.unit // stride, 1) ** 2, config.decoder_dim)
-            for dim, stride in zip(config.encoder.dims, STRIDES, strict=True)
+            for dim, stride in zip(config.encoder.dims, self.strides, strict=True)
         )
 
     def forward(
         self, maps: list[Float[Tensor, "b t _dim _i _j"]], seen: Bool[Tensor, "b t h w"]
     ) -> Float[Tensor, "b t i j d"]:
         fused = []
-        for layer, stride, tokens in zip(self.layers, STRIDES, maps, strict=True):
+        for layer, stride, tokens in zip(self.layers, self.strides, maps, strict=True):
             # A token without an observation adds nothing, whichever values it has.
             inside = tokens * units_with_any(seen, stride)[:, :, None]
             finer = max(self.unit // stride, 1)
@@ -229,7 +229,7 @@ class MaskedAutoencoder(PhysicalModel):
         hidden: Bool[Tensor, "b t i j"],
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Pad to whole units and whole tokens of the last stage; what is added is not valid."""
-        side = math.lcm(self.config.unit, STRIDES[-1])
+        side = math.lcm(self.config.unit, self.config.encoder.strides[-1])
         height, width = values.shape[-2:]
         around = (0, -width % side, 0, -height % side)
         values, valid = F.pad(values, around), F.pad(valid, around)

@@ -16,9 +16,10 @@ from torch.nn import functional as F
 from timo.checks import checked
 from timo.errors import TimoError
 from timo.models.config import Blocks, Channels, EncoderConfig
-from timo.models.encoder import STRIDES, Block, TiMoEncoder, check_series, misfit
+from timo.models.encoder import Block, TiMoEncoder, check_series, misfit
+from timo.models.tokens import FULL
 
-UNIT = STRIDES[-1]
+UNIT = 32
 Target = Literal["values", "unit", "batch"]
 
 
@@ -50,6 +51,11 @@ class AutoencoderConfig:
                 "the published autoencoder attends globally in all stages and knows no dates: expected an encoder "
                 f"with attention 'global' and position 'index', got {self.encoder.attention} and "
                 f"{self.encoder.position!r}"
+            )
+        if self.encoder.token != FULL:
+            raise TimoError(
+                f"the published autoencoder has tokens of {FULL} pixels, the encoder of {self.encoder.token}: give "
+                f"token={FULL}, or pretrain with timo.pretrain, at any size"
             )
         if self.decoder_dim % 8 or self.decoder_dim % self.decoder_heads:
             raise TimoError(

@@ -1,5 +1,6 @@
 """A model that answers a question: an encoder, a head, and all that is needed to feed them."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from timo.checks import Positive, checked
 from timo.errors import TimoError
 from timo.models.answering import UNITS, AnsweringModel, ModelConfig, PixelConfig, Unit
+from timo.models.config import Token
 from timo.models.encoder import TiMoEncoder, check_series, seeded
 from timo.models.frames import finite
 from timo.models.heads import ChipHead, SegmentationHead
@@ -34,7 +36,7 @@ class TiMo(AnsweringModel):
         dims = config.encoder.dims
         self.head: SegmentationHead | ChipHead
         if config.unit == "chip":
-            self.head = ChipHead(dims[-1], config.outputs)
+            self.head = ChipHead(dims[-1], config.outputs, config.encoder.token)
         else:
             # The score of a parcel is the mean over its pixels: `timo.models.heads.pool_parcels`.
             self.head = SegmentationHead(
@@ -45,6 +47,7 @@ class TiMo(AnsweringModel):
                 detail=config.detail,
                 dropout=config.dropout,
                 per_date=config.per_date,
+                token=config.encoder.token,
             )
         self.pixel: PixelModel | None = None
         if config.has_pixels:
@@ -133,6 +136,31 @@ class TiMo(AnsweringModel):
         super().set_target(mean, std)
         if self.pixel is not None:
             self.pixel.set_target(mean, std)
+
+    @checked
+    def with_token(self, token: Token) -> "TiMo":
+        """Return this model with tokens of another size: the same weights, for a sharper or a quicker map.
+
+        A model of its own: training one leaves the other as it is. What a finer map costs says
+        `timo.models.EncoderConfig`; how the weights serve each size, `timo.models.tokens`.
+
+        Parameters
+        ----------
+        token : {4, 2, 1}
+            Pixels to a side of a token of the first stage.
+
+        Returns
+        -------
+        TiMo
+            On the same device, in the same mode.
+        """
+        config = replace(self.config, encoder=replace(self.config.encoder, token=token))
+        other = build(config).to(next(self.parameters())).train(self.training)
+        other.load_state_dict(self.state_dict())
+        other.has_learnt = self.has_learnt
+        if self.pixel is not None and other.pixel is not None:
+            other.pixel.has_learnt = self.pixel.has_learnt
+        return other
 
     def extra_repr(self) -> str:
         """Return one line for the notebook."""

@@ -60,9 +60,10 @@ class Tile:
 class Features:
     """Features of a cube, from the encoder and the coarse part of the head, for `timo.fit_head` and for its maps.
 
-    They are taken before the head goes over from 4 x 4 pixels to full resolution, so that they are small (the sample:
-    80 kB a date in each window that holds it), and serve every model, with any classes, whose encoder and coarse head
-    have the same weights: new labels need no new features.
+    They are taken before the head goes over from tokens of 4 x 4 pixels to full resolution, so that they are small (the
+    sample: 80 kB a date in each window that holds it; four times that with tokens of half the side), and serve every
+    model, with any classes, whose encoder and coarse head have the same weights, and tokens of the same size: new
+    labels need no new features.
 
     Parameters
     ----------
@@ -151,13 +152,14 @@ class Features:
     def check(self, model: TiMo, cube: xr.DataArray | None = None) -> None:
         """Raise a `TimoError` if these are not the features of a model, or not those of a cube.
 
-        A model fits whose encoder, and coarse part of the head, have the same weights; a cube, whose values are the
-        same at the same dates and places. One that is lazy is read for that, unless it is the same graph of Dask.
+        A model fits whose encoder, and coarse part of the head, have the same weights, and tokens of the same size; a
+        cube, whose values are the same at the same dates and places. One that is lazy is read for that, unless it is
+        the same graph of Dask.
         """
         if frozen_digest(model) != self._digest:
             raise TimoError(
                 "These features are of another model: its encoder, or its head below the full resolution, has other "
-                "weights. Recompute them: timo.Features(model, cube)."
+                "weights, or tokens of another size. Recompute them: timo.Features(model, cube)."
             )
         if cube is None:
             return
@@ -249,9 +251,10 @@ def _graph(cube: xr.DataArray) -> str | None:
 
 
 def frozen_digest(model: TiMo) -> str:
-    """Return a short name for all weights, and the normalisation, on which the features depend."""
+    """Return a short name for all on which the features depend: weights, normalisation, and the size of a token."""
+    config = model.config
     hashed = hashlib.sha256(
-        repr((model.config.bands, model.config.mean, model.config.std)).encode()
+        repr((config.bands, config.mean, config.std, config.encoder.token)).encode()
     )
     free = ("pixel.", *(f"head.{part}." for part in FREE))
     for name, weight in model.state_dict().items():
@@ -265,8 +268,9 @@ def _size(model: TiMo, place: Extent, runs: list[np.ndarray]) -> int:
     """Return the bytes of the features of a tile in single precision."""
     config = model.config
     channels = 2 * config.detail or config.head_width
-    rows = -(-(place.rows.stop - place.rows.start) // 4)
-    columns = -(-(place.columns.stop - place.columns.start) // 4)
+    token = config.encoder.token
+    rows = -(-(place.rows.stop - place.rows.start) // token)
+    columns = -(-(place.columns.stop - place.columns.start) // token)
     return 4 * channels * rows * columns * sum(len(run) for run in runs)
 
 

@@ -121,7 +121,8 @@ def _samples_of_tile(
         if not (some != UNLABELLED).any():
             continue
         frames, image, valid = features.inputs(model, tile, window)
-        coarse = enlarge(frames, valid.shape[-2:])[..., *at].permute(0, 2, 1)
+        coarse = enlarge(frames, valid.shape[-2:], model.config.encoder.token)
+        coarse = coarse[..., *at].permute(0, 2, 1)
         flags = valid[0] if valid.ndim == 5 else valid[0][:, None]
         parts = zip(image[0].split(features.groups, 1), flags.split(1, 1), strict=True)
         patches = [_patches(torch.cat([x, seen.to(x.dtype)], dim=1), at) for x, seen in parts]

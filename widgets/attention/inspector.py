@@ -11,7 +11,6 @@ import traitlets
 import xarray as xr
 
 from timo.checks import NotNegative, checked
-from timo.models.encoder import STRIDES
 from timo.models.pixel import PixelModel
 from timo.models.tasks import TiMo
 
@@ -241,7 +240,7 @@ class AttentionInspector(PictureFallback, Part):
         config = self.state.model.config.encoder
         stages = [
             (f"{i + 1}: {KINDS[kind]}, tokens of {stride} px", i + 1)
-            for i, (kind, stride) in enumerate(zip(config.attention, STRIDES, strict=True))
+            for i, (kind, stride) in enumerate(zip(config.attention, config.strides, strict=True))
         ]
         self._offering = True
         try:
