@@ -1049,6 +1049,7 @@ methods(
     "timo.training.ChipDataset",
     lambda w: timo.training.ChipDataset(w.cube, w.labels, 2, chips()),
     {
+        "corner": lambda w: {"index": 0},
         "lengths": lambda w: {"index": 0},
         "place": lambda w: {"index": 0},
         "within": lambda w: {"area": w.split == 0, "length": 2, "options": chips()},
@@ -1124,7 +1125,7 @@ methods(
 methods(
     "timo.training.Windows",
     lambda w: timo.training.Windows(places(w), 2, chips()),
-    {"lengths": lambda w: {"index": 0}, "place": lambda w: {"index": 0}},
+    {name: lambda w: {"index": 0} for name in ("corner", "lengths", "place")},
 )
 simple(
     "timo.training.pretraining",

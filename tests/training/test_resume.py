@@ -145,7 +145,7 @@ def test_a_run_stopped_after_its_last_epoch(
 ):
     """All is trained, nothing is written yet."""
     with monkeypatch.context() as patch:
-        patch.setattr(sys.modules["timo.training.finetune"], "save", fail)
+        patch.setattr(sys.modules["timo.training.finetuned"], "save", fail)
         with pytest.raises(StopError):
             train(new_model, world, parts, folder=tmp_path)
     assert not (tmp_path / "model").exists()
@@ -169,7 +169,7 @@ def test_a_run_that_had_stopped_early_does_not_go_on(new_model, world, tmp_path,
     whole = train(new_model, world, **frozen)
     assert list(whole[1].history.epoch) == [0, 1]
     with monkeypatch.context() as patch:
-        patch.setattr(sys.modules["timo.training.finetune"], "save", fail)
+        patch.setattr(sys.modules["timo.training.finetuned"], "save", fail)
         with pytest.raises(StopError):
             train(new_model, world, folder=tmp_path, **frozen)
     assert_as_whole(*train(new_model, world, folder=tmp_path, resume=True, **frozen), whole)

@@ -111,13 +111,13 @@ class PixelModel(AnsweringModel):
         self._parts = [_Part.of(config, part) for part in slices_of(self.groups, len(config.bands))]
         self.regression: nn.Conv2d | None = None
         self.network: SeriesNetwork | None = None
+        if config.form != "regression":
+            counts = [len(part.names) + 2 * HARMONICS for part in self._parts]
+            self.network = SeriesNetwork(counts, config.outputs)
         if config.form != "attention":
             self.regression = nn.Conv2d(len(self.feature_names), config.outputs, 1)
             for parameter in self.regression.parameters():
                 nn.init.zeros_(parameter)
-        if config.form != "regression":
-            counts = [len(part.names) + 2 * HARMONICS for part in self._parts]
-            self.network = SeriesNetwork(counts, config.outputs)
 
     @property
     def feature_names(self) -> tuple[str, ...]:

@@ -68,7 +68,9 @@ def fit_pixels(model: PixelModel, windows: Windows, seed: int) -> None:
         for number, (_, _, known) in enumerate(rows)
     ]
     groups = np.unique(np.concatenate(grounds), axis=0, return_inverse=True)[1].ravel()
-    most = min(_MOST_ROWS, _MOST_VALUES // features.shape[1])
+    # What is the same everywhere, as a sensor that saw nothing, does not count.
+    varying = int((np.ptp(features, axis=0) > 0).sum()) if len(features) else 0
+    most = min(_MOST_ROWS, _MOST_VALUES // max(varying, 1))
     if len(truth) > most:
         some = np.random.default_rng(seed).choice(len(truth), most, replace=False)
         features, truth, groups = features[some], truth[some], groups[some]

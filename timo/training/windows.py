@@ -276,6 +276,7 @@ class Windows(Dataset):
 
     # The draw of a window.
 
+    @checked
     def corner(self, index: int) -> tuple[int, int, int]:
         """Return the place of a window, and the row and column that it begins at there, before it is turned."""
         draw = self._draw(index)
