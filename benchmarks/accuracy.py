@@ -17,9 +17,9 @@ observations may be seen as surroundings of training pixels, by all models alike
 of steps, the same optimiser. It is trained once a seed and tested under every condition, in windows of the size of the
 chips, half overlapping.
 
-The **random forest** and the **logistic regression** (strength by cross-validation over squares) are trained anew for
-each condition, on monthly medians of the very dates and gaps that they are tested with: they are fitted to each
-condition, where one neural model must serve all.
+The **random forest** and the **logistic regression** (penalty by cross-validation over squares) are trained for each
+condition separately, on monthly medians of the same dates and gaps that they are tested with; each neural model is
+trained once for all conditions.
 
 Conditions: a number of clear-enough dates of April to October of the label year, three nested draws of each (fewer
 months would not hold 16 dates on the sample); and eight of them with a share of the observations hidden by the gaps

@@ -4,7 +4,7 @@ In turns, in one run: the encoder with fused attention (``fused``), with the joi
 (``plain``), in bfloat16 (``bf16``), and with STGA in stages 3 and 4 instead of attention over all tokens of all dates
 (``factorised``, an option for many dates); and Prithvi's encoder, where terratorch's module is at hand. A large matrix
 product is timed in the same turns: the floor of a form is its floating-point operations over that rate. The table gives
-medians over the rounds; with ``--tokens 4 2 1``, of our forms with tokens of so many pixels each. With
+medians over the rounds; ``--tokens 4 2 1`` measures our forms at each of these token sizes, in pixels. With
 ``--processor-time`` seconds are those that the process was given, which counts on a machine shared with others. Peak
 memory is that of a process of its own for each row. From the root of the repository::
 

@@ -153,7 +153,7 @@ def load_model(
     asked = {option: value for option, value in asked.items() if value is not None}
     if path is not None and kind_of(path) in {"model", "pixel"}:
         token = check_overrides(encoder).get("token")
-        new = {name: value for name, value in encoder.items() if name != "token"}
+        new = {option: value for option, value in encoder.items() if option != "token"}
         new |= {"pretrained": pretrained, "normalisation": normalisation, "pixel": pixel}
         if given := sorted(option for option, value in new.items() if value is not None):
             raise TimoError(f"{given} are options of a new model, {str(path)!r} is a saved one")

@@ -90,7 +90,7 @@ def _position(cube: xr.DataArray, dim: str, value: Any) -> int:
 
 
 def token_coords(cube: xr.DataArray, stride: int) -> dict[str, Any]:
-    """Return the centres of tokens of so many pixels in the cube's CRS, under the names y and x."""
+    """Return the centres of the tokens of a stride, in pixels, in the cube's CRS, under the names y and x."""
     coords: dict[str, Any] = {}
     for dim in ("y", "x"):
         centres = cube[dim].values.astype("float64")

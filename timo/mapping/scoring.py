@@ -73,7 +73,7 @@ Scored = list[tuple[np.ndarray, Tensor] | None]
 
 
 def check_cost(config: Any, data: Any, tiling: Tiling) -> None:
-    """Warn of tiles with so many tokens, finer than 4 pixels, that attention among them takes long."""
+    """Warn where tokens finer than 4 pixels make attention within a tile slow."""
     token = getattr(getattr(config, "encoder", None), "token", FULL)
     if token == FULL or unit_of(config) == "chip":
         return

@@ -56,6 +56,22 @@ class _Part:
         return torch.cat(read, dim=2)
 
 
+def _days(like: Float[Tensor, "b t _f h w"], dates: Tensor | None) -> Real[Tensor, "b t"]:
+    """Return the dates, or the first day of 1970 where there are none."""
+    return like.new_zeros(like.shape[:2]) if dates is None else dates
+
+
+def _season(
+    like: Float[Tensor, "b t _f h w"], dates: Real[Tensor, "b t"] | None, harmonics: int
+) -> Float[Tensor, "b t s h w"]:
+    """Return sines and cosines of the day of the year at each pixel."""
+    angle = (2 * math.pi / YEAR) * (_days(like, dates).to(precise(like.device)) % YEAR)
+    orders = range(1, harmonics + 1)
+    waves = [wave for k in orders for wave in ((k * angle).sin(), (k * angle).cos())]
+    season = torch.stack(waves, dim=2).to(like.dtype)[..., None, None]
+    return season.expand(-1, -1, -1, *like.shape[-2:])
+
+
 class SeriesNetwork(nn.Module):
     """Two layers a date, pooled over the dates with learnt weights (after L-TAE, Garnot & Landrieu 2020).
 
@@ -136,34 +152,37 @@ class PixelModel(AnsweringModel):
         valid: Bool[Tensor, "b t *g h w"] | None = None,
     ) -> tuple[Float[Tensor, "b *t f h w"], Bool[Tensor, "b t *g h w"]]:
         """Return what a regression reads of each pixel, at each date or of the series; and where it was observed."""
-        parts, season, valid = self._read(x, dates, valid, 1)
+        parts, valid = self._read(x, valid)
         if self.config.per_date:
-            if self.groups:
-                parts = [*parts, valid.to(season.dtype)]
-            return torch.cat([*parts, season], dim=2), valid
+            groups = [valid.to(parts[0].dtype)] if self.groups else []
+            return torch.cat([*parts, *groups, _season(parts[0], dates, 1)], dim=2), valid
+        return self._courses(parts, dates, valid), valid
+
+    def _courses(
+        self,
+        parts: Sequence[Float[Tensor, "b t _f h w"]],
+        dates: Real[Tensor, "b t"] | None,
+        valid: Bool[Tensor, "b t *g h w"],
+    ) -> Float[Tensor, "b f h w"]:
+        """Return the course of the year of all that was read, and which sensors observed the pixel."""
         flags = valid.unbind(dim=2) if self.groups else [valid]
-        days = torch.zeros(x.shape[:2], device=x.device) if dates is None else dates
+        days = _days(parts[0], dates)
         courses = [
             rearrange(yearly_profile(part, seen, days), "b k f h w -> b (f k) h w")
             for part, seen in zip(parts, flags, strict=True)
         ]
         if self.groups:
-            courses.append(valid.any(dim=1).to(season.dtype))
-        return torch.cat(courses, dim=1), valid
+            courses.append(valid.any(dim=1).to(parts[0].dtype))
+        return torch.cat(courses, dim=1)
 
     def _read(
-        self, x: Tensor, dates: Tensor | None, valid: Tensor | None, harmonics: int
-    ) -> tuple[list[Float[Tensor, "b t _f h w"]], Tensor, Bool[Tensor, "b t *g h w"]]:
-        """Return bands and indices of each sensor, zero where not observed, the season, and what was observed."""
+        self, x: Tensor, valid: Tensor | None
+    ) -> tuple[list[Float[Tensor, "b t _f h w"]], Bool[Tensor, "b t *g h w"]]:
+        """Return bands and indices of each sensor, zero where not observed, and what was observed."""
         image, valid = self.normalise(x, valid)
         flags = valid.split(1, dim=2) if self.groups else [valid[:, :, None]]
         parts = [part.read(image, x, seen) for part, seen in zip(self._parts, flags, strict=True)]
-        days = torch.zeros(x.shape[:2], device=x.device) if dates is None else dates
-        angle = (2 * math.pi / YEAR) * (days.to(precise(x.device)) % YEAR)
-        orders = range(1, harmonics + 1)
-        waves = [wave for k in orders for wave in ((k * angle).sin(), (k * angle).cos())]
-        season = torch.stack(waves, dim=2).to(image.dtype)[..., None, None]
-        return parts, season.expand(-1, -1, -1, *x.shape[-2:]), valid
+        return parts, valid
 
     def forward(
         self,
@@ -179,17 +198,21 @@ class PixelModel(AnsweringModel):
             If the shapes do not fit each other or the bands.
         """
         check_series(x, dates, valid, len(self.config.bands), self.groups)
-        if self.regression is None:
-            return self.attend(x, dates, valid)
-        read, _ = self.features(x, dates, valid)
         if self.config.per_date:
+            assert self.regression is not None
+            read, _ = self.features(x, dates, valid)
             return self.regression(read.flatten(0, 1)).unflatten(0, x.shape[:2])
-        told = self.regression(read)
-        if self.network is None:
-            return told
-        share = torch.full_like(told[:, :1], 0.5)
-        classes = self.config.task != "regression"
-        return pooled(self.attend(x, dates, valid), told, share, classes=classes)
+        parts, valid = self._read(x, valid)
+        told = []
+        if self.network is not None:
+            told.append(self._attend(parts, dates, valid))
+        if self.regression is not None:
+            told.append(self.regression(self._courses(parts, dates, valid)))
+        if len(told) == 1:
+            return told[0]
+        attended, fitted = told
+        share = torch.full_like(fitted[:, :1], 0.5)
+        return pooled(attended, fitted, share, classes=self.config.task != "regression")
 
     def attend(
         self,
@@ -198,8 +221,17 @@ class PixelModel(AnsweringModel):
         valid: Bool[Tensor, "b t *g h w"] | None = None,
     ) -> Float[Tensor, "b k h w"]:
         """Compute the scores of the network alone, which learns by steps."""
+        parts, valid = self._read(x, valid)
+        return self._attend(parts, dates, valid)
+
+    def _attend(
+        self,
+        parts: Sequence[Float[Tensor, "b t _f h w"]],
+        dates: Real[Tensor, "b t"] | None,
+        valid: Bool[Tensor, "b t *g h w"],
+    ) -> Float[Tensor, "b k h w"]:
         assert self.network is not None
-        parts, season, valid = self._read(x, dates, valid, HARMONICS)
+        season = _season(parts[0], dates, HARMONICS)
         return self.network([torch.cat([part, season], dim=2) for part in parts], valid)
 
     def extra_repr(self) -> str:

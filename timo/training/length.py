@@ -49,7 +49,7 @@ class Length:
         text = f"{steps} of {min(self.batch, self.chips)} chips, {epochs}"
         if self.seconds is None:
             return f"{text}."
-        # Seconds that nobody can promise are not said.
+        # Rounded, as the estimate is.
         whole = round(self.seconds) if self.seconds < 60 else 5 * round(self.seconds / 5)
         return f"{text}: about {time_text(max(whole, 1))} on this machine."
 

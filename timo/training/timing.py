@@ -166,7 +166,7 @@ class Clock(Callback):
 
     def on_train_batch_start(self, *_: Any) -> None:
         """Note how long the batch was waited for."""
-        self.wait, self.mark = _now() - self.mark, _now()
+        self._waited()
 
     def on_train_batch_end(
         self,
@@ -187,7 +187,7 @@ class Clock(Callback):
 
     def on_validation_batch_start(self, *_: Any) -> None:
         """Note how long the batch was waited for."""
-        self.wait, self.mark = _now() - self.mark, _now()
+        self._waited()
 
     def on_validation_batch_end(
         self,
@@ -199,6 +199,10 @@ class Clock(Callback):
     ) -> None:
         """Note how long its validation took."""
         self.tiles.append(self._noted(batch))
+
+    def _waited(self) -> None:
+        now = _now()
+        self.wait, self.mark = now - self.mark, now
 
     def _noted(self, batch: Any) -> tuple[float, float, int]:
         now = _now()
